@@ -1,0 +1,110 @@
+"""`grok`: the store, and what is done with stored runs, from the command line."""
+
+import functools
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from grok.lab import mongod
+from grok.lab import store as stores
+from grok.lab.errors import UserError
+
+
+class Group(click.Group):
+    """A click group in which a UserError is one line and exit code 2."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """A laboratory for reproducing and mapping grokking."""
+
+
+@main.group()
+def store() -> None:
+    """The MongoDB that keeps the runs."""
+
+
+def with_store(function):
+    """Pass the connected store to a command."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        found = stores.connect()
+        if found.kind == "files":
+            raise UserError("no MongoDB here: runs are kept as " + found.describe())
+        return function(found, *args, **kwargs)
+
+    return wrapped
+
+
+@store.command()
+def start() -> None:
+    """Start the embedded MongoDB and keep it up."""
+    server = mongod.Server(mongod.home())
+    server.ensure()
+    server.keep.touch()
+    click.echo(server.uri)
+
+
+@store.command()
+def stop() -> None:
+    """Let the embedded MongoDB stop as soon as nobody uses it."""
+    server = mongod.Server(mongod.home())
+    server.keep.unlink(missing_ok=True)
+    if server.in_use():
+        click.echo("in use: it stops when the last run ends")
+
+
+@store.command()
+def uri() -> None:
+    """Print the store's URI. An embedded MongoDB is kept up for it until `grok store stop`."""
+    found = stores.connect()
+    if found.kind == "embedded":
+        mongod.Server(found.home).keep.touch()
+    if found.kind == "files":
+        raise UserError("no MongoDB here: runs are kept as " + found.describe())
+    click.echo(found.uri)
+
+
+@store.command()
+@with_store
+def status(found: stores.Store) -> None:
+    """Runs by status, runs in progress and dead ones, values that still wait on disk."""
+    from grok.lab import spool, status
+
+    click.echo(found.describe())
+    for name, count in status.counts(found.database).items():
+        click.echo(f"{count:6d} {name}")
+    live = status.unfinished(found.database)
+    if live:
+        table = Table("run", "experiment", "state", "last heartbeat")
+        for row in live:
+            table.add_row(str(row["id"]), row["experiment"], row["state"], row["age"])
+        Console().print(table)
+    left = spool.waiting(found.spools)
+    for one in left:
+        one.close(delivered=False)
+    if left:
+        click.echo(f'{len(left)} runs wait on disk: "grok store recover" delivers them')
+
+
+@store.command()
+@with_store
+def recover(found: stores.Store) -> None:
+    """Deliver what runs could not deliver before they ended."""
+    from grok.lab import spool
+
+    click.echo(f"{spool.recover(found, click.echo)} runs delivered")
+
+
+if __name__ == "__main__":
+    main()

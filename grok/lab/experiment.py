@@ -1,0 +1,175 @@
+"""A paper as one Sacred experiment: configuration, a `build` that makes the problem, a stored run."""
+
+import inspect
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import sacred
+from sacred.dependencies import gather_sources_and_dependencies
+from sacred.run import Run
+from sacred.utils import SacredInterrupt
+
+from grok.lab import config as checks
+from grok.lab import store as stores
+from grok.lab.errors import UserError
+from grok.lab.progress import RunProgress
+from grok.lab.recording import Recorder, record_run
+from grok.lab.show import show_result
+from grok.training.engine import train
+from grok.training.problem import Problem
+
+PROJECT = Path(__file__).resolve().parents[2]
+MAIN = "main"
+
+
+class Terminated(SacredInterrupt):
+    """SIGTERM reached the run: it ends as INTERRUPTED."""
+
+    STATUS = "INTERRUPTED"
+
+
+class Paper(sacred.Experiment):
+    """One paper's experiment.
+
+    threshold, delay: the accuracy that counts as reached, and the steps between train and test
+    from which a run is grokking. choices: allowed values of this paper's own config keys.
+    Decorate one function with `build`: config -> Problem, and, if wanted, one with `summarize`:
+    (config, problem, recorder) -> further entries of the run's result.
+    """
+
+    def __init__(self, name: str, threshold: float, delay: int, choices: dict | None = None):
+        super().__init__(name, interactive=True, base_dir=str(PROJECT), save_git_info=False)
+        self._adopt_file(inspect.currentframe().f_back.f_globals)
+        self.threshold, self.delay, self.choices = threshold, delay, choices or {}
+        self.build_function: Callable[[SimpleNamespace], Problem] | None = None
+        self.summary_function = lambda config, problem, recorder: {}
+        self.store: stores.Store | None = None
+        self.events = train_alone
+        self.problem: Problem | None = None
+        self.is_script = False
+        self.capture_mode = "sys"  # Sacred's "fd" would hide the terminal from the progress bar
+
+        @self.main
+        def main(_run):
+            return self._main(_run)
+
+    def build(self, function: Callable) -> Callable:
+        """Decorator: the function that turns a configuration into a Problem."""
+        self.build_function = function
+        return function
+
+    def summarize(self, function: Callable) -> Callable:
+        """Decorator: the function that adds this paper's own numbers to the result."""
+        self.summary_function = function
+        return function
+
+    def defaults(self) -> dict[str, Any]:
+        """The configuration without updates or named configs (no seed)."""
+        values: dict[str, Any] = {}
+        for scope in self.configurations:
+            values.update(scope(preset=values))
+        return values
+
+    def problem_of(self, config: dict[str, Any]) -> Problem:
+        """The problem of a full configuration; ConfigError if it cannot be run."""
+        checks.check_values(config, self.defaults(), self.choices)
+        return self.build_function(SimpleNamespace(**config))
+
+    # -- Sacred's hooks --------------------------------------------------------------------------
+
+    def _create_run(
+        self,
+        command_name=None,
+        config_updates=None,
+        named_configs=(),
+        info=None,
+        meta_info=None,
+        options=None,
+    ) -> Run:
+        """Sacred's, with the configuration checked and the store reached before anything starts."""
+        options = dict(options or {})
+        options["--loglevel"] = options.get("--loglevel") or "WARNING"
+        updates = config_updates or {}
+        checks.check_names(named_configs, self.named_configs, f"named config of {self.path}")
+        known = {*self.defaults(), "seed"}
+        checks.check_names(updates, known, f"config key of {self.path}")
+        checks.check_values(updates, self.defaults(), self.choices)
+        mongo, options["--mongo_db"] = options.get("--mongo_db"), None  # ours below, not Sacred's
+        run = super()._create_run(
+            command_name, config_updates, named_configs, info, meta_info, options
+        )
+        if (command_name or self.default_command) == MAIN:
+            self.problem = self.problem_of(run.config)
+            if not options.get("--beat-interval"):
+                run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
+            if not run.unobserved:
+                self._observe(run, mongo)
+        return run
+
+    def _observe(self, run: Run, mongo: str | None) -> None:
+        """Keep the run in the MongoDB of Sacred's `-m` flag, or in the default store."""
+        if mongo:
+            self.store, observer = stores.observer_of_flag(mongo)
+        else:
+            self.store = self.store or stores.connect()
+            observer = self.store.observer()
+        run.observers.append(observer)
+
+    def _main(self, run: Run) -> dict[str, Any]:
+        config, problem = SimpleNamespace(**run.config), self.problem
+        recorder = Recorder(run, problem, self.threshold, self.delay)
+
+        def summarize(recorder: Recorder) -> dict[str, Any]:
+            return self.summary_function(config, problem, recorder)
+
+        with RunProgress(self.path, problem.train_steps) as progress:
+            return record_run(run, recorder, self.events(problem), summarize, progress.show)
+
+    # -- the command line ------------------------------------------------------------------------
+
+    def run_as_script(self) -> None:
+        """Run the command line; bad input is one line and exit code 2, an interrupt 130 or 143."""
+        self.is_script = True
+        signal.signal(signal.SIGTERM, _terminate)
+        run = self.run_commandline()
+        if run is not None and run.meta_info["command"] == MAIN:
+            show_result(run, self.store)
+
+    def run(self, *args, **kwargs) -> Run:
+        """Sacred's; as a script, expected errors end the process here, before Sacred's traceback."""
+        try:
+            return super().run(*args, **kwargs)
+        except (UserError, KeyboardInterrupt, Terminated) as error:
+            if not self.is_script:
+                raise
+            sys.exit(_explain(error, self.current_run))
+
+    def _adopt_file(self, script: dict[str, Any]) -> None:
+        """Record the paper's own file, and what it imports, as the experiment's sources."""
+        self.doc = script.get("__doc__") or ""
+        self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
+            script, save_git_info=True, base_dir=self.base_dir
+        )
+
+
+def train_alone(problem: Problem) -> Iterable:
+    """Events of a batch of one."""
+    return train([problem])
+
+
+def _explain(error: BaseException, run: Run | None) -> int:
+    """Print one line on stderr and return the exit code: 2 for bad input, 130 or 143 for signals."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    number = f" {run._id}" if run is not None and run._id is not None else ""
+    print(f"run{number} interrupted; what it logged is kept", file=sys.stderr)
+    return 143 if isinstance(error, Terminated) else 130
+
+
+def _terminate(signum, frame):
+    raise Terminated

@@ -1,0 +1,121 @@
+"""From the engine's events to one Sacred run: scalars, trajectories, weights and the result."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from grok.phases import first_step_at, phase
+from grok.training.problem import Outcome, Problem, Record, Start
+
+
+class Recorder:
+    """Keeps one run. Feed it events with `take`; `result` may be asked at any time.
+
+    threshold, delay: accuracy that counts as reached, and the steps between train and test from
+    which a run is called grokking (Liu et al. 2022, table 1).
+    """
+
+    def __init__(self, run, problem: Problem, threshold: float, delay: int):
+        self.run = run
+        self.problem = problem
+        self.threshold = threshold
+        self.delay = delay
+        self.series: dict[str, tuple[list[int], list[float]]] = {}
+        self.arrays: dict[str, list[np.ndarray]] = {}
+        self.array_steps: list[int] = []
+        self.outcome: Outcome | None = None
+        self.started = time.perf_counter()
+
+    def take(self, event: Start | Record | Outcome) -> None:
+        """Store one event of this run's replica."""
+        if isinstance(event, Start):
+            self.run.info["program"] = {
+                "slot": event.slot,
+                "slots": event.slots,
+                "compiled": event.compiled,
+            }
+        elif isinstance(event, Record):
+            self._record(event)
+        else:
+            self.outcome = event
+
+    def _record(self, record: Record) -> None:
+        for name, value in record.metrics.items():
+            self.run.log_scalar(name, value, record.step)
+            steps, values = self.series.setdefault(name, ([], []))
+            steps.append(record.step)
+            values.append(value)
+        if record.arrays:
+            self.array_steps.append(record.step)
+            for name, array in record.arrays.items():
+                self.arrays.setdefault(name, []).append(array)
+
+    def steps_to(self, metric: str, threshold: float) -> int | None:
+        """First logged step at which the metric reaches the threshold and holds it at the next."""
+        return first_step_at(*self.series[metric], threshold) if metric in self.series else None
+
+    def final(self, metric: str) -> float | None:
+        """Last logged value of a metric."""
+        return self.series[metric][1][-1] if metric in self.series else None
+
+    def trajectory(self, name: str) -> np.ndarray:
+        """A logged array over time, (logged steps, ...)."""
+        return np.stack(self.arrays[name])
+
+    def result(self) -> dict[str, Any]:
+        """Phase, steps to thresholds, final metrics, how it ended."""
+        if not self.series:
+            return {}
+        train = self.steps_to("train_accuracy", self.threshold)
+        test = self.steps_to("test_accuracy", self.threshold)
+        return {
+            "phase": phase(train, test, self.delay),
+            "steps_to_train": train,
+            "steps_to_test": test,
+            "threshold": self.threshold,
+            "steps": self.series["train_loss"][0][-1],
+            "ended": self.outcome.reason if self.outcome else "interrupted",
+            "seconds": round(time.perf_counter() - self.started, 3),
+            **{name: values[-1] for name, (_, values) in self.series.items()},
+        }
+
+    def save_artifacts(self) -> None:
+        """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
+        with tempfile.TemporaryDirectory() as folder:
+            kept = {f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.kept}
+            arrays = {name: np.stack(parts) for name, parts in self.arrays.items()}
+            if kept or arrays:
+                path = Path(folder) / "trajectory.npz"
+                np.savez_compressed(path, steps=np.array(self.array_steps), **kept, **arrays)
+                self._add(path)
+            if self.outcome is not None:
+                path = Path(folder) / "weights.safetensors"
+                save_file({k: v.cpu().contiguous() for k, v in self.outcome.weights.items()}, path)
+                self._add(path)
+
+    def _add(self, path: Path) -> None:
+        self.run.add_artifact(path, path.name, content_type="application/octet-stream")
+
+
+def record_run(
+    run,
+    recorder: Recorder,
+    events: Iterable[Start | Record | Outcome],
+    summarize: Callable[[Recorder], dict[str, Any]],
+    show: Callable[[Record], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Follow a run to its end, keep everything also when it is interrupted, and return its result."""
+    try:
+        for event in events:
+            recorder.take(event)
+            if isinstance(event, Record):
+                show(event)
+    finally:
+        run.result = {**recorder.result(), **(summarize(recorder) if recorder.series else {})}
+        recorder.save_artifacts()
+    return run.result

@@ -1,0 +1,132 @@
+"""Where runs are kept: a MongoDB of the user's, the embedded one, or plain files."""
+
+import contextlib
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pymongo
+from pymongo.errors import PyMongoError
+from sacred.observers import FileStorageObserver
+from sacred.observers.base import RunObserver
+from sacred.observers.mongo import parse_mongo_db_arg
+
+from grok.lab import mongod
+from grok.lab.errors import UserError
+from grok.lab.spool import DurableObserver
+
+ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
+DATABASE = "sacred"
+
+
+@dataclass
+class Store:
+    """A place for runs. kind: "uri", "embedded" or "files"; uri is empty for files."""
+
+    kind: str
+    uri: str
+    db_name: str = DATABASE
+    home: Path = field(default_factory=mongod.home)
+
+    @cached_property
+    def client(self) -> pymongo.MongoClient:
+        milliseconds = int(1000 * ANSWER_TIMEOUT)
+        return pymongo.MongoClient(
+            self.uri, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
+        )
+
+    @property
+    def database(self):
+        return self.client[self.db_name]
+
+    @property
+    def spools(self) -> Path:
+        return self.home / "spool"
+
+    def describe(self) -> str:
+        """One line, without passwords."""
+        if self.kind == "files":
+            return f"files in {self.home / 'files'}"
+        if self.kind == "embedded":
+            return f"the embedded MongoDB in {self.home / 'mongo'}"
+        return f"MongoDB at {redacted(self.uri)}"
+
+    def observer(self, **options) -> RunObserver:
+        """A fresh observer for one run; `options` as Sacred's MongoObserver takes them."""
+        if self.kind == "files":
+            print(f"no MongoDB: this run goes to {self.describe()}", file=sys.stderr)
+            return FileStorageObserver(self.home / "files")
+        return DurableObserver(self, **options)
+
+    def revive(self) -> None:
+        """Start the embedded server again if it has gone."""
+        if self.kind == "embedded":
+            with contextlib.suppress(UserError):
+                mongod.Server(self.home).ensure()
+
+
+def connect(uri: str | None = None, db_name: str | None = None) -> Store:
+    """The store for runs: `uri`, else GROK_MONGO_URI, else the embedded MongoDB, else files.
+
+    UserError within 5 s if a server that was named does not answer.
+    """
+    uri = uri or os.environ.get("GROK_MONGO_URI")
+    if uri:
+        store = Store("uri", uri, db_name or _database_of(uri))
+        _greet(store)
+    elif mongod.binary():
+        store = Store("embedded", mongod.Server(mongod.home()).ensure())
+    else:
+        return Store("files", "")
+    _make_indexes(store)
+    return store
+
+
+def observer_of_flag(argument: str) -> tuple[Store, RunObserver]:
+    """Store and durable observer for the argument of Sacred's `-m`: its own form, or a full URI."""
+    if "://" in argument:
+        store = connect(argument)
+        return store, store.observer()
+    try:
+        options = parse_mongo_db_arg(argument)
+    except (AttributeError, ValueError) as error:
+        raise UserError(
+            f"-m {argument}: expected mongodb://..., or [host:port:]db_name[.collection[:id]]"
+        ) from error
+    if "collection" in options:
+        options["prefix"] = options.pop("collection").removesuffix("runs").rstrip("_")
+    store = connect(options.pop("url", "localhost:27017"), options.pop("db_name", None))
+    return store, store.observer(**options)
+
+
+def redacted(uri: str) -> str:
+    """The URI without user and password."""
+    return re.sub(r"//[^@/]*@", "//***@", uri)
+
+
+def _database_of(uri: str) -> str:
+    full = uri if "://" in uri else f"mongodb://{uri}"
+    try:
+        return pymongo.uri_parser.parse_uri(full)["database"] or DATABASE
+    except (PyMongoError, ValueError) as error:
+        raise UserError(f"{redacted(uri)} is not a MongoDB URI: {error}") from error
+
+
+def _greet(store: Store) -> None:
+    try:
+        with pymongo.timeout(ANSWER_TIMEOUT):
+            store.client.admin.command("ping")
+    except (PyMongoError, ValueError) as error:
+        reason = str(error).split(",")[0]
+        raise UserError(f"{store.describe()} does not answer: {reason}") from error
+
+
+def _make_indexes(store: Store) -> None:
+    """Indexes that queries and `grok store status` need; a user without the right goes without."""
+    with contextlib.suppress(PyMongoError):
+        store.database.metrics.create_index([("run_id", 1), ("name", 1)])
+        for key in ("experiment.name", "status", "start_time", "heartbeat", "meta.sweep.id"):
+            store.database.runs.create_index(key)

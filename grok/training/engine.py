@@ -1,0 +1,170 @@
+"""The one training path: many problems of equal shape, trained as one program."""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from grok.training.problem import Outcome, Problem, Record, Start
+from grok.training.program import Program, can_compile
+
+# Below this many updates one after the other, tracing and compiling cost more than they save.
+COMPILE_FROM_STEPS = 3000
+MOST_SLOTS = 16  # on a CPU; more fall out of cache (measured in benchmarks/)
+MOST_SLOTS_CUDA = 4096
+
+
+def train(
+    problems: Sequence[Problem], slots: int | None = None, compiled: bool | None = None
+) -> Iterator[Start | Record | Outcome]:
+    """Train problems of equal signature together; yield what happens, as it happens.
+
+    A replica yields Start, then a Record at each of its log steps, then an Outcome; when it
+    retires, the next waiting problem takes its slot. `slots`: how many train at once (chosen from
+    cache or GPU memory if None). `compiled`: None decides by the number of updates.
+    Raises ValueError if the problems cannot share a program.
+    """
+    problems = list(problems)
+    if not problems:
+        return
+    check_signatures(problems)
+    torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
+    slots = min(slots or choose_slots(problems[0]), len(problems))
+    if compiled is None:
+        compiled = decide_compiled(problems, slots)
+    yield from _Training(problems, slots, compiled).run()
+
+
+def check_signatures(problems: Sequence[Problem]) -> None:
+    """ValueError unless all problems can share one program."""
+    first = problems[0].signature()
+    for index, problem in enumerate(problems):
+        if problem.signature() != first:
+            raise ValueError(f"problem {index} differs from problem 0 in shape, loss or optimizer")
+
+
+def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
+    """Whether compiling pays: enough updates in a row, and a working compiler (else say so once)."""
+    updates = sum(problem.train_steps for problem in problems) / slots
+    if updates < COMPILE_FROM_STEPS:
+        return False
+    if can_compile():
+        return True
+    print("torch.compile does not work here: training uncompiled, slower", file=sys.stderr)
+    return False
+
+
+def choose_slots(problem: Problem) -> int:
+    """How many replicas fit the last-level cache (CPU) or half of the free memory (GPU); at least 1."""
+    parameters = list(problem.module.parameters())
+    replica_bytes = 4 * sum(p.numel() * p.element_size() for p in parameters)
+    device = parameters[0].device
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, min(MOST_SLOTS_CUDA, free // 2 // (8 * replica_bytes)))
+    return max(1, min(MOST_SLOTS, int(last_level_cache() // replica_bytes)))
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest CPU cache, 32 MiB where the system does not say."""
+    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    found = [int(path.read_text().strip().rstrip("K")) * 1024 for path in sizes]
+    return max(found, default=32 * 2**20)
+
+
+class _Training:
+    """The loop of `train`: which replica sits where, when to look, who retires."""
+
+    def __init__(self, problems: list[Problem], slots: int, compiled: bool):
+        first = problems[0]
+        shared = {
+            name
+            for name, value in first.data.items()
+            if all(problem.data[name] is value for problem in problems)
+        }
+        self.problems = problems
+        self.compiled = compiled
+        self.program = Program(first, slots, shared, compiled)
+        self.waiting = list(range(len(problems)))[::-1]
+        self.replicas: list[int | None] = [None] * slots
+        self.agenda: list[list[int]] = [[]] * slots  # log steps still to come, last first
+        self.streak = [0] * slots  # logged steps running at which the stop rule was met
+
+    def run(self) -> Iterator[Start | Record | Outcome]:
+        for slot in range(self.program.slots):
+            yield from self._refill(slot)
+        while any(replica is not None for replica in self.replicas):
+            yield from self._look()
+            self._shrink()
+            for _ in range(self._gap()):
+                self.program.step()
+
+    def _gap(self) -> int:
+        """Updates until the next log step of any replica; 0 when none is left."""
+        return min(
+            (
+                self.agenda[slot][-1] - self.program.steps[slot]
+                for slot, replica in enumerate(self.replicas)
+                if replica is not None
+            ),
+            default=0,
+        )
+
+    def _refill(self, slot: int) -> Iterator[Start]:
+        self.replicas[slot] = None
+        if self.waiting:
+            replica = self.waiting.pop()
+            problem = self.problems[replica]
+            self.program.load(slot, problem)
+            self.replicas[slot] = replica
+            self.agenda[slot] = sorted({*problem.log_steps, problem.train_steps}, reverse=True)
+            self.streak[slot] = 0
+            yield Start(replica, slot, self.program.slots, self.compiled)
+
+    def _look(self) -> Iterator[Start | Record | Outcome]:
+        """Measure, and yield the records of the replicas whose log step this is."""
+        due = [
+            slot
+            for slot, replica in enumerate(self.replicas)
+            if replica is not None and self.agenda[slot][-1] == self.program.steps[slot]
+        ]
+        measured = {name: value.cpu().numpy() for name, value in self.program.measure().items()}
+        for slot in due:
+            self.agenda[slot].pop()
+            replica, step = self.replicas[slot], self.program.steps[slot]
+            mine = {name: value[slot] for name, value in measured.items()}
+            metrics = {name: float(value) for name, value in mine.items() if value.ndim == 0}
+            arrays = {name: value.copy() for name, value in mine.items() if value.ndim > 0}
+            yield Record(replica, step, metrics, arrays)
+            reason = self._verdict(slot, metrics)
+            if reason:
+                yield Outcome(replica, step, reason, self.program.weights(slot))
+                yield from self._refill(slot)
+
+    def _verdict(self, slot: int, metrics: dict[str, float]) -> str | None:
+        """Why the replica retires now, or None."""
+        problem = self.problems[self.replicas[slot]]
+        if not math.isfinite(metrics["train_loss"]):
+            return "diverged"
+        if self.program.steps[slot] >= problem.train_steps:
+            return "budget"
+        met = problem.stop is not None and problem.stop.met(metrics)
+        self.streak[slot] = self.streak[slot] + 1 if met else 0
+        return "stopped" if self.streak[slot] >= 2 else None
+
+    def _shrink(self) -> None:
+        """When no problem waits and half of the slots idle, move the rest into a smaller program."""
+        live = [slot for slot, replica in enumerate(self.replicas) if replica is not None]
+        if not live or len(live) > self.program.slots // 2:
+            return
+        remaining = max(self.agenda[slot][0] - self.program.steps[slot] for slot in live)
+        if self.compiled and remaining < COMPILE_FROM_STEPS:
+            return
+        old = self.program
+        self.program = Program(self.problems[0], len(live), set(old.shared), old.compiled)
+        for new_slot, slot in enumerate(live):
+            old.move(slot, self.program, new_slot)
+        for name in ("replicas", "agenda", "streak"):
+            setattr(self, name, [getattr(self, name)[slot] for slot in live])

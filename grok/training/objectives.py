@@ -1,0 +1,69 @@
+"""What a problem minimizes and what it reports, one pair of functions per kind of task.
+
+Frozen dataclasses: two problems with equal objectives can be trained as one program.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from grok.measures import representation
+from grok.training.losses import argmax_accuracy, cross_entropy, nearest, squared_error
+
+Data = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ToyLoss:
+    """Loss of the Liu et al. toy on its train pairs.
+
+    kind: "squared_error" to the answer's target vector, or "cross_entropy" over the answers, in
+    `loss_dtype`. l1: weight of the mean absolute entry of the representation.
+    """
+
+    kind: str
+    l1: float = 0.0
+    loss_dtype: str | None = None
+
+    def __call__(self, model: nn.Module, data: Data) -> Tensor:
+        loss = self.of(model(data["train_pairs"]), data["train_answers"], data["targets"])
+        if self.l1:
+            loss = loss + self.l1 * model.representation().abs().mean()
+        return loss
+
+    def of(self, outputs: Tensor, answers: Tensor, targets: Tensor) -> Tensor:
+        """Loss of outputs (N, K) whose right answers are (N,)."""
+        if self.kind == "cross_entropy":
+            return cross_entropy(outputs, answers, self.loss_dtype)
+        return squared_error(outputs, targets[answers])
+
+
+@dataclass(frozen=True)
+class ToyMetrics:
+    """Loss and accuracy on train and test pairs; RQI, the parallelograms that hold, and E itself.
+
+    delta: mean squared gap below which a parallelogram holds; None reports none of the latter.
+    products: representations are matrices that are multiplied, not vectors that are added.
+    """
+
+    loss: ToyLoss
+    delta: float | None
+    products: bool = False
+
+    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+        result = {}
+        for split in ("train", "test"):
+            outputs, answers = model(data[f"{split}_pairs"]), data[f"{split}_answers"]
+            result[f"{split}_loss"] = self.loss.of(outputs, answers, data["targets"])
+            if self.loss.kind == "cross_entropy":
+                result[f"{split}_accuracy"] = argmax_accuracy(outputs, answers)
+            else:
+                guesses = nearest(outputs, data["targets"])
+                result[f"{split}_accuracy"] = (guesses == answers).to(torch.float64).mean()
+        vectors = model.representation()
+        if self.delta is not None:
+            gaps = representation.product_gaps if self.products else representation.sum_gaps
+            holds = gaps(vectors, data["quads"]) < self.delta
+            result |= {"rqi": representation.rqi(holds), "parallelogram_holds": holds}
+        return {**result, "representation": vectors}

@@ -1,0 +1,148 @@
+"""What defines one run (a problem), and what comes out of training it (records and outcomes)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """Optimizer settings of the parameters whose names start with `prefix`."""
+
+    prefix: str = ""
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.0  # SGD only
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer and its schedule; a parameter belongs to the first group that its name matches.
+
+    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient) or "sgd" (likewise).
+    decay_to: "zero", or "init" for a pull towards the initial weights (adamw; Power et al. 2022).
+    warmup_steps: the learning rate rises linearly from 0 over that many updates.
+    anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update.
+    """
+
+    kind: str = "adamw"
+    groups: tuple[Group, ...] = (Group(),)
+    decay_to: str = "zero"
+    warmup_steps: int = 0
+    anneal_steps: int = 0
+    lr_floor: float = 0.1
+
+    def group_of(self, name: str) -> int:
+        """Index of the group of the parameter `name`; ValueError if no prefix matches."""
+        for index, group in enumerate(self.groups):
+            if name.startswith(group.prefix):
+                return index
+        raise ValueError(f"no optimizer group matches the parameter {name!r}")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Retire a replica once every metric named here is at its threshold at two logged steps running."""
+
+    thresholds: tuple[tuple[str, float], ...]
+
+    def met(self, metrics: dict[str, float]) -> bool:
+        return all(metrics[name] >= value for name, value in self.thresholds)
+
+
+@dataclass
+class Problem:
+    """Everything that defines one run; nothing has run yet.
+
+    module: an initialized torch module for ONE replica.
+    data: tensors that the loss and the metrics read, by name.
+    loss, metrics: `f(module, data)` -> scalar / dict of tensors. Module-level functions or frozen
+        dataclasses, so that two problems can be told to compute the same thing. A metric of more
+        than zero dimensions is kept as an array (a trajectory).
+    batched: the entries of `data` that mini-batches index; unused for full-batch training.
+    kept: entries of `data` to be stored with the run.
+    """
+
+    module: nn.Module
+    data: dict[str, Tensor]
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
+    metrics: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+    optimizer: Optimizer
+    train_steps: int
+    log_steps: list[int]
+    seed: int = 0
+    batch_size: int | None = None
+    batched: tuple[str, ...] = ()
+    stop: Stop | None = None
+    kept: tuple[str, ...] = field(default=())
+
+    def signature(self) -> tuple:
+        """What two problems must share to be trained as one program: shapes and code, not values."""
+        optimizer = self.optimizer
+        return (
+            repr(self.module),
+            _shapes(dict(self.module.named_parameters())),
+            _shapes(dict(self.module.named_buffers())),
+            _shapes(self.data),
+            self.loss,
+            self.metrics,
+            optimizer.kind,
+            optimizer.decay_to,
+            tuple(group.prefix for group in optimizer.groups),
+            self.batch_size,
+            self.batched,
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """Replica `replica` takes slot `slot` of a program of `slots`, compiled or not."""
+
+    replica: int
+    slot: int
+    slots: int
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured of one replica after `step` updates."""
+
+    replica: int
+    step: int
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A replica has retired: `reason` is "budget", "stopped" (its stop rule fired) or "diverged"."""
+
+    replica: int
+    step: int
+    reason: str
+    weights: dict[str, Tensor]
+
+
+def log_steps(train_steps: int, points: int) -> list[int]:
+    """At most `points` + 1 logarithmically spaced steps: 0, 1, ..., train_steps, all different."""
+    spaced = np.geomspace(1, train_steps, min(points, train_steps))
+    return [0, *sorted({int(step) for step in np.round(spaced)})]
+
+
+def _shapes(tensors: dict[str, Tensor]) -> tuple:
+    return tuple(
+        (name, tuple(tensor.shape), tensor.dtype, tensor.device.type)
+        for name, tensor in tensors.items()
+    )
+
+
+def batch_order(seed: int, epoch: int, examples: int) -> Tensor:
+    """A permutation (examples,) that depends on seed and epoch alone, so that a run can resume anywhere."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(examples, generator=generator)

@@ -1,0 +1,186 @@
+"""R slots of equal shape trained as one program: one step, one measurement, for all of them.
+
+A paper writes a plain module for one replica; `torch.func.vmap` maps the whole step (forward,
+backward, optimizer) over the slots, and the traced result is compiled once.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from grok.training import optimizers
+from grok.training.problem import Problem, batch_order
+
+
+class _Call(nn.Module):
+    """Lets a function of the module, not only its forward, run with substituted tensors."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, function, data):
+        return function(self.module, data)
+
+
+class Program:
+    """Slots 0..R-1, each holding one replica. `load` fills a slot, `step` advances all, `measure` looks.
+
+    shared: names of data that are the same tensor in every problem and are held once.
+    """
+
+    def __init__(self, template: Problem, slots: int, shared: set[str], compiled: bool):
+        self.template = template
+        self.slots = slots
+        self.compiled = compiled
+        self.call = _Call(template.module)
+        self.shared = {name: template.data[name] for name in shared}
+        self.steps = [0] * slots
+        self.orders: list[tuple[int, Tensor] | None] = [None] * slots
+        self.seeds = [0] * slots
+        empty = self._replica(template)
+        self.state = pytree.tree_map(lambda x: torch.stack([x] * slots), empty)
+        self._step = self._measure = None
+
+    def _replica(self, problem: Problem) -> dict:
+        """The state of one replica before its first update."""
+        params = {name: p.detach().clone() for name, p in problem.module.named_parameters()}
+        device = next(iter(params.values())).device
+        state = {
+            "params": params,
+            "buffers": {name: b.clone() for name, b in problem.module.named_buffers()},
+            "optimizer": optimizers.initial_state(problem.optimizer, params),
+            "numbers": optimizers.settings(problem.optimizer).to(device),
+            "t": torch.zeros((), dtype=torch.float64, device=device),
+            "loss": torch.zeros((), dtype=torch.float64, device=device),
+            "data": {k: v for k, v in problem.data.items() if k not in self.shared},
+        }
+        if problem.optimizer.decay_to == "init":
+            state["goal"] = {name: value.clone() for name, value in params.items()}
+        if problem.batch_size is not None:
+            state["batch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
+        return state
+
+    def load(self, slot: int, problem: Problem) -> None:
+        """Put a problem's initial state into a slot; its neighbours are not touched."""
+        self.steps[slot], self.seeds[slot], self.orders[slot] = 0, problem.seed, None
+        fresh = self._replica(problem)
+        pytree.tree_map(lambda held, new: held[slot].copy_(new), self.state, fresh)
+
+    def move(self, source: int, target: "Program", slot: int) -> None:
+        """Copy a slot, whatever its step, into a slot of another program of the same problems."""
+        target.steps[slot], target.seeds[slot] = self.steps[source], self.seeds[source]
+        target.orders[slot] = self.orders[source]
+        pytree.tree_map(lambda new, held: new[slot].copy_(held[source]), target.state, self.state)
+
+    def step(self) -> None:
+        """One update of every slot."""
+        if self.template.batch_size is not None:
+            self._draw_batches()
+        if self._step is None:
+            self._step = self._built(self._step_all)
+        self._step()
+        for slot in range(self.slots):
+            self.steps[slot] += 1
+
+    def measure(self) -> dict[str, Tensor]:
+        """Metrics of every slot after its last update, each (R, ...)."""
+        if self._measure is None:
+            self._measure = self._built(self._measure_all)
+        return self._measure()
+
+    def weights(self, slot: int) -> dict[str, Tensor]:
+        """A copy of a slot's parameters."""
+        return {name: value[slot].clone() for name, value in self.state["params"].items()}
+
+    # -- one replica, mapped over all ------------------------------------------------------------
+
+    def _run(self, function: Callable, params: dict, buffers: dict, data: dict):
+        tensors = {f"module.{name}": value for name, value in {**params, **buffers}.items()}
+        return functional_call(self.call, tensors, (function, data))
+
+    def _step_one(self, state: dict, shared: dict) -> dict:
+        problem = self.template
+        data = {**state["data"], **shared}
+        if problem.batch_size is not None:
+            data.update({name: data[name][state["batch"]] for name in problem.batched})
+
+        def objective(params):
+            return self._run(problem.loss, params, state["buffers"], data)
+
+        grads, loss = grad_and_value(objective)(state["params"])
+        t = state["t"] + 1
+        params, optimizer = optimizers.update(
+            problem.optimizer,
+            state["params"],
+            grads,
+            state["optimizer"],
+            state["numbers"],
+            t,
+            state.get("goal"),
+        )
+        return {"params": params, "optimizer": optimizer, "t": t, "loss": loss.double()}
+
+    def _step_all(self, state: dict, shared: dict) -> tuple:
+        new = vmap(self._step_one, in_dims=(0, None))(state, shared)
+        for key, value in new.items():
+            pytree.tree_map(lambda held, fresh: held.copy_(fresh), state[key], value)
+        return ()
+
+    def _measure_one(self, state: dict, shared: dict) -> dict:
+        data = {**state["data"], **shared}
+        with torch.no_grad():
+            metrics = self._run(self.template.metrics, state["params"], state["buffers"], data)
+            squares = [(value**2).sum() for value in state["params"].values()]
+            return {**metrics, "weight_norm": sum(squares).sqrt()}
+
+    def _measure_all(self, state: dict, shared: dict) -> dict:
+        return vmap(self._measure_one, in_dims=(0, None))(state, shared)
+
+    def _built(self, function: Callable) -> Callable:
+        """`function` traced once on copies of the state, compiled if asked for, bound to the state."""
+        arguments, spec = pytree.tree_flatten((self.state, self.shared))
+
+        def flat(*leaves):
+            return function(*pytree.tree_unflatten(leaves, spec))
+
+        graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
+        if self.compiled:
+            graph = torch.compile(graph, fullgraph=True, dynamic=False)
+        return lambda: graph(*arguments)
+
+    def _draw_batches(self) -> None:
+        """Next mini-batch of every slot: epoch by epoch through its own permutation of the train set."""
+        size = self.template.batch_size
+        name = self.template.batched[0]
+        examples = self.template.data[name].shape[0]
+        per_epoch = examples // size
+        for slot in range(self.slots):
+            epoch, position = divmod(self.steps[slot], per_epoch)
+            order = self.orders[slot]
+            if order is None or order[0] != epoch:
+                order = (epoch, batch_order(self.seeds[slot], epoch, examples))
+                self.orders[slot] = order
+            self.state["batch"][slot].copy_(order[1][position * size : (position + 1) * size])
+
+
+def can_compile() -> bool:
+    """Whether torch.compile works here (it needs a C++ compiler on CPU, Triton on CUDA)."""
+    global _CAN_COMPILE
+    if _CAN_COMPILE is None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8))
+            _CAN_COMPILE = True
+        except Exception:
+            _CAN_COMPILE = False
+    return _CAN_COMPILE
+
+
+_CAN_COMPILE: bool | None = None
