@@ -84,7 +84,7 @@ ex.add_named_config("two_dimensional", {**TABLE, "hidden_rep_dim": 2, "seed": 58
 # The large published diagrams (steps to thresholds within 1e5), one cell of them.
 ex.add_named_config(
     "phase_diagram",
-    {**TABLE, "authors_grid": True, "train_steps": 100_000, "log_points": 400,
+    {**TABLE, "authors_grid": True, "train_steps": 100_000, "log_points": 250,
      "stop_when_decided": True, "seed": 58},
 )  # fmt: skip
 # Figure 5d: S_3, representations are 3 x 3 matrices and multiplied.

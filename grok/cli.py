@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -104,6 +105,29 @@ def recover(found: stores.Store) -> None:
     from grok.lab import spool
 
     click.echo(f"{spool.recover(found, click.echo)} runs delivered")
+
+
+@main.group()
+def sweep() -> None:
+    """Many runs from one W&B sweep file."""
+
+
+@sweep.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--limit", type=click.IntRange(1), help="at most this many points")
+@click.option("--seeds", type=click.IntRange(1), help="every point with this many seeds")
+@click.option("--slots", type=click.IntRange(1), help="replicas that train at once")
+@click.option("--resume", is_flag=True, help="go on with the latest sweep of this file")
+@click.option("--id", "sweep_id", help="the sweep to resume, if not the latest")
+@click.option("--dry-run", is_flag=True, help="print points, batches and time; run nothing")
+def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
+    """Run a sweep on this machine, without a server."""
+    from grok.sweep import commands
+
+    if dry_run:
+        commands.describe(file, limit, seeds, slots)
+    else:
+        commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import inspect
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,18 @@ class Terminated(SacredInterrupt):
     STATUS = "INTERRUPTED"
 
 
+def load(program: Path) -> "Paper":
+    """The paper that a program file defines as `ex`; UserError if there is none."""
+    if not program.exists():
+        raise UserError(f"program {program}: no such file")
+    spec = spec_from_file_location(program.stem, program)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not isinstance(getattr(module, "ex", None), Paper):
+        raise UserError(f"program {program} defines no paper (`ex = Paper(...)`)")
+    return module.ex
+
+
 class Paper(sacred.Experiment):
     """One paper's experiment.
 
@@ -51,6 +64,7 @@ class Paper(sacred.Experiment):
         self.events = train_alone
         self.problem: Problem | None = None
         self.is_script = False
+        self.is_alone = True  # in its process: shows its own progress
         self.capture_mode = "sys"  # Sacred's "fd" would hide the terminal from the progress bar
 
         @self.main
@@ -79,6 +93,24 @@ class Paper(sacred.Experiment):
         checks.check_values(config, self.defaults(), self.choices)
         return self.build_function(SimpleNamespace(**config))
 
+    def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
+        """The full, checked configuration, seed included; UserError if it is wrong."""
+        return dict(self._create_run("print_config", updates, named_configs).config)
+
+    def fresh(self, problem: Problem, events: Callable[[Problem], Iterable]) -> "Paper":
+        """A copy that will run a ready problem, quietly, on events from elsewhere.
+
+        Sacred binds an experiment to its current run, so runs side by side need one copy each.
+        """
+        twin = Paper(self.path, self.threshold, self.delay, self.choices)
+        for name in ("doc", "mainfile", "sources", "dependencies", "configurations"):
+            setattr(twin, name, getattr(self, name))
+        twin.named_configs = self.named_configs
+        twin.build_function, twin.summary_function = self.build_function, self.summary_function
+        twin.problem, twin.events, twin.store = problem, events, self.store
+        twin.is_alone, twin.capture_mode = False, "no"
+        return twin
+
     # -- Sacred's hooks --------------------------------------------------------------------------
 
     def _create_run(
@@ -103,7 +135,8 @@ class Paper(sacred.Experiment):
             command_name, config_updates, named_configs, info, meta_info, options
         )
         if (command_name or self.default_command) == MAIN:
-            self.problem = self.problem_of(run.config)
+            if self.is_alone:
+                self.problem = self.problem_of(run.config)
             if not options.get("--beat-interval"):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
             if not run.unobserved:
@@ -126,8 +159,11 @@ class Paper(sacred.Experiment):
         def summarize(recorder: Recorder) -> dict[str, Any]:
             return self.summary_function(config, problem, recorder)
 
+        events = self.events(problem)
+        if not self.is_alone:
+            return record_run(run, recorder, events, summarize)
         with RunProgress(self.path, problem.train_steps) as progress:
-            return record_run(run, recorder, self.events(problem), summarize, progress.show)
+            return record_run(run, recorder, events, summarize, progress.show)
 
     # -- the command line ------------------------------------------------------------------------
 

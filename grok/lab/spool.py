@@ -120,7 +120,7 @@ class Delivery:
 
     def _values(self, event: dict, spool: Spool) -> None:
         lists = {key: {"$each": event[key]} for key in ("steps", "values", "timestamps")}
-        try:
+        with contextlib.suppress(DuplicateKeyError):  # raised if this event was applied before
             self.metrics.update_one(
                 {"_id": event["id"], "seq": {"$not": {"$gte": event["seq"]}}},
                 {
@@ -130,8 +130,6 @@ class Delivery:
                 },
                 upsert=True,
             )
-        except DuplicateKeyError:
-            pass  # this event was applied before
 
     def _artifact(self, event: dict, spool: Spool) -> None:
         if not self.files.exists(event["id"]):

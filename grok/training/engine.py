@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,18 +12,22 @@ from grok.training.program import Program, can_compile
 
 # Below this many updates one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
-MOST_SLOTS = 16  # on a CPU; more fall out of cache (measured in benchmarks/)
+MOST_SLOTS = 8  # on a CPU; more bring nothing and leave the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
 
 
 def train(
-    problems: Sequence[Problem], slots: int | None = None, compiled: bool | None = None
+    problems: Sequence[Problem],
+    slots: int | None = None,
+    compiled: bool | None = None,
+    terminate: Collection[int] = (),
 ) -> Iterator[Start | Record | Outcome]:
     """Train problems of equal signature together; yield what happens, as it happens.
 
     A replica yields Start, then a Record at each of its log steps, then an Outcome; when it
     retires, the next waiting problem takes its slot. `slots`: how many train at once (chosen from
-    cache or GPU memory if None). `compiled`: None decides by the number of updates.
+    cache or GPU memory if None). `compiled`: None decides by the number of updates. `terminate`:
+    replicas that the caller wants ended, looked at after every record; it may grow meanwhile.
     Raises ValueError if the problems cannot share a program.
     """
     problems = list(problems)
@@ -34,7 +38,7 @@ def train(
     slots = min(slots or choose_slots(problems[0]), len(problems))
     if compiled is None:
         compiled = decide_compiled(problems, slots)
-    yield from _Training(problems, slots, compiled).run()
+    yield from _Training(problems, slots, compiled, terminate).run()
 
 
 def check_signatures(problems: Sequence[Problem]) -> None:
@@ -77,7 +81,9 @@ def last_level_cache() -> int:
 class _Training:
     """The loop of `train`: which replica sits where, when to look, who retires."""
 
-    def __init__(self, problems: list[Problem], slots: int, compiled: bool):
+    def __init__(
+        self, problems: list[Problem], slots: int, compiled: bool, terminate: Collection[int]
+    ):
         first = problems[0]
         shared = {
             name
@@ -86,6 +92,7 @@ class _Training:
         }
         self.problems = problems
         self.compiled = compiled
+        self.terminate = terminate
         self.program = Program(first, slots, shared, compiled)
         self.waiting = list(range(len(problems)))[::-1]
         self.replicas: list[int | None] = [None] * slots
@@ -150,6 +157,8 @@ class _Training:
             return "diverged"
         if self.program.steps[slot] >= problem.train_steps:
             return "budget"
+        if self.replicas[slot] in self.terminate:
+            return "terminated"
         met = problem.stop is not None and problem.stop.met(metrics)
         self.streak[slot] = self.streak[slot] + 1 if met else 0
         return "stopped" if self.streak[slot] >= 2 else None

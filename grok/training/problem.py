@@ -121,7 +121,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A replica has retired: `reason` is "budget", "stopped" (its stop rule fired) or "diverged"."""
+    """A replica has retired: `reason` is "budget", "stopped" (its stop rule fired), "diverged" or
+    "terminated" (by whoever drives the training)."""
 
     replica: int
     step: int

@@ -1,0 +1,84 @@
+"""What `grok sweep run` prints and does."""
+
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from grok.lab import store as stores
+from grok.lab.errors import UserError
+from grok.lab.experiment import Terminated
+from grok.sweep import file as files
+from grok.sweep.local import LocalSweep, points_of
+from grok.sweep.plan import estimate, plan, slots_of
+from grok.sweep.progress import SweepProgress
+
+SHOWN_POINTS = 10
+
+
+def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None) -> None:
+    """Print a sweep's points, its batches and how long it may take; nothing is stored."""
+    file = files.read(path)
+    points = points_of(file, limit or file.config.get("run_cap"), seeds)
+    screen = Console()
+    table = Table("point", "config")
+    for number, point in enumerate(points[:SHOWN_POINTS]):
+        table.add_row(str(number), "  ".join(f"{key}={value}" for key, value in point.items()))
+    if len(points) > SHOWN_POINTS:
+        table.add_row("...", f"{len(points)} points in all")
+    screen.print(table)
+    total = 0.0
+    for group in plan(file, dict(enumerate(points))):
+        seconds = estimate(group, slots)
+        total += seconds
+        screen.print(
+            f"{len(group)} runs, {slots_of(group, slots)} at once: at most {_time(seconds)}"
+        )
+    screen.print(f"together at most {_time(total)}; runs that are decided early retire")
+
+
+def run(
+    path: Path,
+    limit: int | None,
+    seeds: int | None,
+    slots: int | None,
+    resume: bool,
+    sweep_id: str | None,
+) -> None:
+    """Run or resume a sweep; prints its id first and what came of it last."""
+    file = files.read(path)
+    store = stores.connect()
+    if store.kind == "files":
+        raise UserError("a sweep needs a MongoDB; here runs go to " + store.describe())
+    if resume:
+        sweep = LocalSweep.resume(file, store, sweep_id, slots)
+    else:
+        sweep = LocalSweep.begin(file, store, limit, seeds, slots)
+    signal.signal(signal.SIGTERM, _terminate)
+    pending = sweep.pending()
+    runs = len(pending) or sweep.document["limit"] or 0
+    print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
+    budget = sum(one.problem.train_steps for group in plan(file, pending) for one in group)
+    try:
+        with SweepProgress(budget, runs) as progress:
+            sweep.run(progress)
+    except (KeyboardInterrupt, Terminated) as error:
+        print(f'interrupted; "grok sweep run {path} --resume" goes on', file=sys.stderr)
+        sys.exit(143 if isinstance(error, Terminated) else 130)
+    endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
+    rate = progress.steps / max(progress.seconds, 1e-9)
+    print(
+        f"{progress.done} runs ({endings}) in {_time(progress.seconds)}: {progress.steps:,} "
+        f"replica-steps, {rate:,.0f}/s; {progress.saved:,} spared by retirement"
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _terminate(signum, frame):
+    raise Terminated

@@ -1,0 +1,91 @@
+"""A W&B sweep file: read, checked against W&B's schema and the program's own configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sweeps
+import yaml
+
+from grok.lab.config import check_choice, check_names
+from grok.lab.errors import UserError
+from grok.lab.experiment import PROJECT, Paper, load
+
+METHODS = ("grid", "random", "bayes")
+MACROS = "${"
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep: W&B's config, the paper it runs, and what its command fixes after `with`."""
+
+    name: str
+    config: dict[str, Any]
+    paper: Paper
+    named_configs: tuple[str, ...]
+    fixed: dict[str, Any]
+
+    def updates(self, point: dict[str, Any]) -> dict[str, Any]:
+        """Config updates of one point, the command's fixed ones included."""
+        return {**self.fixed, **point}
+
+
+def read(path: Path) -> SweepFile:
+    """The sweep in a YAML file; UserError naming the first thing that is wrong with it."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        place = f" in line {where.line + 1}" if where else ""
+        raise UserError(
+            f"{path}: broken YAML{place}: {getattr(error, 'problem', error)}"
+        ) from error
+    return check(config, path.stem, str(path))
+
+
+def check(config: Any, name: str, where: str) -> SweepFile:
+    """The sweep that a W&B config describes; UserError, beginning with `where`, if it is wrong."""
+    if not isinstance(config, dict):
+        raise UserError(f"{where}: expected a mapping with program, method and parameters")
+    try:
+        for key in ("program", "method", "parameters"):
+            if not config.get(key):
+                raise UserError(f"{key} is missing or empty")
+        check_choice("method", config["method"], METHODS)
+        violations = _violations(config)
+        if violations:
+            raise UserError(violations[0])
+        paper = load(PROJECT / config["program"])
+        named, fixed = _fixed(config.get("command", []))
+        check_names(named, paper.named_configs, f"named config of {paper.path}")
+        known = {*paper.defaults(), "seed"}
+        check_names([*fixed, *parameter_names(config)], known, f"config key of {paper.path}")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return SweepFile(name, config, paper, tuple(named), fixed)
+
+
+def parameter_names(config: dict[str, Any]) -> list[str]:
+    """Names of the swept parameters; a nested group counts as one."""
+    return list(config["parameters"])
+
+
+def _violations(config: dict[str, Any]) -> list[str]:
+    try:
+        return sweeps.schema_violations_from_proposed_config(config)
+    except ValueError as error:
+        return [str(error)]
+
+
+def _fixed(command: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Named configs and key=value updates that a command gives after `with`."""
+    words = [str(word) for word in command]
+    words = words[words.index("with") + 1 :] if "with" in words else []
+    plain = [word for word in words if not word.startswith(MACROS)]
+    named = [word for word in plain if "=" not in word]
+    pairs = (word.split("=", 1) for word in plain if "=" in word)
+    return named, {key: yaml.safe_load(value) for key, value in pairs}

@@ -1,0 +1,67 @@
+"""Which points of a sweep can share a program."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from grok.sweep.file import SweepFile
+from grok.sweep.search import Point
+from grok.training.engine import choose_slots, decide_compiled
+from grok.training.problem import Problem
+from grok.training.program import Program
+
+PROBE_STEPS = 200
+
+
+@dataclass
+class Planned:
+    """One run to be: its number in the sweep, config updates (seed included), and problem."""
+
+    number: int
+    updates: dict[str, Any]
+    problem: Problem
+
+
+def plan(file: SweepFile, points: dict[int, Point]) -> list[list[Planned]]:
+    """The points, grouped by what they can share; groups in the order of their first point.
+
+    UserError, before anything has run, if a point's configuration is wrong.
+    """
+    groups: dict[tuple, list[Planned]] = {}
+    for number, point in points.items():
+        updates = file.updates(point)
+        if "seed" not in updates:
+            updates["seed"] = default_seed(file)
+        config = file.paper.config_of(updates, file.named_configs)
+        one = Planned(number, updates, file.paper.problem_of(config))
+        groups.setdefault(one.problem.signature(), []).append(one)
+    return list(groups.values())
+
+
+def default_seed(file: SweepFile) -> int:
+    """The seed that the sweep's named configs or command fix, else 0."""
+    if "seed" in file.fixed:
+        return file.fixed["seed"]
+    seeds = [file.paper.named_configs[name]().get("seed") for name in file.named_configs]
+    return next((seed for seed in reversed(seeds) if seed is not None), 0)
+
+
+def slots_of(group: list[Planned], slots: int | None) -> int:
+    """How many of the group train at once."""
+    return min(slots or choose_slots(group[0].problem), len(group))
+
+
+def estimate(group: list[Planned], slots: int | None) -> float:
+    """Seconds that the group takes at most (nobody retires early), from a short trial of it."""
+    problems = [one.problem for one in group]
+    count = slots_of(group, slots)
+    began = time.perf_counter()
+    program = Program(problems[0], count, set(), decide_compiled(problems, count))
+    for slot in range(count):
+        program.load(slot, problems[slot])
+    program.step()
+    warm = time.perf_counter()
+    for _ in range(PROBE_STEPS):
+        program.step()
+    per_step = (time.perf_counter() - warm) / PROBE_STEPS / count
+    return warm - began + per_step * sum(problem.train_steps for problem in problems)

@@ -1,0 +1,82 @@
+"""Points of a sweep, from W&B's own search code (package `sweeps`)."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sweeps
+
+from grok.lab.errors import UserError
+
+Point = dict[str, Any]
+
+
+def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
+    """All points of a grid in W&B's order, the first `limit`; UserError if there is none."""
+    try:
+        runs = sweeps.next_runs(config, [], n=limit or 10**9)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    points = [plain(run.config) for run in runs if run is not None]
+    if not points:
+        raise UserError("the grid is empty")
+    return points
+
+
+def suggest(
+    config: dict[str, Any], done: list[sweeps.SweepRun], count: int, seed: int
+) -> list[Point]:
+    """The next `count` points of a random or Bayes sweep after `done`, repeatable by `seed`.
+
+    The points depend on the seed and on how many runs came before.
+    """
+    try:
+        with _seeded(seed + len(done)):
+            return [plain(run.config) for run in sweeps.next_runs(config, done, n=count) if run]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def to_stop(config: dict[str, Any], runs: list[sweeps.SweepRun]) -> list[str]:
+    """Names of the runs that early termination (Hyperband) would stop now."""
+    return [run.name for run in sweeps.stop_runs(config, runs)]
+
+
+def run_of(
+    name: str, point: Point, state: str, history: list[dict], final: dict
+) -> sweeps.SweepRun:
+    """A run as W&B's search code sees it."""
+    return sweeps.SweepRun(
+        name=name,
+        state=state,
+        config={key: {"value": value} for key, value in point.items()},
+        history=history,
+        summaryMetrics=final,
+    )
+
+
+def with_seeds(points: list[Point], seeds: list[int]) -> Iterator[Point]:
+    """Every point once for each seed, seeds outermost."""
+    for seed, point in itertools.product(seeds, points):
+        yield {**point, "seed": seed}
+
+
+def plain(config: dict[str, Any]) -> Point:
+    """Config updates from W&B's form {key: {"value": value}}."""
+    return {key: entry["value"] for key, entry in config.items()}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """W&B's search draws from the global generators; they are put back afterwards."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
