@@ -137,6 +137,7 @@ class Paper(sacred.Experiment):
         if (command_name or self.default_command) == MAIN:
             if self.is_alone:
                 self.problem = self.problem_of(run.config)
+            run.capture_mode = options.get("--capture") or self.capture_mode
             if not options.get("--beat-interval"):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
             if not run.unobserved:

@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+
+.PHONY: demo test test-slow lint format bench
+
+# Installed once from the lock; touch requirements-lock.txt to renew.
+.venv/.installed: requirements-lock.txt setup.cfg
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip==25.3
+	$(BIN)/pip install --quiet -r requirements-lock.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: .venv/.installed
+	$(RUN) experiments/liu_toy.py with cpu
+	$(RUN) analysis/liu_run.py
+
+test: .venv/.installed
+	$(RUN) -m pytest
+
+test-slow: .venv/.installed
+	$(RUN) -m pytest -m slow
+
+lint: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.installed
+	$(RUN) benchmarks/toy.py

@@ -1,0 +1,164 @@
+"""The phase diagram of a sweep over two parameters: `python analysis/phase_diagram.py SWEEP`.
+
+SWEEP is a sweep's id or its file's name. Draws the four phases and the steps to train and to test;
+with --reference a CSV of a published grid, also where the two agree.
+"""
+
+from pathlib import Path
+
+import click
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap, LogNorm
+
+from analysis import query, style
+from grok.phases import PHASE_COLOURS, PHASES, phase
+
+LABELS = {
+    "decoder_lr": "decoder learning rate",
+    "encoder_lr": "representation learning rate",
+    "decoder_weight_decay": "decoder weight decay",
+}
+
+
+@click.command(help=__doc__)
+@click.argument("sweep")
+@click.option("--delay", default=1000, show_default=True, help="steps from which it is grokking")
+@click.option("--reference", type=click.Path(exists=True, path_type=Path), help="published CSV")
+def main(sweep: str, delay: int, reference: Path | None) -> None:
+    name, runs = query.sweep(query.connect(), sweep)
+    x, y = axes_of(runs)
+    seeds = sorted(runs["config.seed"].unique())
+    for seed in seeds:
+        table = cells(runs[runs["config.seed"] == seed], x, y, delay)
+        label = f"phase_diagram_{name}" + (f"_seed{seed}" if len(seeds) > 1 else "")
+        published = read_reference(reference, x, y, delay) if reference else None
+        style.save(draw(table, x, y, published), label)
+        counts = table["phase"].value_counts()
+        print(f"seed {seed}: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()))
+        if published is not None:
+            print(f"seed {seed}: {describe_agreement(table, published)}")
+
+
+def axes_of(runs: pd.DataFrame) -> tuple[str, str]:
+    """The two config keys (learning rate first) that vary; exits if they are not two."""
+    columns = [c for c in runs if c.startswith("config.") and c != "config.seed"]
+    varying = [c for c in columns if runs[c].astype(str).nunique() > 1]
+    if len(varying) != 2:
+        query.fail(f"a phase diagram needs two varying parameters, not {varying or 'none'}")
+    return tuple(sorted(varying, key=lambda c: (c != "config.decoder_lr", c)))
+
+
+def cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
+    """One row per cell: x, y, steps to train and test (NaN for never), phase."""
+    table = pd.DataFrame(
+        {
+            "x": runs[x],
+            "y": runs[y],
+            "train": runs["result.steps_to_train"].astype(float),
+            "test": runs["result.steps_to_test"].astype(float),
+        }
+    )
+    return with_phases(table, delay)
+
+
+def read_reference(path: Path, x: str, y: str, delay: int) -> pd.DataFrame:
+    """The same table from a CSV with columns x, y, steps_to_train, steps_to_test; 99999 = never."""
+    frame = pd.read_csv(path)
+    wanted = [x.removeprefix("config."), y.removeprefix("config.")]
+    if missing := {*wanted, "steps_to_train", "steps_to_test"} - {*frame.columns}:
+        query.fail(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    table = frame[[*wanted, "steps_to_train", "steps_to_test"]]
+    table.columns = ["x", "y", "train", "test"]
+    return with_phases(table.astype(float).replace(99999, np.nan), delay)
+
+
+def with_phases(table: pd.DataFrame, delay: int) -> pd.DataFrame:
+    """The table with a column `phase`."""
+    steps = table[["train", "test"]].astype(object).where(table[["train", "test"]].notna(), None)
+    return table.assign(
+        phase=[
+            phase(train, test, delay) for train, test in zip(steps.train, steps.test, strict=True)
+        ]
+    )
+
+
+def matched(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Cells that both have, with phases `phase` and `phase_published`."""
+    keys = [
+        t.assign(x=t.x.map("{:.4g}".format), y=t.y.map("{:.4g}".format)) for t in (table, published)
+    ]
+    return keys[0].merge(keys[1], on=["x", "y"], suffixes=("", "_published"))
+
+
+def describe_agreement(table: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Share of cells in the published phase, and the rank correlation of steps where both reach."""
+    both = matched(table, published)
+    same = (both["phase"] == both["phase_published"]).mean()
+    ranks = both[["train", "train_published"]].dropna().corr(method="spearman").iloc[0, 1]
+    return f"{same:.1%} of {len(both)} cells in the published phase; Spearman of steps to train {ranks:.2f}"
+
+
+def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
+    """Phases, steps to train, steps to test; with a published grid its phases and the agreement."""
+    figure, panels = plt.subplots(
+        1, 3 if published is None else 5, figsize=(15 if published is None else 24, 4)
+    )
+    draw_phases(panels[0], table, "phases")
+    for axes, name in ((panels[1], "train"), (panels[2], "test")):
+        grid = table.pivot(index="y", columns="x", values=name)
+        image = axes.imshow(
+            grid,
+            origin="lower",
+            aspect="auto",
+            norm=LogNorm(100, table[["train", "test"]].max().max()),
+        )
+        figure.colorbar(image, ax=axes)
+        axes.set_title(f"steps to {name} accuracy")
+        label_cells(axes, grid)
+    if published is not None:
+        draw_phases(panels[3], published, "published phases")
+        both = matched(table, published).assign(
+            same=lambda t: (t["phase"] == t["phase_published"]) * 1.0
+        )
+        both = both.assign(x=both.x.astype(float), y=both.y.astype(float))
+        grid = both.pivot(index="y", columns="x", values="same")
+        panels[4].imshow(
+            grid,
+            origin="lower",
+            aspect="auto",
+            cmap=ListedColormap(["#d35400", "#eeeeee"]),
+            vmin=0,
+            vmax=1,
+        )
+        panels[4].set_title(f"same phase in {both['same'].mean():.1%} of cells")
+        label_cells(panels[4], grid)
+    for axes in panels:
+        axes.set_xlabel(LABELS.get(x.removeprefix("config."), x))
+    panels[0].set_ylabel(LABELS.get(y.removeprefix("config."), y))
+    patches = [plt.Rectangle((0, 0), 1, 1, color=PHASE_COLOURS[name]) for name in PHASES]
+    figure.legend(patches, PHASES, loc="lower center", ncol=4, bbox_to_anchor=(0.5, -0.08))
+    figure.tight_layout()
+    return figure
+
+
+def draw_phases(axes, table: pd.DataFrame, title: str) -> None:
+    """The four phases in the paper's colours."""
+    codes = table.assign(code=table["phase"].map(PHASES.index))
+    grid = codes.pivot(index="y", columns="x", values="code")
+    colours = ListedColormap([PHASE_COLOURS[name] for name in PHASES])
+    axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=-0.5, vmax=3.5)
+    axes.set_title(title)
+    label_cells(axes, grid)
+
+
+def label_cells(axes, grid: pd.DataFrame) -> None:
+    """Tick labels from the grid's index and columns, at most six on an axis."""
+    for ticks, set_ticks in ((grid.columns, axes.set_xticks), (grid.index, axes.set_yticks)):
+        places = np.unique(np.linspace(0, len(ticks) - 1, min(6, len(ticks))).round().astype(int))
+        set_ticks(places, [f"{ticks[i]:.2g}" for i in places])
+
+
+if __name__ == "__main__":
+    main()

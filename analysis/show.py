@@ -1,0 +1,50 @@
+"""The latest runs as a table: `python analysis/show.py [-n 20] [--experiment liu_toy]`."""
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis import query
+from grok.lab.status import DEAD_AFTER, heartbeat_age
+
+COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
+
+
+@click.command(help=__doc__)
+@click.option("-n", "last", default=20, show_default=True, help="how many")
+@click.option("--experiment", help="only this experiment's")
+def main(last: int, experiment: str | None) -> None:
+    store = query.connect()
+    found = query.runs(store, {"experiment.name": experiment} if experiment else None, last)
+    if found.empty:
+        query.fail(f"no run in {store.describe()}")
+    table = Table("run", "experiment", "status", "started", *COLUMNS)
+    for _, row in found.iterrows():
+        cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]
+        started = f"{row['start_time']:%m-%d %H:%M:%S}"
+        table.add_row(str(row["run"]), row["experiment"], status(store, row), started, *cells)
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def status(store, row: pd.Series) -> str:
+    """The run's status; `dead` for a running one without a heartbeat."""
+    if row["status"] != "RUNNING":
+        return row["status"]
+    document = store.database.runs.find_one(
+        {"_id": int(row["run"])}, {"heartbeat": 1, "start_time": 1}
+    )
+    return "dead" if heartbeat_age(document) > DEAD_AFTER else "RUNNING"
+
+
+def cell(value, name: str) -> str:
+    """A value for the table; steps that were never reached are `never`."""
+    if value is None or value != value:
+        return "never" if name.startswith("steps_to") else ""
+    if name.startswith("steps_to"):
+        return f"{value:.0f}"
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()

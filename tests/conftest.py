@@ -1,0 +1,40 @@
+"""Every test sees a GROK_HOME of its own session, never the user's, and one thread."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models, and two workers may share two cores
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def grok_home():
+    """A short path: unix sockets allow about a hundred bytes."""
+    home = Path(tempfile.mkdtemp(prefix="grok-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GROK_HOME", str(home))
+        patch.delenv("GROK_MONGO_URI", raising=False)
+        yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def store(grok_home):
+    """The session's embedded store."""
+    from grok.lab import store as stores
+
+    return stores.connect()
+
+
+@pytest.fixture
+def liu_toy(store):
+    """A fresh copy of the Liu toy's experiment, on the session's store."""
+    from grok.lab.experiment import load
+
+    paper = load(PROJECT / "experiments" / "liu_toy.py")
+    paper.store = store
+    return paper

@@ -1,0 +1,53 @@
+"""Bad input is one clear line that names the value and what was expected."""
+
+import subprocess
+import sys
+
+import pytest
+
+from grok.lab.errors import UserError
+from tests.conftest import PROJECT
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        ({"pp": 3}, "pp; did you mean p"),
+        ({"p": "ten"}, "p='ten': expected a whole number of at least 2"),
+        ({"p": 1}, "p=1: expected"),
+        ({"p": True}, "p=True: expected"),
+        ({"train_fraction": 1.5}, "train_fraction=1.5: expected a number between 0 and 1"),
+        ({"train_fraction": 0}, "train_fraction=0: expected"),
+        ({"train_fraction": 0.001}, "train_fraction=0.001: expected to give 1 to 54 of 55"),
+        ({"train_count": 55}, "train_count=55: expected"),
+        ({"encoder_lr": -1}, "encoder_lr=-1: expected a number of at least 0"),
+        ({"encoder_lr": float("nan")}, "encoder_lr=nan: expected"),
+        ({"variant": "foo"}, "variant='foo': expected one of encoder, table, permutation"),
+        ({"variant": "tabel"}, "did you mean table"),
+        ({"seed": "abc"}, "seed='abc': expected"),
+        ({"seed": -1}, "seed=-1: expected"),
+        ({"optimizer": "adamm"}, "did you mean adam"),
+        ({"stop_when_decided": 3}, "stop_when_decided=3: expected True or False"),
+        ({"combine": "multiply", "hidden_rep_dim": 3}, "hidden_rep_dim=3: expected a square"),
+        ({"variant": "permutation", "p": 5}, "p=5: expected at most 4"),
+    ],
+)
+def test_bad_values_are_named_and_nothing_starts(liu_toy, store, updates, message):
+    before = store.database.runs.count_documents({})
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        liu_toy.run(config_updates=updates)
+    assert store.database.runs.count_documents({}) == before
+
+
+def test_unknown_named_config(liu_toy):
+    with pytest.raises(UserError, match="did you mean paper"):
+        liu_toy.run(named_configs=["papr"])
+
+
+@pytest.mark.parametrize("words", [["with", "pp=3"], ["with", "p=1"], ["-m", "localhost:1:x"]])
+def test_the_command_line_says_one_line_and_exits_with_2(words):
+    command = [sys.executable, "experiments/liu_toy.py", *words]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert ended.stdout == ""

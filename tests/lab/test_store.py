@@ -1,0 +1,179 @@
+"""The embedded MongoDB and the durable observer, in one process or a few."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from grok.lab import mongod, spool
+from grok.lab import store as stores
+from grok.lab.errors import UserError
+from tests.conftest import PROJECT
+
+JOIN = (
+    "from grok.lab import mongod; print(mongod.Server(mongod.home()).ensure(), flush=True); input()"
+)
+
+
+def wait_until(check, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def home(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("h")
+    monkeypatch.setenv("GROK_HOME", str(folder))
+    return folder
+
+
+def user(home: Path, code: str = JOIN) -> subprocess.Popen:
+    """A process that uses the embedded server until its standard input ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "GROK_HOME": str(home)}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=environment, **pipes)
+
+
+def mongods(home: Path) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-f", f"mongod --dbpath {home}"], capture_output=True, text=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def test_only_this_user_can_reach_it_and_only_by_its_socket(store, grok_home):
+    server = mongod.Server(grok_home)
+    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
+    (pid,) = mongods(grok_home)
+    sockets = {
+        os.readlink(f) for f in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in os.readlink(f)
+    }
+    listening = [
+        line.split()[9]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    assert not {f"socket:[{inode}]" for inode in listening} & sockets
+
+
+def test_two_that_start_at_once_share_one_server_and_the_last_one_ends_it(home):
+    users = [user(home), user(home)]
+    assert users[0].stdout.readline() == users[1].stdout.readline()
+    assert len(mongods(home)) == 1
+    users[0].communicate("\n")
+    time.sleep(1)
+    assert len(mongods(home)) == 1
+    users[1].communicate("\n")
+    wait_until(lambda: not mongods(home))
+    assert not mongod.Server(home).socket.exists()
+
+
+def test_a_killed_user_blocks_nobody(home):
+    first = user(home)
+    first.stdout.readline()
+    first.kill()
+    first.wait()
+    wait_until(lambda: not mongods(home))
+    second = user(home)
+    assert "mongod.sock" in second.stdout.readline()
+    second.communicate("\n")
+
+
+def test_a_killed_server_comes_back_while_it_is_used(home):
+    one = user(home)
+    uri = one.stdout.readline().strip()
+    (pid,) = mongods(home)
+    os.kill(pid, 9)
+    wait_until(lambda: mongods(home) not in ([], [pid]))
+    client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=10_000)
+    assert client.admin.command("ping")["ok"] == 1
+    one.communicate("\n")
+
+
+def test_a_killed_keeper_leaves_no_server_behind_and_stale_files_do_no_harm(home):
+    one = user(home)
+    one.stdout.readline()
+    subprocess.run(["pkill", "-9", "-f", f"grok.lab.mongod {home}"], check=True)
+    wait_until(lambda: not mongods(home))
+    one.kill()
+    one.wait()
+    mongod.Server(home).socket.touch()
+    two = user(home)
+    assert "mongod.sock" in two.stdout.readline()
+    assert len(mongods(home)) == 1
+    two.communicate("\n")
+
+
+def test_a_long_home_gets_a_short_socket(tmp_path):
+    server = mongod.Server(tmp_path / ("x" * 120))
+    server.prepare()
+    assert len(str(server.socket)) < 100
+    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+    server.socket.parent.rmdir()
+
+
+def test_a_server_that_does_not_answer_is_one_line_within_5_seconds():
+    began = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"MongoDB at mongodb://\*\*\*@127.0.0.1:1/x does not answer"
+    ):
+        stores.connect("mongodb://me:secret@127.0.0.1:1/x")
+    assert time.monotonic() - began < 5
+
+
+def test_incense_reads_runs_and_metrics(liu_toy, store):
+    from incense import ExperimentLoader
+
+    run = liu_toy.run(config_updates={"train_steps": 20, "p": 6, "seed": 1})
+    loader = ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name)
+    found = loader.find_by_id(run._id)
+    assert found.status == "COMPLETED"
+    assert list(found.metrics["test_accuracy"].index)[-1] == 20
+    assert found.artifacts["trajectory.npz"].content
+    table = loader.find({"_id": run._id}).project(on=["config.p", "metrics.test_accuracy"])
+    assert table["p"].tolist() == [6]
+
+
+class Tape:
+    """Stands in for a spool: what `Delivery` needs of one."""
+
+    folder = Path("/nonexistent")
+
+
+def test_every_event_may_be_delivered_twice(store):
+    from bson import ObjectId
+
+    store.database.runs.insert_one({"_id": 9001, "status": "RUNNING", "artifacts": []})
+    delivery = spool.Delivery(store.database, "", 9001)
+    metric = ObjectId()
+    events = [
+        {"kind": "values", "seq": 1, "id": metric, "name": "x", "steps": [0], "values": [1.0], "timestamps": [0]},
+        {"kind": "values", "seq": 2, "id": metric, "name": "x", "steps": [1], "values": [float("nan")], "timestamps": [1]},
+        {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}},
+    ]  # fmt: skip
+    for event in [*events, *events, events[0], *events]:
+        delivery.apply(event, Tape())
+    found = store.database.metrics.find_one({"_id": metric})
+    assert found["steps"] == [0, 1]
+    assert found["values"][0] == 1.0 and found["values"][1] != found["values"][1]
+    assert store.database.runs.find_one({"_id": 9001})["status"] == "COMPLETED"
+
+
+def test_a_torn_last_event_is_left_out(tmp_path):
+    one = spool.Spool.create(tmp_path, {"run_id": 1})
+    one.append({"kind": "state", "seq": 1, "fields": {}})
+    with open(one.folder / "journal", "ab") as file:
+        file.write(b"\x40\x00\x00\x00torn")
+    assert [event["kind"] for event in one.events()] == ["head", "state"]
+    assert spool.Spool.take(one.folder) is None  # it lives
+    one.close(delivered=True)
+    assert not one.folder.exists()
