@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tiny models, and two workers may share two cores
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch: tiny models, and two workers may share two cores
+)
 PROJECT = Path(__file__).resolve().parents[1]
 
 

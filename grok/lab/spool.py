@@ -24,7 +24,8 @@ import bson
 import gridfs
 import pymongo
 from bson import ObjectId
-from pymongo.errors import AutoReconnect, DuplicateKeyError, NetworkTimeout, PyMongoError
+from pymongo import UpdateOne
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from sacred.dependencies import get_digest
 from sacred.observers import MongoObserver
 from sacred.serializer import flatten
@@ -34,6 +35,7 @@ from grok.lab.errors import UserError
 START_TIMEOUT = 5.0  # seconds for a run's first document
 JOIN_TIMEOUT = 10.0  # seconds that a run's end waits for the server
 OPERATION_TIMEOUT = 20.0
+DUPLICATE_KEY = 11000
 AWAY = (AutoReconnect, NetworkTimeout)  # ServerSelectionTimeoutError is an AutoReconnect
 
 
@@ -119,17 +121,25 @@ class Delivery:
         self.runs.update_one(known, {"$set": {**event["fields"], "seq": event["seq"]}})
 
     def _values(self, event: dict, spool: Spool) -> None:
-        lists = {key: {"$each": event[key]} for key in ("steps", "values", "timestamps")}
-        with contextlib.suppress(DuplicateKeyError):  # raised if this event was applied before
-            self.metrics.update_one(
-                {"_id": event["id"], "seq": {"$not": {"$gte": event["seq"]}}},
+        updates = [
+            UpdateOne(
+                {"_id": one["id"], "seq": {"$not": {"$gte": event["seq"]}}},
                 {
-                    "$push": lists,
+                    "$push": {
+                        key: {"$each": one[key]} for key in ("steps", "values", "timestamps")
+                    },
                     "$set": {"seq": event["seq"]},
-                    "$setOnInsert": {"run_id": self.run_id, "name": event["name"]},
+                    "$setOnInsert": {"run_id": self.run_id, "name": one["name"]},
                 },
                 upsert=True,
             )
+            for one in event["metrics"]
+        ]
+        try:
+            self.metrics.bulk_write(updates, ordered=False)
+        except BulkWriteError as error:
+            if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]):
+                raise  # a duplicate key says only that this metric's part was applied before
 
     def _artifact(self, event: dict, spool: Spool) -> None:
         if not self.files.exists(event["id"]):
@@ -162,7 +172,6 @@ class DurableObserver(MongoObserver):
         self.spool: Spool | None = None
         self.metric_ids: dict[str, ObjectId] = {}
         self.seq = 0
-        self.written = 0
 
     def started_event(self, *args, **kwargs):
         """Insert the run and return its id; UserError if the server does not answer in 5 s."""
@@ -194,16 +203,17 @@ class DurableObserver(MongoObserver):
 
     def log_metrics(self, metrics_by_name, info) -> None:
         """Journal new values; list the metric in info["metrics"] as Sacred's observer does."""
+        metrics = []
         for name, new in metrics_by_name.items():
             if name not in self.metric_ids:
                 self.metric_ids[name] = ObjectId()
                 entry = {"name": name, "id": str(self.metric_ids[name])}
                 info.setdefault("metrics", []).append(entry)
             values = {key: flatten(new[key]) for key in ("steps", "values")}
-            times = list(new["timestamps"])
-            self.written += len(times)
-            event = {"kind": "values", "name": name, "id": self.metric_ids[name], **values}
-            self._journal({**event, "timestamps": times})
+            values["timestamps"] = list(new["timestamps"])
+            metrics.append({"name": name, "id": self.metric_ids[name], **values})
+        if metrics:
+            self._journal({"kind": "values", "metrics": metrics})
 
     def artifact_event(self, name, filename, metadata=None, content_type=None) -> None:
         if content_type is None:

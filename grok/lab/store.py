@@ -35,7 +35,10 @@ class Store:
     def client(self) -> pymongo.MongoClient:
         milliseconds = int(1000 * ANSWER_TIMEOUT)
         return pymongo.MongoClient(
-            self.uri, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
+            self.uri,
+            serverSelectionTimeoutMS=milliseconds,
+            connectTimeoutMS=milliseconds,
+            journal=True,  # acknowledged means on disk: a killed server loses nothing either
         )
 
     @property

@@ -130,6 +130,7 @@ class LocalSweep:
                     terminate |= {i for i, p in enumerate(group) if p.number in losers}
             if isinstance(event, Outcome):
                 self._join([number for number, run in self.runs.items() if not run.is_alive()])
+        self._join(list(self.runs))
 
     def _losers(self) -> set[int]:
         """Numbers of the running points that early termination would stop."""

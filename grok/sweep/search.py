@@ -48,12 +48,12 @@ def to_stop(config: dict[str, Any], runs: list[sweeps.SweepRun]) -> list[str]:
 def run_of(
     name: str, point: Point, state: str, history: list[dict], final: dict
 ) -> sweeps.SweepRun:
-    """A run as W&B's search code sees it."""
+    """A run as W&B's search code sees it (under today's pydantic it listens to aliases alone)."""
     return sweeps.SweepRun(
         name=name,
         state=state,
         config={key: {"value": value} for key, value in point.items()},
-        history=history,
+        sampledHistory=history,
         summaryMetrics=final,
     )
 
@@ -65,8 +65,9 @@ def with_seeds(points: list[Point], seeds: list[int]) -> Iterator[Point]:
 
 
 def plain(config: dict[str, Any]) -> Point:
-    """Config updates from W&B's form {key: {"value": value}}."""
-    return {key: entry["value"] for key, entry in config.items()}
+    """Config updates from W&B's form {key: {"value": value}}, NumPy scalars as Python's."""
+    values = {key: entry["value"] for key, entry in config.items()}
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
 
 @contextmanager

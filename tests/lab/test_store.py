@@ -155,11 +155,13 @@ def test_every_event_may_be_delivered_twice(store):
     store.database.runs.insert_one({"_id": 9001, "status": "RUNNING", "artifacts": []})
     delivery = spool.Delivery(store.database, "", 9001)
     metric = ObjectId()
-    events = [
-        {"kind": "values", "seq": 1, "id": metric, "name": "x", "steps": [0], "values": [1.0], "timestamps": [0]},
-        {"kind": "values", "seq": 2, "id": metric, "name": "x", "steps": [1], "values": [float("nan")], "timestamps": [1]},
-        {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}},
-    ]  # fmt: skip
+
+    def values(seq, step, value):
+        lists = {"steps": [step], "values": [value], "timestamps": [step]}
+        return {"kind": "values", "seq": seq, "metrics": [{"id": metric, "name": "x", **lists}]}
+
+    done = {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}}
+    events = [values(1, 0, 1.0), values(2, 1, float("nan")), done]
     for event in [*events, *events, events[0], *events]:
         delivery.apply(event, Tape())
     found = store.database.metrics.find_one({"_id": metric})

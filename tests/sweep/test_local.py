@@ -1,0 +1,218 @@
+"""`grok sweep run`: W&B's files without W&B's server."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import yaml
+
+from grok.lab.errors import UserError
+from grok.sweep import file as files
+from grok.sweep import search
+from grok.sweep.local import LocalSweep, points_of
+from grok.sweep.progress import SweepProgress
+from tests.conftest import PROJECT
+from tests.lab.test_store import wait_until
+
+SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
+GRID = """
+    program: experiments/liu_toy.py
+    method: grid
+    metric: {name: test_accuracy, goal: maximize}
+    command: ["${env}", "${interpreter}", "${program}", with, train_steps=60, p=5, "${args_no_hyphens}"]
+    parameters:
+      decoder_lr: {values: [0.001, 0.01]}
+      decoder_width: {values: [20, 30, 40]}
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a sweep file, with some keys changed, and returns its path."""
+
+    def write(text: str = GRID, **changes):
+        config = {**yaml.safe_load(textwrap.dedent(text)), **changes}
+        path = tmp_path / "sweep.yaml"
+        path.write_text(yaml.safe_dump({k: v for k, v in config.items() if v is not None}))
+        return path
+
+    return write
+
+
+def run_all(sweep: LocalSweep) -> SweepProgress:
+    with SweepProgress(1, 1) as progress:
+        sweep.run(progress)
+    return progress
+
+
+def stored(store, sweep: LocalSweep) -> list[dict]:
+    return list(store.database.runs.find({"meta.sweep.id": sweep.id}))
+
+
+def test_a_grid_is_one_sacred_run_per_point_batched_by_shape(written, store):
+    sweep = LocalSweep.begin(files.read(written()), store, None, None)
+    progress = run_all(sweep)
+    runs = stored(store, sweep)
+    assert progress.done == len(runs) == 6
+    assert {run["status"] for run in runs} == {"COMPLETED"}
+    points = {(run["config"]["decoder_lr"], run["config"]["decoder_width"]) for run in runs}
+    assert points == {(lr, width) for lr in (0.001, 0.01) for width in (20, 30, 40)}
+    document = store.database.sweeps.find_one({"_id": sweep.id})
+    assert [len(batch["points"]) for batch in document["batches"]] == [2, 2, 2]
+    by_batch = {run["meta"]["sweep"]["batch"] for run in runs}
+    assert by_batch == {batch["id"] for batch in document["batches"]}
+    for run in runs:
+        steps = store.database.metrics.find_one({"run_id": run["_id"], "name": "test_accuracy"})
+        assert steps["steps"][0] == 0 and steps["steps"][-1] == 60
+
+
+def test_a_batched_run_equals_the_same_run_alone(written, store, liu_toy):
+    sweep = LocalSweep.begin(files.read(written()), store, None, None)
+    run_all(sweep)
+    for batched in stored(store, sweep)[:2]:
+        config = {key: value for key, value in batched["config"].items()}
+        alone = liu_toy.run(config_updates=config)
+        assert alone.result["train_loss"] == pytest.approx(
+            batched["result"]["train_loss"], abs=1e-9
+        )
+
+
+def test_seeds_multiply_points_and_limit_cuts_the_grid(written, store):
+    points = points_of(files.read(written()), 2, 3)
+    assert [point["seed"] for point in points] == [0, 0, 1, 1, 2, 2]
+    assert points[0]["decoder_lr"] == points[2]["decoder_lr"]
+
+
+def test_random_and_bayes_are_repeatable_and_need_an_end(written, store):
+    parameters = {"decoder_lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}}
+    path = written(method="random", parameters=parameters)
+    assert points_of(files.read(path), 5, None) == points_of(files.read(path), 5, None)
+    with pytest.raises(UserError, match="give --limit or run_cap"):
+        points_of(files.read(path), None, None)
+    sweep = LocalSweep.begin(
+        files.read(written(method="bayes", parameters=parameters)), store, 4, None
+    )
+    run_all(sweep)
+    rates = [run["config"]["decoder_lr"] for run in stored(store, sweep)]
+    assert len(set(rates)) == 4 and all(1e-4 <= rate <= 1e-2 for rate in rates)
+
+
+def test_bayes_gets_nearer_to_an_optimum_than_random():
+    """On a known bowl, both with 20 points; W&B's own search, seeded."""
+    box = {"x": {"min": 0.0, "max": 1.0}, "y": {"min": 0.0, "max": 1.0}}
+    goal = {"metric": {"name": "bowl", "goal": "minimize"}, "parameters": box}
+
+    def bowl(point):
+        return (point["x"] - 0.7) ** 2 + (point["y"] - 0.2) ** 2
+
+    def best(method, seed):
+        done = []
+        for index in range(20):
+            (point,) = search.suggest({**goal, "method": method}, done, 1, seed * 1000)
+            value = {"bowl": bowl(point)}
+            done.append(search.run_of(str(index), point, "finished", [value], value))
+        return min(run.summary_metrics["bowl"] for run in done)
+
+    wins = sum(best("bayes", seed) < best("random", seed) for seed in range(5))
+    assert wins >= 4
+
+
+def test_hyperband_ends_losers_early_with_their_metrics(written, store):
+    path = written(
+        parameters={
+            "decoder_lr": {"values": [1e-2, 3e-3, 1e-6, 1e-7]},
+            "encoder_lr": {"value": 0.0},
+        },
+        metric={"name": "train_loss", "goal": "minimize"},
+        early_terminate={"type": "hyperband", "min_iter": 20, "eta": 2},
+        command=["${program}", "with", "train_steps=2000", "p=5", "log_points=400"],
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    progress = run_all(sweep)
+    runs = {run["config"]["decoder_lr"]: run for run in stored(store, sweep)}
+    assert progress.outcomes.get("terminated", 0) >= 1
+    assert runs[1e-2]["status"] == "COMPLETED"
+    ended = [run for run in runs.values() if run["status"] == "INTERRUPTED"]
+    assert len(ended) == progress.outcomes["terminated"]
+    for run in ended:
+        values = store.database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
+        assert values["steps"][-1] == run["result"]["steps"] < 2000
+        assert run["result"]["ended"] == "terminated"
+
+
+def test_a_diverging_replica_is_recorded_and_its_neighbours_finish(written, store):
+    path = written(
+        parameters={"decoder_lr": {"values": [1e-3, 1e3]}, "optimizer": {"value": "sgd"}}
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    run_all(sweep)
+    ended = {run["config"]["decoder_lr"]: run["result"]["ended"] for run in stored(store, sweep)}
+    assert ended == {1e-3: "budget", 1e3: "diverged"}
+
+
+def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
+    path = written(
+        parameters={"seed": {"values": list(range(12))}},
+        command=["${program}", "with", "train_steps=600", "p=5", "${args_no_hyphens}"],
+    )
+    command = [sys.executable, "-m", "grok.cli", "sweep", "run", str(path), "--slots", "2"]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    sweep_id = process.stdout.readline().split()[1].rstrip(":")
+    wanted = {"meta.sweep.id": sweep_id, "status": "COMPLETED"}
+    wait_until(lambda: store.database.runs.count_documents(wanted) >= 2, 60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {run["_id"] for run in store.database.runs.find(wanted)}
+    assert 2 <= len(before) < 12
+    done = subprocess.run([*command, "--resume"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    finished = list(store.database.runs.find(wanted))
+    assert sorted(run["meta"]["sweep"]["point"] for run in finished) == list(range(12))
+    assert before <= {run["_id"] for run in finished}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parameters": {"decoder_rl": {"values": [1]}}}, "decoder_rl; did you mean decoder_lr"),
+        ({"parameters": {"decoder_lr": {"values": []}}}, "sweep.yaml"),
+        ({"parameters": {}}, "parameters is missing or empty"),
+        ({"method": "gird"}, "did you mean grid"),
+        ({"program": "experiments/nothing.py"}, "experiments/nothing.py: no such file"),
+        ({"program": None}, "program is missing"),
+        ({"parameters": {"decoder_lr": {"values": [-1]}}}, "decoder_lr=-1: expected"),
+        ({"command": ["${program}", "with", "papr", "${args_no_hyphens}"]}, "did you mean paper"),
+    ],
+)
+def test_a_wrong_sweep_file_is_one_line_and_nothing_starts(written, store, changes, message):
+    before = store.database.sweeps.count_documents({}), store.database.runs.count_documents({})
+    with pytest.raises(UserError, match=message):
+        LocalSweep.begin(files.read(written(**changes)), store, None, None)
+    after = store.database.sweeps.count_documents({}), store.database.runs.count_documents({})
+    assert before == after
+
+
+def test_broken_yaml_and_a_missing_file_exit_with_2(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("method: [grid\nparameters: }")
+    for path, message in (
+        (broken, "broken YAML in line 2"),
+        (tmp_path / "none.yaml", "No such file"),
+    ):
+        command = [sys.executable, "-m", "grok.cli", "sweep", "run", str(path)]
+        ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        assert ended.returncode == 2
+        assert message in ended.stderr and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_file_is_valid_and_its_first_point_runs(path, store):
+    file = files.read(path)
+    (point,) = points_of(file, 1, None)
+    updates = {**file.updates(point), "train_steps": 5, "seed": 1}
+    file.paper.store = store
+    run = file.paper.run(config_updates=updates, named_configs=file.named_configs)
+    assert run.status == "COMPLETED"
