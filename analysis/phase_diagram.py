@@ -102,38 +102,20 @@ def describe_agreement(table: pd.DataFrame, published: pd.DataFrame) -> str:
 
 def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
     """Phases, steps to train, steps to test; with a published grid its phases and the agreement."""
-    figure, panels = plt.subplots(
-        1, 3 if published is None else 5, figsize=(15 if published is None else 24, 4)
-    )
+    count = 3 if published is None else 5
+    figure, panels = plt.subplots(1, count, figsize=(4.8 * count, 4))
     draw_phases(panels[0], table, "phases")
+    reached = table[["train", "test"]].stack()
+    low, high = (max(reached.min(), 1), reached.max() + 1) if len(reached) else (1, 10)
     for axes, name in ((panels[1], "train"), (panels[2], "test")):
         grid = table.pivot(index="y", columns="x", values=name)
-        image = axes.imshow(
-            grid,
-            origin="lower",
-            aspect="auto",
-            norm=LogNorm(100, table[["train", "test"]].max().max()),
-        )
+        image = axes.imshow(grid, origin="lower", aspect="auto", norm=LogNorm(low, high))
         figure.colorbar(image, ax=axes)
         axes.set_title(f"steps to {name} accuracy")
         label_cells(axes, grid)
     if published is not None:
         draw_phases(panels[3], published, "published phases")
-        both = matched(table, published).assign(
-            same=lambda t: (t["phase"] == t["phase_published"]) * 1.0
-        )
-        both = both.assign(x=both.x.astype(float), y=both.y.astype(float))
-        grid = both.pivot(index="y", columns="x", values="same")
-        panels[4].imshow(
-            grid,
-            origin="lower",
-            aspect="auto",
-            cmap=ListedColormap(["#d35400", "#eeeeee"]),
-            vmin=0,
-            vmax=1,
-        )
-        panels[4].set_title(f"same phase in {both['same'].mean():.1%} of cells")
-        label_cells(panels[4], grid)
+        draw_agreement(panels[4], matched(table, published))
     for axes in panels:
         axes.set_xlabel(LABELS.get(x.removeprefix("config."), x))
     panels[0].set_ylabel(LABELS.get(y.removeprefix("config."), y))
@@ -141,6 +123,17 @@ def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
     figure.legend(patches, PHASES, loc="lower center", ncol=4, bbox_to_anchor=(0.5, -0.08))
     figure.tight_layout()
     return figure
+
+
+def draw_agreement(axes, both: pd.DataFrame) -> None:
+    """Grey where the two grids agree, orange where they do not."""
+    same = (both["phase"] == both["phase_published"]).astype(float)
+    table = both.assign(x=both.x.astype(float), y=both.y.astype(float), same=same)
+    grid = table.pivot(index="y", columns="x", values="same")
+    colours = ListedColormap(["#d35400", "#eeeeee"])
+    axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=0, vmax=1)
+    axes.set_title(f"same phase in {same.mean():.1%} of cells")
+    label_cells(axes, grid)
 
 
 def draw_phases(axes, table: pd.DataFrame, title: str) -> None:

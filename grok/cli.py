@@ -1,6 +1,7 @@
 """`grok`: the store, and what is done with stored runs, from the command line."""
 
 import functools
+import json
 import sys
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
         commands.describe(file, limit, seeds, slots)
     else:
         commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
+
+
+@main.group()
+def export() -> None:
+    """Stored runs as files."""
+
+
+@export.command()
+@click.argument("run", type=int)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="training_history.json")
+@with_store
+def history(found: stores.Store, run: int, output: Path) -> None:
+    """Write a run's training_history.json (epoch, train_loss, train_acc, test_loss, test_acc)."""
+    from grok.lab.history import training_history
+
+    output.write_text(json.dumps(training_history(found.database, run)))
+    click.echo(output)
 
 
 if __name__ == "__main__":

@@ -179,3 +179,23 @@ def test_a_torn_last_event_is_left_out(tmp_path):
     assert spool.Spool.take(one.folder) is None  # it lives
     one.close(delivered=True)
     assert not one.folder.exists()
+
+
+def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd):
+    from grok.lab.experiment import load
+
+    monkeypatch.setattr(mongod, "binary", lambda: None)
+    paper = load(PROJECT / "experiments" / "liu_toy.py")
+    run = paper.run(config_updates={"train_steps": 5, "p": 5, "seed": 1})
+    assert run.status == "COMPLETED"
+    assert f"no MongoDB: this run goes to files in {home / 'files'}" in capfd.readouterr().err
+    assert (home / "files" / run._id / "metrics.json").exists()
+
+
+def test_wait_for_what_a_dead_process_left_is_reported_once(store, tmp_path):
+    left = spool.Spool.create(tmp_path, {"run_id": 5, "kind": "head"})
+    os.close(left.lock)  # as the kernel does for a killed process
+    (found,) = spool.waiting(tmp_path)
+    assert found.head["run_id"] == 5
+    assert spool.waiting(tmp_path) == []
+    found.close(delivered=True)

@@ -1,0 +1,103 @@
+"""Queries and figures on real runs in a real store."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import phase_diagram, query
+from grok.lab.errors import UserError
+from grok.lab.history import training_history
+from grok.sweep import file as files
+from grok.sweep.local import LocalSweep
+from grok.sweep.progress import SweepProgress
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def run(store):
+    from grok.lab.experiment import load
+
+    paper = load(PROJECT / "experiments" / "liu_toy.py")
+    paper.store = store
+    return paper.run(config_updates={"train_steps": 40, "p": 6, "seed": 11})
+
+
+def script(name: str, *words: str, cwd) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / "analysis" / f"{name}.py"), *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_frames_hold_what_was_logged(store, run):
+    row = query.run(store, run._id)
+    assert row["config.p"] == 6 and row["result.phase"] == run.result["phase"]
+    curves = query.curves(store, run._id)
+    assert curves.index[0] == 0 and curves.index[-1] == 40
+    assert curves["train_loss"].iloc[-1] == run.result["train_loss"]
+    arrays = query.arrays(store, run._id)
+    assert arrays["representation"].shape == (len(curves), 6, 1)
+    assert arrays["data_train"].sum() == 16  # 0.8 of 21 pairs
+
+
+def test_training_history_has_equal_lists(store, run):
+    history = json.loads(json.dumps(training_history(store.database, run._id)))
+    assert set(history) == {"epoch", "train_loss", "train_acc", "test_loss", "test_acc", "rqi"}
+    assert len({len(values) for values in history.values()}) == 1
+    assert history["epoch"][-1] == 40 and 0 <= history["train_acc"][-1] <= 1
+    with pytest.raises(UserError, match="no run 99999"):
+        training_history(store.database, 99999)
+
+
+def test_scripts_draw_png_and_svg_and_print_where(store, run, tmp_path):
+    done = script("liu_run", str(run._id), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    paths = [tmp_path / line for line in done.stdout.splitlines()]
+    assert len(paths) == 3
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert xml.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
+    shown = script("show", cwd=tmp_path)
+    assert str(run._id) in shown.stdout and run.result["phase"] in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("liu_run", ["99999"]), ("phase_diagram", ["nothing"]), ("liu_figures", [])]
+)
+def test_nothing_to_draw_is_one_line_and_exit_2(store, name, words, tmp_path):
+    done = script(name, *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no ") and done.stderr.count("\n") == 1
+
+
+def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path, capsys):
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "program: experiments/liu_toy.py\nmethod: grid\n"
+        "command: ['${program}', with, authors_seed58, train_steps=30]\n"
+        "parameters: {decoder_lr: {values: [0.001, 0.01]}, decoder_weight_decay: {values: [0, 1]}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    with SweepProgress(1, 4) as progress:
+        sweep.run(progress)
+    _, runs = query.sweep(store, "small")
+    x, y = phase_diagram.axes_of(runs)
+    assert (x, y) == ("config.decoder_lr", "config.decoder_weight_decay")
+    table = phase_diagram.cells(runs, x, y, 1000)
+    assert set(table["phase"]) <= {"confusion", "memorization", "comprehension"}
+    published = pd.DataFrame(
+        {
+            "x": table.x,
+            "y": table.y,
+            "train": [5.0, 5, 5, np.nan],
+            "test": [10.0, 5000, np.nan, np.nan],
+        }
+    )
+    published = phase_diagram.with_phases(published, 1000)
+    assert published["phase"].tolist() == ["comprehension", "grokking", "memorization", "confusion"]
+    assert phase_diagram.describe_agreement(table, table).startswith("100.0% of 4 cells")
+    done = script("phase_diagram", sweep.id, cwd=tmp_path)
+    assert done.returncode == 0 and "seed 58:" in done.stdout
