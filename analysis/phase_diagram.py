@@ -86,10 +86,9 @@ def with_phases(table: pd.DataFrame, delay: int) -> pd.DataFrame:
 
 def matched(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Cells that both have, with phases `phase` and `phase_published`."""
-    keys = [
-        t.assign(x=t.x.map("{:.4g}".format), y=t.y.map("{:.4g}".format)) for t in (table, published)
-    ]
-    return keys[0].merge(keys[1], on=["x", "y"], suffixes=("", "_published"))
+    text = "{:.4g}".format  # keys that rounding cannot part
+    ours, theirs = (t.assign(x=t.x.map(text), y=t.y.map(text)) for t in (table, published))
+    return ours.merge(theirs, on=["x", "y"], suffixes=("", "_published"))
 
 
 def describe_agreement(table: pd.DataFrame, published: pd.DataFrame) -> str:
@@ -105,7 +104,7 @@ def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
     count = 3 if published is None else 5
     figure, panels = plt.subplots(1, count, figsize=(4.8 * count, 4))
     draw_phases(panels[0], table, "phases")
-    reached = table[["train", "test"]].stack()
+    reached = table[["train", "test"]].stack().dropna()
     low, high = (max(reached.min(), 1), reached.max() + 1) if len(reached) else (1, 10)
     for axes, name in ((panels[1], "train"), (panels[2], "test")):
         grid = table.pivot(index="y", columns="x", values=name)

@@ -80,6 +80,7 @@ class Recorder:
             "threshold": self.threshold,
             "steps": self.series["train_loss"][0][-1],
             "ended": self.outcome.reason if self.outcome else "interrupted",
+            "compiled": self.run.info["program"]["compiled"],
             "seconds": round(time.perf_counter() - self.started, 3),
             **{name: values[-1] for name, (_, values) in self.series.items()},
         }

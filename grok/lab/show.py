@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from sacred.run import Run
 
-FIRST = ("phase", "ended", "steps", "seconds", "steps_to_train", "steps_to_test")
+FIRST = ("phase", "ended", "steps", "seconds", "compiled", "steps_to_train", "steps_to_test")
 
 
 def show_result(run: Run, store) -> None:
@@ -14,6 +14,8 @@ def show_result(run: Run, store) -> None:
     for key in [*FIRST, *(key for key in result if key not in FIRST)]:
         if key in result:
             table.add_row(key, format_value(result[key]))
+    if result.get("compiled") is False:
+        table.add_row("", "(uncompiled: a short run, or no compiler)")
     screen = Console(width=None if Console().is_terminal else 100)
     if run._id is not None:
         where = f" in {store.describe()}" if store is not None else ""

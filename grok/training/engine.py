@@ -12,7 +12,7 @@ from grok.training.program import Program, can_compile
 
 # Below this many updates one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
-MOST_SLOTS = 8  # on a CPU; more bring nothing and leave the cache (benchmarks/)
+MOST_SLOTS = 16  # on a CPU; more bring little and leave the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
 
 

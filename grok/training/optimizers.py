@@ -1,5 +1,6 @@
 """Optimizers as pure functions of one replica's tensors; the engine maps them over replicas."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,13 +13,12 @@ SCHEDULE = ("warmup_steps", "anneal_steps", "lr_floor")
 STATE = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
 
 
-def settings(optimizer: Optimizer) -> Tensor:
+def settings(optimizer: Optimizer) -> np.ndarray:
     """The numbers of an optimizer, (groups, 9) float64: SETTINGS, then SCHEDULE."""
     schedule = [float(getattr(optimizer, name)) for name in SCHEDULE]
-    rows = [
-        [g.lr, g.weight_decay, *g.betas, g.eps, g.momentum, *schedule] for g in optimizer.groups
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
+    return np.array(
+        [[g.lr, g.weight_decay, *g.betas, g.eps, g.momentum, *schedule] for g in optimizer.groups]
+    )
 
 
 def initial_state(optimizer: Optimizer, params: Tensors) -> dict[str, Tensors]:
@@ -29,55 +29,29 @@ def initial_state(optimizer: Optimizer, params: Tensors) -> dict[str, Tensors]:
     }
 
 
-def learning_rate(row: Tensors, t: Tensor) -> Tensor:
-    """Learning rates of update t (from 1): linear warm-up from 0, then constant or a cosine."""
-    done = t - 1
-    rise = torch.where(row["warmup_steps"] > 0, done / row["warmup_steps"].clamp(min=1), 1.0)
-    share = (done / row["anneal_steps"].clamp(min=1)).clamp(max=1.0)
-    cosine = row["lr_floor"] + (1 - row["lr_floor"]) * (1 + torch.cos(torch.pi * share)) / 2
-    anneal = torch.where(row["anneal_steps"] > 0, cosine, 1.0)
-    return row["lr"] * rise.clamp(max=1.0) * anneal
+SCALARS = (
+    "lr",
+    "size",
+    "shrink",
+    "decay",
+    "fresh1",
+    "beta2",
+    "fresh2",
+    "unbias",
+    "eps",
+    "momentum",
+)
 
 
-def update(
-    optimizer: Optimizer,
-    params: Tensors,
-    grads: Tensors,
-    state: dict[str, Tensors],
-    numbers: Tensor,
-    t: Tensor,
-    goal: Tensors | None = None,
-) -> tuple[Tensors, dict[str, Tensors]]:
-    """One update of one replica: new parameters and state.
+def scalars(numbers: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """What the updates number t (from 1) multiply by, SCALARS along the last axis.
 
-    numbers: from `settings`. t: this update's number, from 1. goal: weights that the decay pulls
-    towards, zero if None.
+    numbers: (..., 9) from `settings`; t broadcasts against its leading axes. Computed ahead, outside
+    the compiled step, which would otherwise repeat it for every vector of weights.
     """
-    step = _sgd if optimizer.kind == "sgd" else _adam
-    dtype = next(iter(params.values())).dtype
-    scalars = _scalars(numbers, t, dtype)
-    new_params: Tensors = {}
-    new_state: dict[str, Tensors] = {key: {} for key in state}
-    for name, value in params.items():
-        group = optimizer.group_of(name)
-        new_params[name], accumulators = step(
-            optimizer.kind,
-            value,
-            grads[name],
-            {key: accumulator[name] for key, accumulator in state.items()},
-            {key: scalar[group] for key, scalar in scalars.items()},
-            0.0 if goal is None else goal[name],
-        )
-        for key, accumulator in accumulators.items():
-            new_state[key][name] = accumulator
-    return new_params, new_state
-
-
-def _scalars(numbers: Tensor, t: Tensor, dtype: torch.dtype) -> Tensors:
-    """Per-group scalars of update t, each (groups,); formed in float64, then cast once."""
-    row = dict(zip(SETTINGS + SCHEDULE, numbers.unbind(-1), strict=True))
+    row = dict(zip(SETTINGS + SCHEDULE, np.moveaxis(numbers, -1, 0), strict=True))
     lr = learning_rate(row, t)
-    scalars = {
+    columns = {
         "lr": lr,
         "size": lr / (1 - row["beta1"] ** t),
         "shrink": lr * row["weight_decay"],
@@ -85,11 +59,52 @@ def _scalars(numbers: Tensor, t: Tensor, dtype: torch.dtype) -> Tensors:
         "fresh1": 1 - row["beta1"],
         "beta2": row["beta2"],
         "fresh2": 1 - row["beta2"],
-        "unbias": 1 / (1 - row["beta2"] ** t).sqrt(),
+        "unbias": 1 / np.sqrt(1 - row["beta2"] ** t),
         "eps": row["eps"],
         "momentum": row["momentum"],
     }
-    return {key: value.to(dtype) for key, value in scalars.items()}
+    return np.stack(np.broadcast_arrays(*(columns[name] for name in SCALARS)), axis=-1)
+
+
+def learning_rate(row: dict[str, np.ndarray], t: np.ndarray) -> np.ndarray:
+    """Learning rates of the updates t (from 1): linear warm-up from 0, then constant or a cosine."""
+    done = t - 1
+    warmup, anneal = row["warmup_steps"], row["anneal_steps"]
+    rise = np.where(warmup > 0, np.minimum(done / np.maximum(warmup, 1), 1.0), 1.0)
+    share = np.minimum(done / np.maximum(anneal, 1), 1.0)
+    cosine = row["lr_floor"] + (1 - row["lr_floor"]) * (1 + np.cos(np.pi * share)) / 2
+    return row["lr"] * rise * np.where(anneal > 0, cosine, 1.0)
+
+
+def update(
+    optimizer: Optimizer,
+    params: Tensors,
+    grads: Tensors,
+    state: dict[str, Tensors],
+    rates: Tensor,
+    goal: Tensors | None = None,
+) -> tuple[Tensors, dict[str, Tensors]]:
+    """One update of one replica: new parameters and state.
+
+    rates: (groups, 10) of this update, from `scalars`. goal: weights that the decay pulls towards,
+    zero if None.
+    """
+    step = _sgd if optimizer.kind == "sgd" else _adam
+    named = [dict(zip(SCALARS, row.unbind(), strict=True)) for row in rates.unbind()]
+    new_params: Tensors = {}
+    new_state: dict[str, Tensors] = {key: {} for key in state}
+    for name, value in params.items():
+        new_params[name], accumulators = step(
+            optimizer.kind,
+            value,
+            grads[name],
+            {key: accumulator[name] for key, accumulator in state.items()},
+            named[optimizer.group_of(name)],
+            0.0 if goal is None else goal[name],
+        )
+        for key, accumulator in accumulators.items():
+            new_state[key][name] = accumulator
+    return new_params, new_state
 
 
 def _adam(kind, value, grad, state, scalar, goal):
