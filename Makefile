@@ -7,7 +7,6 @@ RUN := $(BIN)/python
 # Installed once from the lock; touch requirements-lock.txt to renew.
 .venv/.installed: requirements-lock.txt setup.cfg
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip==25.3
 	$(BIN)/pip install --quiet -r requirements-lock.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@

@@ -9,8 +9,7 @@ import torch
 
 from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
-from grok.models.mlp import mlp
-from grok.models.toy import Toy
+from grok.models.toy import Toy, encoded_toy, free_toy
 from grok.tasks import toy as tasks
 from grok.tasks.tables import train_size
 from grok.theory import representation as theory
@@ -19,20 +18,14 @@ from grok.training.losses import DTYPES
 from grok.training.objectives import ToyLoss, ToyMetrics
 from grok.training.problem import Group, Optimizer, Problem, Stop, log_steps
 
-# Mean squared gap below which a parallelogram holds, as in the published code.
-DELTAS = {"add": 0.01, "multiply": 0.5, "concatenate": None}
 DECIDED = Stop((("train_accuracy", 0.9), ("test_accuracy", 0.9)))
 
-ex = Paper(
-    "liu_toy",
-    threshold=0.9,
-    delay=1000,
-    choices={
-        "variant": ("encoder", "table", "permutation"),
-        "loss": ("squared_error", "cross_entropy"),
-        "combine": ("add", "multiply", "concatenate"),
-    },
-)
+CHOICES = {
+    "variant": ("encoder", "table", "permutation"),
+    "loss": ("squared_error", "cross_entropy"),
+    "combine": ("add", "multiply", "concatenate"),
+}
+ex = Paper("liu_toy", threshold=0.9, delay=1000, choices=CHOICES)
 
 
 @ex.config
@@ -67,43 +60,33 @@ def config():
 
 
 TABLE = {  # the authors' train_add: 45 of the 55 pairs, free vectors, AdamW
-    "variant": "table",
-    "train_count": 45,
-    "symbol_rep_dim": 30,
-    "decoder_lr": 1e-4,
-    "optimizer": "adamw",
-    "dtype": "float32",
-}
+    "variant": "table", "train_count": 45, "symbol_rep_dim": 30, "decoder_lr": 1e-4,
+    "optimizer": "adamw", "dtype": "float32",
+}  # fmt: skip
+PERMUTATION = {
+    **TABLE, "variant": "permutation", "p": 3, "combine": "multiply", "hidden_rep_dim": 9,
+    "train_count": 24, "init_scale": 0.1, "representation_l1": 1e-3, "decoder_weight_decay": 5.0,
+    "train_steps": 10_000, "seed": 0,
+}  # fmt: skip
+GRID = {"train_steps": 100_000, "log_points": 250, "authors_grid": True, "stop_when_decided": True}
+
 ex.add_named_config("paper", {"train_steps": 1000})  # the published script's defaults
 ex.add_named_config("authors_seed58", {**TABLE, "seed": 58})  # figure 4d
 # A grokking cell of figure 5b: test follows train by some 2000 steps.
 ex.add_named_config("cpu", {**TABLE, "decoder_lr": 2.154e-5, "train_steps": 10_000, "seed": 58})
 ex.add_named_config("classification", {**TABLE, "loss": "cross_entropy", "seed": 1})  # figure 5c
-# Two dimensions: where the linear picture ends.
+ex.add_named_config("permutation", PERMUTATION)  # figure 5d: S_3, 3 x 3 matrices, multiplied
 ex.add_named_config("two_dimensional", {**TABLE, "hidden_rep_dim": 2, "seed": 58})
-# The large published diagrams (steps to thresholds within 1e5), one cell of them.
-ex.add_named_config(
-    "phase_diagram",
-    {**TABLE, "authors_grid": True, "train_steps": 100_000, "log_points": 250,
-     "stop_when_decided": True, "seed": 58},
-)  # fmt: skip
-# Figure 5d: S_3, representations are 3 x 3 matrices and multiplied.
-ex.add_named_config(
-    "permutation",
-    {**TABLE, "variant": "permutation", "p": 3, "combine": "multiply", "hidden_rep_dim": 9,
-     "train_count": 24, "init_scale": 0.1, "representation_l1": 1e-3, "decoder_weight_decay": 5.0,
-     "train_steps": 10_000, "seed": 0},
-)  # fmt: skip
+ex.add_named_config("phase_diagram", {**TABLE, **GRID, "seed": 58})  # one cell of the large grid
 
 
 @ex.build
 def build(c) -> Problem:
-    permutations = c.variant == "permutation"
-    if permutations and c.p > 4:
+    if c.variant == "permutation" and c.p > 4:
         raise ConfigError("p", c.p, "at most 4 with variant=permutation (S_4 has 576 pairs)")
     if c.combine == "multiply" and int(c.hidden_rep_dim**0.5) ** 2 != c.hidden_rep_dim:
         raise ConfigError("hidden_rep_dim", c.hidden_rep_dim, "a square with combine=multiply")
-    pairs, answers = tasks.table_of(c.p, permutations)
+    pairs, answers = tasks.table_of(c.p, c.variant == "permutation")
     count = c.train_count or train_size(len(pairs), c.train_fraction)
     if not 0 < count < len(pairs):
         key = "train_count" if c.train_count else "train_fraction"
@@ -112,21 +95,18 @@ def build(c) -> Problem:
     with drawing(c.seed, DTYPES[c.dtype]):
         task, model = draw(c, pairs, answers, count)
     quads = torch.as_tensor(theory.quads(pairs.numpy(), answers.numpy()))
-    data = {**task.split(), "targets": task.targets, "quads": quads}
-    data |= {"pairs": pairs, "answers": answers, "train": task.train}
+    data = {**task.split(), **vars(task), "quads": quads}
     device = device_of(c.device)
+    groups = (
+        Group("decoder", c.decoder_lr, c.decoder_weight_decay),
+        Group("", c.encoder_lr, c.encoder_weight_decay),
+    )
     return Problem(
         module=model.to(device),
         data={name: tensor.to(device) for name, tensor in data.items()},
         loss=loss,
-        metrics=ToyMetrics(loss, DELTAS[c.combine], products=c.combine == "multiply"),
-        optimizer=Optimizer(
-            c.optimizer,
-            (
-                Group("decoder", c.decoder_lr, c.decoder_weight_decay),
-                Group("", c.encoder_lr, c.encoder_weight_decay),
-            ),
-        ),
+        metrics=ToyMetrics(loss, c.combine),
+        optimizer=Optimizer(c.optimizer, groups),
         train_steps=c.train_steps,
         log_steps=log_steps(c.train_steps, c.log_points),
         seed=c.seed,
@@ -137,42 +117,33 @@ def build(c) -> Problem:
 
 def draw(c, pairs, answers, count: int) -> tuple[tasks.ToyTask, Toy]:
     """Task and model, drawn in the order of the published code. Call inside `drawing`."""
-    notebook = c.authors_grid or c.variant == "permutation"
-    classes = int(answers.max()) + 1
-    dim = classes if c.loss == "cross_entropy" else c.symbol_rep_dim
+    dim = int(answers.max()) + 1 if c.loss == "cross_entropy" else c.symbol_rep_dim
     inputs = c.hidden_rep_dim * (2 if c.combine == "concatenate" else 1)
-    decoder_sizes = [inputs, *[c.decoder_width] * (c.decoder_depth - 1), dim]
-    encoder_sizes = [c.encoder_width] * (c.encoder_depth - 1) + [c.hidden_rep_dim]
+    decoder = [inputs, *[c.decoder_width] * (c.decoder_depth - 1), dim]
+    encoder = [*[c.encoder_width] * (c.encoder_depth - 1), c.hidden_rep_dim]
     if c.variant == "encoder":
         task = tasks.script_task(pairs, answers, count, c.symbol_rep_dim, c.seed)
-        encoder = mlp([c.symbol_rep_dim, *encoder_sizes], c.activation)
-        decoder = mlp(decoder_sizes, c.activation)
-        return task, Toy(task.targets[: c.p], encoder, decoder, c.combine)
+        sizes = [c.symbol_rep_dim, *encoder]
+        return task, encoded_toy(task.targets[: c.p], sizes, decoder, c.activation, c.combine)
     task = tasks.table_task(pairs, answers, count, dim, c.seed, c.p if c.authors_grid else 0)
-    symbols = int(pairs.max()) + 1
-    if notebook:  # they draw an encoder that is never used, then the decoder, then the vectors
-        mlp([10 if c.authors_grid else 1, *encoder_sizes], c.activation)
-        decoder = mlp(decoder_sizes, c.activation)
-    table = (torch.rand(symbols, c.hidden_rep_dim) - 0.5) * c.init_scale
-    if not notebook:
-        decoder = mlp(decoder_sizes, c.activation)
-    return task, Toy(table, None, decoder, c.combine)
+    notebook = c.authors_grid or c.variant == "permutation"
+    unused = [10 if c.authors_grid else 1, *encoder] if notebook else None
+    shape = (int(pairs.max()) + 1, c.hidden_rep_dim)
+    return task, free_toy(shape, c.init_scale, decoder, c.activation, c.combine, unused)
 
 
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
     """RQI and steps to it; the test accuracy that the train set, or the representation, allows."""
     pairs, answers, train = (problem.data[name].cpu().numpy() for name in problem.kept)
-    if c.combine == "concatenate":
+    if c.combine == "concatenate":  # has no parallelograms
         return {}
     holds = recorder.trajectory("parallelogram_holds")[-1]
-    extra = {
-        "steps_to_rqi": recorder.steps_to("rqi", 0.95),
-        "predicted_accuracy": theory.predicted_accuracy(answers, train, holds),
-    }
+    predicted = theory.predicted_accuracy(answers, train, holds)
+    result = {"steps_to_rqi": recorder.steps_to("rqi", 0.95), "predicted_accuracy": predicted}
     if c.combine == "add":
-        extra["ideal_accuracy"] = theory.ideal_accuracy(pairs, answers, train)
-    return extra
+        result["ideal_accuracy"] = theory.ideal_accuracy(pairs, answers, train)
+    return result
 
 
 if __name__ == "__main__":

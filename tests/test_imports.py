@@ -60,3 +60,10 @@ def test_only_lab_and_sweep_know_the_keepers_of_runs(path):
 
 def test_sweeps_is_no_package_so_it_does_not_hide_the_search_package():
     assert not list((PROJECT / "sweeps").rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "experiments").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_paper_is_one_file_of_at_most_150_lines(path):
+    assert len(path.read_text().splitlines()) <= 150

@@ -1,8 +1,10 @@
 """A paper as one Sacred experiment: configuration, a `build` that makes the problem, a stored run."""
 
+import copy
 import inspect
 import signal
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -66,7 +68,9 @@ class Paper(sacred.Experiment):
         self.is_script = False
         self.is_alone = True  # in its process: shows its own progress
         self.capture_mode = "sys"  # Sacred's "fd" would hide the terminal from the progress bar
+        self._add_main()
 
+    def _add_main(self) -> None:
         @self.main
         def main(_run):
             return self._main(_run)
@@ -102,12 +106,10 @@ class Paper(sacred.Experiment):
 
         Sacred binds an experiment to its current run, so runs side by side need one copy each.
         """
-        twin = Paper(self.path, self.threshold, self.delay, self.choices)
-        for name in ("doc", "mainfile", "sources", "dependencies", "configurations"):
-            setattr(twin, name, getattr(self, name))
-        twin.named_configs = self.named_configs
-        twin.build_function, twin.summary_function = self.build_function, self.summary_function
-        twin.problem, twin.events, twin.store = problem, events, self.store
+        twin = copy.copy(self)
+        twin.commands, twin.captured_functions, twin.observers = OrderedDict(), [], []
+        twin._add_main()
+        twin.problem, twin.events = problem, events
         twin.is_alone, twin.capture_mode = False, "no"
         return twin
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from grok.models.mlp import mlp
+
 
 class Toy(nn.Module):
     """decoder(combine(E[a], E[b])).
@@ -36,6 +38,34 @@ class Toy(nn.Module):
         vectors = self.representation()
         left, right = vectors[pairs[:, 0]], vectors[pairs[:, 1]]
         return self.decoder(_COMBINATIONS[self.combine](left, right))
+
+
+def encoded_toy(
+    vectors: Tensor, encoder: list[int], decoder: list[int], activation: str, combine: str
+) -> Toy:
+    """A toy over an encoder of fixed vectors; draws the encoder, then the decoder."""
+    return Toy(vectors, mlp(encoder, activation), mlp(decoder, activation), combine)
+
+
+def free_toy(
+    shape: tuple[int, int],
+    scale: float,
+    decoder: list[int],
+    activation: str,
+    combine: str,
+    unused: list[int] | None = None,
+) -> Toy:
+    """A toy over free vectors (P, D), uniform in +- scale / 2; draws the vectors, then the decoder.
+
+    With `unused`, the sizes of an encoder, as the authors' notebooks do: that encoder (which has no
+    use), then the decoder, then the vectors.
+    """
+    if unused:
+        mlp(unused, activation)
+        net = mlp(decoder, activation)
+        return Toy((torch.rand(shape) - 0.5) * scale, None, net, combine)
+    table = (torch.rand(shape) - 0.5) * scale
+    return Toy(table, None, mlp(decoder, activation), combine)
 
 
 def _multiply(left: Tensor, right: Tensor) -> Tensor:

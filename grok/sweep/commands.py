@@ -57,10 +57,10 @@ def run(
     else:
         sweep = LocalSweep.begin(file, store, limit, seeds, slots)
     signal.signal(signal.SIGTERM, _terminate)
-    pending = sweep.pending()
-    runs = len(pending) or sweep.document["limit"] or 0
+    planned = [one for group in sweep.groups for one in group]
+    runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
-    budget = sum(one.problem.train_steps for group in plan(file, pending) for one in group)
+    budget = sum(one.problem.train_steps for one in planned)
     try:
         with SweepProgress(budget, runs) as progress:
             sweep.run(progress)

@@ -25,6 +25,7 @@ class LocalSweep:
     def __init__(self, file: SweepFile, store: Store, document: dict[str, Any], slots: int | None):
         self.file, self.store, self.document, self.slots = file, store, document, slots
         self.file.paper.store = store
+        self.groups = plan(file, self.pending())  # UserError here, before anything has run
         self.runs: dict[int, LiveRun] = {}
         self.history: dict[int, list[dict]] = {}
 
@@ -53,8 +54,6 @@ class LocalSweep:
             "limit": limit,
         }
         sweep = cls(file, store, document, slots)
-        if file.config["method"] != "bayes":
-            plan(file, sweep.pending())  # a wrong point is found before anything is stored
         store.database.sweeps.insert_one(document)
         return sweep
 
@@ -95,7 +94,7 @@ class LocalSweep:
         self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"state": "finished"}})
 
     def _groups(self) -> Iterator[list[Planned]]:
-        yield from plan(self.file, self.pending())
+        yield from self.groups
         while self.file.config["method"] == "bayes":
             points = self.document["points"]
             count = min(self.slots or 1, self.document["limit"] - len(points))

@@ -13,6 +13,9 @@ from grok.training.losses import argmax_accuracy, cross_entropy, nearest, square
 
 Data = dict[str, Tensor]
 
+# The gap of a parallelogram, and below what it holds, as in the published code.
+GAPS = {"add": (representation.sum_gaps, 0.01), "multiply": (representation.product_gaps, 0.5)}
+
 
 @dataclass(frozen=True)
 class ToyLoss:
@@ -43,13 +46,11 @@ class ToyLoss:
 class ToyMetrics:
     """Loss and accuracy on train and test pairs; RQI, the parallelograms that hold, and E itself.
 
-    delta: mean squared gap below which a parallelogram holds; None reports none of the latter.
-    products: representations are matrices that are multiplied, not vectors that are added.
+    combine: how representations meet; parallelograms are looked at for "add" and "multiply".
     """
 
     loss: ToyLoss
-    delta: float | None
-    products: bool = False
+    combine: str
 
     def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
         result = {}
@@ -62,8 +63,8 @@ class ToyMetrics:
                 guesses = nearest(outputs, data["targets"])
                 result[f"{split}_accuracy"] = (guesses == answers).to(torch.float64).mean()
         vectors = model.representation()
-        if self.delta is not None:
-            gaps = representation.product_gaps if self.products else representation.sum_gaps
-            holds = gaps(vectors, data["quads"]) < self.delta
+        if self.combine in GAPS:
+            gaps, delta = GAPS[self.combine]
+            holds = gaps(vectors, data["quads"]) < delta
             result |= {"rqi": representation.rqi(holds), "parallelogram_holds": holds}
         return {**result, "representation": vectors}
