@@ -7,13 +7,13 @@ parallelograms. Addition here is not modular.
 
 import torch
 
-from grok.lab.config import ConfigError
+from grok.lab.config import ConfigError, device_of
 from grok.lab.experiment import Paper
 from grok.models.toy import Toy, encoded_toy, free_toy
 from grok.tasks import toy as tasks
 from grok.tasks.tables import train_size
 from grok.theory import representation as theory
-from grok.training.determinism import device_of, drawing
+from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.objectives import ToyLoss, ToyMetrics
 from grok.training.problem import Group, Optimizer, Problem, Stop, log_steps

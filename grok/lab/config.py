@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
+
 from grok.lab.errors import UserError
 
 
@@ -61,6 +63,15 @@ CHOICES: dict[str, tuple] = {
     "optimizer": ("adamw", "adam", "sgd"),
     "activation": ("tanh", "relu", "gelu"),
 }
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a config names, "auto" being CUDA where there is one; ConfigError if absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", name, "a CUDA device, and this machine has none")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:

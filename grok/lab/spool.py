@@ -25,7 +25,13 @@ import gridfs
 import pymongo
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    DuplicateKeyError,
+    NetworkTimeout,
+    PyMongoError,
+)
 from sacred.dependencies import get_digest
 from sacred.observers import MongoObserver
 from sacred.serializer import flatten
@@ -190,6 +196,22 @@ class DurableObserver(MongoObserver):
         self.spool = Spool.create(self.store.spools, head)
         COURIER.serve(self.store)
         return run_id
+
+    def insert(self) -> None:
+        """Insert the run under the next free number, or under the name that Sacred's `-i` gave.
+
+        Sacred's own way takes the largest id and adds 1, which a name in the store breaks.
+        """
+        if self.run_entry.get("_id") is not None or self.overwrite:
+            super().insert()
+            return
+        while True:
+            numbered = {"_id": {"$type": "number"}}
+            last = self.runs.find_one(numbered, {"_id": 1}, sort=[("_id", -1)])
+            self.run_entry["_id"] = last["_id"] + 1 if last else 1
+            with contextlib.suppress(DuplicateKeyError):  # somebody was quicker: the next number
+                self.runs.insert_one(self.run_entry)
+                return
 
     def save(self) -> None:
         """Journal the run's own fields; called by Sacred's methods for heartbeats."""

@@ -17,10 +17,3 @@ def drawing(seed: int, dtype: torch.dtype) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a config names; "auto" is CUDA where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

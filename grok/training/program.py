@@ -190,7 +190,11 @@ class Program:
             epoch, position = divmod(self.steps[slot], per_epoch)
             order = self.orders[slot]
             if order is None or order[0] != epoch:
-                order = (epoch, batch_order(self.seeds[slot], epoch, examples))
+                fresh = batch_order(self.seeds[slot], epoch, examples)
+                order = (
+                    epoch,
+                    fresh.to(self.state["batch"].device),
+                )  # once an epoch, no later wait
                 self.orders[slot] = order
             self.state["batch"][slot].copy_(order[1][position * size : (position + 1) * size])
 

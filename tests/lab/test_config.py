@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from grok.lab.errors import UserError
 from tests.conftest import PROJECT
@@ -37,6 +38,12 @@ def test_bad_values_are_named_and_nothing_starts(liu_toy, store, updates, messag
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         liu_toy.run(config_updates=updates)
     assert store.database.runs.count_documents({}) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(liu_toy):
+    with pytest.raises(UserError, match="device='cuda': expected a CUDA device"):
+        liu_toy.run(config_updates={"device": "cuda"})
 
 
 def test_unknown_named_config(liu_toy):

@@ -143,6 +143,16 @@ def test_incense_reads_runs_and_metrics(liu_toy, store):
     assert table["p"].tolist() == [6]
 
 
+def test_a_run_with_a_name_does_not_break_the_numbers(liu_toy, store):
+    few = {"train_steps": 2, "p": 5, "seed": 1}
+    before = liu_toy.run(config_updates=few)._id
+    assert (
+        liu_toy.run(config_updates=few, options={"--id": f"named-{before}"})._id
+        == f"named-{before}"
+    )
+    assert liu_toy.run(config_updates=few)._id == before + 1
+
+
 class Tape:
     """Stands in for a spool: what `Delivery` needs of one."""
 
