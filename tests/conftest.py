@@ -40,3 +40,11 @@ def liu_toy(store):
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     paper.store = store
     return paper
+
+
+@pytest.fixture
+def home(tmp_path_factory, monkeypatch):
+    """A GROK_HOME of this test alone."""
+    folder = tmp_path_factory.mktemp("h")
+    monkeypatch.setenv("GROK_HOME", str(folder))
+    return folder

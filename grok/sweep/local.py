@@ -8,6 +8,7 @@ from typing import Any
 
 from grok.lab.errors import UserError
 from grok.lab.side_by_side import LiveRun
+from grok.lab.spool import recover
 from grok.lab.store import Store
 from grok.sweep import search
 from grok.sweep.file import SweepFile
@@ -61,7 +62,11 @@ class LocalSweep:
     def resume(
         cls, file: SweepFile, store: Store, sweep: str | None, slots: int | None = None
     ) -> "LocalSweep":
-        """The named sweep, or the latest of this file; UserError if there is none."""
+        """The named sweep, or the latest of this file; UserError if there is none.
+
+        What a killed process left on disk is delivered first: a run may have finished there.
+        """
+        recover(store)
         wanted = {"_id": sweep} if sweep else {"name": file.name}
         document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
         if document is None:

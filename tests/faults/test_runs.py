@@ -13,17 +13,10 @@ from grok.lab import mongod, spool, status
 from grok.lab import store as stores
 from grok.training.problem import log_steps
 from tests.conftest import PROJECT
-from tests.lab.test_store import mongods, wait_until
+from tests.helpers import mongods, wait_until
 
 LONG = ["p=5", "train_steps=2900", "log_points=2900", "seed=1"]  # a few seconds, many records
 EXPECTED = log_steps(2900, 2900)
-
-
-@pytest.fixture
-def home(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("h")
-    monkeypatch.setenv("GROK_HOME", str(folder))
-    return folder
 
 
 def is_start_of_expected(steps: list[int]) -> bool:

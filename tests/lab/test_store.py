@@ -14,24 +14,11 @@ from grok.lab import mongod, spool
 from grok.lab import store as stores
 from grok.lab.errors import UserError
 from tests.conftest import PROJECT
+from tests.helpers import mongods, wait_until
 
 JOIN = (
     "from grok.lab import mongod; print(mongod.Server(mongod.home()).ensure(), flush=True); input()"
 )
-
-
-def wait_until(check, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def home(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("h")
-    monkeypatch.setenv("GROK_HOME", str(folder))
-    return folder
 
 
 def user(home: Path, code: str = JOIN) -> subprocess.Popen:
@@ -39,13 +26,6 @@ def user(home: Path, code: str = JOIN) -> subprocess.Popen:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     environment = {**os.environ, "GROK_HOME": str(home)}
     return subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=environment, **pipes)
-
-
-def mongods(home: Path) -> list[int]:
-    found = subprocess.run(
-        ["pgrep", "-f", f"mongod --dbpath {home}"], capture_output=True, text=True
-    )
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def test_only_this_user_can_reach_it_and_only_by_its_socket(store, grok_home):

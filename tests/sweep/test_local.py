@@ -15,7 +15,7 @@ from grok.sweep import search
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
 from tests.conftest import PROJECT
-from tests.lab.test_store import wait_until
+from tests.helpers import wait_until
 
 SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
 GRID = """
