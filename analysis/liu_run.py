@@ -34,9 +34,11 @@ def mark_phases(axes, row) -> None:
         return
     ends = test if test is not None and test == test else last
     if ends > train:
-        axes.axvspan(train, ends, color=PHASE_COLOURS["memorization"], alpha=0.12, lw=0)
+        colour = PHASE_COLOURS["memorization"]
+        axes.axvspan(train, ends, color=colour, alpha=0.12, lw=0, label="memorized")
     if ends == test:
-        axes.axvspan(test, last, color=PHASE_COLOURS["comprehension"], alpha=0.2, lw=0)
+        colour = PHASE_COLOURS["comprehension"]
+        axes.axvspan(test, last, color=colour, alpha=0.2, lw=0, label="generalized")
 
 
 def draw_curves(row, curves):
@@ -49,7 +51,7 @@ def draw_curves(row, curves):
         axes.set_ylabel(name)
     above.axhline(row["result.threshold"], color="grey", lw=0.7, ls=":")
     above.set_title(f"run {row['run']}: {row['result.phase']}")
-    above.legend()
+    above.legend(loc="upper left")
     below.set_yscale("log")
     style.log_steps(below)
     return figure
