@@ -146,9 +146,9 @@ def draw_phases(axes, table: pd.DataFrame, title: str) -> None:
 
 
 def label_cells(axes, grid: pd.DataFrame) -> None:
-    """Tick labels from the grid's index and columns, at most six on an axis."""
+    """Tick labels from the grid's index and columns, evenly spaced, at most five on an axis."""
     for ticks, set_ticks in ((grid.columns, axes.set_xticks), (grid.index, axes.set_yticks)):
-        places = np.unique(np.linspace(0, len(ticks) - 1, min(6, len(ticks))).round().astype(int))
+        places = range(0, len(ticks), -(-len(ticks) // 5))
         set_ticks(places, [f"{ticks[i]:.2g}" for i in places])
 
 
