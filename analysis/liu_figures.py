@@ -21,8 +21,10 @@ def main() -> None:
     store = query.connect()
     _, third = query.sweep(store, "liu_figure3")
     _, fourth = query.sweep(store, "liu_figure4b")
-    golden = {"config.variant": "table", "config.seed": 58, "status": "COMPLETED",
-              "config.decoder_lr": 1e-4, "config.train_count": 45}  # fmt: skip
+    golden = {"config.variant": "table", "config.seed": 58, "config.train_count": 45,
+              "config.decoder_lr": 1e-4, "config.decoder_weight_decay": 0.0,
+              "config.authors_grid": False, "config.stop_when_decided": False,
+              "status": "COMPLETED"}  # fmt: skip
     path = query.runs(store, {"experiment.name": "liu_toy", **golden}, last=1)
     if path.empty:
         query.fail("no run of `experiments/liu_toy.py with authors_seed58` in the store")
