@@ -1,6 +1,5 @@
 """How linear a representation is (Liu et al. 2022). Tensors of one replica; maps over more."""
 
-import torch
 from torch import Tensor
 
 
@@ -28,4 +27,4 @@ def product_gaps(representation: Tensor, quads: Tensor) -> Tensor:
 
 def rqi(holds: Tensor) -> Tensor:
     """Representation quality index: the share of parallelograms (..., Q) that hold."""
-    return holds.to(torch.get_default_dtype()).mean(-1)
+    return holds.double().mean(-1)

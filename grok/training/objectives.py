@@ -5,11 +5,10 @@ Frozen dataclasses: two problems with equal objectives can be trained as one pro
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from grok.measures import representation
-from grok.training.losses import argmax_accuracy, cross_entropy, nearest, squared_error
+from grok.training.losses import accuracy, cross_entropy, nearest, squared_error
 
 Data = dict[str, Tensor]
 
@@ -58,10 +57,10 @@ class ToyMetrics:
             outputs, answers = model(data[f"{split}_pairs"]), data[f"{split}_answers"]
             result[f"{split}_loss"] = self.loss.of(outputs, answers, data["targets"])
             if self.loss.kind == "cross_entropy":
-                result[f"{split}_accuracy"] = argmax_accuracy(outputs, answers)
+                guesses = outputs.argmax(-1)
             else:
                 guesses = nearest(outputs, data["targets"])
-                result[f"{split}_accuracy"] = (guesses == answers).to(torch.float64).mean()
+            result[f"{split}_accuracy"] = accuracy(guesses, answers)
         vectors = model.representation()
         if self.combine in GAPS:
             gaps, delta = GAPS[self.combine]
