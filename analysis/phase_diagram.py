@@ -118,8 +118,7 @@ def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
     for axes in panels:
         axes.set_xlabel(LABELS.get(x.removeprefix("config."), x))
     panels[0].set_ylabel(LABELS.get(y.removeprefix("config."), y))
-    patches = [plt.Rectangle((0, 0), 1, 1, color=PHASE_COLOURS[name]) for name in PHASES]
-    figure.legend(patches, PHASES, loc="lower center", ncol=4, bbox_to_anchor=(0.5, -0.08))
+    style.phase_legend(figure)
     figure.tight_layout()
     return figure
 

@@ -43,7 +43,7 @@ def log_steps(axes, label: str = "step") -> None:
     axes.set_xlabel(label)
 
 
-def phase_legend(axes) -> None:
-    """Four patches, one per phase."""
+def phase_legend(figure) -> None:
+    """Four patches, one per phase, under the figure."""
     patches = [plt.Rectangle((0, 0), 1, 1, color=PHASE_COLOURS[phase]) for phase in PHASES]
-    axes.legend(patches, PHASES, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.legend(patches, PHASES, loc="lower center", ncol=4, bbox_to_anchor=(0.5, -0.08))

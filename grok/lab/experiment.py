@@ -173,7 +173,7 @@ class Paper(sacred.Experiment):
     def run_as_script(self) -> None:
         """Run the command line; bad input is one line and exit code 2, an interrupt 130 or 143."""
         self.is_script = True
-        signal.signal(signal.SIGTERM, _terminate)
+        raise_on_sigterm()
         run = self.run_commandline()
         if run is not None and run.meta_info["command"] == MAIN:
             show_result(run, self.store)
@@ -208,6 +208,11 @@ def _explain(error: BaseException, run: Run | None) -> int:
     number = f" {run._id}" if run is not None and run._id is not None else ""
     print(f"run{number} interrupted; what it logged is kept", file=sys.stderr)
     return 143 if isinstance(error, Terminated) else 130
+
+
+def raise_on_sigterm() -> None:
+    """From now on SIGTERM raises Terminated in the main thread."""
+    signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(signum, frame):

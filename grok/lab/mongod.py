@@ -129,13 +129,6 @@ class Server:
             time.sleep(0.05)
 
 
-def leave(server: Server) -> None:
-    """Stop counting this process among the server's users."""
-    descriptor = _held.pop(server.folder, None)
-    if descriptor is not None:
-        os.close(descriptor)
-
-
 class _Lock:
     """A file lock for the length of a block; `taken` tells whether a non-blocking one succeeded."""
 

@@ -1,6 +1,5 @@
 """What `grok sweep run` prints and does."""
 
-import signal
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rich.table import Table
 
 from grok.lab import store as stores
 from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated
+from grok.lab.experiment import Terminated, raise_on_sigterm
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -56,7 +55,7 @@ def run(
         sweep = LocalSweep.resume(file, store, sweep_id, slots)
     else:
         sweep = LocalSweep.begin(file, store, limit, seeds, slots)
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_sigterm()
     planned = [one for group in sweep.groups for one in group]
     runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
@@ -78,7 +77,3 @@ def run(
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _terminate(signum, frame):
-    raise Terminated
