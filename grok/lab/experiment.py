@@ -19,6 +19,7 @@ from sacred.utils import SacredInterrupt
 from grok.lab import config as checks
 from grok.lab import store as stores
 from grok.lab.errors import UserError
+from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
 from grok.lab.progress import RunProgress
 from grok.lab.recording import Recorder, record_run
 from grok.lab.show import show_result
@@ -57,7 +58,13 @@ class Paper(sacred.Experiment):
     """
 
     def __init__(self, name: str, threshold: float, delay: int, choices: dict | None = None):
-        super().__init__(name, interactive=True, base_dir=str(PROJECT), save_git_info=False)
+        super().__init__(
+            name,
+            interactive=True,
+            base_dir=str(PROJECT),
+            save_git_info=False,
+            additional_cli_options=[wandb_option],
+        )
         self._adopt_file(inspect.currentframe().f_back.f_globals)
         self.threshold, self.delay, self.choices = threshold, delay, choices or {}
         self.build_function: Callable[[SimpleNamespace], Problem] | None = None
@@ -65,6 +72,7 @@ class Paper(sacred.Experiment):
         self.store: stores.Store | None = None
         self.events = train_alone
         self.problem: Problem | None = None
+        self.wandb: Identity | None = None  # given, or looked for in the environment if alone
         self.is_script = False
         self.is_alone = True  # in its process: shows its own progress
         self.capture_mode = "sys"  # Sacred's "fd" would hide the terminal from the progress bar
@@ -101,7 +109,12 @@ class Paper(sacred.Experiment):
         """The full, checked configuration, seed included; UserError if it is wrong."""
         return dict(self._create_run("print_config", updates, named_configs).config)
 
-    def fresh(self, problem: Problem, events: Callable[[Problem], Iterable]) -> "Paper":
+    def fresh(
+        self,
+        problem: Problem,
+        events: Callable[[Problem], Iterable],
+        wandb: Identity | None = None,
+    ) -> "Paper":
         """A copy that will run a ready problem, quietly, on events from elsewhere.
 
         Sacred binds an experiment to its current run, so runs side by side need one copy each.
@@ -109,7 +122,7 @@ class Paper(sacred.Experiment):
         twin = copy.copy(self)
         twin.commands, twin.captured_functions, twin.observers = OrderedDict(), [], []
         twin._add_main()
-        twin.problem, twin.events = problem, events
+        twin.problem, twin.events, twin.wandb = problem, events, wandb
         twin.is_alone, twin.capture_mode = False, "no"
         return twin
 
@@ -144,6 +157,7 @@ class Paper(sacred.Experiment):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
             if not run.unobserved:
                 self._observe(run, mongo)
+                self._mirror(run, bool(options.get("--wandb")), named_configs)
         return run
 
     def _observe(self, run: Run, mongo: str | None) -> None:
@@ -154,6 +168,14 @@ class Paper(sacred.Experiment):
             self.store = self.store or stores.connect()
             observer = self.store.observer()
         run.observers.append(observer)
+
+    def _mirror(self, run: Run, asked: bool, named_configs: Sequence[str]) -> None:
+        """Mirror the run to W&B, if asked for or inside a W&B agent; each then knows the other."""
+        identity = identity_of_environment(asked) if self.is_alone else self.wandb
+        if identity is not None:
+            mirror = Mirror(identity, self.store.describe(), [self.path, *named_configs])
+            run.info["wandb"] = mirror.link()
+            run.observers.append(mirror)
 
     def _main(self, run: Run) -> dict[str, Any]:
         config, problem = SimpleNamespace(**run.config), self.problem

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from grok.lab.errors import UserError
-from grok.lab.side_by_side import LiveRun
+from grok.lab.side_by_side import Event
 from grok.lab.spool import recover
 from grok.lab.store import Store
 from grok.sweep import search
+from grok.sweep.batch import Batch
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import Planned, default_seed, plan, slots_of
 from grok.sweep.progress import SweepProgress
-from grok.training.engine import train
-from grok.training.problem import Outcome, Record, Start
+from grok.training.problem import Record
 
 HYPERBAND_EVERY = 0.5  # seconds between looks at which runs to stop early
 
@@ -27,7 +27,7 @@ class LocalSweep:
         self.file, self.store, self.document, self.slots = file, store, document, slots
         self.file.paper.store = store
         self.groups = plan(file, self.pending())  # UserError here, before anything has run
-        self.runs: dict[int, LiveRun] = {}
+        self.batch: Batch | None = None  # the one that trains now
         self.history: dict[int, list[dict]] = {}
 
     @property
@@ -87,15 +87,8 @@ class LocalSweep:
 
     def run(self, progress: SweepProgress) -> None:
         """Run all that is pending; on an interrupt, end the live runs as INTERRUPTED and raise."""
-        try:
-            for group in self._groups():
-                self._train(group, progress)
-        except BaseException:
-            for run in self.runs.values():
-                run.cut()
-            raise
-        finally:
-            self._join(list(self.runs))
+        for group in self._groups():
+            self._train(group, progress)
         self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"state": "finished"}})
 
     def _groups(self) -> Iterator[list[Planned]]:
@@ -115,26 +108,27 @@ class LocalSweep:
 
     def _train(self, group: list[Planned], progress: SweepProgress) -> None:
         slots = slots_of(group, self.slots)
-        batch = f"{self.id}/{uuid.uuid4().hex[:6]}"
-        entry = {"id": batch, "points": [one.number for one in group], "slots": slots}
+        name = f"{self.id}/{uuid.uuid4().hex[:6]}"
+        entry = {"id": name, "points": [one.number for one in group], "slots": slots}
         self.store.database.sweeps.update_one({"_id": self.id}, {"$push": {"batches": entry}})
+        self.batch = Batch(
+            self.file,
+            lambda one: {"sweep": {"id": self.id, "point": one.number, "batch": name}},
+        )
         terminate: set[int] = set()
         looked = 0.0
-        for event in train([one.problem for one in group], slots, terminate=terminate):
-            one = group[event.replica]
-            if isinstance(event, Start):
-                self.runs[one.number] = self._start(one, batch)
-            self.runs[one.number].take(event)
+
+        def watch(one: Planned, event: Event) -> None:
+            nonlocal looked
             progress.show(event, one.problem)
             if isinstance(event, Record) and "early_terminate" in self.file.config:
                 self.history.setdefault(one.number, []).append(event.metrics)
                 if time.monotonic() - looked > HYPERBAND_EVERY:
                     looked = time.monotonic()
                     losers = self._losers()
-                    terminate |= {i for i, p in enumerate(group) if p.number in losers}
-            if isinstance(event, Outcome):
-                self._join([number for number, run in self.runs.items() if not run.is_alive()])
-        self._join(list(self.runs))
+                    terminate.update(i for i, p in enumerate(group) if p.number in losers)
+
+        self.batch.train(group, slots, terminate, watch)
 
     def _losers(self) -> set[int]:
         """Numbers of the running points that early termination would stop."""
@@ -142,27 +136,13 @@ class LocalSweep:
             search.run_of(
                 str(number),
                 self.document["points"][number],
-                "running" if number in self.runs else "finished",
+                "running" if number in self.batch.runs else "finished",
                 history,
                 history[-1],
             )
             for number, history in self.history.items()
         ]
         return {int(name) for name in search.to_stop(self.file.config, runs)}
-
-    def _start(self, one: Planned, batch: str) -> LiveRun:
-        meta = {"sweep": {"id": self.id, "point": one.number, "batch": batch}}
-        run = LiveRun(self.file.paper, one.problem, one.updates, self.file.named_configs, meta)
-        run.start()
-        return run
-
-    def _join(self, numbers: list[int]) -> None:
-        """Wait for these runs' last words; raise what went wrong in one."""
-        for number in numbers:
-            run = self.runs.pop(number)
-            run.join()
-            if run.failure is not None:
-                raise run.failure
 
 
 def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[search.Point]:

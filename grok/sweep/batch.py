@@ -1,0 +1,82 @@
+"""Planned runs of one sweep, trained as one program, each a Sacred run of its own."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from grok.lab.mirror import Identity
+from grok.lab.side_by_side import Event, LiveRun
+from grok.sweep.file import SweepFile
+from grok.sweep.plan import Planned
+from grok.training.engine import train
+from grok.training.problem import Outcome, Start
+
+
+class Batch:
+    """Trains groups of planned runs. `runs`: those that live now, by number.
+
+    meta: what each run's `meta` says of the sweep. identity: who it is at W&B, if it is mirrored.
+    """
+
+    def __init__(
+        self,
+        file: SweepFile,
+        meta: Callable[[Planned], dict[str, Any]],
+        identity: Callable[[Planned], Identity | None] = lambda one: None,
+    ):
+        self.file, self.meta, self.identity = file, meta, identity
+        self.runs: dict[int, LiveRun] = {}
+
+    def train(
+        self,
+        group: list[Planned],
+        slots: int,
+        terminate: Collection[int],
+        watch: Callable[[Planned, Event], None],
+        ended: Callable[[Planned], None] = lambda one: None,
+    ) -> None:
+        """Train a group to its end. `watch` sees every event; `ended` every run that is stored whole.
+
+        terminate: indices in the group to end as INTERRUPTED; may grow. When anything is raised
+        here or by `watch`, the live runs are ended as INTERRUPTED and joined first.
+        """
+        try:
+            for event in train([one.problem for one in group], slots, terminate=terminate):
+                one = group[event.replica]
+                if isinstance(event, Start):
+                    self._start(one)
+                self.runs[one.number].take(event)
+                watch(one, event)
+                if isinstance(event, Outcome):
+                    self._join(
+                        [p for p in group if p.number in self.runs and not self._lives(p)], ended
+                    )
+        except BaseException:
+            for run in self.runs.values():
+                run.cut()
+            raise
+        finally:
+            self._join([one for one in group if one.number in self.runs], ended)
+
+    def _start(self, one: Planned) -> None:
+        run = LiveRun(
+            self.file.paper,
+            one.problem,
+            one.updates,
+            self.file.named_configs,
+            self.meta(one),
+            self.identity(one),
+        )
+        self.runs[one.number] = run
+        run.start()
+
+    def _lives(self, one: Planned) -> bool:
+        return self.runs[one.number].is_alive()
+
+    def _join(self, group: list[Planned], ended: Callable[[Planned], None]) -> None:
+        """Wait for these runs' last words; raise what went wrong in one."""
+        for one in group:
+            run = self.runs.pop(one.number)
+            run.join()
+            ended(one)
+            if run.failure is not None:
+                raise run.failure
