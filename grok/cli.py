@@ -131,6 +131,60 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
         commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
 
 
+@sweep.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", default=8410, show_default=True, help="0 chooses a free one")
+@click.option(
+    "--lost-after", default=120.0, show_default=True, help="seconds of an agent's silence"
+)
+def serve(host, port, lost_after) -> None:
+    """Answer `wandb sweep` and `wandb agent` where there is no internet."""
+    from grok.sweep import serving
+
+    serving.serve(host, port, lost_after)
+
+
+@sweep.command()
+@click.argument("sweep")
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
+)
+def agent(sweep, batch) -> None:
+    """Work on a W&B sweep, many points as one program."""
+    from grok.sweep import serving
+
+    serving.agent(sweep, batch)
+
+
+@sweep.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--sweep", help="join this sweep instead of creating one")
+@click.option("--partition", help="Slurm partition")
+@click.option("--agents", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="for each agent")
+@click.option("--time", help="time limit, as Slurm writes it")
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
+)
+@click.option("--sbatch", "extra", multiple=True, help="a further sbatch option, as --mem=8G")
+@click.option("--dry-run", is_flag=True, help="print the script; submit nothing")
+def submit(file, sweep, partition, agents, gpus, time, batch, extra, dry_run) -> None:
+    """Queue an array of agents in Slurm."""
+    from grok.sweep import serving
+    from grok.sweep.slurm import Request
+
+    serving.submit(file, sweep, Request(partition, agents, gpus, time, batch, extra), dry_run)
+
+
+@sweep.command("status")
+@click.argument("sweep", required=False)
+def sweep_status(sweep) -> None:
+    """Points done, running and failed, by whom, and Slurm's jobs."""
+    from grok.sweep import serving
+
+    serving.status(sweep)
+
+
 @main.group()
 def export() -> None:
     """Stored runs as files."""

@@ -284,13 +284,15 @@ class Courier(threading.Thread):
         super().__init__(name="courier", daemon=True)
         self.mail: queue.Queue = queue.Queue()
         self.refused: dict[Path, int] = {}
+        self.starting = threading.Lock()  # runs that train side by side start at the same moment
 
     def serve(self, store) -> None:
         """Start, once; first deliver what dead processes left for this store."""
-        if not self.is_alive():
-            self.mail.put(lambda: recover(store))
-            self.start()
-            atexit.register(self.stop)
+        with self.starting:
+            if self.ident is None:
+                self.mail.put(lambda: recover(store))
+                self.start()
+                atexit.register(self.stop)
 
     def send(self, observer: DurableObserver, event: dict) -> None:
         spool, delivery, store = observer.spool, observer.delivery(), observer.store

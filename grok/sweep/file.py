@@ -12,6 +12,7 @@ from grok.lab.errors import UserError
 from grok.lab.experiment import PROJECT, Paper, load
 
 METHODS = ("grid", "random", "bayes")
+NEWER_KEYS = ("run_cap",)  # W&B's, younger than the schema of its package `sweeps`
 MACROS = "${"
 
 
@@ -76,7 +77,8 @@ def parameter_names(config: dict[str, Any]) -> list[str]:
 
 def _violations(config: dict[str, Any]) -> list[str]:
     try:
-        return sweeps.schema_violations_from_proposed_config(config)
+        known = {key: value for key, value in config.items() if key not in NEWER_KEYS}
+        return sweeps.schema_violations_from_proposed_config(known)
     except ValueError as error:
         return [str(error)]
 

@@ -42,6 +42,11 @@ class SweepProgress:
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
+    def expect(self, steps: int, runs: int) -> None:
+        """More work has come."""
+        self.total_runs += runs
+        self.bar.update(self.task, total=self.bar.tasks[self.task].total + steps)
+
     def show(self, event: Start | Record | Outcome, problem: Problem) -> None:
         """Count one event of a replica with this problem."""
         if isinstance(event, Start):

@@ -1,0 +1,136 @@
+"""The sweep calls of W&B's API: the same to W&B's cloud, its own server, or `grok sweep serve`."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from grok.lab.errors import UserError
+from grok.lab.mirror import CLOUD
+from grok.lab.mongod import home
+
+TIMEOUT = 30.0
+
+UPSERT = """mutation UpsertSweep($config: String, $projectName: String, $entityName: String) {
+  upsertSweep(input: {config: $config, projectName: $projectName, entityName: $entityName}) {
+    sweep { name project { name entity { name } } } } }"""
+SWEEP = """query SweepWithRuns($entity: String, $project: String, $sweep: String!) {
+  project(name: $project, entityName: $entity) { sweep(sweepName: $sweep) { name config } } }"""
+AGENT = """mutation CreateAgent($host: String!, $project: String, $entity: String, $sweep: String!) {
+  createAgent(input: {host: $host, projectName: $project, entityName: $entity, sweep: $sweep}) {
+    agent { id } } }"""
+HEARTBEAT = """mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSONString) {
+  agentHeartbeat(input: {id: $id, metrics: $metrics, runState: $runState}) {
+    agent { id } commands } }"""
+
+
+def endpoint_file() -> Path:
+    """Where `grok sweep serve` tells this user's other programs its address and token."""
+    return home() / "endpoint.json"
+
+
+@dataclass(frozen=True)
+class SweepName:
+    """A sweep at W&B; entity and project may be None where the server does not need them."""
+
+    entity: str | None
+    project: str | None
+    sweep: str
+
+    @classmethod
+    def parse(cls, text: str) -> "SweepName":
+        """From [[ENTITY/]PROJECT/]SWEEP; the environment gives what is missing."""
+        parts = text.split("/")
+        if not 1 <= len(parts) <= 3 or not all(parts):
+            raise UserError(f"sweep {text}: expected [[ENTITY/]PROJECT/]SWEEP")
+        default = [os.environ.get("WANDB_ENTITY"), os.environ.get("WANDB_PROJECT")]
+        return cls(*default[: 3 - len(parts)], *parts)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.entity, self.project, self.sweep) if part)
+
+    def variables(self) -> dict[str, str | None]:
+        return {"entity": self.entity, "project": self.project, "sweep": self.sweep}
+
+
+class ServerAway(UserError):
+    """Nobody answers; a while later somebody may."""
+
+
+class Client:
+    """A W&B server. UserError when it does not answer, refuses the key or the call."""
+
+    def __init__(self, url: str, key: str):
+        self.url, self.key = url.rstrip("/"), key
+
+    @classmethod
+    def find(cls) -> "Client":
+        """WANDB_BASE_URL and WANDB_API_KEY, else this user's endpoint, else W&B's cloud."""
+        url, key = os.environ.get("WANDB_BASE_URL"), os.environ.get("WANDB_API_KEY")
+        if not url and endpoint_file().exists():
+            found = json.loads(endpoint_file().read_text())
+            url, key = found["url"], found["token"]
+        url = url or CLOUD
+        login = requests.utils.get_netrc_auth(url)
+        key = key or (login[1] if login else None)
+        if not key:
+            raise UserError(f'no key for {url}: start "grok sweep serve", or set WANDB_API_KEY')
+        return cls(url, key)
+
+    def environment(self) -> dict[str, str]:
+        """What `wandb agent` needs to reach this server."""
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key}
+
+    def create(self, config: dict[str, Any]) -> SweepName:
+        """A new sweep."""
+        variables = {
+            "config": yaml.safe_dump(config),
+            "projectName": os.environ.get("WANDB_PROJECT") or "grok",
+            "entityName": os.environ.get("WANDB_ENTITY"),
+        }
+        made = self._call(UPSERT, variables)["upsertSweep"]["sweep"]
+        return SweepName(made["project"]["entity"]["name"], made["project"]["name"], made["name"])
+
+    def config(self, name: SweepName) -> dict[str, Any]:
+        """W&B's config of a sweep; UserError if there is no such sweep."""
+        project = self._call(SWEEP, name.variables())["project"]
+        if not project or not project["sweep"]:
+            raise UserError(f"no sweep {name} at {self.url}")
+        return yaml.safe_load(project["sweep"]["config"])
+
+    def register(self, name: SweepName, host: str) -> str:
+        """A new agent's id."""
+        made = self._call(AGENT, {**name.variables(), "host": host})
+        return made["createAgent"]["agent"]["id"]
+
+    def beat(self, agent: str, run: str | None) -> list[dict[str, Any]]:
+        """Tell what the agent runs (at most one run); the server's commands."""
+        states = json.dumps({run: True} if run else {})
+        reply = self._call(HEARTBEAT, {"id": agent, "metrics": "{}", "runState": states})
+        return json.loads(reply["agentHeartbeat"]["commands"])
+
+    def _call(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        try:
+            reply = requests.post(
+                f"{self.url}/graphql",
+                json={"query": query, "variables": variables},
+                auth=("api", self.key),
+                timeout=TIMEOUT,
+            )
+        except requests.RequestException as error:
+            raise ServerAway(f"no sweep server answers at {self.url}") from error
+        if reply.status_code >= 500:
+            raise ServerAway(f"{self.url} answers HTTP {reply.status_code}")
+        if reply.status_code == 401:
+            raise UserError(f"{self.url} refuses the key (WANDB_API_KEY)")
+        try:
+            body = reply.json()
+        except ValueError as error:
+            raise UserError(f"{self.url} is no W&B server (HTTP {reply.status_code})") from error
+        if body.get("errors"):
+            raise UserError(f"{self.url}: {body['errors'][0].get('message')}")
+        return body["data"]

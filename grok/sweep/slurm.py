@@ -1,0 +1,89 @@
+"""Agents through Slurm: one array job, a task an agent."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grok.lab.errors import UserError
+from grok.lab.experiment import PROJECT
+from grok.lab.mongod import home
+
+GRACE = 60  # seconds between Slurm's SIGTERM and the end of the time limit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of Slurm for a sweep's agents. extra: further sbatch options, as written."""
+
+    partition: str | None
+    agents: int
+    gpus: int
+    time: str | None
+    batch: int
+    extra: tuple[str, ...] = ()
+
+
+def script(request: Request, sweep: str) -> str:
+    """The sbatch script: an array of agents, ended by SIGTERM, queued again after preemption."""
+    logs = log_folder()
+    options = {
+        "job-name": f"grok-{sweep.rpartition('/')[2]}",
+        "partition": request.partition,
+        "array": f"0-{request.agents - 1}",
+        "gpus-per-task": request.gpus or None,
+        "ntasks": 1,
+        "time": request.time,
+        "signal": f"B:TERM@{GRACE}",
+        "open-mode": "append",
+        "output": logs / "%A_%a.log",
+        "chdir": PROJECT,
+    }
+    lines = ["#!/bin/bash"]
+    lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in request.extra)]
+    agent = [sys.executable, "-m", "grok.cli", "sweep", "agent", "--batch", str(request.batch)]
+    return "\n".join([*lines, f"exec {shlex.join([*agent, sweep])}", ""])
+
+
+def log_folder() -> Path:
+    """Where the tasks' logs are, JOB_TASK.log each."""
+    return home() / "slurm"
+
+
+def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
+    """Submit the agents with this environment besides the user's own; the job's id.
+
+    UserError if there is no Slurm or it refuses. Secrets go through the environment, not the script.
+    """
+    if not shutil.which("sbatch"):
+        raise UserError('no Slurm here (sbatch is not on PATH); "grok sweep agent" runs one agent')
+    log_folder().mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["sbatch", "--parsable", "--export=ALL"],
+        input=script(request, sweep),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise UserError(f"sbatch refuses: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def tasks(jobs: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(task, state, node or reason) of the jobs that Slurm still knows; empty without Slurm."""
+    jobs = list(jobs)
+    if not jobs or not shutil.which("squeue"):
+        return []
+    done = subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i %T %R", "--jobs", ",".join(jobs)],
+        capture_output=True,
+        text=True,
+    )
+    rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
+    return [tuple(row) for row in rows if len(row) == 3]

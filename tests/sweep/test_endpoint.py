@@ -1,0 +1,210 @@
+"""Unmodified W&B clients and our own agent against the endpoint: real processes, real kills."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from grok.lab import store as stores
+from grok.sweep.client import UPSERT
+from tests.conftest import PROJECT
+from tests.helpers import wait_until
+
+BIN = Path(sys.executable).parent
+COMMAND = ["${env}", "${interpreter}", "${program}", "with", "${args_no_hyphens}"]
+SWEEP = {
+    "program": "experiments/liu_toy.py",
+    "method": "grid",
+    "metric": {"name": "test_accuracy", "goal": "maximize"},
+    "command": COMMAND,
+    "parameters": {
+        "p": {"value": 5},
+        "train_steps": {"value": 100},
+        "log_points": {"value": 20},
+        "seed": {"values": list(range(12))},
+    },
+}
+
+
+class Endpoint:
+    """`grok sweep serve` in a GROK_HOME of its own, and the environment its clients need."""
+
+    def __init__(self, home: Path, lost_after: float = 120.0):
+        self.home, self.lost_after = home, lost_after
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "SLURM"))},
+            "GROK_HOME": str(home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "WANDB_DIR": str(home),
+            "WANDB_PROJECT": "grok",
+        }
+        self.process: subprocess.Popen | None = None
+        self.port = "0"
+
+    def start(self) -> "Endpoint":
+        words = ["--port", self.port, "--lost-after", str(self.lost_after)]
+        self.process = self.popen("grok", "sweep", "serve", *words, stdout=subprocess.PIPE)
+        self.process.stdout.readline()
+        export = self.process.stdout.readline().split()
+        self.environment |= dict(word.split("=", 1) for word in export[1:])
+        self.port = self.url.rpartition(":")[2]
+        return self
+
+    @property
+    def url(self) -> str:
+        return self.environment["WANDB_BASE_URL"]
+
+    def popen(self, *words: str, **options) -> subprocess.Popen:
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+        return subprocess.Popen(words, cwd=PROJECT, env=self.environment, text=True, **options)
+
+    def call(self, *words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=120
+        )
+
+    def sweep(self, **changes) -> str:
+        """A new sweep, made by `wandb sweep`; its id."""
+        path = self.home / "sweep.yaml"
+        path.write_text(yaml.safe_dump({**SWEEP, **changes}))
+        said = self.call("wandb", "sweep", str(path))
+        assert said.returncode == 0, said.stderr
+        return said.stderr.split("wandb agent ")[1].split()[0]
+
+    def points(self, sweep: str) -> list[dict]:
+        name = sweep.rpartition("/")[2]
+        return list(stores.connect().database.sweep_points.find({"sweep": name}).sort("number"))
+
+    def states(self, sweep: str) -> list[str]:
+        return [point["state"] for point in self.points(sweep)]
+
+
+@pytest.fixture
+def endpoint(home):
+    server = Endpoint(home).start()
+    yield server
+    server.process.terminate()
+    server.process.wait(20)
+
+
+def runs_of(sweep: str) -> list[dict]:
+    wanted = {"info.wandb.sweep": sweep.rpartition("/")[2]}
+    return list(stores.connect().database.runs.find(wanted))
+
+
+def test_two_wandb_agents_share_twelve_points(endpoint):
+    sweep = endpoint.sweep()
+    agents = [endpoint.popen("wandb", "agent", sweep) for _ in range(2)]
+    assert [agent.wait(200) for agent in agents] == [0, 0]
+    runs = runs_of(sweep)
+    assert [run["status"] for run in runs] == ["COMPLETED"] * 12
+    assert sorted(run["config"]["seed"] for run in runs) == list(range(12))  # each exactly once
+    at_wandb = {path.name[-8:] for path in (endpoint.home / "wandb").glob("offline-run-*")}
+    assert at_wandb == {run["info"]["wandb"]["run"] for run in runs}
+    assert at_wandb == {point["run"] for point in endpoint.points(sweep)}
+    shown = endpoint.call("grok", "sweep", "status", sweep).stdout
+    assert "12 finished" in shown and "0 failed" in shown
+
+
+def test_sigkill_of_the_endpoint_loses_and_doubles_no_point(endpoint):
+    parameters = {**SWEEP["parameters"], "train_steps": {"value": 1500}}
+    sweep = endpoint.sweep(parameters=parameters)
+    agents = [endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "3") for _ in range(2)]
+    wait_until(lambda: endpoint.states(sweep).count("running") >= 6, 60)
+    endpoint.process.kill()
+    endpoint.process.wait()
+    time.sleep(2)
+    endpoint.start()
+    assert [agent.wait(120) for agent in agents] == [0, 0]
+    assert endpoint.states(sweep) == ["finished"] * 12
+    assert sorted(run["config"]["seed"] for run in runs_of(sweep)) == list(range(12))
+
+
+def test_the_point_of_a_killed_agent_is_taken_again(home):
+    endpoint = Endpoint(home, lost_after=3.0).start()
+    parameters = {**SWEEP["parameters"], "train_steps": {"value": 2900}, "seed": {"values": [0, 1]}}
+    sweep = endpoint.sweep(parameters=parameters)
+    victim = endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "1")
+    wait_until(lambda: len(runs_of(sweep)) == 1, 60)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert endpoint.call("grok", "sweep", "agent", sweep, "--batch", "2").returncode == 0
+    assert endpoint.states(sweep) == ["finished"] * 2
+    assert len(endpoint.points(sweep)[0]["attempts"]) == 2
+    assert sorted(run["status"] for run in runs_of(sweep)) == ["COMPLETED", "COMPLETED", "RUNNING"]
+    endpoint.process.terminate()
+    endpoint.process.wait(20)
+
+
+def test_hyperband_interrupts_a_loser_with_its_metrics(endpoint):
+    sweep = endpoint.sweep(
+        metric={"name": "train_loss", "goal": "minimize"},
+        early_terminate={"type": "hyperband", "min_iter": 20, "eta": 2},
+        parameters={
+            "p": {"value": 5},
+            "train_steps": {"value": 2900},
+            "log_points": {"value": 2900},
+            "encoder_lr": {"value": 0.0},
+            "decoder_lr": {"values": [1e-2, 3e-3, 1e-6, 1e-7]},
+        },
+    )
+    agent = endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "4")
+    assert agent.wait(120) == 0
+    stopped = next(point for point in endpoint.points(sweep) if point["state"] == "stopped")
+    assert stopped["point"]["decoder_lr"] <= 1e-6
+    database = stores.connect().database
+    run = database.runs.find_one({"info.wandb.run": stopped["run"]})
+    assert run["status"] == "INTERRUPTED" and run["result"]["ended"] == "terminated"
+    curve = database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
+    assert curve["steps"][-1] == run["result"]["steps"] < 2900
+    assert endpoint.states(sweep)[0] == "finished"
+
+
+def test_wrong_tokens_large_bodies_and_unknown_calls_are_refused(endpoint):
+    def post(body: dict, token: str) -> requests.Response:
+        key = b64encode(f"api:{token}".encode()).decode()
+        return requests.post(
+            f"{endpoint.url}/graphql", json=body, headers={"Authorization": f"Basic {key}"}
+        )
+
+    token = endpoint.environment["WANDB_API_KEY"]
+    upsert = {"query": UPSERT, "variables": {"config": yaml.safe_dump(SWEEP)}}
+    assert post(upsert, "wrong" * 8).status_code == 401
+    assert post({"query": "query Runs { x }"}, token).status_code == 400
+    large = {"query": UPSERT, "variables": {"config": "x" * 2**20}}
+    assert post(large, token).status_code == 413
+    assert post(upsert, token).status_code == 200
+    assert (endpoint.home / "endpoint.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_bad_input_is_one_line_and_exit_2(endpoint, tmp_path):
+    def line(*words: str) -> str:
+        said = endpoint.call(*words)
+        assert said.returncode == 2 and said.stderr.count("\n") == 1, said.stderr
+        return said.stderr
+
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({**SWEEP, "parameters": {"pp": {"value": 1}}}))
+    assert "no sweep grok/nothing" in line("grok", "sweep", "agent", "nothing")
+    assert "expected [[ENTITY/]PROJECT/]SWEEP" in line("grok", "sweep", "agent", "a/b/c/d")
+    assert "unknown config key of liu_toy pp" in line("grok", "sweep", "submit", str(wrong))
+    right = str(PROJECT / "sweeps" / "liu_figure4b.yaml")
+    (tmp_path / "git").symlink_to(shutil.which("git"))
+    hidden = {**endpoint.environment, "PATH": f"{BIN}:{tmp_path}"}  # no sbatch
+    endpoint.environment, kept = hidden, endpoint.environment
+    assert "no Slurm here" in line("grok", "sweep", "submit", right)
+    endpoint.environment = {**kept, "WANDB_API_KEY": "wrong" * 8}
+    assert "refuses the key" in line("grok", "sweep", "agent", "nothing")
+    endpoint.environment = {**kept, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    assert "no sweep server answers" in line("grok", "sweep", "agent", "nothing")
+    endpoint.environment = kept
+    assert endpoint.call("wandb", "sweep", str(wrong)).returncode != 0
+    assert stores.connect().database.sweeps.count_documents({"name": "wrong"}) == 0
