@@ -24,6 +24,7 @@ from grok.lab.progress import RunProgress
 from grok.lab.recording import Recorder, record_run
 from grok.lab.show import show_result
 from grok.training.engine import train
+from grok.training.interrupts import end_on
 from grok.training.problem import Problem
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -195,7 +196,7 @@ class Paper(sacred.Experiment):
     def run_as_script(self) -> None:
         """Run the command line; bad input is one line and exit code 2, an interrupt 130 or 143."""
         self.is_script = True
-        raise_on_sigterm()
+        end_on_signals()
         run = self.run_commandline()
         if run is not None and run.meta_info["command"] == MAIN:
             show_result(run, self.store)
@@ -232,10 +233,8 @@ def _explain(error: BaseException, run: Run | None) -> int:
     return 143 if isinstance(error, Terminated) else 130
 
 
-def raise_on_sigterm() -> None:
-    """From now on SIGTERM raises Terminated in the main thread."""
-    signal.signal(signal.SIGTERM, _terminate)
-
-
-def _terminate(signum, frame):
-    raise Terminated
+def end_on_signals() -> None:
+    """From now on SIGTERM raises Terminated, and Ctrl-C KeyboardInterrupt, in the main thread."""
+    end_on(signal.SIGTERM, Terminated)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # nohup, or a shell's background job
+        end_on(signal.SIGINT, KeyboardInterrupt)

@@ -4,6 +4,7 @@ W&B is talked to from a thread of the run's own. Slow, absent or failing, it nev
 training or changes it; the user is told once, and the store has everything.
 """
 
+import atexit
 import os
 import queue
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import requests
 from sacred import cli_option
 from sacred.observers.base import RunObserver
@@ -59,6 +61,7 @@ class Mirror(RunObserver):
         self.run = None
         self.label = ""
         self.result: dict = {}
+        self.has_told = False
 
     def link(self) -> dict:
         """What the store keeps, so that the run can be found at W&B."""
@@ -103,6 +106,7 @@ class Mirror(RunObserver):
             return
         self.thread.join(JOIN_TIMEOUT)
         if self.thread.is_alive():
+            atexit.register(_abandon_service)
             self._tell("is slow; it may lack the last of this run, the store has all of it")
 
     # -- in the thread ---------------------------------------------------------------------------
@@ -150,7 +154,9 @@ class Mirror(RunObserver):
         self.mail.put(None)
 
     def _tell(self, what: str) -> None:
-        print(f"{self.label}: W&B {what}", file=sys.stderr)
+        if not self.has_told:
+            print(f"{self.label}: W&B {what}", file=sys.stderr)
+        self.has_told = True
 
 
 def mode() -> str:
@@ -170,3 +176,10 @@ def is_our_endpoint(url: str) -> bool:
         return requests.get(url, timeout=GREETING_TIMEOUT).text.startswith(ENDPOINT_NAME)
     except requests.RequestException:
         return False
+
+
+def _abandon_service() -> None:
+    """End W&B's own process, which would hold up the exit of ours while it tries again."""
+    for child in psutil.Process().children():
+        if child.name().startswith("wandb-core"):
+            child.kill()

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from grok.lab import store as stores
 from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated, raise_on_sigterm
+from grok.lab.experiment import Terminated, end_on_signals
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -55,7 +55,7 @@ def run(
         sweep = LocalSweep.resume(file, store, sweep_id, slots)
     else:
         sweep = LocalSweep.begin(file, store, limit, seeds, slots)
-    raise_on_sigterm()
+    end_on_signals()
     planned = [one for group in sweep.groups for one in group]
     runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)

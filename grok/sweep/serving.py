@@ -14,7 +14,7 @@ from rich.table import Table
 from grok.lab import mirror
 from grok.lab import store as stores
 from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated, raise_on_sigterm
+from grok.lab.experiment import Terminated, end_on_signals
 from grok.sweep import file as files
 from grok.sweep import slurm
 from grok.sweep.agent import BatchAgent
@@ -39,7 +39,7 @@ def serve(host: str, port: int, lost_after: float) -> None:
     _write_private(endpoint_file(), json.dumps({"url": url, "token": token}))
     print(f"serving the sweeps of {store.describe()}; in the shells of `wandb sweep` and agents:")
     print(f"export WANDB_BASE_URL={url} WANDB_API_KEY={token}", flush=True)
-    raise_on_sigterm()
+    end_on_signals()
     try:
         server.run()
     except (KeyboardInterrupt, Terminated):
@@ -61,7 +61,7 @@ def agent(sweep: str, batch: int) -> None:
     """Serve a sweep until nothing is left; interrupted, its runs end as INTERRUPTED."""
     store = _mongo()
     os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
-    raise_on_sigterm()
+    end_on_signals()
     try:
         worker = BatchAgent(Client.find(), SweepName.parse(sweep), store, batch)
         with SweepProgress(0, 0) as progress:

@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from grok.training import optimizers
+from grok.training.interrupts import held_back
 from grok.training.problem import Problem, batch_order
 
 AHEAD = 256  # updates whose learning rates and corrections are computed at once
@@ -102,7 +103,8 @@ class Program:
         self.ahead -= 1
         if self._step is None:
             self._step = self._built(self._step_all)
-        self._step()
+        with held_back:
+            self._step()
         for slot in range(self.slots):
             self.steps[slot] += 1
 
@@ -110,7 +112,8 @@ class Program:
         """Metrics of every slot after its last update, each (R, ...)."""
         if self._measure is None:
             self._measure = self._built(self._measure_all)
-        return self._measure()
+        with held_back:
+            return self._measure()
 
     def weights(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's parameters."""

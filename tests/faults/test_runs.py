@@ -96,6 +96,17 @@ def test_a_run_that_is_asked_to_end_is_interrupted_and_keeps_what_it_has(home, h
     assert [artifact["name"] for artifact in run["artifacts"]] == ["trajectory.npz"]
 
 
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_inside_a_compiled_step_is_not_lost(home, how, code):
+    process = start("p=5", "train_steps=1000000", "log_points=2000", "seed=1")
+    database = stores.connect().database
+    wait_until(lambda: len(logged(database)) > 20, 60)
+    process.send_signal(how)
+    finish(process, code)
+    assert run_of(database)["status"] == "INTERRUPTED"
+    assert len(logged(database)) > 20
+
+
 def test_two_runs_in_the_same_second_both_land(home):
     processes = [start("p=5", "train_steps=50", f"seed={seed}") for seed in (1, 2)]
     for process in processes:
