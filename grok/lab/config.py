@@ -35,6 +35,8 @@ def _at_least(least: int, optional: bool = False) -> tuple[Callable, str]:
 
 _NOT_NEGATIVE = (lambda v: _number(v) and 0 <= v < float("inf"), "a number of at least 0")
 
+_SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below 1")
+
 # First match wins. Keys mean the same in every paper.
 RULES: list[Rule] = [
     ("seed", *_at_least(0)),
@@ -46,6 +48,7 @@ RULES: list[Rule] = [
     ("anneal_steps", *_at_least(0)),
     ("*_steps", *_at_least(1)),
     ("*_points", *_at_least(1)),
+    ("embedding_width", *_at_least(1, optional=True)),
     ("*width", *_at_least(1)),
     ("*depth", *_at_least(1)),
     ("*_dim", *_at_least(1)),
@@ -54,6 +57,14 @@ RULES: list[Rule] = [
     ("*weight_decay", *_NOT_NEGATIVE),
     ("*scale", *_NOT_NEGATIVE),
     ("eps", *_NOT_NEGATIVE),
+    ("data_seed", *_at_least(0, optional=True)),
+    ("*_window", *_at_least(1)),
+    ("*_gain", *_NOT_NEGATIVE),
+    ("*_noise", *_NOT_NEGATIVE),
+    ("*_rho", *_NOT_NEGATIVE),
+    ("*_alpha", *_SHARE),
+    ("dropout", *_SHARE),
+    ("betas", lambda v: len(v) == 2 and all(_SHARE[0](b) for b in v), "two numbers below 1"),
 ]
 
 CHOICES: dict[str, tuple] = {
@@ -62,6 +73,10 @@ CHOICES: dict[str, tuple] = {
     "device": ("auto", "cpu", "cuda"),
     "optimizer": ("adamw", "adam", "sgd"),
     "activation": ("tanh", "relu", "gelu"),
+    "grokfast": (None, "ema", "window"),
+    "decay_to": ("zero", "init"),
+    "norm": ("pre", "post", "none"),
+    "positions": ("learned", "sinusoidal"),
 }
 
 

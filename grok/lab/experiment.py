@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import logging
 import signal
 import sys
 from collections import OrderedDict
@@ -21,12 +22,17 @@ from grok.lab import store as stores
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
 from grok.lab.progress import RunProgress
+from grok.lab.recipes import with_engine_options
 from grok.lab.recording import Recorder, record_run
 from grok.lab.show import show_result
 from grok.training.engine import train
 from grok.training.interrupts import end_on
 from grok.training.problem import Problem
 
+# Sacred warns when a key goes from None to a number; here its type is checked
+logging.getLogger().addFilter(
+    lambda record: not str(record.msg).startswith("Changed type of config")
+)
 PROJECT = Path(__file__).resolve().parents[2]
 MAIN = "main"
 
@@ -77,6 +83,7 @@ class Paper(sacred.Experiment):
         self.is_script = False
         self.is_alone = True  # in its process: shows its own progress
         self.capture_mode = "sys"  # Sacred's "fd" would hide the terminal from the progress bar
+        self.config(engine_options)
         self._add_main()
 
     def _add_main(self) -> None:
@@ -104,7 +111,8 @@ class Paper(sacred.Experiment):
     def problem_of(self, config: dict[str, Any]) -> Problem:
         """The problem of a full configuration; ConfigError if it cannot be run."""
         checks.check_values(config, self.defaults(), self.choices)
-        return self.build_function(SimpleNamespace(**config))
+        c = SimpleNamespace(**config)
+        return with_engine_options(self.build_function(c), c)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
         """The full, checked configuration, seed included; UserError if it is wrong."""
@@ -216,6 +224,13 @@ class Paper(sacred.Experiment):
         self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
             script, save_git_info=True, base_dir=self.base_dir
         )
+
+
+def engine_options():
+    grokfast = None  # amplify slow gradients (Lee et al. 2024): "ema" or "window"
+    grokfast_gain = 2.0
+    grokfast_alpha = 0.98  # of ema
+    grokfast_window = 100  # of window
 
 
 def train_alone(problem: Problem) -> Iterable:

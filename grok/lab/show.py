@@ -12,7 +12,7 @@ def show_result(run: Run, store) -> None:
     table = Table(show_header=False, box=None)
     result = run.result or {}
     for key in [*FIRST, *(key for key in result if key not in FIRST)]:
-        if key in result:
+        if key in result and not isinstance(result[key], dict):
             table.add_row(key, format_value(result[key]))
     if result.get("compiled") is False:
         table.add_row("", "(uncompiled: a short run, or no compiler)")

@@ -2,7 +2,8 @@
 
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -13,3 +14,34 @@ def mlp(sizes: list[int], activation: str) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
+
+
+class PairMLP(nn.Module):
+    """An MLP over two symbols: over their one-hot vectors, or over learned vectors of `embedding`.
+
+    hidden: widths of the hidden layers. init_scale: factor of all initial parameters.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        classes: int,
+        hidden: list[int],
+        activation: str,
+        embedding: int | None = None,
+        init_scale: float = 1.0,
+    ):
+        super().__init__()
+        self.embedding = None if embedding is None else nn.Embedding(symbols, embedding)
+        self.net = mlp([2 * (embedding or symbols), *hidden, classes], activation)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(init_scale)
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """Logits (N, C) for pairs (N, 2)."""
+        # the first layer is computed on the symbols, not on every pair, and then looked up
+        left, right = (half.T for half in self.net[0].weight.chunk(2, dim=1))
+        if self.embedding is not None:
+            left, right = self.embedding.weight @ left, self.embedding.weight @ right
+        return self.net[1:](left[pairs[:, 0]] + right[pairs[:, 1]] + self.net[0].bias)

@@ -1,9 +1,12 @@
 """Optimizers as pure functions of one replica's tensors; the engine maps them over replicas."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from grok.models.randomness import normal
 from grok.training.problem import Optimizer
 
 Tensors = dict[str, Tensor]
@@ -40,6 +43,7 @@ SCALARS = (
     "unbias",
     "eps",
     "momentum",
+    "t",
 )
 
 
@@ -62,6 +66,7 @@ def scalars(numbers: np.ndarray, t: np.ndarray) -> np.ndarray:
         "unbias": 1 / np.sqrt(1 - row["beta2"] ** t),
         "eps": row["eps"],
         "momentum": row["momentum"],
+        "t": t,
     }
     return np.stack(np.broadcast_arrays(*(columns[name] for name in SCALARS)), axis=-1)
 
@@ -76,6 +81,23 @@ def learning_rate(row: dict[str, np.ndarray], t: np.ndarray) -> np.ndarray:
     return row["lr"] * rise * np.where(anneal > 0, cosine, 1.0)
 
 
+def gradient(
+    optimizer: Optimizer, of: Callable[[Tensors], Tensors], params: Tensors, keys: Tensors
+) -> Tensors:
+    """The gradient that `of` gives: at the weights, at noisy ones, or at SAM's worst near ones."""
+    if optimizer.weight_noise:
+        std, key = optimizer.weight_noise, keys["weight_noise"]
+        params = {
+            name: value + std * normal(key + index, value.shape, value.dtype)
+            for index, (name, value) in enumerate(params.items())
+        }
+    grads = of(params)
+    if not optimizer.sam_rho:
+        return grads
+    norm = sum((g**2).sum() for g in grads.values()).sqrt()
+    return of({k: v + optimizer.sam_rho / (norm + 1e-12) * grads[k] for k, v in params.items()})
+
+
 def update(
     optimizer: Optimizer,
     params: Tensors,
@@ -83,17 +105,22 @@ def update(
     state: dict[str, Tensors],
     rates: Tensor,
     goal: Tensors | None = None,
+    keys: Tensors | None = None,
 ) -> tuple[Tensors, dict[str, Tensors]]:
     """One update of one replica: new parameters and state.
 
-    rates: (groups, 10) of this update, from `scalars`. goal: weights that the decay pulls towards,
-    zero if None.
+    rates: (groups, 11) of this update, from `scalars`. goal: weights that the decay pulls towards,
+    zero if None. keys: of the noise, by name.
     """
     step = _sgd if optimizer.kind == "sgd" else _adam
     named = [dict(zip(SCALARS, row.unbind(), strict=True)) for row in rates.unbind()]
     new_params: Tensors = {}
     new_state: dict[str, Tensors] = {key: {} for key in state}
-    for name, value in params.items():
+    for index, (name, value) in enumerate(params.items()):
+        noise = 0.0
+        if optimizer.update_noise:
+            key = keys["update_noise"] + index
+            noise = optimizer.update_noise * normal(key, value.shape, value.dtype)
         new_params[name], accumulators = step(
             optimizer.kind,
             value,
@@ -101,13 +128,14 @@ def update(
             {key: accumulator[name] for key, accumulator in state.items()},
             named[optimizer.group_of(name)],
             0.0 if goal is None else goal[name],
+            noise,
         )
         for key, accumulator in accumulators.items():
             new_state[key][name] = accumulator
     return new_params, new_state
 
 
-def _adam(kind, value, grad, state, scalar, goal):
+def _adam(kind, value, grad, state, scalar, goal, noise):
     """Adam (Kingma & Ba 2015) with coupled decay, or AdamW (Loshchilov & Hutter 2019)."""
     if kind == "adam":
         grad = grad + scalar["decay"] * value
@@ -115,12 +143,13 @@ def _adam(kind, value, grad, state, scalar, goal):
         value = value - scalar["shrink"] * (value - goal)
     mean = state["mean"] + (grad - state["mean"]) * scalar["fresh1"]
     square = state["square"] * scalar["beta2"] + grad * grad * scalar["fresh2"]
-    value = value - scalar["size"] * (mean / (square.sqrt() * scalar["unbias"] + scalar["eps"]))
+    direction = mean / (square.sqrt() * scalar["unbias"] + scalar["eps"])
+    value = value - scalar["size"] * direction - scalar["lr"] * noise
     return value, {"mean": mean, "square": square}
 
 
-def _sgd(kind, value, grad, state, scalar, goal):
+def _sgd(kind, value, grad, state, scalar, goal, noise):
     """SGD with momentum, as torch.optim.SGD (dampening 0): v <- mu v + g, w <- w - lr v."""
     decay = scalar["decay"] * (value - goal)
     velocity = scalar["momentum"] * state["velocity"] + grad + decay
-    return value - scalar["lr"] * velocity, {"velocity": velocity}
+    return value - scalar["lr"] * (velocity + noise), {"velocity": velocity}

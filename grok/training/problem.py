@@ -1,7 +1,7 @@
 """What defines one run (a problem), and what comes out of training it (records and outcomes)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,16 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Grokfast:
+    """A gradient filter (Lee et al. 2024): kind "ema" (alpha) or "window"; gain of the slow part."""
+
+    kind: str
+    gain: float
+    alpha: float = 0.98
+    window: int = 100
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """An optimizer and its schedule; a parameter belongs to the first group that its name matches.
 
@@ -28,6 +38,9 @@ class Optimizer:
     decay_to: "zero", or "init" for a pull towards the initial weights (adamw; Power et al. 2022).
     warmup_steps: the learning rate rises linearly from 0 over that many updates.
     anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update.
+    weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
+    update_noise: std of noise on Adam's direction before the learning rate.
+    sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
     """
 
     kind: str = "adamw"
@@ -36,6 +49,14 @@ class Optimizer:
     warmup_steps: int = 0
     anneal_steps: int = 0
     lr_floor: float = 0.1
+    weight_noise: float = 0.0
+    update_noise: float = 0.0
+    sam_rho: float = 0.0
+    grokfast: Grokfast | None = None
+
+    def noises(self) -> list[str]:
+        """Which kinds of noise there are."""
+        return [name for name in ("weight_noise", "update_noise") if getattr(self, name)]
 
     def group_of(self, name: str) -> int:
         """Index of the group of the parameter `name`; ValueError if no prefix matches."""
@@ -65,6 +86,8 @@ class Problem:
         dataclasses, so that two problems can be told to compute the same thing. A metric of more
         than zero dimensions is kept as an array (a trajectory).
     batched: the entries of `data` that mini-batches index; unused for full-batch training.
+    with_replacement: mini-batches are drawn afresh, not epoch by epoch.
+    draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
     """
 
@@ -78,12 +101,16 @@ class Problem:
     seed: int = 0
     batch_size: int | None = None
     batched: tuple[str, ...] = ()
+    with_replacement: bool = False
+    draws: bool = False
     stop: Stop | None = None
     kept: tuple[str, ...] = field(default=())
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
         optimizer = self.optimizer
+        groups = tuple(Group(group.prefix) for group in optimizer.groups)
+        schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
         return (
             repr(self.module),
             _shapes(dict(self.module.named_parameters())),
@@ -91,11 +118,11 @@ class Problem:
             _shapes(self.data),
             self.loss,
             self.metrics,
-            optimizer.kind,
-            optimizer.decay_to,
-            tuple(group.prefix for group in optimizer.groups),
+            replace(optimizer, groups=groups, **schedule),  # what is not a number per replica
             self.batch_size,
             self.batched,
+            self.with_replacement,
+            self.draws,
         )
 
 
@@ -145,5 +172,13 @@ def _shapes(tensors: dict[str, Tensor]) -> tuple:
 
 def batch_order(seed: int, epoch: int, examples: int) -> Tensor:
     """A permutation (examples,) that depends on seed and epoch alone, so that a run can resume anywhere."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    return torch.randperm(examples, generator=generator)
+    return torch.randperm(examples, generator=_generator(seed, epoch))
+
+
+def drawn_batches(seed: int, block: int, examples: int, shape: tuple[int, int]) -> Tensor:
+    """Indices (batches, size) drawn with replacement, of the block-th such draw of a run."""
+    return torch.randint(examples, shape, generator=_generator(seed, block))
+
+
+def _generator(seed: int, part: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + part)

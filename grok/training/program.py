@@ -16,10 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from grok.training import optimizers
+from grok.models import randomness
+from grok.training import filters, optimizers, products
 from grok.training.interrupts import held_back
-from grok.training.problem import Problem, batch_order
+from grok.training.problem import Problem, batch_order, drawn_batches
 
+BLOCK = 256  # mini-batches that are drawn at once, with replacement
+STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
+T = optimizers.SCALARS.index("t")
 AHEAD = 256  # updates whose learning rates and corrections are computed at once
 # A compiled function meets the tensors it was traced on and no others: checking them at every call
 # would cost a tenth of a small step.
@@ -68,6 +72,8 @@ class Program:
             "params": params,
             "buffers": {name: b.clone() for name, b in problem.module.named_buffers()},
             "optimizer": optimizers.initial_state(problem.optimizer, params),
+            "filter": filters.initial_state(problem.optimizer.grokfast, params),
+            "seed": torch.tensor(problem.seed, device=device),
             "rates": torch.zeros(groups, len(optimizers.SCALARS), dtype=dtype, device=device),
             "data": {k: v for k, v in problem.data.items() if k not in self.shared},
         }
@@ -131,19 +137,35 @@ class Program:
         if problem.batch_size is not None:
             data.update({name: data[name][state["batch"]] for name in problem.batched})
 
+        settings = problem.optimizer
+        if problem.draws:
+            data["key"] = self._key(state, "loss")
+
         def objective(params):
             return self._run(problem.loss, params, state["buffers"], data)
 
-        grads = grad(objective)(state["params"])
-        params, optimizer = optimizers.update(
-            problem.optimizer,
+        noise = {name: self._key(state, name) for name in settings.noises()}
+        grads = optimizers.gradient(settings, grad(objective), state["params"], noise)
+        new = {}
+        if settings.grokfast is not None:
+            grads, new["filter"] = filters.amplified(
+                settings.grokfast, grads, state["filter"], state["rates"][0, T]
+            )
+        new["params"], new["optimizer"] = optimizers.update(
+            settings,
             state["params"],
             grads,
             state["optimizer"],
             state["rates"],
             state.get("goal"),
+            noise,
         )
-        return {"params": params, "optimizer": optimizer}
+        return new
+
+    def _key(self, state: dict, stream: str) -> Tensor:
+        """What random numbers of this update depend on: the run's seed, the update, their use."""
+        t = state["rates"][0, T].long()
+        return randomness.key_of(state["seed"], t, STREAMS.index(stream))
 
     def _step_all(self, state: dict, shared: dict) -> tuple:
         new = vmap(self._step_one, in_dims=(0, None))(state, shared)
@@ -153,6 +175,8 @@ class Program:
 
     def _measure_one(self, state: dict, shared: dict) -> dict:
         data = {**state["data"], **shared}
+        if self.template.draws:
+            data["key"] = self._key(state, "metrics")
         with torch.no_grad():
             metrics = self._run(self.template.metrics, state["params"], state["buffers"], data)
             squares = [(value**2).sum() for value in state["params"].values()]
@@ -172,6 +196,8 @@ class Program:
             return function(*pytree.tree_unflatten(leaves, spec))
 
         graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
+        if products.pay():
+            products.replace_products(graph)
         if self.compiled:
             graph = torch.compile(graph, fullgraph=True, dynamic=False, options=UNCHECKED)
         if arguments[0].is_cuda:
@@ -186,22 +212,20 @@ class Program:
         self.rates, self.ahead = found.to(held.device, held.dtype), AHEAD
 
     def _draw_batches(self) -> None:
-        """Next mini-batch of every slot: epoch by epoch through its own permutation of the train set."""
+        """Next mini-batch of every slot: through a permutation of the train set, or drawn afresh."""
         size = self.template.batch_size
-        name = self.template.batched[0]
-        examples = self.template.data[name].shape[0]
-        per_epoch = examples // size
+        examples = self.template.data[self.template.batched[0]].shape[0]
+        together = BLOCK if self.template.with_replacement else examples // size
         for slot in range(self.slots):
-            epoch, position = divmod(self.steps[slot], per_epoch)
-            order = self.orders[slot]
-            if order is None or order[0] != epoch:
-                fresh = batch_order(self.seeds[slot], epoch, examples)
-                order = (
-                    epoch,
-                    fresh.to(self.state["batch"].device),
-                )  # once an epoch, no later wait
-                self.orders[slot] = order
-            self.state["batch"][slot].copy_(order[1][position * size : (position + 1) * size])
+            epoch, position = divmod(self.steps[slot], together)
+            if self.orders[slot] is None or self.orders[slot][0] != epoch:
+                if self.template.with_replacement:
+                    fresh = drawn_batches(self.seeds[slot], epoch, examples, (together, size))
+                else:
+                    fresh = batch_order(self.seeds[slot], epoch, examples)[: together * size]
+                # once an epoch, so that a GPU never waits for one
+                self.orders[slot] = epoch, fresh.view(together, size).to(self.state["batch"].device)
+            self.state["batch"][slot].copy_(self.orders[slot][1][position])
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:

@@ -1,0 +1,104 @@
+"""The model capacity study on the AI-Scientist grokking template.
+
+Tables below 97 and S_5, as sequences `a o b =`, learned by a small post-norm transformer of 1 to 4
+layers of width 64 to 256: does capacity, or its shape, decide when a network groks?
+"""
+
+from grok.lab.config import ConfigError, device_of
+from grok.lab.experiment import Paper
+from grok.lab.recipes import optimizer_of, pair_tokens, sequence_data, split_of, table_of
+from grok.models.transformer import Shape, Transformer
+from grok.training.answers import AnswerLoss, AnswerMetrics, Sequences
+from grok.training.determinism import drawing
+from grok.training.losses import DTYPES
+from grok.training.problem import Problem, Stop
+
+LAYOUT = "aob="
+GROKKED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
+
+ex = Paper("capacity", threshold=0.99, delay=100)
+
+
+@ex.config
+def config():
+    operation = "x_plus_y"  # x_minus_y, x_div_y, permutation, or any other
+    p = 97
+    train_fraction = 0.5
+    train_count = None
+    data_seed = None  # of the split; None: the run's seed
+    depth = 2
+    width = 128
+    heads = 4
+    activation = "gelu"
+    optimizer = "adamw"
+    lr = 1e-3
+    betas = (0.9, 0.98)
+    eps = 1e-8
+    weight_decay = 0.5
+    warmup_steps = 50
+    batch_size = 512  # drawn with replacement
+    train_steps = 7500
+    eval_steps = 10  # updates between evaluations
+    eval_train_count = None  # rows drawn for an evaluation; None: all
+    eval_test_count = None
+    stop_when_grokked = False  # retire once train and test accuracy hold at the threshold
+    dtype = "float32"
+    loss_dtype = None
+    device = "auto"
+
+
+# The template: evaluation on 8 drawn test batches; train accuracy from one drawn train batch.
+ex.add_named_config("template", {"eval_train_count": 512, "eval_test_count": 8 * 512})
+# One that groks in two minutes: its steps are the template's, its evaluations are fewer.
+ex.add_named_config("cpu", {"eval_steps": 50, "stop_when_grokked": True})
+# One cell of the grid at a scale for two cores.
+ex.add_named_config(
+    "small", {"p": 31, "train_fraction": 0.6, "weight_decay": 1.0, "train_steps": 4000,
+              "batch_size": 256, "eval_steps": 20},
+)  # fmt: skip
+
+
+@ex.build
+def build(c) -> Problem:
+    if c.width % c.heads:
+        raise ConfigError("width", c.width, f"a multiple of heads={c.heads}")
+    table = table_of(c)
+    split = split_of(c, table)
+    tokens = [pair_tokens(split[f"{s}_pairs"], table.elements, LAYOUT) for s in ("train", "test")]
+    data = sequence_data(
+        tokens[0], split["train_answers"], tokens[1], split["test_answers"], c.batch_size
+    )
+    shape = Shape(
+        table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
+        norm="post", final_norm=True, biases=("attention", "mlp", "output"),
+        activation=c.activation, positions="learned",
+    )  # fmt: skip
+    with drawing(c.seed, DTYPES[c.dtype]):
+        model = Transformer(shape)
+    device, loss = device_of(c.device), AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
+    draws = c.eval_train_count is not None or c.eval_test_count is not None
+    return Problem(
+        module=model.to(device),
+        data={name: tensor.to(device) for name, tensor in data.items()},
+        loss=loss,
+        metrics=AnswerMetrics(loss, c.eval_train_count, c.eval_test_count),
+        optimizer=optimizer_of(c),
+        train_steps=c.train_steps,
+        log_steps=list(range(0, c.train_steps + 1, c.eval_steps)),
+        seed=c.seed,
+        batch_size=c.batch_size,
+        batched=Sequences.batched,
+        with_replacement=True,
+        draws=draws,
+        stop=GROKKED if c.stop_when_grokked else None,
+    )
+
+
+@ex.summarize
+def summarize(c, problem, recorder) -> dict:
+    """Parameter count."""
+    return {"parameters": sum(p.numel() for p in problem.module.parameters())}
+
+
+if __name__ == "__main__":
+    ex.run_as_script()

@@ -1,0 +1,147 @@
+"""Power, Burda, Edwards, Babuschkin, Misra 2022, arXiv:2201.02177.
+
+"Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets": a transformer completes
+a table of a binary operation; the answer is learned by heart first and understood long after.
+"""
+
+from grok.lab.config import ConfigError, device_of
+from grok.lab.experiment import Paper
+from grok.lab.recipes import (
+    list_split,
+    optimizer_of,
+    pair_tokens,
+    sequence_data,
+    split_of,
+    table_of,
+)
+from grok.measures.sharpness import sharpness
+from grok.measures.weights import rms_norms
+from grok.models.transformer import Shape, Transformer
+from grok.tasks.lists import LIST_OPERATIONS
+from grok.training.answers import AnswerLoss, AnswerMetrics, Sequences
+from grok.training.determinism import drawing
+from grok.training.losses import DTYPES
+from grok.training.problem import Problem, Stop, log_steps
+
+LAYOUT = "Eaob="  # E ends and begins a sequence
+DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
+
+ex = Paper("power", threshold=0.99, delay=1000)
+
+
+@ex.config
+def config():
+    operation = (
+        "x_plus_y"  # a name (grok/tasks/operations.py), s5, sort, or an expression: a**2 + b
+    )
+    p = 97
+    symmetric = False  # only pairs with a <= b
+    train_fraction = 0.5
+    train_count = None
+    noisy_answers = 0  # train rows with a random answer (figure 6)
+    data_seed = None  # of the split; None: the run's seed
+    list_length = 4  # of sort, reverse, copy: so many different numbers below p
+    list_count = 5000  # of them in the table
+    depth = 2
+    width = 128
+    heads = 4
+    activation = "relu"
+    norm = "post"
+    positions = "sinusoidal"
+    tied = False
+    init_scale = 1.0
+    dropout = 0.0  # after the MLP
+    optimizer = "adamw"
+    lr = 1e-3
+    betas = (0.9, 0.98)
+    eps = 1e-8
+    weight_decay = 1.0
+    decay_to = "zero"  # or "init"
+    warmup_steps = 10
+    anneal_steps = 0  # a cosine to a tenth of lr by then; 0 for none
+    weight_noise = 0.0  # std, at every gradient
+    update_noise = 0.0  # std, on Adam's direction
+    sam_rho = 0.0  # of sharpness-aware minimization
+    batch_size = 512  # at most half of the train set; None: all of it
+    train_steps = 10_000
+    log_points = 100
+    stop_when_grokked = False
+    sharpness = False  # of the final weights (Keskar et al. 2017)
+    dtype = "float32"
+    loss_dtype = None
+    device = "auto"
+
+
+SMALL = {"p": 31, "width": 64, "train_steps": 8000, "stop_when_grokked": True}
+
+ex.add_named_config("paper", {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300})
+ex.add_named_config(  # figures 1 left and 4: no weight decay, a million updates
+    "paper_figure1", {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000,
+                      "log_points": 500},
+)  # fmt: skip
+ex.add_named_config("division", {"operation": "x_div_y"})
+ex.add_named_config("polynomial", {"operation": "x2_plus_xy_plus_y2"})
+ex.add_named_config("conditional", {"operation": "plus_if_even_else_minus"})
+ex.add_named_config("permutation", {"operation": "s5"})
+ex.add_named_config("lists", {"operation": "sort", "p": 31})
+ex.add_named_config("cpu", {"train_steps": 6000, "stop_when_grokked": True, "depth": 1})
+ex.add_named_config("small", SMALL)  # a figure's worth of runs in minutes
+
+
+@ex.build
+def build(c) -> Problem:
+    if c.width % c.heads:
+        raise ConfigError("width", c.width, f"a multiple of heads={c.heads}")
+    if c.operation in LIST_OPERATIONS:
+        split, elements, classes, count = list_split(c), c.p, c.p, c.list_length
+        vocabulary, length = c.p + 2, 2 * c.list_length + 1
+    else:
+        table, count = table_of(c), 1
+        split, elements, classes = split_of(c, table), table.elements, table.classes
+        vocabulary, length = elements + 3, len(LAYOUT)
+        for s in ("train", "test"):
+            split[f"{s}_tokens"] = pair_tokens(split[f"{s}_pairs"], elements, LAYOUT)
+    rows = len(split["train_tokens"])
+    batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
+    names = ("train_tokens", "train_answers", "test_tokens", "test_answers")
+    # dropout differs between sequences, so prefixes are not shared then
+    shared = sequence_data(*(split[name] for name in names), 0 if c.dropout else batch or rows)
+    shape = Shape(
+        vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
+        activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
+        dropout=c.dropout,
+    )  # fmt: skip
+    with drawing(c.seed, DTYPES[c.dtype]):
+        model = Transformer(shape)
+    device = device_of(c.device)
+    loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
+    return Problem(
+        module=model.to(device),
+        data={name: tensor.to(device) for name, tensor in shared.items()},
+        loss=loss,
+        metrics=AnswerMetrics(loss),
+        optimizer=optimizer_of(c),
+        train_steps=c.train_steps,
+        log_steps=log_steps(c.train_steps, c.log_points),
+        seed=c.seed,
+        batch_size=batch,
+        batched=Sequences.batched if batch else (),
+        draws=c.dropout > 0,
+        stop=DECIDED if c.stop_when_grokked else None,
+    )
+
+
+@ex.summarize
+def summarize(c, problem, recorder) -> dict:
+    """Root mean square of every weight matrix at the end, and the sharpness there if asked for."""
+    if recorder.outcome is None:
+        return {}
+    weights = recorder.outcome.weights
+    result = {"rms_norms": rms_norms(weights)}
+    if c.sharpness:
+        result["sharpness"] = sharpness(problem.module, problem.loss, problem.data, weights)
+    return result
+
+
+if __name__ == "__main__":
+    ex.run_as_script()

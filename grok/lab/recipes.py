@@ -1,0 +1,106 @@
+"""From config keys that mean the same in every paper to the parts of a problem."""
+
+from dataclasses import replace
+from math import ceil
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from grok.lab.config import ConfigError
+from grok.models.transformer import share_prefixes
+from grok.tasks import operations
+from grok.tasks.lists import lists
+from grok.tasks.pairs import split_table
+from grok.tasks.tables import train_size
+from grok.training.problem import Grokfast, Group, Optimizer, Problem
+
+LEAST_SHARE = (
+    0.1  # of a table: less never generalizes, and is mostly a percent taken for a fraction
+)
+
+
+def table_of(c: SimpleNamespace) -> operations.Table:
+    """The table of `operation` modulo p, `symmetric` or whole; ConfigError if there is none."""
+    try:
+        return operations.table(c.operation, c.p, getattr(c, "symmetric", False))
+    except operations.OperationError as error:
+        raise ConfigError(
+            error.key, vars(c)[error.key], str(error).removeprefix("expected ")
+        ) from None
+
+
+def split_of(c: SimpleNamespace, table: operations.Table) -> dict[str, Tensor]:
+    """Train and test rows by train_count, else train_fraction; drawn from data_seed, else seed."""
+    train_count = count_of(c, len(table.pairs))
+    data_seed = c.seed if c.data_seed is None else c.data_seed
+    return split_table(table, train_count, data_seed, getattr(c, "noisy_answers", 0))
+
+
+def count_of(c: SimpleNamespace, total: int) -> int:
+    """How many rows are for training; ConfigError unless it is between a tenth and all but one."""
+    count = c.train_count or train_size(total, c.train_fraction)
+    if not LEAST_SHARE * total <= count < total:
+        key = "train_count" if c.train_count else "train_fraction"
+        raise ConfigError(key, vars(c)[key], f"{ceil(LEAST_SHARE * total)} to {total - 1} rows")
+    return count
+
+
+def pair_tokens(pairs: Tensor, elements: int, layout: str) -> Tensor:
+    """Token sequences (N, S) of pairs (N, 2): in `layout` "a" and "b" are the operands, and every
+    other character is a token of its own, numbered from `elements` in order."""
+    others = [letter for letter in layout if letter not in "ab"]
+    numbers = {letter: elements + place for place, letter in enumerate(others)}
+    a, b = pairs.unbind(1)
+    columns = {"a": a, "b": b, **{k: torch.full_like(a, v) for k, v in numbers.items()}}
+    return torch.stack([columns[letter] for letter in layout], 1)
+
+
+def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
+    """Rows of a list operation: sequences `o x1 .. xL = y1 .. yL-1` and answers y1 .. yL."""
+    if c.list_length > c.p:
+        raise ConfigError("list_length", c.list_length, f"at most p={c.p} different numbers")
+    data_seed = c.seed if c.data_seed is None else c.data_seed
+    inputs, answers = lists(c.operation, c.p, c.list_length, c.list_count, data_seed)
+    ends = [torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1)]
+    tokens = torch.cat([ends[0], inputs, ends[1], answers[:, :-1]], 1)
+    count = count_of(c, len(tokens))
+    return {
+        "train_tokens": tokens[:count],
+        "train_answers": answers[:count],
+        "test_tokens": tokens[count:],
+        "test_answers": answers[count:],
+    }
+
+
+def sequence_data(
+    train: Tensor, train_answers: Tensor, test: Tensor, test_answers: Tensor, batch: int
+) -> dict[str, Tensor]:
+    """Data of a transformer: equal prefixes found and shared, answers (N, count)."""
+    prefixes, which, rest = share_prefixes(torch.cat([train, test]), batch)
+    cut = len(train)
+    return {
+        "prefixes": prefixes,
+        "train_which": which[:cut],
+        "train_rest": rest[:cut],
+        "train_answers": train_answers.view(cut, -1),
+        "test_which": which[cut:],
+        "test_rest": rest[cut:],
+        "test_answers": test_answers.view(len(test), -1),
+    }
+
+
+def optimizer_of(c: SimpleNamespace) -> Optimizer:
+    """One group for all parameters, and the options that the config has."""
+    group = Group("", c.lr, c.weight_decay, tuple(c.betas), c.eps)
+    options = ("decay_to", "anneal_steps", "weight_noise", "update_noise", "sam_rho")
+    given = {name: vars(c)[name] for name in options if name in vars(c)}
+    return Optimizer(c.optimizer, (group,), warmup_steps=c.warmup_steps, **given)
+
+
+def with_engine_options(problem: Problem, c: SimpleNamespace) -> Problem:
+    """The problem with the options that every experiment has."""
+    if c.grokfast is None:
+        return problem
+    filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
+    return replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))

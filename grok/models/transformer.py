@@ -1,0 +1,200 @@
+"""A decoder-only transformer of one replica, for short sequences of which many begin alike."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from grok.models.mlp import ACTIVATIONS
+from grok.models.randomness import uniform
+
+NORMS = ("pre", "post", "none")
+POSITIONS = ("learned", "sinusoidal")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a transformer is made of. Every published variant differs in these alone.
+
+    vocabulary, classes, length: tokens known, answers possible, positions. norm: LayerNorm before a
+    sublayer, after it, or none. biases: which linear layers have one ("attention", "mlp", "output").
+    positions: learned, or the fixed sines of Vaswani et al. 2017. tied: the output layer is the
+    embedding. init: "torch" (each layer's own) or "normal" (N(0, 1/width), Nanda et al. 2023).
+    init_scale: factor of all initial parameters but LayerNorm's.
+    """
+
+    vocabulary: int
+    classes: int
+    length: int
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    mlp_width: int = 512
+    norm: str = "post"
+    final_norm: bool = False
+    biases: tuple[str, ...] = ()
+    activation: str = "relu"
+    positions: str = "sinusoidal"
+    tied: bool = False
+    init: str = "torch"
+    init_scale: float = 1.0
+    dropout: float = 0.0  # after the MLP
+
+
+class Transformer(nn.Module):
+    """Logits after tokens. `forward` is the textbook's; `answers` gives the same, computing less."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        self.shape = shape
+        width = shape.width
+        self.tokens = nn.Parameter(torch.randn(shape.vocabulary, width))
+        if shape.positions == "learned":
+            self.positions = nn.Parameter(torch.randn(shape.length, width))
+        else:
+            self.register_buffer("positions", sinusoids(shape.length, width))
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.final = nn.LayerNorm(width) if shape.final_norm else nn.Identity()
+        if not shape.tied:
+            self.output = nn.Linear(width, shape.classes, bias="output" in shape.biases)
+        self._initialize()
+
+    def extra_repr(self) -> str:
+        return str(self.shape)
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        for name, parameter in self.named_parameters():
+            if "norm" in name or name.startswith("final"):
+                continue
+            if self.shape.init == "normal" and parameter.ndim > 1:
+                parameter.normal_(0, self.shape.width**-0.5)
+            elif self.shape.init == "normal":
+                parameter.zero_()
+            parameter.mul_(self.shape.init_scale)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (N, S, C) for tokens (N, S), each position seeing itself and those before."""
+        x = self._embed(tokens, 0)
+        for block in self.blocks:
+            x, _ = block(x, None, x.shape[1])
+        return self._read(x)
+
+    def answers(
+        self,
+        prefixes: Tensor,
+        which: Tensor,
+        rest: Tensor,
+        count: int = 1,
+        key: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (N, count, C) at the last `count` positions of the sequences prefixes[which] + rest.
+
+        prefixes (U, K), which (N,), rest (N, S - K). A prefix is computed once, however many
+        sequences share it, and the last layer only at the positions asked for. key: of the step's
+        dropout, None for none.
+        """
+        shared = prefixes.shape[1]
+        before = self._embed(prefixes, 0) if shared else None
+        x = self._embed(rest, shared)
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            wanted = count if index == last else x.shape[1]
+            past = None
+            if before is not None:
+                following, past = block(before, None, 0 if index == last else shared)
+                past = past[which]  # keys and values, (N, K, 2D)
+                before = following
+            x, _ = block(x, past, wanted, key if key is None else key + index)
+        return self._read(x)
+
+    def _embed(self, tokens: Tensor, offset: int) -> Tensor:
+        return self.tokens[tokens] + self.positions[offset : offset + tokens.shape[-1]]
+
+    def _read(self, x: Tensor) -> Tensor:
+        x = self.final(x)
+        return x @ self.tokens[: self.shape.classes].T if self.shape.tied else self.output(x)
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each added to what came in."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        width, in_attention = shape.width, "attention" in shape.biases
+        self.heads, self.norm, self.dropout = shape.heads, shape.norm, shape.dropout
+        self.queries = nn.Linear(width, width, bias=in_attention)
+        self.keys_values = nn.Linear(width, 2 * width, bias=in_attention)
+        self.mix = nn.Linear(width, width, bias=in_attention)
+        self.up = nn.Linear(width, shape.mlp_width, bias="mlp" in shape.biases)
+        self.activation = ACTIVATIONS[shape.activation]()
+        self.down = nn.Linear(shape.mlp_width, width, bias="mlp" in shape.biases)
+        self.norm1, self.norm2 = (
+            nn.Identity() if shape.norm == "none" else nn.LayerNorm(width) for _ in range(2)
+        )
+
+    def forward(
+        self, x: Tensor, past: Tensor | None, wanted: int, key: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
+        """The last `wanted` positions (N, wanted, D) of x (N, S, D) after this block (None if 0), and
+        the keys and values (N, S, 2D) of all of x. `past`: those of the positions before x."""
+        inner = self.norm1(x) if self.norm == "pre" else x
+        keys_values = self.keys_values(inner)
+        if not wanted:
+            return None, keys_values
+        everything = keys_values if past is None else torch.cat([past, keys_values], -2)
+        start = x.shape[1] - wanted
+        attended = self._attend(self.queries(inner[:, start:]), everything)
+        x = self._added(x[:, start:], self.mix(attended), self.norm1)
+        inner = self.norm2(x) if self.norm == "pre" else x
+        change = self.down(self.activation(self.up(inner)))
+        if key is not None and self.dropout:
+            change = dropped(change, self.dropout, key)
+        return self._added(x, change, self.norm2), keys_values
+
+    def _attend(self, queries: Tensor, keys_values: Tensor) -> Tensor:
+        """queries (N, Q, D) are the last Q positions of keys_values (N, T, 2D); (N, Q, D)."""
+        asked, total = queries.shape[1], keys_values.shape[1]
+        q = queries.unflatten(-1, (self.heads, -1)).unsqueeze(2)  # (N, Q, 1, H, d)
+        k, v = keys_values.unflatten(-1, (2, self.heads, -1)).unsqueeze(1).unbind(3)
+        # tiny matrices: products and sums that fuse beat a batch of matrix products
+        scores = (q * k).sum(-1) / math.sqrt(q.shape[-1])  # (N, Q, T, H)
+        if asked > 1:
+            place = torch.arange(total, device=q.device)
+            hidden = place[None, :] > place[total - asked :, None]
+            scores = scores.masked_fill(hidden[:, :, None], -math.inf)
+        weights = scores.softmax(2).unsqueeze(-1)
+        return (weights * v).sum(2).flatten(-2)
+
+    def _added(self, x: Tensor, change: Tensor, norm: nn.Module) -> Tensor:
+        return norm(x + change) if self.norm == "post" else x + change
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length, width): sines at even and cosines at odd entries (Power et al. 2022's code)."""
+    entry = torch.arange(width)
+    angle = torch.arange(length)[:, None] / 10000 ** ((entry - entry % 2) / width)
+    return torch.where(entry % 2 == 0, angle.sin(), angle.cos()).to(torch.get_default_dtype())
+
+
+def share_prefixes(tokens: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(prefixes (U, K), which (N,), rest (N, S - K)) of sequences (N, S), for batches of `batch`.
+
+    K is what leaves the fewest tokens to compute; at least the last position remains.
+    """
+    count, length = tokens.shape
+    options = [(batch * length, 0)]
+    for shared in range(1, length):
+        unique = len(torch.unique(tokens[:, :shared], dim=0))
+        options.append((unique * shared + batch * (length - shared), shared))
+    shared = min(options)[1]
+    if not shared:
+        return tokens[:1, :0], torch.zeros(count, dtype=torch.long), tokens
+    prefixes, which = torch.unique(tokens[:, :shared], dim=0, return_inverse=True)
+    return prefixes, which, tokens[:, shared:]
+
+
+def dropped(x: Tensor, rate: float, key: Tensor) -> Tensor:
+    """Dropout by the numbers that `key` gives."""
+    return x * (uniform(key, x.shape, x.dtype) >= rate) / (1 - rate)

@@ -1,0 +1,93 @@
+"""Loss and accuracies of models that answer with classes: transformers over tokens, MLPs over pairs.
+
+Frozen dataclasses: two problems with equal objectives can be trained as one program.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grok.models.randomness import uniform
+from grok.training.losses import DTYPES, accuracy, cross_entropy, squared_error
+
+Data = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Logits (N, count, C) of a transformer at the last `count` positions. dropout: in training."""
+
+    count: int = 1
+    dropout: bool = False
+    batched = ("train_which", "train_rest", "train_answers")
+
+    def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
+        which, rest = data[f"{split}_which"], data[f"{split}_rest"]
+        key = data.get("key") if training and self.dropout else None
+        return model.answers(data["prefixes"], which, rest, self.count, key)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Logits (N, 1, C) of a model of pairs."""
+
+    batched = ("train_pairs", "train_answers")
+
+    def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
+        return model(data[f"{split}_pairs"]).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """Cross-entropy in `loss_dtype`, or squared error to one-hot answers, on the train rows.
+
+    Data: train_answers (N, count) beside what `read` needs.
+    """
+
+    read: Sequences | Pairs
+    kind: str = "cross_entropy"
+    loss_dtype: str | None = None
+
+    def __call__(self, model: nn.Module, data: Data) -> Tensor:
+        return self.of(self.read(model, data, "train", True), data["train_answers"])
+
+    def of(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """Mean loss of logits (N, count, C) whose answers are (N, count)."""
+        if self.kind == "cross_entropy":
+            return cross_entropy(logits, answers, self.loss_dtype)
+        if self.loss_dtype is not None:
+            logits = logits.to(DTYPES[self.loss_dtype])
+        return squared_error(logits, F.one_hot(answers, logits.shape[-1]).to(logits.dtype))
+
+
+@dataclass(frozen=True)
+class AnswerMetrics:
+    """Loss and accuracy on the train and the test rows; a row is right if all its answers are.
+
+    train_examples, test_examples: how many rows, drawn with replacement at each look; None for all.
+    """
+
+    loss: AnswerLoss
+    train_examples: int | None = None
+    test_examples: int | None = None
+
+    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+        result = {}
+        for split, drawn in (("train", self.train_examples), ("test", self.test_examples)):
+            rows = _drawn(data, split, drawn) if drawn else data
+            logits = self.loss.read(model, rows, split, False)
+            answers = rows[f"{split}_answers"]
+            result[f"{split}_loss"] = self.loss.of(logits, answers)
+            right = (logits.argmax(-1) == answers).all(-1)
+            result[f"{split}_accuracy"] = accuracy(right, torch.ones_like(right))
+        return result
+
+
+def _drawn(data: Data, split: str, count: int) -> Data:
+    """The data with `count` rows of a split, drawn with replacement."""
+    total = data[f"{split}_answers"].shape[0]
+    key = data["key"] + (0 if split == "train" else 1)
+    rows = (uniform(key, (count,), torch.float64) * total).long()
+    return {**data, **{k: v[rows] for k, v in data.items() if k.startswith(f"{split}_")}}

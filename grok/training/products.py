@@ -1,0 +1,62 @@
+"""Large float32 matrix products through oneDNN where the BLAS leaves half of the CPU unused.
+
+torch's MKL runs AVX2 kernels on AMD processors; oneDNN, which torch also ships, runs AVX-512 ones
+(Zen 5, two cores: 200 against 430 GFLOP/s).
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+SMALLEST = 2**22  # multiplications of one product from which oneDNN's call pays
+MOST = 16  # products in a batch; more are better left to one call of the BLAS
+
+
+def pay() -> bool:
+    """Whether this CPU has AVX-512 and MKL does not use it."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.enabled:
+        return False
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
+
+
+def replace_products(graph: fx.GraphModule) -> None:
+    """Replace the large float32 CPU `bmm`s of a traced graph in place."""
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.bmm.default and _is_large(*node.args):
+            node.target = torch.ops.grok.products.default
+    graph.recompile()
+
+
+def _is_large(left: fx.Node, right: fx.Node) -> bool:
+    a, b = left.meta["val"], right.meta["val"]
+    (batch, rows, inner), columns = a.shape, b.shape[2]
+    fits = a.device.type == "cpu" and a.dtype == torch.float32 and batch <= MOST
+    return fits and rows * inner * columns >= SMALLEST
+
+
+@torch.library.custom_op("grok::products", mutates_args=())
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """left (R, M, K) @ right (R, K, N)."""
+    found = [_product(a, b) for a, b in zip(left, right, strict=True)]
+    return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+
+
+@products.register_fake
+def _(left, right):
+    return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, K) @ b (K, N). oneDNN copies a left factor that lies transposed: let it be the smaller."""
+    if a.stride(1) != 1 and b.stride(1) == 1 and b.shape[1] < a.shape[0]:
+        return _linear(b.T, a).T.contiguous()
+    return _linear(a, b.T)
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x (M, K) @ weight (N, K)^T."""
+    if not (weight.is_contiguous() or weight.T.is_contiguous()):
+        weight = weight.contiguous()  # rows with gaps would take a path that is 200 times slower
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
