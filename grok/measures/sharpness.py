@@ -47,13 +47,13 @@ def sharpness(
         value = functional_call(call, parts, (data,))
         grads = torch.autograd.grad(value, list(parts.values()))
         flat_grad = np.concatenate([g.cpu().numpy().ravel() for g in grads])
-        return -float(value), -flat_grad.astype(np.float64)
+        return -float(value.detach()), -flat_grad.astype(np.float64)
 
     radius = eps * (np.abs(start) + 1)
     bounds = np.stack([start - radius, start + radius], axis=1)
     before = -negative(start)[0]
-    # the gradient vanishes where the loss has saturated: begin off the centre, to the corner it names
-    corner = np.clip(start - radius * np.sign(negative(start)[1]), bounds[:, 0], bounds[:, 1])
+    # where the loss has saturated its gradient vanishes: begin in the corner that its signs name
+    corner = np.where(negative(start)[1] <= 0, *bounds.T[::-1])
     options = {"maxiter": iterations}
     found = minimize(negative, corner, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return 100 * (max(-found.fun, before) - before) / (1 + before)

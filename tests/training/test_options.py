@@ -1,0 +1,122 @@
+"""Options of the training engine against direct computations: Grokfast, SAM, noise, sampling."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grok.training import products
+from grok.training.engine import train
+from grok.training.filters import amplified, initial_state
+from grok.training.problem import Grokfast, Optimizer, drawn_batches
+from tests.training.test_engine import losses, outcome, problem
+
+ALPHA, GAIN, WINDOW = 0.9, 3.0, 4
+
+
+def gradients(count: int) -> list[torch.Tensor]:
+    return list(
+        torch.randn(count, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def filtered(grokfast: Grokfast, grads: list[torch.Tensor]) -> list[torch.Tensor]:
+    state, found = initial_state(grokfast, {"w": grads[0]}), []
+    for t, grad in enumerate(grads, start=1):
+        out, state = amplified(grokfast, {"w": grad}, state, torch.tensor(float(t)))
+        found.append(out["w"])
+    return found
+
+
+def test_grokfast_ema_is_algorithm_2():
+    grads = gradients(10)
+    slow = grads[0]
+    for index, found in enumerate(filtered(Grokfast("ema", GAIN, ALPHA), grads)):
+        slow = ALPHA * slow + (1 - ALPHA) * grads[index]
+        assert torch.allclose(found, grads[index] + GAIN * slow)
+
+
+def test_grokfast_window_is_algorithm_1():
+    grads = gradients(10)
+    for index, found in enumerate(filtered(Grokfast("window", GAIN, window=WINDOW), grads)):
+        last = grads[max(0, index + 1 - WINDOW) : index + 1]
+        slow = torch.stack(last).mean(0) if len(last) == WINDOW else 0
+        assert torch.allclose(found, grads[index] + GAIN * slow)
+
+
+def test_sam_takes_the_gradient_uphill():
+    rho, lr, one = 0.1, 0.05, problem(1, "sgd", lr=0.05, train_steps=1, log_steps=[0, 1])
+    one.optimizer = Optimizer(
+        "sgd",
+        (replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=lr, weight_decay=0.0),),
+        sam_rho=rho,
+    )
+    names = [name for name, _ in one.module.named_parameters()]
+    weights = list(one.module.parameters())
+
+    def gradient():
+        return torch.autograd.grad(one.loss(one.module, one.data), weights)
+
+    before = [weight.detach().clone() for weight in weights]
+    flat = gradient()
+    norm = sum((g**2).sum() for g in flat).sqrt()
+    (ended,) = [e for e in train([one]) if hasattr(e, "weights")]
+    with torch.no_grad():
+        for weight, g in zip(weights, flat, strict=True):
+            weight += rho * g / norm
+    uphill = gradient()
+    for name, weight, g in zip(names, before, uphill, strict=True):
+        assert torch.allclose(ended.weights[name], weight - lr * g, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_noise": 0.05},
+        {"update_noise": 0.05},
+        {"grokfast": Grokfast("ema", 2.0)},
+        {"grokfast": Grokfast("window", 2.0, window=5)},
+        {"sam_rho": 0.05},
+    ],
+)
+def test_an_option_acts_and_a_replica_of_a_batch_still_equals_the_solo_run(options):
+    def noisy(seed):
+        one = problem(seed)
+        return replace(one, optimizer=replace(one.optimizer, **options))
+
+    batch = list(train([noisy(seed) for seed in range(3)], slots=2))
+    for seed in range(3):
+        solo = list(train([noisy(seed)]))
+        assert losses(batch, seed) == pytest.approx(losses(solo), abs=1e-8)
+    assert losses(batch, 0) != pytest.approx(losses(list(train([problem(0)]))))
+
+
+def test_weight_noise_of_another_seed_is_other_noise():
+    one = problem(0)
+    one = replace(one, optimizer=replace(one.optimizer, weight_noise=0.05))
+    first, second = (outcome(list(train([replace(one, seed=seed)]))) for seed in (0, 1))
+    assert any((first.weights[k] != second.weights[k]).any() for k in first.weights)
+
+
+def test_drawing_with_replacement_repeats_rows_and_reaches_all():
+    drawn = drawn_batches(seed=3, block=0, examples=100, shape=(50, 20))
+    assert drawn.shape == (50, 20) and set(drawn.flatten().tolist()) == set(range(100))
+    assert any(len(set(batch.tolist())) < 20 for batch in drawn)
+    assert (drawn == drawn_batches(3, 0, 100, (50, 20))).all()
+    assert (drawn != drawn_batches(3, 1, 100, (50, 20))).any()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("right", ["plain", "transposed", "with gaps"])
+def test_products_are_matrix_products(batch, left_transposed, right):
+    m, k, n = 40, 30, 20
+    a = torch.randn(batch, k, m).mT if left_transposed else torch.randn(batch, m, k)
+    b = {
+        "plain": torch.randn(batch, k, n),
+        "transposed": torch.randn(batch, n, k).mT,
+        "with gaps": torch.randn(batch, k, 2 * n)[..., :n],
+    }[right]
+    found = products.products(a, b)
+    assert found.is_contiguous()
+    assert torch.allclose(found, a @ b, atol=1e-4)
