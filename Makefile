@@ -30,4 +30,5 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 
 bench: .venv/.installed
-	$(RUN) benchmarks/toy.py
+	$(RUN) -m benchmarks.toy
+	$(RUN) -m benchmarks.transformer

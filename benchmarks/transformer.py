@@ -1,0 +1,117 @@
+"""Speed of the AI-Scientist template's transformer, side by side in one run.
+
+2 layers of width 128, batches of 512, x + y mod 97, evaluation every 10 updates on 8 batches. The
+yardstick does it as the template does: examples drawn one by one in Python, torch's own attention
+and AdamW, one process. Ours is `experiments/capacity.py with template`; compiling is not counted.
+"""
+
+import random
+import time
+
+import click
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from benchmarks.toy import PROJECT, gemm_limit, ours, processor
+from grok.lab.experiment import load
+
+P, WIDTH, HEADS, DEPTH, BATCH = 97, 128, 4, 2, 512
+
+
+@click.command(help=__doc__)
+@click.option("--steps", default=200, show_default=True, help="updates timed for each row")
+@click.option("--repeats", default=3, show_default=True, help="the best of so many")
+def main(steps: int, repeats: int) -> None:
+    paper = load(PROJECT / "experiments" / "capacity.py")
+    template = paper.config_of({"train_steps": steps + 10}, ["template"])
+    screen = Console()
+    screen.print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    screen.print(f"limit: GEMM {gemm_limit(torch.float32):.0f} GFLOP/s float32 by torch.matmul")
+    table = Table("program", "replica-updates/s", "times textbook")
+    yardstick = max(textbook(steps) for _ in range(repeats))
+    table.add_row("textbook template", f"{yardstick:.1f}", "1.0")
+    for count in (1, 3):
+        problems = [paper.problem_of({**template, "seed": seed}) for seed in range(count)]
+        rate = ours(problems, repeats)
+        table.add_row(f"R = {count}", f"{rate:.1f}", f"{rate / yardstick:.1f}")
+    screen.print(table)
+
+
+class Pairs(IterableDataset):
+    """Examples (a, o, b, =) and their sums, one by one, as the template's data set yields them."""
+
+    def __init__(self, pairs: list[tuple[int, int]]):
+        self.pairs = pairs
+
+    def __iter__(self):
+        while True:
+            a, b = random.choice(self.pairs)
+            yield torch.tensor([a, P, b, P + 1]), torch.tensor((a + b) % P)
+
+
+class TextbookBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS)
+        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.mlp = nn.Sequential(
+            nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.triu(torch.full((len(x), len(x)), -float("inf")), diagonal=1)
+        x = self.norm1(x + self.attention(x, x, x, attn_mask=mask)[0])
+        return self.norm2(x + self.mlp(x))
+
+
+class Textbook(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(P + 2, WIDTH), nn.Embedding(5, WIDTH)
+        blocks = [TextbookBlock() for _ in range(DEPTH)]
+        self.layers = nn.Sequential(*blocks, nn.LayerNorm(WIDTH), nn.Linear(WIDTH, P))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        return self.layers(x.transpose(0, 1))[-1]
+
+
+def textbook(steps: int) -> float:
+    """Updates per second of the template's own loop, evaluations included."""
+    torch.set_flush_denormal(True)
+    table = [(a, b) for a in range(P) for b in range(P)]
+    random.shuffle(table)
+    half = len(table) // 2
+    train, test = (iter(DataLoader(Pairs(part), BATCH)) for part in (table[:half], table[half:]))
+    model = Textbook()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.98), weight_decay=0.5)
+    began = time.perf_counter()
+    for step in range(1, steps + 1):
+        tokens, answers = next(train)
+        logits = model(tokens)
+        loss = F.cross_entropy(logits, answers)
+        (logits.argmax(1) == answers).sum().item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 10 == 0:
+            evaluate(model, test)
+    return steps / (time.perf_counter() - began)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches) -> None:
+    model.eval()
+    for _ in range(8):
+        tokens, answers = next(batches)
+        logits = model(tokens)
+        F.cross_entropy(logits, answers).item(), (logits.argmax(1) == answers).sum().item()
+    model.train()
+
+
+if __name__ == "__main__":
+    main()
