@@ -202,5 +202,28 @@ def history(found: stores.Store, run: int, output: Path) -> None:
     click.echo(output)
 
 
+@export.command("run")
+@click.argument("run", type=int)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@with_store
+def export_run(found: stores.Store, run: int, folder: Path) -> None:
+    """Write a run's config.json, metrics.csv, summary.json and curves.png."""
+    from grok.lab import exports
+
+    exports.export_run(found.database, run, folder)
+    click.echo(folder)
+
+
+@export.command("sweep")
+@click.argument("sweep")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@with_store
+def export_sweep(found: stores.Store, sweep: str, folder: Path) -> None:
+    """Write all finished runs of a sweep, and sweep_summary.csv and .json."""
+    from grok.lab import exports
+
+    click.echo(f"{exports.export_sweep(found.database, sweep, folder)} runs in {folder}")
+
+
 if __name__ == "__main__":
     main()

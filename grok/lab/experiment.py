@@ -150,6 +150,8 @@ class Paper(sacred.Experiment):
         options = dict(options or {})
         options["--loglevel"] = options.get("--loglevel") or "WARNING"
         updates = config_updates or {}
+        if updates.get("preset"):
+            named_configs = (*named_configs, updates["preset"])
         checks.check_names(named_configs, self.named_configs, f"named config of {self.path}")
         known = {*self.defaults(), "seed"}
         checks.check_names(updates, known, f"config key of {self.path}")
@@ -227,6 +229,7 @@ class Paper(sacred.Experiment):
 
 
 def engine_options():
+    preset = None  # a named config, for sweeps over them
     grokfast = None  # amplify slow gradients (Lee et al. 2024): "ema" or "window"
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema

@@ -1,0 +1,207 @@
+"""Capacity and grokking: `python analysis/capacity_study.py SWEEP [-o DIR]`.
+
+Tables of sizes, of steps to grok (unreached ones are censored, never averaged), of deep-narrow
+against wide-shallow networks of one size on the same seeds, of the number of heads; figures of the
+trajectories and of steps against size; final_info.json files in the AI-Scientist template's form.
+"""
+
+import json
+from pathlib import Path
+
+import click
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis import query, style, survival
+from grok.phases import stability
+
+SUSTAINED = 5  # evaluations in a row
+CUTS = {"small": (0, 3e5), "medium": (3e5, 1.2e6), "large": (1.2e6, np.inf)}
+CONTRASTS = {"small": (64, 128), "medium": (128, 256), "large": (256, 512)}  # 4 x d and 1 x 2d
+PUBLISHED = {"x_plus_y": 2640, "x_minus_y": 4403, "x_div_y": 4353, "permutation": None}
+
+
+@click.command(help=__doc__)
+@click.argument("sweep")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=style.FOLDER)
+def main(sweep: str, output: Path) -> None:
+    store = query.connect()
+    name, runs = query.sweep(store, sweep)
+    curves = query.metrics(store, list(runs["run"]), ["train_accuracy", "test_accuracy"])
+    study = describe(runs, curves)
+    screen = Console(width=None if Console().is_terminal else 140)
+    screen.print(sizes(study), operations(study), contrasts(study), heads(study))
+    style.save(draw_trajectories(study, curves), f"capacity_{name}_trajectories", output)
+    style.save(draw_sizes(study), f"capacity_{name}_sizes", output)
+    print(*export_final_info(runs, study, output / f"capacity_{name}"), sep="\n")
+
+
+def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """One row a run: its shape, size, bucket, sustained steps to 99 % (NaN: never) and stability."""
+    keys = ["operation", "depth", "width", "heads", "seed", "train_steps"]
+    study = runs[["run", *(f"config.{key}" for key in keys)]].copy()
+    study.columns = ["run", *keys]
+    study["size"] = runs["result.parameters"].to_numpy()
+    study["bucket"] = [bucket_of(size) for size in study["size"]]
+    wide = curves.pivot_table(index=["run", "step"], columns="metric", values="value")
+    for number in study["run"]:
+        mine, row = wide.loc[number], study["run"] == number
+        for split in ("train", "test"):
+            study.loc[row, split] = first_sustained(mine[f"{split}_accuracy"])
+        held, drop = stability(mine["test_accuracy"].to_numpy(), 0.99) or (np.nan, np.nan)
+        study.loc[row, ["held", "drop"]] = held, drop
+    return study
+
+
+def bucket_of(size: int) -> str:
+    """The capacity bucket of a parameter count."""
+    return next(name for name, (low, high) in CUTS.items() if low <= size < high)
+
+
+def first_sustained(values: pd.Series) -> float:
+    """First step above 0.99 at which that holds for five evaluations in a row; NaN if none."""
+    good = (values.to_numpy() > 0.99).astype(int)
+    need = min(SUSTAINED, len(good))
+    runs = np.convolve(good, np.ones(need), "valid") == need
+    return float(values.index[runs.argmax()]) if runs.any() else np.nan
+
+
+def median_of(rows: pd.DataFrame, split: str = "test") -> str:
+    """Kaplan-Meier median of the steps to 99 %, as text."""
+    steps = rows[split].fillna(rows["train_steps"])
+    value = survival.median(steps, rows[split].notna())
+    return f"{value:.0f}" if np.isfinite(value) else f"> {rows['train_steps'].max():.0f}"
+
+
+def sizes(study: pd.DataFrame) -> Table:
+    """Median steps to memorize and to grok, and how many grokked and stayed so, by shape."""
+    columns = (
+        "parameters",
+        "bucket",
+        "to memorize",
+        "to grok",
+        "grokked",
+        "95 %",
+        "evaluations held",
+    )
+    table = Table("layers x width", *columns, title="steps to 99 % (Kaplan-Meier medians)")
+    for (size, depth, width), rows in study.groupby(["size", "depth", "width"]):
+        grokked = int(rows["test"].notna().sum())
+        low, high = survival.wilson(grokked, len(rows))
+        held = "" if not grokked else f"{rows['held'].mean():.1%}"
+        counts = [f"{grokked} of {len(rows)}", f"{low:.0%}-{high:.0%}", held]
+        medians = [median_of(rows, split) for split in ("train", "test")]
+        table.add_row(f"{depth} x {width}", f"{size:,}", rows["bucket"].iloc[0], *medians, *counts)
+    return table
+
+
+def operations(study: pd.DataFrame) -> Table:
+    """Steps to grok by operation, beside the template's published means over three seeds."""
+    table = Table("operation", "runs", "median", "mean if all grokked", "template, published")
+    for operation, rows in study.groupby("operation"):
+        mean = f"{rows['test'].mean():.0f}" if rows["test"].notna().all() else "-"
+        published = PUBLISHED.get(operation, "")
+        table.add_row(operation, str(len(rows)), median_of(rows), mean, str(published or "never"))
+    return table
+
+
+def contrasts(study: pd.DataFrame) -> Table:
+    """Deep-narrow over wide-shallow steps to grok, paired by operation, heads and seed."""
+    table = Table("bucket", "deep", "wide", "pairs", "both grokked", "ratio", "95 % interval",
+                  title="deep-narrow / wide-shallow, steps to grok")  # fmt: skip
+    keys = ["operation", "heads", "seed"]
+    for bucket, (narrow, wide) in CONTRASTS.items():
+        deep = study.query("depth == 4 and width == @narrow").set_index(keys)["test"]
+        shallow = study.query("depth == 1 and width == @wide").set_index(keys)["test"]
+        both = pd.concat([deep, shallow], axis=1, join="inner", keys=["deep", "wide"])
+        if both.empty:
+            continue
+        done = both.dropna()
+        ratio, low, high = survival.paired_ratio(done["deep"], done["wide"])
+        counts = [str(len(both)), str(len(done))]
+        interval = f"{low:.2f}-{high:.2f}" if len(done) > 1 else ""
+        table.add_row(bucket, f"4 x {narrow}", f"1 x {wide}", *counts, f"{ratio:.2f}", interval)
+    return table
+
+
+def heads(study: pd.DataFrame) -> Table:
+    """Median steps to grok by shape and number of heads."""
+    counts = sorted(study["heads"].unique())
+    table = Table("layers x width", *(f"{n} heads" for n in counts), title="heads: steps to grok")
+    for (depth, width), rows in study.groupby(["depth", "width"]):
+        cells = [rows[rows["heads"] == n] for n in counts]
+        table.add_row(f"{depth} x {width}", *(median_of(c) if len(c) else "" for c in cells))
+    return table
+
+
+def draw_trajectories(study: pd.DataFrame, curves: pd.DataFrame):
+    """Test accuracy against steps in each bucket: median over runs, and the middle half."""
+    present = [bucket for bucket in CUTS if (study["bucket"] == bucket).any()]
+    figure, axes = plt.subplots(1, len(present), figsize=(4 * len(present), 3.4), squeeze=False)
+    tests = curves[curves["metric"] == "test_accuracy"].merge(study, on="run")
+    for panel, bucket in zip(axes[0], present, strict=True):
+        mine = tests[tests["bucket"] == bucket]
+        for (_, depth, width), rows in mine.groupby(["size", "depth", "width"]):
+            wide = rows.pivot_table(index="step", columns="run", values="value").ffill()
+            (line,) = panel.plot(wide.index, wide.median(axis=1), label=f"{depth} x {width}")
+            low, high = wide.quantile(0.25, axis=1), wide.quantile(0.75, axis=1)
+            panel.fill_between(wide.index, low, high, color=line.get_color(), alpha=0.15, lw=0)
+        panel.set_title(f"{bucket} networks")
+        panel.set_xlabel("step")
+        panel.legend(fontsize=8)
+    axes[0, 0].set_ylabel("test accuracy")
+    return figure
+
+
+def draw_sizes(study: pd.DataFrame):
+    """Steps to grok against parameters, a point a run; runs that never did at the budget."""
+    figure, axes = plt.subplots(figsize=(5.5, 4))
+    for depth, rows in study.groupby("depth"):
+        spread = rows["size"] * (1 + 0.02 * (rows["seed"] - rows["seed"].mean()))
+        reached = rows["test"].notna()
+        points = axes.scatter(spread[reached], rows["test"][reached], s=18, label=f"{depth} layers")
+        colour = points.get_facecolor()
+        axes.scatter(
+            spread[~reached], rows["train_steps"][~reached], s=22, marker="^", facecolors="none",
+            edgecolors=colour,
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="steps to 99 % test accuracy")
+    axes.set_title("triangles: not within the budget", fontsize=9)
+    axes.legend()
+    return figure
+
+
+def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: Path) -> list[Path]:
+    """One final_info.json per shape, in the template's form; the paths.
+
+    As there, step_val_acc_99 of a run that never got there is its budget; `censored` counts them.
+    """
+    names = {f"final_{split}_{short}": f"result.{'test' if split == 'val' else split}_{long}"
+             for split in ("train", "val") for short, long in (("loss", "loss"), ("acc", "accuracy"))}  # fmt: skip
+    paths = []
+    for (depth, width, count), rows in study.groupby(["depth", "width", "heads"]):
+        info = {}
+        for operation, same in rows.groupby("operation"):
+            mine = runs[runs["run"].isin(same["run"])]
+            lists = {key: mine[column].astype(float).tolist() for key, column in names.items()}
+            lists["step_val_acc_99"] = same["test"].fillna(same["train_steps"]).tolist()
+            info[operation] = {
+                "means": {f"{key}_mean": float(np.mean(v)) for key, v in lists.items()},
+                "stderrs": {
+                    f"{key}_stderr": float(np.std(v) / np.sqrt(len(v))) for key, v in lists.items()
+                },
+                "final_info_dict": lists,
+                "censored": int(same["test"].isna().sum()),
+            }
+        path = folder / f"{depth}x{width}_h{count}" / "final_info.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(info, indent=2))
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    main()
