@@ -4,8 +4,10 @@ import io
 import sys
 from typing import Any
 
+import gridfs
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 
 from grok.lab import store as stores
 from grok.lab.errors import UserError
@@ -95,15 +97,24 @@ def curves(store: stores.Store, number: int) -> pd.DataFrame:
 
 def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:
     """The run's `trajectory.npz`: logged steps, trajectories, and kept data as `data_*`."""
-    import gridfs
-
-    found = store.database.runs.find_one({"_id": int(number)}, {"artifacts": 1})
-    entries = [a for a in found["artifacts"] if a["name"] == "trajectory.npz"]
-    if not entries:
-        fail(f"run {number} has no trajectory")
-    content = gridfs.GridFS(store.database).get(entries[0]["file_id"]).read()
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+    with np.load(
+        io.BytesIO(artifact(store, number, "trajectory.npz")), allow_pickle=False
+    ) as archive:
         return dict(archive)
+
+
+def weights(store: stores.Store, number: int) -> dict[str, np.ndarray]:
+    """The run's final weights by name."""
+    return safetensors.numpy.load(artifact(store, number, "weights.safetensors"))
+
+
+def artifact(store: stores.Store, number: int, name: str) -> bytes:
+    """The content of a file that the run keeps; exits if there is none."""
+    found = store.database.runs.find_one({"_id": int(number)}, {"artifacts": 1})
+    entries = [entry for entry in found["artifacts"] if entry["name"] == name]
+    if not entries:
+        fail(f"run {number} has no {name}")
+    return gridfs.GridFS(store.database).get(entries[0]["file_id"]).read()
 
 
 def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:

@@ -4,11 +4,11 @@ Tables below 97 and S_5, as sequences `a o b =`, learned by a small post-norm tr
 layers of width 64 to 256: does capacity, or its shape, decide when a network groks?
 """
 
-from grok.lab.config import ConfigError, device_of
+from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
-from grok.lab.recipes import optimizer_of, pair_tokens, sequence_data, split_of, table_of
+from grok.lab.recipes import answer_problem, pair_tokens, sequence_data, split_of, table_of
 from grok.models.transformer import Shape, Transformer
-from grok.training.answers import AnswerLoss, AnswerMetrics, Sequences
+from grok.training.answers import AnswerLoss, Sequences
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.problem import Problem, Stop
@@ -75,22 +75,18 @@ def build(c) -> Problem:
     )  # fmt: skip
     with drawing(c.seed, DTYPES[c.dtype]):
         model = Transformer(shape)
-    device, loss = device_of(c.device), AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
-    draws = c.eval_train_count is not None or c.eval_test_count is not None
-    return Problem(
-        module=model.to(device),
-        data={name: tensor.to(device) for name, tensor in data.items()},
-        loss=loss,
-        metrics=AnswerMetrics(loss, c.eval_train_count, c.eval_test_count),
-        optimizer=optimizer_of(c),
-        train_steps=c.train_steps,
-        log_steps=list(range(0, c.train_steps + 1, c.eval_steps)),
-        seed=c.seed,
+    loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
+    looks = list(range(0, c.train_steps + 1, c.eval_steps))
+    stop = GROKKED if c.stop_when_grokked else None
+    return answer_problem(
+        c,
+        model,
+        data,
+        loss,
+        log_steps=looks,
         batch_size=c.batch_size,
-        batched=Sequences.batched,
         with_replacement=True,
-        draws=draws,
-        stop=GROKKED if c.stop_when_grokked else None,
+        stop=stop,
     )
 
 

@@ -4,11 +4,10 @@ Two one-hot vectors in, one class out. The published presets keep their numbers,
 decay is a hundredth of what groks; each has a `_small` sibling that shows what its name says.
 """
 
-from grok.lab.config import device_of
 from grok.lab.experiment import Paper
-from grok.lab.recipes import optimizer_of, split_of, table_of
+from grok.lab.recipes import answer_problem, split_of, table_of
 from grok.models.mlp import PairMLP
-from grok.training.answers import AnswerLoss, AnswerMetrics, Pairs
+from grok.training.answers import AnswerLoss, Pairs
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.problem import Problem
@@ -78,19 +77,10 @@ def build(c) -> Problem:
         model = PairMLP(
             table.elements, table.classes, hidden, c.activation, c.embedding_width, c.init_scale
         )
-    device, loss = device_of(c.device), AnswerLoss(Pairs(), c.loss, c.loss_dtype)
-    return Problem(
-        module=model.to(device),
-        data={name: tensor.to(device) for name, tensor in split.items()},
-        loss=loss,
-        metrics=AnswerMetrics(loss),
-        optimizer=optimizer_of(c),
-        train_steps=c.train_steps,
-        log_steps=list(range(0, c.train_steps + 1, c.eval_steps)),
-        seed=c.seed,
-        batch_size=c.batch_size,
-        batched=Pairs.batched if c.batch_size else (),
-        with_replacement=True,
+    loss = AnswerLoss(Pairs(), c.loss, c.loss_dtype)
+    looks = list(range(0, c.train_steps + 1, c.eval_steps))
+    return answer_problem(
+        c, model, split, loss, log_steps=looks, batch_size=c.batch_size, with_replacement=True
     )
 
 

@@ -4,11 +4,11 @@
 a table of a binary operation; the answer is learned by heart first and understood long after.
 """
 
-from grok.lab.config import ConfigError, device_of
+from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
 from grok.lab.recipes import (
+    answer_problem,
     list_split,
-    optimizer_of,
     pair_tokens,
     sequence_data,
     split_of,
@@ -18,7 +18,7 @@ from grok.measures.sharpness import sharpness
 from grok.measures.weights import rms_norms
 from grok.models.transformer import Shape, Transformer
 from grok.tasks.lists import LIST_OPERATIONS
-from grok.training.answers import AnswerLoss, AnswerMetrics, Sequences
+from grok.training.answers import AnswerLoss, Sequences
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.problem import Problem, Stop, log_steps
@@ -73,12 +73,22 @@ def config():
 
 
 SMALL = {"p": 31, "width": 64, "train_steps": 8000, "stop_when_grokked": True}
+VARIANTS = {  # of optimizer and regularizer, figure 2 left
+    "full_batch_adam": {"weight_decay": 0.0, "batch_size": None},
+    "adam": {"weight_decay": 0.0},
+    "update_noise": {"weight_decay": 0.0, "batch_size": None, "update_noise": 0.1},
+    "dropout": {"weight_decay": 0.0, "dropout": 0.1},
+    "adamw": {},
+    "adamw_to_init": {"decay_to": "init"},
+    "slow_adam": {"weight_decay": 0.0, "lr": 3e-4},
+    "fast_adam": {"weight_decay": 0.0, "lr": 3e-3},
+    "weight_noise": {"weight_decay": 0.0, "weight_noise": 0.01},
+}
 
 ex.add_named_config("paper", {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300})
 ex.add_named_config(  # figures 1 left and 4: no weight decay, a million updates
-    "paper_figure1", {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000,
-                      "log_points": 500},
-)  # fmt: skip
+    "paper_figure1", {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000}
+)
 ex.add_named_config("division", {"operation": "x_div_y"})
 ex.add_named_config("polynomial", {"operation": "x2_plus_xy_plus_y2"})
 ex.add_named_config("conditional", {"operation": "plus_if_even_else_minus"})
@@ -86,6 +96,9 @@ ex.add_named_config("permutation", {"operation": "s5"})
 ex.add_named_config("lists", {"operation": "sort", "p": 31})
 ex.add_named_config("cpu", {"train_steps": 6000, "stop_when_grokked": True, "depth": 1})
 ex.add_named_config("small", SMALL)  # a figure's worth of runs in minutes
+for name, changes in VARIANTS.items():
+    ex.add_named_config(f"small_{name}", {**SMALL, **changes})
+    ex.add_named_config(f"paper_{name}", {"operation": "s5", "train_steps": 100_000, **changes})
 
 
 @ex.build
@@ -113,22 +126,10 @@ def build(c) -> Problem:
     )  # fmt: skip
     with drawing(c.seed, DTYPES[c.dtype]):
         model = Transformer(shape)
-    device = device_of(c.device)
     loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
-    return Problem(
-        module=model.to(device),
-        data={name: tensor.to(device) for name, tensor in shared.items()},
-        loss=loss,
-        metrics=AnswerMetrics(loss),
-        optimizer=optimizer_of(c),
-        train_steps=c.train_steps,
-        log_steps=log_steps(c.train_steps, c.log_points),
-        seed=c.seed,
-        batch_size=batch,
-        batched=Sequences.batched if batch else (),
-        draws=c.dropout > 0,
-        stop=DECIDED if c.stop_when_grokked else None,
-    )
+    looks = log_steps(c.train_steps, c.log_points)
+    stop = DECIDED if c.stop_when_grokked else None
+    return answer_problem(c, model, shared, loss, log_steps=looks, batch_size=batch, stop=stop)
 
 
 @ex.summarize

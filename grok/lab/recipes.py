@@ -5,14 +5,15 @@ from math import ceil
 from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from grok.lab.config import ConfigError
+from grok.lab.config import ConfigError, device_of
 from grok.models.transformer import share_prefixes
 from grok.tasks import operations
 from grok.tasks.lists import lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import train_size
+from grok.training.answers import AnswerLoss, AnswerMetrics
 from grok.training.problem import Grokfast, Group, Optimizer, Problem
 
 LEAST_SHARE = (
@@ -96,6 +97,30 @@ def optimizer_of(c: SimpleNamespace) -> Optimizer:
     options = ("decay_to", "anneal_steps", "weight_noise", "update_noise", "sam_rho")
     given = {name: vars(c)[name] for name in options if name in vars(c)}
     return Optimizer(c.optimizer, (group,), warmup_steps=c.warmup_steps, **given)
+
+
+def answer_problem(
+    c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: AnswerLoss, **more
+) -> Problem:
+    """The problem of a model that answers with classes; `more` is what else a Problem takes.
+
+    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so.
+    """
+    device = device_of(c.device)
+    looks = [getattr(c, f"eval_{split}_count", None) for split in ("train", "test")]
+    metrics = AnswerMetrics(loss, *looks)
+    return Problem(
+        module=model.to(device),
+        data={name: tensor.to(device) for name, tensor in data.items()},
+        loss=loss,
+        metrics=metrics,
+        optimizer=optimizer_of(c),
+        train_steps=c.train_steps,
+        seed=c.seed,
+        batched=loss.read.batched if more["batch_size"] else (),
+        draws=metrics.draws or loss.read.draws,
+        **more,
+    )
 
 
 def with_engine_options(problem: Problem, c: SimpleNamespace) -> Problem:

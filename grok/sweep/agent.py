@@ -25,6 +25,7 @@ from grok.sweep.progress import SweepProgress
 from grok.training.problem import Record
 
 POLL = 5.0  # seconds between heartbeats, as W&B's agent
+PATIENCE = 1800.0  # seconds that an idle agent waits for a server that is away
 
 
 @dataclass
@@ -47,7 +48,7 @@ class BatchAgent:
         self.seats = [Seat(client.register(name, host)) for _ in range(batch)]
         self.batch = Batch(self.file, self._meta, self._identity)
         self.over = False
-        self.is_waiting = False  # for a server that is away
+        self.away_since: float | None = None
 
     def run(self, progress: SweepProgress) -> None:
         """Take points, train them, until the server sends this process away."""
@@ -75,15 +76,17 @@ class BatchAgent:
         return points
 
     def _ask(self, seat: Seat) -> list[dict[str, Any]]:
-        """The server's commands for an idle seat; none while the server is away."""
+        """The server's commands for an idle seat; none while the server is away, for PATIENCE."""
         try:
             commands = self.client.beat(seat.agent, None)
         except ServerAway as error:
-            if not self.is_waiting:
+            if self.away_since is None:
                 print(f"{error}; waiting for it", file=sys.stderr)
-            self.is_waiting = True
+                self.away_since = time.monotonic()
+            if time.monotonic() - self.away_since > PATIENCE:
+                raise
             return []
-        self.is_waiting = False
+        self.away_since = None
         return commands
 
     def _train(self, points: dict[int, dict], progress: SweepProgress) -> None:

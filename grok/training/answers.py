@@ -23,6 +23,10 @@ class Sequences:
     dropout: bool = False
     batched = ("train_which", "train_rest", "train_answers")
 
+    @property
+    def draws(self) -> bool:
+        return self.dropout
+
     def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
         which, rest = data[f"{split}_which"], data[f"{split}_rest"]
         key = data.get("key") if training and self.dropout else None
@@ -34,6 +38,7 @@ class Pairs:
     """Logits (N, 1, C) of a model of pairs."""
 
     batched = ("train_pairs", "train_answers")
+    draws = False
 
     def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
         return model(data[f"{split}_pairs"]).unsqueeze(1)
@@ -72,6 +77,10 @@ class AnswerMetrics:
     loss: AnswerLoss
     train_examples: int | None = None
     test_examples: int | None = None
+
+    @property
+    def draws(self) -> bool:
+        return self.train_examples is not None or self.test_examples is not None
 
     def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
         result = {}

@@ -16,7 +16,11 @@ def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tenso
         return {"slow": {name: torch.zeros_like(value) for name, value in params.items()}}
     window = grokfast.window
     return {
-        "past": {name: value.new_zeros((window, *value.shape)) for name, value in params.items()}
+        "past": {name: value.new_zeros((window, *value.shape)) for name, value in params.items()},
+        # their sum, in float64: it is kept up to date for a whole run
+        "sum": {
+            name: torch.zeros_like(value, dtype=torch.float64) for name, value in params.items()
+        },
     }
 
 
@@ -37,11 +41,12 @@ def amplified(
             for name, g in grads.items()
         }
         return {name: g + grokfast.gain * slow[name] for name, g in grads.items()}, {"slow": slow}
-    place = torch.arange(grokfast.window, device=t.device) == (t - 1) % grokfast.window
-    past = {
-        name: torch.where(place.view(-1, *[1] * g.ndim), g, state["past"][name])
-        for name, g in grads.items()
-    }
-    gain = torch.where(t >= grokfast.window, grokfast.gain, 0.0)
-    out = {name: g + (gain * past[name].mean(0)).to(g.dtype) for name, g in grads.items()}
-    return out, {"past": past}
+    place = ((t - 1) % grokfast.window).long().reshape(1)
+    gain = torch.where(t >= grokfast.window, grokfast.gain / grokfast.window, 0.0)
+    out, past, total = {}, {}, {}
+    for name, g in grads.items():
+        held = state["past"][name]
+        total[name] = state["sum"][name] + g.double() - held[place][0].double()
+        past[name] = held.index_put((place,), g.unsqueeze(0))
+        out[name] = g + (gain * total[name]).to(g.dtype)
+    return out, {"past": past, "sum": total}

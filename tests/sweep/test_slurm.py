@@ -79,6 +79,8 @@ def slurm(tmp_path_factory, monkeypatch):
         daemons.append(start([daemon, "-D", "-f", str(conf)], folder / f"{daemon}.log"))
     wait_until(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), 60)
     yield folder
+    subprocess.run(["scancel", "--user", "root"])
+    wait_until(lambda: not output("squeue", "--noheader").strip(), 90)
     for daemon in reversed(daemons):
         daemon.terminate()
     for daemon in daemons:
