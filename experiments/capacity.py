@@ -85,7 +85,7 @@ def build(c) -> Problem:
         loss,
         log_steps=looks,
         batch_size=c.batch_size,
-        with_replacement=True,
+        sampling="replacement",
         stop=stop,
     )
 

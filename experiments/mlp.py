@@ -80,7 +80,7 @@ def build(c) -> Problem:
     loss = AnswerLoss(Pairs(), c.loss, c.loss_dtype)
     looks = list(range(0, c.train_steps + 1, c.eval_steps))
     return answer_problem(
-        c, model, split, loss, log_steps=looks, batch_size=c.batch_size, with_replacement=True
+        c, model, split, loss, log_steps=looks, batch_size=c.batch_size, sampling="replacement"
     )
 
 

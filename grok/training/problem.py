@@ -86,7 +86,8 @@ class Problem:
         dataclasses, so that two problems can be told to compute the same thing. A metric of more
         than zero dimensions is kept as an array (a trajectory).
     batched: the entries of `data` that mini-batches index; unused for full-batch training.
-    with_replacement: mini-batches are drawn afresh, not epoch by epoch.
+    sampling: how mini-batches come: "epochs" (a fresh permutation for each), "in_order" (every epoch
+        through the data as it lies), or "replacement" (drawn independently).
     draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
     """
@@ -101,7 +102,7 @@ class Problem:
     seed: int = 0
     batch_size: int | None = None
     batched: tuple[str, ...] = ()
-    with_replacement: bool = False
+    sampling: str = "epochs"
     draws: bool = False
     stop: Stop | None = None
     kept: tuple[str, ...] = field(default=())
@@ -121,7 +122,7 @@ class Problem:
             replace(optimizer, groups=groups, **schedule),  # what is not a number per replica
             self.batch_size,
             self.batched,
-            self.with_replacement,
+            self.sampling,
             self.draws,
         )
 

@@ -215,14 +215,17 @@ class Program:
         """Next mini-batch of every slot: through a permutation of the train set, or drawn afresh."""
         size = self.template.batch_size
         examples = self.template.data[self.template.batched[0]].shape[0]
-        together = BLOCK if self.template.with_replacement else examples // size
+        sampling = self.template.sampling
+        together = BLOCK if sampling == "replacement" else examples // size
         for slot in range(self.slots):
             epoch, position = divmod(self.steps[slot], together)
             if self.orders[slot] is None or self.orders[slot][0] != epoch:
-                if self.template.with_replacement:
+                if sampling == "replacement":
                     fresh = drawn_batches(self.seeds[slot], epoch, examples, (together, size))
-                else:
+                elif sampling == "epochs":
                     fresh = batch_order(self.seeds[slot], epoch, examples)[: together * size]
+                else:
+                    fresh = torch.arange(together * size)
                 # once an epoch, so that a GPU never waits for one
                 self.orders[slot] = epoch, fresh.view(together, size).to(self.state["batch"].device)
             self.state["batch"][slot].copy_(self.orders[slot][1][position])
