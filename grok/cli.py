@@ -185,6 +185,26 @@ def sweep_status(sweep) -> None:
     serving.status(sweep)
 
 
+@main.command()
+@click.argument("run", type=int)
+@with_store
+def repeat(found: stores.Store, run: int) -> None:
+    """Run a stored run again and compare every logged value; exit 1 if one differs."""
+    from grok.lab import repeat as repeats
+
+    verdict = repeats.repeat(found, run)
+    for line in verdict.environment:
+        click.echo(f"another environment: {line}")
+    if verdict.first is None:
+        click.echo(f"run {verdict.run} equals run {run}: {verdict.values} values, bit for bit")
+        return
+    step, name, then, now = verdict.first
+    click.echo(
+        f"run {verdict.run} differs from run {run} first at step {step}: {name} {then!r}, now {now!r}"
+    )
+    sys.exit(1)
+
+
 @main.group()
 def export() -> None:
     """Stored runs as files."""

@@ -19,6 +19,7 @@ from sacred.utils import SacredInterrupt
 
 from grok.lab import config as checks
 from grok.lab import store as stores
+from grok.lab.environment import environment
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
 from grok.lab.progress import RunProgress
@@ -166,6 +167,7 @@ class Paper(sacred.Experiment):
             run.capture_mode = options.get("--capture") or self.capture_mode
             if not options.get("--beat-interval"):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
+            run.info["environment"] = environment()
             if not run.unobserved:
                 self._observe(run, mongo)
                 self._mirror(run, bool(options.get("--wandb")), named_configs)

@@ -1,0 +1,73 @@
+"""A stored run, run again: equal bit for bit, or the first step at which it is not."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from grok.lab.environment import differences, environment
+from grok.lab.errors import UserError
+from grok.lab.experiment import MAIN, PROJECT, load
+from grok.training.engine import train
+from grok.training.problem import Problem
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """run: the repetition's id. values: how many logged values were compared. first: the first
+    differing (step, metric, value then, value now), None if all are equal. environment: what differs."""
+
+    run: int
+    values: int
+    first: tuple[int, str, float, float] | None
+    environment: list[str]
+
+
+def repeat(store, number: int) -> Verdict:
+    """Run a stored run again, as its own new run, and compare; UserError if it cannot be repeated."""
+    run = store.database.runs.find_one({"_id": number})
+    if run is None:
+        raise UserError(f"no run {number}")
+    if run["status"] != "COMPLETED":
+        raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
+    paper = load(PROJECT / run["experiment"]["mainfile"])
+    paper.store = store
+    program = run["info"]["program"]
+    paper.events = lambda problem: alone_as_in(problem, program)
+    known = {*paper.defaults(), "seed"}
+    config = {key: value for key, value in run["config"].items() if key in known}
+    lost = sorted({*run["config"]} - known)
+    if lost:
+        raise UserError(
+            f"run {number} has config keys that {paper.path} no longer has: {', '.join(lost)}"
+        )
+    again = paper.run(MAIN, config_updates=config, meta_info={"repeats": number})
+    values, first = compare(series(store, number), series(store, again._id))
+    changed = differences(run["info"].get("environment", {}), environment())
+    return Verdict(again._id, values, first, changed)
+
+
+def alone_as_in(problem: Problem, program: dict[str, Any]):
+    """The events of a replica that sits where the recorded one sat, among copies of itself."""
+    slot, slots = program["slot"], program["slots"]
+    for event in train([problem] * slots, slots, program["compiled"]):
+        if event.replica == slot:
+            yield replace(event, replica=0)
+
+
+def series(store, number: int) -> dict[str, dict[int, float]]:
+    """A run's logged values by metric and step."""
+    found = store.database.metrics.find({"run_id": number})
+    return {m["name"]: dict(zip(m["steps"], m["values"], strict=True)) for m in found}
+
+
+def compare(first: dict, second: dict) -> tuple[int, tuple[int, str, float, float] | None]:
+    """How many values there are, and the first by step that is not the same in both."""
+    differing = []
+    missing = float("nan")
+    for name in sorted({*first, *second}):
+        then, now = first.get(name, {}), second.get(name, {})
+        for step in sorted({*then, *now}):
+            a, b = then.get(step, missing), now.get(step, missing)
+            if a != b and not (a != a and b != b and step in then and step in now):
+                differing.append((step, name, a, b))
+                break
+    return sum(map(len, first.values())), min(differing, default=None)
