@@ -94,7 +94,7 @@ def sequence_data(
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
     """One group for all parameters, and the options that the config has."""
     group = Group("", c.lr, c.weight_decay, tuple(c.betas), c.eps)
-    options = ("decay_to", "anneal_steps", "weight_noise", "update_noise", "sam_rho")
+    options = ("decay_to", "anneal_steps", "lr_floor", "weight_noise", "update_noise", "sam_rho")
     given = {name: vars(c)[name] for name in options if name in vars(c)}
     return Optimizer(c.optimizer, (group,), warmup_steps=c.warmup_steps, **given)
 

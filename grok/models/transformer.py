@@ -40,6 +40,8 @@ class Shape:
     init: str = "torch"
     init_scale: float = 1.0
     dropout: float = 0.0  # after the MLP
+    causal: bool = True  # False: every position sees all
+    pool: bool = False  # read the mean over all positions, not the last one
 
 
 class Transformer(nn.Module):
@@ -75,7 +77,8 @@ class Transformer(nn.Module):
             parameter.mul_(self.shape.init_scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (N, S, C) for tokens (N, S), each position seeing itself and those before."""
+        """Logits (N, S, C) for tokens (N, S), or (N, 1, C) with `pool`; if `causal`, each position
+        sees itself and those before."""
         x = self._embed(tokens, 0)
         for block in self.blocks:
             x, _ = block(x, None, x.shape[1])
@@ -91,7 +94,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits (N, count, C) at the last `count` positions of the sequences prefixes[which] + rest.
 
-        prefixes (U, K), which (N,), rest (N, S - K). A prefix is computed once, however many
+        prefixes (U, K), which (N,), rest (N, S - K), K = 0 unless causal. A prefix is computed once, however many
         sequences share it, and the last layer only at the positions asked for. key: of the step's
         dropout, None for none.
         """
@@ -100,7 +103,7 @@ class Transformer(nn.Module):
         x = self._embed(rest, shared)
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            wanted = count if index == last else x.shape[1]
+            wanted = count if index == last and not self.shape.pool else x.shape[1]
             past = None
             if before is not None:
                 following, past = block(before, None, 0 if index == last else shared)
@@ -113,6 +116,8 @@ class Transformer(nn.Module):
         return self.tokens[tokens] + self.positions[offset : offset + tokens.shape[-1]]
 
     def _read(self, x: Tensor) -> Tensor:
+        if self.shape.pool:
+            x = x.mean(-2, keepdim=True)
         x = self.final(x)
         return x @ self.tokens[: self.shape.classes].T if self.shape.tied else self.output(x)
 
@@ -124,6 +129,7 @@ class Block(nn.Module):
         super().__init__()
         width, in_attention = shape.width, "attention" in shape.biases
         self.heads, self.norm, self.dropout = shape.heads, shape.norm, shape.dropout
+        self.causal = shape.causal
         self.queries = nn.Linear(width, width, bias=in_attention)
         self.keys_values = nn.Linear(width, 2 * width, bias=in_attention)
         self.mix = nn.Linear(width, width, bias=in_attention)
@@ -160,7 +166,7 @@ class Block(nn.Module):
         k, v = keys_values.unflatten(-1, (2, self.heads, -1)).unsqueeze(1).unbind(3)
         # tiny matrices: products and sums that fuse beat a batch of matrix products
         scores = (q * k).sum(-1) / math.sqrt(q.shape[-1])  # (N, Q, T, H)
-        if asked > 1:
+        if asked > 1 and self.causal:
             place = torch.arange(total, device=q.device)
             hidden = place[None, :] > place[total - asked :, None]
             scores = scores.masked_fill(hidden[:, :, None], -math.inf)

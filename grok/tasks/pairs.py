@@ -27,3 +27,21 @@ def split_table(
         "test_pairs": pairs[train_count:],
         "test_answers": answers[train_count:],
     }
+
+
+def drawn_pairs(p: int, train_count: int, test_count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Different pairs (train_count, 2) and (test_count, 2) of numbers below p, drawn uniformly."""
+    generator = torch.Generator().manual_seed(seed)
+    if train_count + test_count > p * p // 2:  # most of the table: shuffle it
+        codes = torch.randperm(p * p, generator=generator)[: train_count + test_count]
+    else:
+        codes = torch.empty(0, dtype=torch.long)
+        while len(codes) < train_count + test_count:
+            codes = torch.unique(
+                torch.cat(
+                    [codes, torch.randint(p * p, (train_count + test_count,), generator=generator)]
+                )
+            )
+        codes = codes[torch.randperm(len(codes), generator=generator)[: train_count + test_count]]
+    pairs = torch.stack([codes // p, codes % p], 1)
+    return pairs[:train_count], pairs[train_count:]

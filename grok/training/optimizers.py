@@ -12,12 +12,12 @@ from grok.training.problem import Optimizer
 Tensors = dict[str, Tensor]
 
 SETTINGS = ("lr", "weight_decay", "beta1", "beta2", "eps", "momentum")
-SCHEDULE = ("warmup_steps", "anneal_steps", "lr_floor")
+SCHEDULE = ("warmup_steps", "anneal_steps", "lr_floor", "anneal_every")
 STATE = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
 
 
 def settings(optimizer: Optimizer) -> np.ndarray:
-    """The numbers of an optimizer, (groups, 9) float64: SETTINGS, then SCHEDULE."""
+    """The numbers of an optimizer, (groups, 10) float64: SETTINGS, then SCHEDULE."""
     schedule = [float(getattr(optimizer, name)) for name in SCHEDULE]
     return np.array(
         [[g.lr, g.weight_decay, *g.betas, g.eps, g.momentum, *schedule] for g in optimizer.groups]
@@ -50,7 +50,7 @@ SCALARS = (
 def scalars(numbers: np.ndarray, t: np.ndarray) -> np.ndarray:
     """What the updates number t (from 1) multiply by, SCALARS along the last axis.
 
-    numbers: (..., 9) from `settings`; t broadcasts against its leading axes. Computed ahead, outside
+    numbers: (..., 10) from `settings`; t broadcasts against its leading axes. Computed ahead, outside
     the compiled step, which would otherwise repeat it for every vector of weights.
     """
     row = dict(zip(SETTINGS + SCHEDULE, np.moveaxis(numbers, -1, 0), strict=True))
@@ -76,7 +76,8 @@ def learning_rate(row: dict[str, np.ndarray], t: np.ndarray) -> np.ndarray:
     done = t - 1
     warmup, anneal = row["warmup_steps"], row["anneal_steps"]
     rise = np.where(warmup > 0, np.minimum(done / np.maximum(warmup, 1), 1.0), 1.0)
-    share = np.minimum(done / np.maximum(anneal, 1), 1.0)
+    stairs = done // row["anneal_every"] * row["anneal_every"]
+    share = np.minimum(stairs / np.maximum(anneal, 1), 1.0)
     cosine = row["lr_floor"] + (1 - row["lr_floor"]) * (1 + np.cos(np.pi * share)) / 2
     return row["lr"] * rise * np.where(anneal > 0, cosine, 1.0)
 

@@ -37,7 +37,8 @@ class Optimizer:
     kind: "adamw" (decoupled decay), "adam" (decay added to the gradient) or "sgd" (likewise).
     decay_to: "zero", or "init" for a pull towards the initial weights (adamw; Power et al. 2022).
     warmup_steps: the learning rate rises linearly from 0 over that many updates.
-    anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update.
+    anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update,
+        in stairs of `anneal_every` updates.
     weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
     update_noise: std of noise on Adam's direction before the learning rate.
     sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
@@ -49,6 +50,7 @@ class Optimizer:
     warmup_steps: int = 0
     anneal_steps: int = 0
     lr_floor: float = 0.1
+    anneal_every: int = 1
     weight_noise: float = 0.0
     update_noise: float = 0.0
     sam_rho: float = 0.0
@@ -111,7 +113,7 @@ class Problem:
         """What two problems must share to be trained as one program: shapes and code, not values."""
         optimizer = self.optimizer
         groups = tuple(Group(group.prefix) for group in optimizer.groups)
-        schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
+        schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0, "anneal_every": 1}
         return (
             repr(self.module),
             _shapes(dict(self.module.named_parameters())),
