@@ -71,7 +71,7 @@ def build(c) -> Problem:
     shape = Shape(
         table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
         norm="post", final_norm=True, biases=("attention", "mlp", "output"),
-        activation=c.activation, positions="learned",
+        activation=c.activation, positions="learned", init="multihead",
     )  # fmt: skip
     with drawing(c.seed, DTYPES[c.dtype]):
         model = Transformer(shape)

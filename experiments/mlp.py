@@ -46,22 +46,18 @@ def config():
 MODULAR, PERMUTATION = {}, {
     "operation": "permutation", "train_fraction": 0.5, "train_steps": 80_000, "eval_steps": 200,
 }  # fmt: skip
-SMALL = {"width": 256, "depth": 2, "embedding_width": None, "batch_size": None, "eval_steps": 50}
-SMALL_MODULAR = {**SMALL, "p": 59, "train_fraction": 0.5, "train_steps": 6000}
+SMALL = {"width": 256, "depth": 2, "eval_steps": 200, "train_steps": 6000}
+SMALL_MODULAR = {**SMALL, "p": 59, "train_fraction": 0.5, "batch_size": None, "lr": 2e-3}
 SMALL_PERMUTATION = {
-    **SMALL,
-    **PERMUTATION,
-    "eval_steps": 50,
-    "train_fraction": 0.7,
-    "train_steps": 6000,
-}
+    **PERMUTATION, **SMALL, "train_fraction": 0.8, "batch_size": 3000, "lr": 3e-3,
+}  # fmt: skip
 
 ex.add_named_config("mod_add_baseline", MODULAR)
 ex.add_named_config("mod_add_grokking", {**MODULAR, "weight_decay": 0.01})
 ex.add_named_config("perm_s5_baseline", PERMUTATION)
 ex.add_named_config("perm_s5_grokking", {**PERMUTATION, "weight_decay": 0.003})
 ex.add_named_config("mod_add_baseline_small", SMALL_MODULAR)
-ex.add_named_config("mod_add_grokking_small", {**SMALL_MODULAR, "weight_decay": 1.0})
+ex.add_named_config("mod_add_grokking_small", {**SMALL_MODULAR, "weight_decay": 2.0})
 ex.add_named_config("perm_s5_baseline_small", SMALL_PERMUTATION)
 ex.add_named_config("perm_s5_grokking_small", {**SMALL_PERMUTATION, "weight_decay": 1.0})
 

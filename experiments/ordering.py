@@ -75,7 +75,7 @@ def build(c) -> Problem:
     shape = Shape(
         c.p, c.p, 2, c.width, c.depth, c.heads, c.mlp_width, norm="pre",
         biases=("attention", "mlp", "output"), positions="learned", dropout=c.dropout,
-        causal=False, pool=True,
+        causal=False, pool=True, init="multihead",
     )  # fmt: skip
     with drawing(c.seed, DTYPES[c.dtype]):
         model = Transformer(shape)

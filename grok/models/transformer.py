@@ -20,7 +20,8 @@ class Shape:
     vocabulary, classes, length: tokens known, answers possible, positions. norm: LayerNorm before a
     sublayer, after it, or none. biases: which linear layers have one ("attention", "mlp", "output").
     positions: learned, or the fixed sines of Vaswani et al. 2017. tied: the output layer is the
-    embedding. init: "torch" (each layer's own) or "normal" (N(0, 1/width), Nanda et al. 2023).
+    embedding. init: "torch" (each linear layer's own), "multihead" (torch.nn.MultiheadAttention's for
+    the attention) or "normal" (N(0, 1/width), Nanda et al. 2023).
     init_scale: factor of all initial parameters but LayerNorm's.
     """
 
@@ -73,6 +74,11 @@ class Transformer(nn.Module):
             if self.shape.init == "normal" and parameter.ndim > 1:
                 parameter.normal_(0, self.shape.width**-0.5)
             elif self.shape.init == "normal":
+                parameter.zero_()
+            elif self.shape.init == "multihead" and ("queries" in name or "keys_values" in name):
+                bound = (1.5 / self.shape.width) ** 0.5 if parameter.ndim > 1 else 0.0
+                parameter.uniform_(-bound, bound)
+            elif self.shape.init == "multihead" and "mix.bias" in name:
                 parameter.zero_()
             parameter.mul_(self.shape.init_scale)
 

@@ -91,6 +91,48 @@ def test_size_of_power_et_al():
     assert sum(p.numel() for p in model.parameters()) == 455_424
 
 
+def test_size_of_the_ordering_study():
+    shape = Shape(
+        9973, 9973, 2, 256, 2, 4, 2048, "pre", biases=ALL_BIASES, positions="learned", causal=False,
+        pool=True,
+    )  # fmt: skip
+    assert sum(p.numel() for p in Transformer(shape).parameters()) == 7_746_805
+
+
+def test_it_is_torchs_own_encoder():
+    """The same weights in torch.nn.TransformerEncoder, pre-norm, mean over both positions."""
+    torch.manual_seed(0)
+    mine = Transformer(
+        Shape(11, 11, 2, 16, 2, 4, 32, "pre", biases=ALL_BIASES, positions="learned", causal=False,
+              pool=True, init="multihead")
+    )  # fmt: skip
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, batch_first=True, norm_first=True)
+    theirs = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    bound = layer.self_attn.in_proj_weight.abs().max()
+    assert bound == pytest.approx(mine.blocks[0].keys_values.weight.abs().max().item(), rel=0.02)
+    for a, b in zip(mine.blocks, theirs.layers, strict=True):
+        joined = {
+            "self_attn.in_proj_weight": torch.cat([a.queries.weight, a.keys_values.weight]),
+            "self_attn.in_proj_bias": torch.cat([a.queries.bias, a.keys_values.bias]),
+        }
+        names = {
+            "self_attn.out_proj": "mix",
+            "linear1": "up",
+            "linear2": "down",
+            "norm1": "norm1",
+            "norm2": "norm2",
+        }
+        for their, my in names.items():
+            for kind in ("weight", "bias"):
+                joined[f"{their}.{kind}"] = getattr(getattr(a, my), kind)
+        b.load_state_dict({name: value.detach() for name, value in joined.items()})
+    pairs = table("x_plus_y", 11).pairs
+    expected = mine.output(theirs(mine.tokens[pairs] + mine.positions).mean(1))
+    assert torch.allclose(mine(pairs)[:, 0], expected, atol=1e-5)
+    nothing = torch.zeros(len(pairs), dtype=torch.long)
+    assert torch.allclose(mine.answers(pairs[:1, :0], nothing, pairs)[:, 0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("embedding", [None, 8])
 def test_the_pair_mlp_is_an_mlp_over_two_vectors(embedding):
     torch.manual_seed(0)
