@@ -25,6 +25,7 @@ from grok.sweep.progress import SweepProgress
 from grok.training.problem import Record
 
 POLL = 5.0  # seconds between heartbeats, as W&B's agent
+FIRST_PAUSE = 0.25  # seconds before an idle agent asks again; doubled up to POLL
 PATIENCE = 1800.0  # seconds that an idle agent waits for a server that is away
 
 
@@ -52,14 +53,17 @@ class BatchAgent:
 
     def run(self, progress: SweepProgress) -> None:
         """Take points, train them, until the server sends this process away."""
+        pause = FIRST_PAUSE
         while True:
             points = self._take()
             if points:
                 self._train(points, progress)
+                pause = FIRST_PAUSE
             elif self.over:
                 return
             else:
-                time.sleep(POLL)
+                time.sleep(pause)
+                pause = min(2 * pause, POLL)
 
     def _take(self) -> dict[int, dict[str, Any]]:
         """New points, by a number that is also the place of their seat."""
