@@ -53,7 +53,7 @@ ex.add_named_config("template", {"eval_train_count": 512, "eval_test_count": 8 *
 ex.add_named_config("cpu", {"eval_steps": 50, "stop_when_grokked": True})
 # One cell of the grid at a scale for two cores.
 ex.add_named_config(
-    "small", {"p": 31, "train_fraction": 0.6, "weight_decay": 1.0, "train_steps": 2500,
+    "small", {"p": 31, "train_fraction": 0.75, "weight_decay": 1.0, "train_steps": 2500,
               "batch_size": 256, "eval_steps": 20},
 )  # fmt: skip
 
