@@ -7,14 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from analysis import style  # noqa: F401 - sets the look
-
-BUCKETS = ("small", "medium", "large")
-
 
 def draw_trajectories(study: pd.DataFrame, curves: pd.DataFrame):
     """Test accuracy against steps in each bucket: median over runs, and the middle half."""
-    present = [bucket for bucket in BUCKETS if (study["bucket"] == bucket).any()]
+    present = study.sort_values("size")["bucket"].unique()
     figure, axes = plt.subplots(1, len(present), figsize=(4 * len(present), 3.4), squeeze=False)
     tests = curves[curves["metric"] == "test_accuracy"].merge(study, on="run")
     for panel, bucket in zip(axes[0], present, strict=True):

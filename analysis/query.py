@@ -16,10 +16,7 @@ from grok.lab.errors import UserError
 def connect() -> stores.Store:
     """The store that runs go to by default; one line and exit code 2 if there is none."""
     try:
-        store = stores.connect()
-        if store.kind == "files":
-            raise UserError("no MongoDB here: runs are kept as " + store.describe())
-        return store
+        return stores.mongo()
     except UserError as error:
         fail(str(error))
 
@@ -120,8 +117,7 @@ def artifact(store: stores.Store, number: int, name: str) -> bytes:
 def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
     """Id and finished runs of a sweep, given its id or its file's name (then the latest); the
     latest run of each point. Exits if there is none."""
-    wanted = {"$or": [{"_id": name}, {"name": name}]}
-    document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
+    document = stores.find_sweep(store.database, name)
     if document is None:
         fail(f"no sweep {name} in {store.describe()}")
     ended = {"meta.sweep.id": document["_id"], "result.ended": {"$nin": [None, "interrupted"]}}

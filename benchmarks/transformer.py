@@ -16,7 +16,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from benchmarks.toy import PROJECT, gemm_limit, ours, processor
+from benchmarks.toy import PROJECT, gemm_limit, ours
+from grok.lab.environment import cpu_model
 from grok.lab.experiment import load
 
 P, WIDTH, HEADS, DEPTH, BATCH = 97, 128, 4, 2, 512
@@ -29,7 +30,7 @@ def main(steps: int, repeats: int) -> None:
     paper = load(PROJECT / "experiments" / "capacity.py")
     template = paper.config_of({"train_steps": steps + 10}, ["template"])
     screen = Console()
-    screen.print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    screen.print(f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     screen.print(f"limit: GEMM {gemm_limit(torch.float32):.0f} GFLOP/s float32 by torch.matmul")
     table = Table("program", "replica-updates/s", "times textbook")
     yardstick = max(textbook(steps) for _ in range(repeats))

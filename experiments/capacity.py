@@ -4,13 +4,17 @@ Tables below 97 and S_5, as sequences `a o b =`, learned by a small post-norm tr
 layers of width 64 to 256: does capacity, or its shape, decide when a network groks?
 """
 
-from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
-from grok.lab.recipes import answer_problem, pair_tokens, sequence_data, split_of, table_of
-from grok.models.transformer import Shape, Transformer
+from grok.lab.recipes import (
+    answer_problem,
+    sequence_data,
+    split_of,
+    table_of,
+    tokenized,
+    transformer_of,
+)
+from grok.models.transformer import Shape
 from grok.training.answers import AnswerLoss, Sequences
-from grok.training.determinism import drawing
-from grok.training.losses import DTYPES
 from grok.training.problem import Problem, Stop
 
 LAYOUT = "aob="
@@ -60,27 +64,19 @@ ex.add_named_config(
 
 @ex.build
 def build(c) -> Problem:
-    if c.width % c.heads:
-        raise ConfigError("width", c.width, f"a multiple of heads={c.heads}")
     table = table_of(c)
-    split = split_of(c, table)
-    tokens = [pair_tokens(split[f"{s}_pairs"], table.elements, LAYOUT) for s in ("train", "test")]
-    data = sequence_data(
-        tokens[0], split["train_answers"], tokens[1], split["test_answers"], c.batch_size
-    )
+    data = sequence_data(tokenized(split_of(c, table), table.elements, LAYOUT), c.batch_size)
     shape = Shape(
         table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
         norm="post", final_norm=True, biases=("attention", "mlp", "output"),
         activation=c.activation, positions="learned", init="multihead",
     )  # fmt: skip
-    with drawing(c.seed, DTYPES[c.dtype]):
-        model = Transformer(shape)
     loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
     looks = list(range(0, c.train_steps + 1, c.eval_steps))
     stop = GROKKED if c.stop_when_grokked else None
     return answer_problem(
         c,
-        model,
+        transformer_of(c, shape),
         data,
         loss,
         log_steps=looks,

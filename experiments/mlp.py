@@ -43,7 +43,7 @@ def config():
     device = "auto"
 
 
-MODULAR, PERMUTATION = {}, {
+PERMUTATION = {
     "operation": "permutation", "train_fraction": 0.5, "train_steps": 80_000, "eval_steps": 200,
 }  # fmt: skip
 SMALL = {"width": 256, "depth": 2, "eval_steps": 200, "train_steps": 6000}
@@ -52,8 +52,8 @@ SMALL_PERMUTATION = {
     **PERMUTATION, **SMALL, "train_fraction": 0.8, "batch_size": 3000, "lr": 3e-3,
 }  # fmt: skip
 
-ex.add_named_config("mod_add_baseline", MODULAR)
-ex.add_named_config("mod_add_grokking", {**MODULAR, "weight_decay": 0.01})
+ex.add_named_config("mod_add_baseline", {})
+ex.add_named_config("mod_add_grokking", {"weight_decay": 0.01})
 ex.add_named_config("perm_s5_baseline", PERMUTATION)
 ex.add_named_config("perm_s5_grokking", {**PERMUTATION, "weight_decay": 0.003})
 ex.add_named_config("mod_add_baseline_small", SMALL_MODULAR)

@@ -4,23 +4,21 @@
 a table of a binary operation; the answer is learned by heart first and understood long after.
 """
 
-from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
 from grok.lab.recipes import (
     answer_problem,
     list_split,
-    pair_tokens,
     sequence_data,
     split_of,
     table_of,
+    tokenized,
+    transformer_of,
 )
 from grok.measures.sharpness import sharpness
 from grok.measures.weights import rms_norms
-from grok.models.transformer import Shape, Transformer
+from grok.models.transformer import Shape
 from grok.tasks.lists import LIST_OPERATIONS
 from grok.training.answers import AnswerLoss, Sequences
-from grok.training.determinism import drawing
-from grok.training.losses import DTYPES
 from grok.training.problem import Problem, Stop, log_steps
 
 LAYOUT = "Eaob="  # E ends and begins a sequence
@@ -31,9 +29,8 @@ ex = Paper("power", threshold=0.99, delay=1000)
 
 @ex.config
 def config():
-    operation = (
-        "x_plus_y"  # a name (grok/tasks/operations.py), s5, sort, or an expression: a**2 + b
-    )
+    # a name (grok/tasks/operations.py), s5, sort, or an expression: a**2 + b
+    operation = "x_plus_y"
     p = 97
     symmetric = False  # only pairs with a <= b
     train_fraction = 0.5
@@ -103,33 +100,27 @@ for name, changes in VARIANTS.items():
 
 @ex.build
 def build(c) -> Problem:
-    if c.width % c.heads:
-        raise ConfigError("width", c.width, f"a multiple of heads={c.heads}")
     if c.operation in LIST_OPERATIONS:
-        split, elements, classes, count = list_split(c), c.p, c.p, c.list_length
-        vocabulary, length = c.p + 2, 2 * c.list_length + 1
+        split, count = list_split(c), c.list_length
+        vocabulary, classes, length = c.p + 2, c.p, 2 * c.list_length + 1
     else:
         table, count = table_of(c), 1
-        split, elements, classes = split_of(c, table), table.elements, table.classes
-        vocabulary, length = elements + 3, len(LAYOUT)
-        for s in ("train", "test"):
-            split[f"{s}_tokens"] = pair_tokens(split[f"{s}_pairs"], elements, LAYOUT)
+        split = tokenized(split_of(c, table), table.elements, LAYOUT)
+        vocabulary, classes, length = table.elements + 3, table.classes, len(LAYOUT)
     rows = len(split["train_tokens"])
     batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
-    names = ("train_tokens", "train_answers", "test_tokens", "test_answers")
     # dropout differs between sequences, so prefixes are not shared then
-    shared = sequence_data(*(split[name] for name in names), 0 if c.dropout else batch or rows)
+    data = sequence_data(split, 0 if c.dropout else batch or rows)
     shape = Shape(
         vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
         activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
         dropout=c.dropout,
     )  # fmt: skip
-    with drawing(c.seed, DTYPES[c.dtype]):
-        model = Transformer(shape)
+    model = transformer_of(c, shape)
     loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
     looks = log_steps(c.train_steps, c.log_points)
     stop = DECIDED if c.stop_when_grokked else None
-    return answer_problem(c, model, shared, loss, log_steps=looks, batch_size=batch, stop=stop)
+    return answer_problem(c, model, data, loss, log_steps=looks, batch_size=batch, stop=stop)
 
 
 @ex.summarize

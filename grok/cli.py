@@ -40,10 +40,7 @@ def with_store(function):
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
-        found = stores.connect()
-        if found.kind == "files":
-            raise UserError("no MongoDB here: runs are kept as " + found.describe())
-        return function(found, *args, **kwargs)
+        return function(stores.mongo(), *args, **kwargs)
 
     return wrapped
 
@@ -69,11 +66,9 @@ def stop() -> None:
 @store.command()
 def uri() -> None:
     """Print the store's URI. An embedded MongoDB is kept up for it until `grok store stop`."""
-    found = stores.connect()
+    found = stores.mongo()
     if found.kind == "embedded":
         mongod.Server(found.home).keep.touch()
-    if found.kind == "files":
-        raise UserError("no MongoDB here: runs are kept as " + found.describe())
     click.echo(found.uri)
 
 
@@ -131,6 +126,11 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
         commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
 
 
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
+)
+
+
 @sweep.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", default=8410, show_default=True, help="0 chooses a free one")
@@ -146,9 +146,7 @@ def serve(host, port, lost_after) -> None:
 
 @sweep.command()
 @click.argument("sweep")
-@click.option(
-    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
-)
+@batch_option
 def agent(sweep, batch) -> None:
     """Work on a W&B sweep, many points as one program."""
     from grok.sweep import serving
@@ -163,9 +161,7 @@ def agent(sweep, batch) -> None:
 @click.option("--agents", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="for each agent")
 @click.option("--time", help="time limit, as Slurm writes it")
-@click.option(
-    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
-)
+@batch_option
 @click.option("--sbatch", "extra", multiple=True, help="a further sbatch option, as --mem=8G")
 @click.option("--dry-run", is_flag=True, help="print the script; submit nothing")
 def submit(file, sweep, partition, agents, gpus, time, batch, extra, dry_run) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from grok.lab.errors import UserError
+from grok.models.transformer import NORMS, POSITIONS
 
 
 class ConfigError(UserError):
@@ -75,8 +76,8 @@ CHOICES: dict[str, tuple] = {
     "activation": ("tanh", "relu", "gelu"),
     "grokfast": (None, "ema", "window"),
     "decay_to": ("zero", "init"),
-    "norm": ("pre", "post", "none"),
-    "positions": ("learned", "sinusoidal"),
+    "norm": NORMS,
+    "positions": POSITIONS,
 }
 
 

@@ -250,6 +250,11 @@ def _explain(error: BaseException, run: Run | None) -> int:
         return 2
     number = f" {run._id}" if run is not None and run._id is not None else ""
     print(f"run{number} interrupted; what it logged is kept", file=sys.stderr)
+    return exit_code(error)
+
+
+def exit_code(error: KeyboardInterrupt | Terminated) -> int:
+    """The exit code of a process that a signal has ended."""
     return 143 if isinstance(error, Terminated) else 130
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from grok.lab.errors import UserError
+from grok.lab.history import logged
+from grok.lab.store import find_sweep
 
 COLUMNS = {
     "train_loss": "train_loss",
@@ -14,17 +16,17 @@ COLUMNS = {
     "val_loss": "test_loss",
     "val_acc": "test_accuracy",
 }
+SUMMARIZED = (  # of a run's summary, in the sweep's
+    "final_train_acc", "final_val_acc", "memorization_step", "generalization_step", "runtime_sec",
+)  # fmt: skip
 
 
 def export_run(database, number: int, folder: Path) -> dict[str, Any]:
     """Write one run's files and return its summary; UserError if it has none or logged nothing."""
+    series = logged(database, number, COLUMNS.values())
     run = database.runs.find_one({"_id": number})
-    if run is None:
-        raise UserError(f"no run {number}")
-    series = {m["name"]: m for m in database.metrics.find({"run_id": number})}
-    missing = [name for name in COLUMNS.values() if name not in series]
-    if missing or not run.get("result"):
-        raise UserError(f"run {number} has no {missing[0] if missing else 'result'} to export")
+    if not run.get("result"):
+        raise UserError(f"run {number} has no result to export")
     frame = pd.DataFrame(
         {
             column: pd.Series(series[name]["values"], series[name]["steps"])
@@ -45,9 +47,7 @@ def export_sweep(database, sweep: str, folder: Path) -> int:
 
     NAME is the run's preset, or its point without the seed. UserError if the sweep has no such run.
     """
-    document = database.sweeps.find_one(
-        {"$or": [{"_id": sweep}, {"name": sweep}]}, sort=[("created", -1)]
-    )
+    document = find_sweep(database, sweep)
     wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
     found = list(database.runs.find(wanted).sort("_id")) if document else []
     if not found:
@@ -61,21 +61,12 @@ def export_sweep(database, sweep: str, folder: Path) -> int:
         name = ",".join(words) or run["experiment"]["name"]
         place = folder / name / f"seed_{config['seed']}"
         summary = export_run(database, run["_id"], place)
-        kept = (
-            "final_train_acc",
-            "final_val_acc",
-            "memorization_step",
-            "generalization_step",
-            "runtime_sec",
-        )
-        picked = {key: summary[key] for key in kept}
-        run_dir = str(place.relative_to(folder))
         rows.append(
             {
                 "preset": name,
                 "seed": config["seed"],
-                **picked,
-                "run_dir": run_dir,
+                **{key: summary[key] for key in SUMMARIZED},
+                "run_dir": str(place.relative_to(folder)),
                 "run": run["_id"],
             }
         )

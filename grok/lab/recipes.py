@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from grok.lab.config import ConfigError, device_of
-from grok.models.transformer import share_prefixes
+from grok.models.transformer import Shape, Transformer, share_prefixes
 from grok.tasks import operations
 from grok.tasks.lists import lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import train_size
 from grok.training.answers import AnswerLoss, AnswerMetrics
+from grok.training.determinism import drawing
+from grok.training.losses import DTYPES
 from grok.training.problem import Grokfast, Group, Optimizer, Problem
 
-LEAST_SHARE = (
-    0.1  # of a table: less never generalizes, and is mostly a percent taken for a fraction
-)
+# Of a table: less never generalizes, and is mostly a percent taken for a fraction.
+LEAST_SHARE = 0.1
 
 
 def table_of(c: SimpleNamespace) -> operations.Table:
@@ -34,8 +35,12 @@ def table_of(c: SimpleNamespace) -> operations.Table:
 def split_of(c: SimpleNamespace, table: operations.Table) -> dict[str, Tensor]:
     """Train and test rows by train_count, else train_fraction; drawn from data_seed, else seed."""
     train_count = count_of(c, len(table.pairs))
-    data_seed = c.seed if c.data_seed is None else c.data_seed
-    return split_table(table, train_count, data_seed, getattr(c, "noisy_answers", 0))
+    return split_table(table, train_count, data_seed_of(c), getattr(c, "noisy_answers", 0))
+
+
+def data_seed_of(c: SimpleNamespace) -> int:
+    """data_seed, else the run's seed."""
+    return c.seed if c.data_seed is None else c.data_seed
 
 
 def count_of(c: SimpleNamespace, total: int) -> int:
@@ -61,8 +66,7 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     """Rows of a list operation: sequences `o x1 .. xL = y1 .. yL-1` and answers y1 .. yL."""
     if c.list_length > c.p:
         raise ConfigError("list_length", c.list_length, f"at most p={c.p} different numbers")
-    data_seed = c.seed if c.data_seed is None else c.data_seed
-    inputs, answers = lists(c.operation, c.p, c.list_length, c.list_count, data_seed)
+    inputs, answers = lists(c.operation, c.p, c.list_length, c.list_count, data_seed_of(c))
     ends = [torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1)]
     tokens = torch.cat([ends[0], inputs, ends[1], answers[:, :-1]], 1)
     count = count_of(c, len(tokens))
@@ -74,21 +78,41 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     }
 
 
-def sequence_data(
-    train: Tensor, train_answers: Tensor, test: Tensor, test_answers: Tensor, batch: int
-) -> dict[str, Tensor]:
-    """Data of a transformer: equal prefixes found and shared, answers (N, count)."""
+def tokenized(split: dict[str, Tensor], elements: int, layout: str) -> dict[str, Tensor]:
+    """A split of pairs as one of token sequences: {train,test}_tokens and _answers."""
+    return {
+        f"{part}_{kind}": values
+        for part in ("train", "test")
+        for kind, values in (
+            ("tokens", pair_tokens(split[f"{part}_pairs"], elements, layout)),
+            ("answers", split[f"{part}_answers"]),
+        )
+    }
+
+
+def sequence_data(split: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """Data of a transformer from {train,test}_tokens (N, S) and _answers (N,) or (N, count): prefixes
+    that are equal shared, for batches of `batch` (0: none shared), answers (N, count)."""
+    train, test = split["train_tokens"], split["test_tokens"]
     prefixes, which, rest = share_prefixes(torch.cat([train, test]), batch)
     cut = len(train)
     return {
         "prefixes": prefixes,
         "train_which": which[:cut],
         "train_rest": rest[:cut],
-        "train_answers": train_answers.view(cut, -1),
+        "train_answers": split["train_answers"].view(cut, -1),
         "test_which": which[cut:],
         "test_rest": rest[cut:],
-        "test_answers": test_answers.view(len(test), -1),
+        "test_answers": split["test_answers"].view(len(test), -1),
     }
+
+
+def transformer_of(c: SimpleNamespace, shape: Shape) -> Transformer:
+    """A transformer drawn from the run's seed; ConfigError if its heads do not divide its width."""
+    if shape.width % shape.heads:
+        raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
+    with drawing(c.seed, DTYPES[c.dtype]):
+        return Transformer(shape)
 
 
 def optimizer_of(c: SimpleNamespace) -> Optimizer:

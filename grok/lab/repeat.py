@@ -32,14 +32,12 @@ def repeat(store, number: int) -> Verdict:
     paper.store = store
     program = run["info"]["program"]
     paper.events = lambda problem: alone_as_in(problem, program)
-    known = {*paper.defaults(), "seed"}
-    config = {key: value for key, value in run["config"].items() if key in known}
-    lost = sorted({*run["config"]} - known)
+    lost = sorted({*run["config"]} - {*paper.defaults(), "seed"})
     if lost:
         raise UserError(
             f"run {number} has config keys that {paper.path} no longer has: {', '.join(lost)}"
         )
-    again = paper.run(MAIN, config_updates=config, meta_info={"repeats": number})
+    again = paper.run(MAIN, config_updates=run["config"], meta_info={"repeats": number})
     values, first = compare(series(store, number), series(store, again._id))
     changed = differences(run["info"].get("environment", {}), environment())
     return Verdict(again._id, values, first, changed)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
@@ -86,6 +87,20 @@ def connect(uri: str | None = None, db_name: str | None = None) -> Store:
         return Store("files", "")
     _make_indexes(store)
     return store
+
+
+def mongo() -> Store:
+    """The store for runs, where it is a MongoDB; UserError where runs go to files."""
+    store = connect()
+    if store.kind == "files":
+        raise UserError("no MongoDB here: runs are kept as " + store.describe())
+    return store
+
+
+def find_sweep(database, name: str) -> dict[str, Any] | None:
+    """The sweep with this id, or the latest of the file with this name; None if there is none."""
+    wanted = {"$or": [{"_id": name}, {"name": name}]}
+    return database.sweeps.find_one(wanted, sort=[("created", -1)])
 
 
 def observer_of_flag(argument: str) -> tuple[Store, RunObserver]:

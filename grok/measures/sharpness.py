@@ -1,21 +1,13 @@
 """How much the loss can grow near a set of weights."""
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
-from torch.func import functional_call
-
-
-class _Call(nn.Module):
-    def __init__(self, module: nn.Module, loss: Callable):
-        super().__init__()
-        self.module, self.loss = module, loss
-
-    def forward(self, data):
-        return self.loss(self.module, data)
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 def sharpness(
@@ -31,29 +23,25 @@ def sharpness(
     L-BFGS-B in the full space; the loss is `loss(module, data)`. The published code of Power et al.
     2022 finds the minimum in that box by mistake.
     """
-    call = _Call(module, loss)
-    names = list(weights)
-    device = next(iter(weights.values())).device
-    start = np.concatenate([weights[name].detach().cpu().numpy().ravel() for name in names])
-    start = start.astype(np.float64)
+    trial = copy.deepcopy(module)
+    trial.load_state_dict(weights, strict=False)  # the module has its own buffers
+    parameters = list(trial.parameters())
+    center = parameters_to_vector(parameters).detach()
 
     def negative(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        parts, place = {}, 0
-        for name in names:
-            like = weights[name]
-            part = torch.from_numpy(flat[place : place + like.numel()]).to(device, like.dtype)
-            parts[f"module.{name}"] = part.view_as(like).requires_grad_()
-            place += like.numel()
-        value = functional_call(call, parts, (data,))
-        grads = torch.autograd.grad(value, list(parts.values()))
-        flat_grad = np.concatenate([g.cpu().numpy().ravel() for g in grads])
-        return -float(value.detach()), -flat_grad.astype(np.float64)
+        vector_to_parameters(torch.tensor(flat).to(center), parameters)
+        value = loss(trial, data)
+        grads = torch.autograd.grad(value, parameters)
+        slope = torch.cat([grad.flatten() for grad in grads])
+        return -float(value.detach()), -slope.double().cpu().numpy()
 
+    start = center.double().cpu().numpy()
     radius = eps * (np.abs(start) + 1)
     bounds = np.stack([start - radius, start + radius], axis=1)
-    before = -negative(start)[0]
+    value, slope = negative(start)
+    before = -value
     # where the loss has saturated its gradient vanishes: begin in the corner that its signs name
-    corner = np.where(negative(start)[1] <= 0, *bounds.T[::-1])
+    corner = np.where(slope <= 0, *bounds.T[::-1])
     options = {"maxiter": iterations}
     found = minimize(negative, corner, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return 100 * (max(-found.fun, before) - before) / (1 + before)

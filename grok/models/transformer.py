@@ -193,11 +193,12 @@ def sinusoids(length: int, width: int) -> Tensor:
 def share_prefixes(tokens: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """(prefixes (U, K), which (N,), rest (N, S - K)) of sequences (N, S), for batches of `batch`.
 
-    K is what leaves the fewest tokens to compute; at least the last position remains.
+    K is what leaves the fewest tokens to compute; at least the last position remains. K = 0 for a
+    batch of 0.
     """
     count, length = tokens.shape
     options = [(batch * length, 0)]
-    for shared in range(1, length):
+    for shared in range(1, length if batch else 1):
         unique = len(torch.unique(tokens[:, :shared], dim=0))
         options.append((unique * shared + batch * (length - shared), shared))
     shared = min(options)[1]

@@ -20,7 +20,7 @@ from grok.lab.store import Store
 from grok.sweep.batch import Batch
 from grok.sweep.client import Client, ServerAway, SweepName
 from grok.sweep.file import SweepFile, check
-from grok.sweep.plan import Planned, plan, slots_of
+from grok.sweep.plan import Planned, grouped, planned, slots_of
 from grok.sweep.progress import SweepProgress
 from grok.training.problem import Record
 
@@ -98,20 +98,19 @@ class BatchAgent:
         beating = threading.Thread(target=self._beat, args=(done,), daemon=True)
         beating.start()
         try:
-            for group in plan(self.file, self._sound(points)):
+            for group in grouped(self._sound(points)):
                 progress.expect(sum(one.problem.train_steps for one in group), len(group))
                 self._train_group(group, progress)
         finally:
             done.set()
             beating.join()
 
-    def _sound(self, points: dict[int, dict]) -> dict[int, dict]:
+    def _sound(self, points: dict[int, dict]) -> list[Planned]:
         """The points that make a problem; the user is told of the others, the server sees them fail."""
-        sound = {}
+        sound = []
         for number, point in points.items():
             try:
-                plan(self.file, {number: point})
-                sound[number] = point
+                sound.append(planned(self.file, number, point))
             except UserError as error:
                 print(f"run {self.seats[number].run} cannot be run: {error}", file=sys.stderr)
         return sound

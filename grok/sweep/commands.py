@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grok.lab import store as stores
-from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated, end_on_signals
+from grok.lab.experiment import Terminated, end_on_signals, exit_code
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -48,9 +47,7 @@ def run(
 ) -> None:
     """Run or resume a sweep; prints its id first and what came of it last."""
     file = files.read(path)
-    store = stores.connect()
-    if store.kind == "files":
-        raise UserError("a sweep needs a MongoDB; here runs go to " + store.describe())
+    store = stores.mongo()
     if resume:
         sweep = LocalSweep.resume(file, store, sweep_id, slots)
     else:
@@ -65,7 +62,7 @@ def run(
             sweep.run(progress)
     except (KeyboardInterrupt, Terminated) as error:
         print(f'interrupted; "grok sweep run {path} --resume" goes on', file=sys.stderr)
-        sys.exit(143 if isinstance(error, Terminated) else 130)
+        sys.exit(exit_code(error))
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     rate = progress.steps / max(progress.seconds, 1e-9)
     print(

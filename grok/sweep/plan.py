@@ -1,6 +1,7 @@
 """Which points of a sweep can share a program."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +28,22 @@ def plan(file: SweepFile, points: dict[int, Point]) -> list[list[Planned]]:
 
     UserError, before anything has run, if a point's configuration is wrong.
     """
+    return grouped(planned(file, number, point) for number, point in points.items())
+
+
+def planned(file: SweepFile, number: int, point: Point) -> Planned:
+    """One point's run; UserError if its configuration is wrong."""
+    updates = file.updates(point)
+    if "seed" not in updates:
+        updates["seed"] = default_seed(file)
+    config = file.paper.config_of(updates, file.named_configs)
+    return Planned(number, updates, file.paper.problem_of(config))
+
+
+def grouped(runs: Iterable[Planned]) -> list[list[Planned]]:
+    """The runs by what they can share, in the order of each group's first."""
     groups: dict[tuple, list[Planned]] = {}
-    for number, point in points.items():
-        updates = file.updates(point)
-        if "seed" not in updates:
-            updates["seed"] = default_seed(file)
-        config = file.paper.config_of(updates, file.named_configs)
-        one = Planned(number, updates, file.paper.problem_of(config))
+    for one in runs:
         groups.setdefault(one.problem.signature(), []).append(one)
     return list(groups.values())
 

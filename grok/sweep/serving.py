@@ -14,7 +14,7 @@ from rich.table import Table
 from grok.lab import mirror
 from grok.lab import store as stores
 from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated, end_on_signals
+from grok.lab.experiment import Terminated, end_on_signals, exit_code
 from grok.sweep import file as files
 from grok.sweep import slurm
 from grok.sweep.agent import BatchAgent
@@ -28,7 +28,7 @@ STATES = ("pending", "running", "finished", "stopped", "failed")
 
 def serve(host: str, port: int, lost_after: float) -> None:
     """Serve sweeps until interrupted; prints what agents have to know."""
-    store = _mongo()
+    store = stores.mongo()
     token = endpoint_token()
     try:
         server = waitress.create_server(app(Board(store, lost_after), token), host=host, port=port)
@@ -59,7 +59,7 @@ def endpoint_token() -> str:
 
 def agent(sweep: str, batch: int) -> None:
     """Serve a sweep until nothing is left; interrupted, its runs end as INTERRUPTED."""
-    store = _mongo()
+    store = stores.mongo()
     os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
     end_on_signals()
     try:
@@ -68,7 +68,7 @@ def agent(sweep: str, batch: int) -> None:
             worker.run(progress)
     except (KeyboardInterrupt, Terminated) as error:
         print("interrupted; the points in work go back to the sweep", file=sys.stderr)
-        sys.exit(143 if isinstance(error, Terminated) else 130)
+        sys.exit(exit_code(error))
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     print(f"{progress.done} runs ({endings or 'none'}) for sweep {sweep}")
 
@@ -88,7 +88,7 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
     else:
         name = client.create({"name": file.name, **file.config})
     job = slurm.submit(request, str(name), client.environment())
-    store = _mongo()
+    store = stores.mongo()
     where = {"_id": name.sweep}
     store.database.sweeps.update_one(where, {"$push": {"jobs": job}}, upsert=True)
     print(f"sweep {name}: Slurm job {job}, {request.agents} agents; logs in {slurm.log_folder()}")
@@ -96,7 +96,7 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
 
 def status(sweep: str | None) -> None:
     """Points by state for every served sweep, or one sweep's agents, points in work and jobs."""
-    database = _mongo().database
+    database = stores.mongo().database
     screen = Console()
     if sweep is None:
         table = Table("sweep", "state", *STATES)
@@ -123,13 +123,6 @@ def status(sweep: str | None) -> None:
 def _counts(database, sweep: str) -> list[str]:
     count = database.sweep_points.count_documents
     return [str(count({"sweep": sweep, "state": state})) for state in STATES]
-
-
-def _mongo() -> stores.Store:
-    store = stores.connect()
-    if store.kind == "files":
-        raise UserError("this needs a MongoDB; here runs go to " + store.describe())
-    return store
 
 
 def _write_private(path: Path, text: str) -> None:

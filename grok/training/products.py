@@ -4,6 +4,7 @@ torch's MKL runs AVX2 kernels on AMD processors; oneDNN, which torch also ships,
 (Zen 5, two cores: 200 against 430 GFLOP/s).
 """
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ SMALLEST = 2**22  # multiplications of one product from which oneDNN's call pays
 MOST = 16  # products in a batch; more are better left to one call of the BLAS
 
 
+@cache
 def pay() -> bool:
     """Whether this CPU has AVX-512 and MKL does not use it."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.enabled:
