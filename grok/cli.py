@@ -201,6 +201,21 @@ def repeat(found: stores.Store, run: int) -> None:
     sys.exit(1)
 
 
+@main.command()
+@click.argument("run", type=int)
+@with_store
+def resume(found: stores.Store, run: int) -> None:
+    """Bring a run that was killed to its end, from its last checkpoint."""
+    from grok.lab import repeat as repeats
+    from grok.lab.experiment import end_on_signals
+    from grok.lab.show import show_result
+
+    end_on_signals()
+    ended, step = repeats.resume(found, run)
+    click.echo(f"run {run} went on from step {step}")
+    show_result(ended, found)
+
+
 @main.group()
 def export() -> None:
     """Stored runs as files."""

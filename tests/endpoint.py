@@ -60,7 +60,7 @@ class Endpoint:
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=120
+            words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=300
         )
 
     def sweep(self, **changes) -> str:

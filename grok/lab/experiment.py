@@ -17,8 +17,10 @@ from sacred.dependencies import gather_sources_and_dependencies
 from sacred.run import Run
 from sacred.utils import SacredInterrupt
 
+from grok.lab import checkpoints
 from grok.lab import config as checks
 from grok.lab import store as stores
+from grok.lab.checkpoints import Past
 from grok.lab.environment import environment
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
@@ -28,7 +30,7 @@ from grok.lab.recording import Recorder, record_run
 from grok.lab.show import show_result
 from grok.training.engine import train
 from grok.training.interrupts import end_on
-from grok.training.problem import Problem
+from grok.training.problem import Problem, Record, Saved
 
 # Sacred warns when a key goes from None to a number; here its type is checked
 logging.getLogger().addFilter(
@@ -80,6 +82,7 @@ class Paper(sacred.Experiment):
         self.store: stores.Store | None = None
         self.events = train_alone
         self.problem: Problem | None = None
+        self.past: Past | None = None  # of a run that goes on
         self.wandb: Identity | None = None  # given, or looked for in the environment if alone
         self.is_script = False
         self.is_alone = True  # in its process: shows its own progress
@@ -124,6 +127,7 @@ class Paper(sacred.Experiment):
         problem: Problem,
         events: Callable[[Problem], Iterable],
         wandb: Identity | None = None,
+        past: Past | None = None,
     ) -> "Paper":
         """A copy that will run a ready problem, quietly, on events from elsewhere.
 
@@ -132,7 +136,7 @@ class Paper(sacred.Experiment):
         twin = copy.copy(self)
         twin.commands, twin.captured_functions, twin.observers = OrderedDict(), [], []
         twin._add_main()
-        twin.problem, twin.events, twin.wandb = problem, events, wandb
+        twin.problem, twin.events, twin.wandb, twin.past = problem, events, wandb, past
         twin.is_alone, twin.capture_mode = False, "no"
         return twin
 
@@ -180,6 +184,8 @@ class Paper(sacred.Experiment):
         else:
             self.store = self.store or stores.connect()
             observer = self.store.observer()
+        if self.past is not None:
+            observer.resumes = self.past.run
         run.observers.append(observer)
 
     def _mirror(self, run: Run, asked: bool, named_configs: Sequence[str]) -> None:
@@ -192,16 +198,29 @@ class Paper(sacred.Experiment):
 
     def _main(self, run: Run) -> dict[str, Any]:
         config, problem = SimpleNamespace(**run.config), self.problem
-        recorder = Recorder(run, problem, self.threshold, self.delay)
+        past = self.past
+        recorder = Recorder(
+            run, problem, self.threshold, self.delay, self._keeper(run), past.seconds if past else 0
+        )
 
         def summarize(recorder: Recorder) -> dict[str, Any]:
             return self.summary_function(config, problem, recorder)
 
         events = self.events(problem)
+        if past is not None:
+            events = past.replayed(events)
         if not self.is_alone:
             return record_run(run, recorder, events, summarize)
         with RunProgress(self.path, problem.train_steps) as progress:
             return record_run(run, recorder, events, summarize, progress.show)
+
+    def _keeper(self, run: Run) -> Callable[[Saved, list[Record], float], None]:
+        """What keeps the run's checkpoints, until it is complete."""
+        if run._id is None:
+            return lambda *_: None
+        path = checkpoints.path_of(self.store, run._id)
+        run.observers.append(checkpoints.Sweeper(path))
+        return lambda *state: checkpoints.keep(path, run._id, *state)
 
     # -- the command line ------------------------------------------------------------------------
 
@@ -232,6 +251,8 @@ class Paper(sacred.Experiment):
 
 def engine_options():
     preset = None  # a named config, for sweeps over them
+    checkpoint_every = None  # updates; a killed run goes on from there: grok resume RUN
+    record_trajectory = False  # keep the weights at every logged step
     grokfast = None  # amplify slow gradients (Lee et al. 2024): "ema" or "window"
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema

@@ -149,6 +149,9 @@ def answer_problem(
 
 def with_engine_options(problem: Problem, c: SimpleNamespace) -> Problem:
     """The problem with the options that every experiment has."""
+    problem = replace(
+        problem, checkpoint_every=c.checkpoint_every, keep_weights=c.record_trajectory
+    )
     if c.grokfast is None:
         return problem
     filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)

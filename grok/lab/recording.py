@@ -10,28 +10,37 @@ import numpy as np
 from safetensors.torch import save_file
 
 from grok.phases import first_step_at, phase
-from grok.training.problem import Outcome, Problem, Record, Start
+from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
 
 
 class Recorder:
     """Keeps one run. Feed it events with `take`; `result` may be asked at any time.
 
     threshold, delay: accuracy that counts as reached, and the steps between train and test from
-    which a run is called grokking (Liu et al. 2022, table 1).
+    which a run is called grokking (Liu et al. 2022, table 1). keep: takes a saved state, the records
+    before it and the seconds it took. seconds: that have gone into the run already.
     """
 
-    def __init__(self, run, problem: Problem, threshold: float, delay: int):
+    def __init__(
+        self,
+        run,
+        problem: Problem,
+        threshold: float,
+        delay: int,
+        keep: Callable[[Saved, list[Record], float], None] = lambda *_: None,
+        seconds: float = 0.0,
+    ):
         self.run = run
         self.problem = problem
         self.threshold = threshold
         self.delay = delay
         self.series: dict[str, tuple[list[int], list[float]]] = {}
-        self.arrays: dict[str, list[np.ndarray]] = {}
-        self.array_steps: list[int] = []
+        self.records: list[Record] = []
         self.outcome: Outcome | None = None
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - seconds
+        self.keep = keep
 
-    def take(self, event: Start | Record | Outcome) -> None:
+    def take(self, event: Event) -> None:
         """Store one event of this run's replica."""
         if isinstance(event, Start):
             self.run.info["program"] = {
@@ -41,6 +50,8 @@ class Recorder:
             }
         elif isinstance(event, Record):
             self._record(event)
+        elif isinstance(event, Saved):
+            self.keep(event, self.records, self.seconds())
         else:
             self.outcome = event
 
@@ -50,10 +61,11 @@ class Recorder:
             steps, values = self.series.setdefault(name, ([], []))
             steps.append(record.step)
             values.append(value)
-        if record.arrays:
-            self.array_steps.append(record.step)
-            for name, array in record.arrays.items():
-                self.arrays.setdefault(name, []).append(array)
+        self.records.append(record)
+
+    def seconds(self) -> float:
+        """How long the run has taken."""
+        return time.perf_counter() - self.started
 
     def steps_to(self, metric: str, threshold: float) -> int | None:
         """First logged step at which the metric reaches the threshold and holds it at the next."""
@@ -65,7 +77,7 @@ class Recorder:
 
     def trajectory(self, name: str) -> np.ndarray:
         """A logged array over time, (logged steps, ...)."""
-        return np.stack(self.arrays[name])
+        return np.stack([record.arrays[name] for record in self.records if record.arrays])
 
     def result(self) -> dict[str, Any]:
         """Phase, steps to thresholds, final metrics, how it ended."""
@@ -81,7 +93,7 @@ class Recorder:
             "steps": self.series["train_loss"][0][-1],
             "ended": self.outcome.reason if self.outcome else "interrupted",
             "compiled": self.run.info["program"]["compiled"],
-            "seconds": round(time.perf_counter() - self.started, 3),
+            "seconds": round(self.seconds(), 3),
             **{name: values[-1] for name, (_, values) in self.series.items()},
         }
 
@@ -89,10 +101,13 @@ class Recorder:
         """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
         with tempfile.TemporaryDirectory() as folder:
             kept = {f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.kept}
-            arrays = {name: np.stack(parts) for name, parts in self.arrays.items()}
+            pictured = [record for record in self.records if record.arrays]
+            names = pictured[0].arrays if pictured else ()
+            arrays = {name: self.trajectory(name) for name in names}
             if kept or arrays:
                 path = Path(folder) / "trajectory.npz"
-                np.savez_compressed(path, steps=np.array(self.array_steps), **kept, **arrays)
+                steps = np.array([record.step for record in pictured])
+                np.savez_compressed(path, steps=steps, **kept, **arrays)
                 self._add(path)
             if self.outcome is not None:
                 path = Path(folder) / "weights.safetensors"
@@ -106,7 +121,7 @@ class Recorder:
 def record_run(
     run,
     recorder: Recorder,
-    events: Iterable[Start | Record | Outcome],
+    events: Iterable[Event],
     summarize: Callable[[Recorder], dict[str, Any]],
     show: Callable[[Record], None] = lambda record: None,
 ) -> dict[str, Any]:

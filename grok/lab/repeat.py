@@ -1,13 +1,17 @@
-"""A stored run, run again: equal bit for bit, or the first step at which it is not."""
+"""A stored run, run again (equal bit for bit, or not from which step?), or brought to its end."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sacred.run import Run
+
+from grok.lab.checkpoints import Past, check_ended, past_of
 from grok.lab.environment import differences, environment
 from grok.lab.errors import UserError
-from grok.lab.experiment import MAIN, PROJECT, load
+from grok.lab.experiment import MAIN, PROJECT, Paper, load
 from grok.training.engine import train
-from grok.training.problem import Problem
+from grok.training.problem import Event, Problem, Saved
 
 
 @dataclass(frozen=True)
@@ -23,30 +27,57 @@ class Verdict:
 
 def repeat(store, number: int) -> Verdict:
     """Run a stored run again, as its own new run, and compare; UserError if it cannot be repeated."""
-    run = store.database.runs.find_one({"_id": number})
-    if run is None:
-        raise UserError(f"no run {number}")
+    run = stored(store, number)
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
-    paper = load(PROJECT / run["experiment"]["mainfile"])
-    paper.store = store
-    program = run["info"]["program"]
-    paper.events = lambda problem: alone_as_in(problem, program)
-    lost = sorted({*run["config"]} - {*paper.defaults(), "seed"})
-    if lost:
-        raise UserError(
-            f"run {number} has config keys that {paper.path} no longer has: {', '.join(lost)}"
-        )
+    paper = paper_of(store, run)
     again = paper.run(MAIN, config_updates=run["config"], meta_info={"repeats": number})
     values, first = compare(series(store, number), series(store, again._id))
     changed = differences(run["info"].get("environment", {}), environment())
     return Verdict(again._id, values, first, changed)
 
 
-def alone_as_in(problem: Problem, program: dict[str, Any]):
+def resume(store, number: int) -> tuple[Run, int]:
+    """Bring a run that was killed to its end, under its own id, and the step that it went on from.
+
+    From its last checkpoint on this machine, else from the start: it ends as if never interrupted.
+    UserError if it is complete or alive, or its checkpoint cannot be trusted.
+    """
+    run = stored(store, number)
+    check_ended(store, run)
+    past = past_of(store, run)
+    paper = paper_of(store, run, past)
+    paper.past, paper.is_script = past, True
+    return paper.run(MAIN, config_updates=run["config"]), past.saved.step if past.saved else 0
+
+
+def stored(store, number: int) -> dict[str, Any]:
+    """A run's document; UserError if there is none."""
+    run = store.database.runs.find_one({"_id": number})
+    if run is None:
+        raise UserError(f"no run {number}")
+    return run
+
+
+def paper_of(store, run: dict[str, Any], past: Past | None = None) -> Paper:
+    """The paper of a stored run, made to train it in the place that it had in its program."""
+    paper = load(PROJECT / run["experiment"]["mainfile"])
+    lost = sorted({*run["config"]} - {*paper.defaults(), "seed"})
+    if lost:
+        raise UserError(
+            f"run {run['_id']} has config keys that {paper.path} no longer has: {', '.join(lost)}"
+        )
+    paper.store = store
+    program = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
+    paper.events = lambda problem: alone_as_in(problem, program, past and past.saved)
+    return paper
+
+
+def alone_as_in(problem: Problem, program: dict[str, Any], saved: Saved | None) -> Iterator[Event]:
     """The events of a replica that sits where the recorded one sat, among copies of itself."""
     slot, slots = program["slot"], program["slots"]
-    for event in train([problem] * slots, slots, program["compiled"]):
+    states = {i: replace(saved, replica=i) for i in range(slots)} if saved else {}
+    for event in train([problem] * slots, slots, program["compiled"], resume=states):
         if event.replica == slot:
             yield replace(event, replica=0)
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from sacred.utils import SacredInterrupt
 
+from grok.lab.checkpoints import Past
 from grok.lab.experiment import Paper
 from grok.lab.mirror import Identity
-from grok.training.problem import Outcome, Problem, Record, Start
-
-Event = Start | Record | Outcome
+from grok.training.problem import Event, Outcome, Problem
 
 
 class Ended(SacredInterrupt):
@@ -34,10 +33,11 @@ class LiveRun(threading.Thread):
         named_configs: tuple[str, ...],
         meta: dict[str, Any],
         wandb: Identity | None = None,
+        past: Past | None = None,
     ):
         super().__init__(name="run", daemon=True)
         self.mail: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        twin = paper.fresh(problem, lambda _: self._events(), wandb)
+        twin = paper.fresh(problem, lambda _: self._events(), wandb, past)
         # made here, not in the thread: Sacred's set-up is not meant for several threads
         self.sacred_run = twin._create_run("main", updates, named_configs, {}, meta)
         self.failure: BaseException | None = None

@@ -178,6 +178,7 @@ class DurableObserver(MongoObserver):
         self.spool: Spool | None = None
         self.metric_ids: dict[str, ObjectId] = {}
         self.seq = 0
+        self.resumes: dict[str, Any] | None = None  # the stored run that goes on, not a new one
 
     def started_event(self, *args, **kwargs):
         """Insert the run and return its id; UserError if the server does not answer in 5 s."""
@@ -202,6 +203,9 @@ class DurableObserver(MongoObserver):
 
         Sacred's own way takes the largest id and adds 1, which a name in the store breaks.
         """
+        if self.resumes is not None:
+            self._supersede(self.resumes)
+            return
         if self.run_entry.get("_id") is not None or self.overwrite:
             super().insert()
             return
@@ -212,6 +216,18 @@ class DurableObserver(MongoObserver):
             with contextlib.suppress(DuplicateKeyError):  # somebody was quicker: the next number
                 self.runs.insert_one(self.run_entry)
                 return
+
+    def _supersede(self, run: dict[str, Any]) -> None:
+        """Begin a stored run anew under its id: all that it had recorded comes again."""
+        resumed = [*run["meta"].get("resumed", []), self.run_entry["start_time"]]
+        self.run_entry["_id"], self.run_entry["start_time"] = run["_id"], run["start_time"]
+        meta = {**run["meta"], **self.run_entry["meta"], "resumed": resumed}
+        self.run_entry["meta"] = meta
+        drop(self.store, run["_id"])
+        self.runs.replace_one({"_id": run["_id"]}, self.run_entry)
+        self.metrics.delete_many({"run_id": run["_id"]})
+        for artifact in run.get("artifacts", []):
+            self.fs.delete(artifact["file_id"])
 
     def save(self) -> None:
         """Journal the run's own fields; called by Sacred's methods for heartbeats."""
@@ -344,6 +360,22 @@ def waiting(spools: Path) -> list[Spool]:
     """The spools of dead processes, now locked by this one."""
     taken = [Spool.take(folder) for folder in sorted(spools.iterdir())] if spools.exists() else []
     return [spool for spool in taken if spool is not None]
+
+
+def is_written(store, run_id) -> bool:
+    """Whether a living process on this machine holds a journal of the run."""
+    taken = [Spool.take(folder) for folder in store.spools.glob(f"{run_id}-*")]
+    for spool in filter(None, taken):
+        spool.close(delivered=False)
+    return None in taken
+
+
+def drop(store, run_id) -> None:
+    """Forget what a dead process left of this run: it will be told again."""
+    for folder in store.spools.glob(f"{run_id}-*"):
+        spool = Spool.take(folder)
+        if spool is not None:
+            spool.close(delivered=_belongs(spool, store) and spool.head["run_id"] == run_id)
 
 
 def recover(store, tell: Callable[[str], None] = lambda line: None) -> int:

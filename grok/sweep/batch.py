@@ -1,6 +1,7 @@
 """Planned runs of one sweep, trained as one program, each a Sacred run of its own."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from grok.lab.mirror import Identity
@@ -39,8 +40,10 @@ class Batch:
         terminate: indices in the group to end as INTERRUPTED; may grow. When anything is raised
         here or by `watch`, the live runs are ended as INTERRUPTED and joined first.
         """
+        problems = [one.problem for one in group]
+        states = {i: replace(one.past.saved, replica=i) for i, one in enumerate(group) if one.past}
         try:
-            for event in train([one.problem for one in group], slots, terminate=terminate):
+            for event in train(problems, slots, terminate=terminate, resume=states):
                 one = group[event.replica]
                 if isinstance(event, Start):
                     self._start(one)
@@ -65,6 +68,7 @@ class Batch:
             self.file.named_configs,
             self.meta(one),
             self.identity(one),
+            one.past,
         )
         self.runs[one.number] = run
         run.start()

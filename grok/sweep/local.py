@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from grok.lab.checkpoints import Past, check_ended, past_of, path_of
 from grok.lab.errors import UserError
 from grok.lab.side_by_side import Event
 from grok.lab.spool import recover
@@ -27,6 +28,8 @@ class LocalSweep:
         self.file, self.store, self.document, self.slots = file, store, document, slots
         self.file.paper.store = store
         self.groups = plan(file, self.pending())  # UserError here, before anything has run
+        for one in (one for group in self.groups for one in group):
+            one.past = self._past(one.number)
         self.batch: Batch | None = None  # the one that trains now
         self.history: dict[int, list[dict]] = {}
 
@@ -84,6 +87,15 @@ class LocalSweep:
         """Points that have no finished run, by number."""
         done = self.finished()
         return {i: p for i, p in enumerate(self.document["points"]) if i not in done}
+
+    def _past(self, point: int) -> Past | None:
+        """What a killed run of this point left to go on from."""
+        wanted = {"meta.sweep.id": self.id, "meta.sweep.point": point}
+        for run in self.store.database.runs.find(wanted).sort("_id", -1):
+            if path_of(self.store, run["_id"]).exists():
+                check_ended(self.store, run)
+                return past_of(self.store, run)
+        return None
 
     def run(self, progress: SweepProgress) -> None:
         """Run all that is pending; on an interrupt, end the live runs as INTERRUPTED and raise."""

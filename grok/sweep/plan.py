@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from grok.lab.checkpoints import Past
 from grok.sweep.file import SweepFile
 from grok.sweep.search import Point
 from grok.training.engine import choose_slots, decide_compiled
@@ -16,11 +17,13 @@ PROBE_STEPS = 200
 
 @dataclass
 class Planned:
-    """One run to be: its number in the sweep, config updates (seed included), and problem."""
+    """One run to be: its number in the sweep, config updates (seed included), and problem; what it
+    has behind it, if it was begun before."""
 
     number: int
     updates: dict[str, Any]
     problem: Problem
+    past: Past | None = None
 
 
 def plan(file: SweepFile, points: dict[int, Point]) -> list[list[Planned]]:

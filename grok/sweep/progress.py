@@ -5,7 +5,7 @@ import time
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grok.lab.progress import console
-from grok.training.problem import Outcome, Problem, Record, Start
+from grok.training.problem import Event, Outcome, Problem, Start
 
 
 class SweepProgress:
@@ -47,7 +47,7 @@ class SweepProgress:
         self.total_runs += runs
         self.bar.update(self.task, total=self.bar.tasks[self.task].total + steps)
 
-    def show(self, event: Start | Record | Outcome, problem: Problem) -> None:
+    def show(self, event: Event, problem: Problem) -> None:
         """Count one event of a replica with this problem."""
         if isinstance(event, Start):
             self.at[event.replica] = 0

@@ -2,12 +2,12 @@
 
 import math
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from grok.training.problem import Outcome, Problem, Record, Start
+from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
 
 # Below this many updates one after the other, tracing and compiling cost more than they save.
@@ -21,14 +21,16 @@ def train(
     slots: int | None = None,
     compiled: bool | None = None,
     terminate: Collection[int] = (),
-) -> Iterator[Start | Record | Outcome]:
+    resume: Mapping[int, Saved] | None = None,
+) -> Iterator[Event]:
     """Train problems of equal signature together; yield what happens, as it happens.
 
     A replica yields Start, then a Record at each of its log steps, then an Outcome; when it
-    retires, the next waiting problem takes its slot. `slots`: how many train at once (chosen from
+    retires, the next waiting problem takes its slot. Where a problem asks for checkpoints, it yields a
+    Saved every so many updates, and `resume` (by replica) makes it go on from one. `slots`: how many train at once (chosen from
     cache or GPU memory if None). `compiled`: None decides by the number of updates. `terminate`:
     replicas that the caller wants ended, looked at after every record; it may grow meanwhile.
-    Raises ValueError if the problems cannot share a program.
+    Raises ValueError if the problems cannot share a program, or a saved state is of another one.
     """
     problems = list(problems)
     if not problems:
@@ -38,7 +40,7 @@ def train(
     slots = min(slots or choose_slots(problems[0]), len(problems))
     if compiled is None:
         compiled = decide_compiled(problems, slots)
-    yield from _Training(problems, slots, compiled, terminate).run()
+    yield from _Training(problems, slots, compiled, terminate, resume or {}).run()
 
 
 def check_signatures(problems: Sequence[Problem]) -> None:
@@ -82,7 +84,12 @@ class _Training:
     """The loop of `train`: which replica sits where, when to look, who retires."""
 
     def __init__(
-        self, problems: list[Problem], slots: int, compiled: bool, terminate: Collection[int]
+        self,
+        problems: list[Problem],
+        slots: int,
+        compiled: bool,
+        terminate: Collection[int],
+        resume: Mapping[int, Saved],
     ):
         first = problems[0]
         shared = {
@@ -93,31 +100,42 @@ class _Training:
         self.problems = problems
         self.compiled = compiled
         self.terminate = terminate
+        self.resume = resume
         self.program = Program(first, slots, shared, compiled)
         self.waiting = list(range(len(problems)))[::-1]
         self.replicas: list[int | None] = [None] * slots
         self.agenda: list[list[int]] = [[]] * slots  # log steps still to come, last first
         self.streak = [0] * slots  # logged steps running at which the stop rule was met
 
-    def run(self) -> Iterator[Start | Record | Outcome]:
+    def run(self) -> Iterator[Event]:
         for slot in range(self.program.slots):
             yield from self._refill(slot)
         while any(replica is not None for replica in self.replicas):
             yield from self._look()
+            yield from self._save()
             self._shrink()
             for _ in range(self._gap()):
                 self.program.step()
 
     def _gap(self) -> int:
-        """Updates until the next log step of any replica; 0 when none is left."""
-        return min(
-            (
-                self.agenda[slot][-1] - self.program.steps[slot]
-                for slot, replica in enumerate(self.replicas)
-                if replica is not None
-            ),
-            default=0,
-        )
+        """Updates until the next log step or checkpoint of any replica; 0 when none is left."""
+        gaps = [0]
+        live = [slot for slot, replica in enumerate(self.replicas) if replica is not None]
+        if live:
+            gaps = [self.agenda[slot][-1] - self.program.steps[slot] for slot in live]
+        for slot in live:
+            every = self.problems[self.replicas[slot]].checkpoint_every
+            if every:
+                gaps.append(every - self.program.steps[slot] % every)
+        return min(gaps)
+
+    def _save(self) -> Iterator[Saved]:
+        """The states of the replicas whose checkpoint is due."""
+        for slot, replica in enumerate(self.replicas):
+            step = self.program.steps[slot]
+            every = None if replica is None else self.problems[replica].checkpoint_every
+            if every and step % every == 0 and step not in (0, self._begun(replica)):
+                yield Saved(replica, step, self.streak[slot], self.program.saved(slot))
 
     def _refill(self, slot: int) -> Iterator[Start]:
         self.replicas[slot] = None
@@ -126,17 +144,30 @@ class _Training:
             problem = self.problems[replica]
             self.program.load(slot, problem)
             self.replicas[slot] = replica
-            self.agenda[slot] = sorted({*problem.log_steps, problem.train_steps}, reverse=True)
+            saved = self.resume.get(replica)
+            agenda = {*problem.log_steps, problem.train_steps}
+            self.agenda[slot] = sorted(
+                (s for s in agenda if s > self._begun(replica)), reverse=True
+            )
             self.streak[slot] = 0
+            if saved is not None:
+                self.streak[slot] = saved.met
+                self.program.restore(slot, saved.step, saved.tensors)
             yield Start(replica, slot, self.program.slots, self.compiled)
 
-    def _look(self) -> Iterator[Start | Record | Outcome]:
-        """Measure, and yield the records of the replicas whose log step this is."""
+    def _begun(self, replica: int) -> int:
+        """The step of the saved state that a replica goes on from; -1 for none."""
+        return self.resume[replica].step if replica in self.resume else -1
+
+    def _look(self) -> Iterator[Event]:
+        """Measure if a log step is due, and yield the records of the replicas whose it is."""
         due = [
             slot
             for slot, replica in enumerate(self.replicas)
             if replica is not None and self.agenda[slot][-1] == self.program.steps[slot]
         ]
+        if not due:
+            return
         measured = {name: value.cpu().numpy() for name, value in self.program.measure().items()}
         for slot in due:
             self.agenda[slot].pop()
@@ -144,6 +175,9 @@ class _Training:
             mine = {name: value[slot] for name, value in measured.items()}
             metrics = {name: float(value) for name, value in mine.items() if value.ndim == 0}
             arrays = {name: value.copy() for name, value in mine.items() if value.ndim > 0}
+            if self.problems[replica].keep_weights:
+                weights = self.program.weights(slot)
+                arrays |= {f"weights/{name}": w.cpu().numpy() for name, w in weights.items()}
             yield Record(replica, step, metrics, arrays)
             reason = self._verdict(slot, metrics)
             if reason:

@@ -92,6 +92,8 @@ class Problem:
         through the data as it lies), or "replacement" (drawn independently).
     draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
+    checkpoint_every: updates between the states that `train` yields; None for none.
+    keep_weights: the weights at every logged step are among the record's arrays, as "weights/NAME".
     """
 
     module: nn.Module
@@ -108,6 +110,8 @@ class Problem:
     draws: bool = False
     stop: Stop | None = None
     kept: tuple[str, ...] = field(default=())
+    checkpoint_every: int | None = None
+    keep_weights: bool = False
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
@@ -158,6 +162,22 @@ class Outcome:
     step: int
     reason: str
     weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """All that a replica needs to go on after `step` updates.
+
+    met: logged steps running at which its stop rule was met.
+    """
+
+    replica: int
+    step: int
+    met: int
+    tensors: dict[str, Tensor]
+
+
+Event = Start | Record | Saved | Outcome
 
 
 def log_steps(train_steps: int, points: int) -> list[int]:

@@ -18,10 +18,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from grok.models import randomness
 from grok.training import filters, optimizers, products
+from grok.training.checkpoint import CheckpointError
 from grok.training.interrupts import held_back
 from grok.training.problem import Problem, batch_order, drawn_batches
 
 BLOCK = 256  # mini-batches that are drawn at once, with replacement
+LASTING = ("params", "buffers", "optimizer", "filter", "goal")  # of the state; the rest follows
 STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
 T = optimizers.SCALARS.index("t")
 AHEAD = 256  # updates whose learning rates and corrections are computed at once
@@ -123,6 +125,29 @@ class Program:
     def weights(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's parameters."""
         return {name: value[slot].clone() for name, value in self.state["params"].items()}
+
+    def saved(self, slot: int) -> dict[str, Tensor]:
+        """A copy of all that a slot has learned, by path: what `restore` needs."""
+        lasting = {key: self.state[key] for key in LASTING if key in self.state}
+        leaves, _ = pytree.tree_flatten_with_path(lasting)
+        return {_name(path): leaf[slot].detach().cpu().clone() for path, leaf in leaves}
+
+    def restore(self, slot: int, step: int, tensors: dict[str, Tensor]) -> None:
+        """Put a saved state after `step` updates into a slot that holds its problem.
+
+        CheckpointError if it is not of this kind of problem.
+        """
+        lasting = {key: self.state[key] for key in LASTING if key in self.state}
+        leaves = {_name(path): leaf for path, leaf in pytree.tree_flatten_with_path(lasting)[0]}
+        for name in sorted({*leaves, *tensors}):
+            if name not in leaves or name not in tensors:
+                raise CheckpointError(f"{name} is in one of state and problem only")
+            held, saved = leaves[name][slot], tensors[name]
+            if (held.shape, held.dtype) != (saved.shape, saved.dtype):
+                raise CheckpointError(f"{name} is {_kind(saved)} in the state, {_kind(held)} here")
+        for name, leaf in leaves.items():
+            leaf[slot].copy_(tensors[name])
+        self.steps[slot], self.ahead = step, 0
 
     # -- one replica, mapped over all ------------------------------------------------------------
 
@@ -229,6 +254,14 @@ class Program:
                 # once an epoch, so that a GPU never waits for one
                 self.orders[slot] = epoch, fresh.view(together, size).to(self.state["batch"].device)
             self.state["batch"][slot].copy_(self.orders[slot][1][position])
+
+
+def _name(path: tuple) -> str:
+    return "/".join(str(entry.key) for entry in path)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:

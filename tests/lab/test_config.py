@@ -54,7 +54,7 @@ def test_unknown_named_config(liu_toy):
 @pytest.mark.parametrize("words", [["with", "pp=3"], ["with", "p=1"], ["-m", "localhost:1:x"]])
 def test_the_command_line_says_one_line_and_exits_with_2(words):
     command = [sys.executable, "experiments/liu_toy.py", *words]
-    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
     assert ended.stdout == ""

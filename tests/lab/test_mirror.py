@@ -126,9 +126,9 @@ def test_sigterm_ends_both_sides_with_all_metrics(home):
     command = [sys.executable, "experiments/liu_toy.py", *words]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment(home), stderr=-3)
     database = stores.connect().database
-    wait_until(lambda: database.metrics.count_documents({"values.50": {"$exists": True}}) > 0, 60)
+    wait_until(lambda: database.metrics.count_documents({"values.50": {"$exists": True}}) > 0, 180)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(180) == 143
     assert database.runs.find_one()["status"] == "INTERRUPTED"
     stored = database.metrics.find_one({"name": "train_loss"})["steps"]
     found = offline_run(home)

@@ -162,7 +162,7 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     sweep_id = process.stdout.readline().split()[1].rstrip(":")
     wanted = {"meta.sweep.id": sweep_id, "status": "COMPLETED"}
-    wait_until(lambda: store.database.runs.count_documents(wanted) >= 2, 60)
+    wait_until(lambda: store.database.runs.count_documents(wanted) >= 2, 180)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     before = {run["_id"] for run in store.database.runs.find(wanted)}

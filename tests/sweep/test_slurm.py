@@ -77,7 +77,7 @@ def slurm(tmp_path_factory, monkeypatch):
     wait_until((folder / "munge.socket").exists)
     for daemon in ("slurmctld", "slurmd"):
         daemons.append(start([daemon, "-D", "-f", str(conf)], folder / f"{daemon}.log"))
-    wait_until(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), 60)
+    wait_until(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), 180)
     yield folder
     subprocess.run(["scancel", "--user", "root"])
     wait_until(lambda: not output("squeue", "--noheader").strip(), 90)
