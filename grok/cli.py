@@ -182,6 +182,16 @@ def sweep_status(sweep) -> None:
 
 
 @main.command()
+@click.option("--profile", "experiment", help="measure what each costs in this experiment")
+@click.option("--config", "named", multiple=True, help="a named config of it")
+def measures(experiment, named) -> None:
+    """List the measures that a run can take, or what each costs."""
+    from grok.lab import measuring
+
+    measuring.show(experiment, named)
+
+
+@main.command()
 @click.argument("run", type=int)
 @with_store
 def repeat(found: stores.Store, run: int) -> None:

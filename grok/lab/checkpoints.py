@@ -53,7 +53,7 @@ def keep(path: Path, run: int | str, saved: Saved, records: list[Record], second
         "step": saved.step,
         "met": saved.met,
         "seconds": seconds,
-        "records": [[r.step, r.metrics, bool(r.arrays)] for r in records],
+        "records": [[r.step, r.metrics, bool(r.arrays), r.between] for r in records],
     }
     checkpoint.write(path, Checkpoint(facts, tensors))
 
@@ -77,8 +77,10 @@ def past_of(store, run: dict[str, Any]) -> Past:
         if k.startswith(ARRAY)
     }
     records = [
-        Record(0, step, metrics, {k: next(v) for k, v in arrays.items()} if pictured else {})
-        for step, metrics, pictured in facts["records"]
+        Record(
+            0, step, metrics, {k: next(v) for k, v in arrays.items()} if pictured else {}, between
+        )
+        for step, metrics, pictured, between in facts["records"]
     ]
     saved = Saved(0, facts["step"], facts["met"], state)
     return Past(run, saved, records, facts["seconds"])

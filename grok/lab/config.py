@@ -41,6 +41,9 @@ _SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below
 # First match wins. Keys mean the same in every paper.
 RULES: list[Rule] = [
     ("seed", *_at_least(0)),
+    ("reference_run", *_at_least(1, optional=True)),
+    ("snapshot_every", *_at_least(1)),
+    ("measures", lambda v: isinstance(v, str | list | tuple), 'a list of names, or "full"'),
     ("checkpoint_every", *_at_least(1, optional=True)),
     ("p", *_at_least(2)),
     ("train_fraction", lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1, exclusive"),

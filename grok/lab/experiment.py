@@ -116,7 +116,11 @@ class Paper(sacred.Experiment):
         """The problem of a full configuration; ConfigError if it cannot be run."""
         checks.check_values(config, self.defaults(), self.choices)
         c = SimpleNamespace(**config)
-        return with_engine_options(self.build_function(c), c)
+        reference = None
+        if c.reference_run is not None:
+            self.store = self.store or stores.connect()
+            reference = stores.final_weights(self.store, c.reference_run)
+        return with_engine_options(self.build_function(c), c, reference)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
         """The full, checked configuration, seed included; UserError if it is wrong."""
@@ -253,6 +257,9 @@ def engine_options():
     preset = None  # a named config, for sweeps over them
     checkpoint_every = None  # updates; a killed run goes on from there: grok resume RUN
     record_trajectory = False  # keep the weights at every logged step
+    measures = []  # names or groups, or "full": grok measures
+    snapshot_every = 10  # looks from one costly measurement to the next
+    reference_run = None  # id of a run whose final weights are the way's end
     grokfast = None  # amplify slow gradients (Lee et al. 2024): "ema" or "window"
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema

@@ -1,7 +1,7 @@
 """From config keys that mean the same in every paper to the parts of a problem."""
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, isqrt
 from types import SimpleNamespace
 
 import torch
@@ -13,10 +13,12 @@ from grok.tasks import operations
 from grok.tasks.lists import lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import train_size
+from grok.training import instruments
 from grok.training.answers import AnswerLoss, AnswerMetrics
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.problem import Grokfast, Group, Optimizer, Problem
+from grok.training.watch import Watching
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
 LEAST_SHARE = 0.1
@@ -147,12 +149,30 @@ def answer_problem(
     )
 
 
-def with_engine_options(problem: Problem, c: SimpleNamespace) -> Problem:
-    """The problem with the options that every experiment has."""
+def with_engine_options(
+    problem: Problem, c: SimpleNamespace, reference: dict[str, Tensor] | None = None
+) -> Problem:
+    """The problem with the options that every experiment has; `reference`: reference_run's weights."""
     problem = replace(
         problem, checkpoint_every=c.checkpoint_every, keep_weights=c.record_trajectory
     )
-    if c.grokfast is None:
-        return problem
-    filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
-    return replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))
+    if c.grokfast is not None:
+        filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
+        problem = replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))
+    if c.measures:
+        problem = replace(problem, watching=watching_of(c, problem, reference))
+    return problem
+
+
+def watching_of(c: SimpleNamespace, problem: Problem, reference: dict | None) -> Watching:
+    """The measures that the config asks for; ConfigError where they cannot be had."""
+    names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
+    shapes = {name: p.shape for name, p in problem.module.named_parameters()}
+    if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:
+        raise ConfigError("reference_run", c.reference_run, "a run with weights of these shapes")
+    try:
+        measures = instruments.chosen(names, problem, reference is not None)
+    except instruments.MeasureError as error:
+        raise ConfigError("measures", c.measures, error.expected) from None
+    stride = getattr(c, "stride", None) or isqrt(getattr(c, "p", 1))
+    return Watching(measures, c.snapshot_every, stride, reference)

@@ -56,11 +56,12 @@ class Recorder:
             self.outcome = event
 
     def _record(self, record: Record) -> None:
-        for name, value in record.metrics.items():
-            self.run.log_scalar(name, value, record.step)
-            steps, values = self.series.setdefault(name, ([], []))
-            steps.append(record.step)
-            values.append(value)
+        for step, metrics in (*record.between, (record.step, record.metrics)):
+            for name, value in metrics.items():
+                self.run.log_scalar(name, value, step)
+                steps, values = self.series.setdefault(name, ([], []))
+                steps.append(step)
+                values.append(value)
         self.records.append(record)
 
     def seconds(self) -> float:
@@ -94,7 +95,8 @@ class Recorder:
             "ended": self.outcome.reason if self.outcome else "interrupted",
             "compiled": self.run.info["program"]["compiled"],
             "seconds": round(self.seconds(), 3),
-            **{name: values[-1] for name, (_, values) in self.series.items()},
+            # the measures' many numbers, MEASURE/METRIC, are in the series
+            **{name: values[-1] for name, (_, values) in self.series.items() if "/" not in name},
         }
 
     def save_artifacts(self) -> None:

@@ -9,11 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gridfs
 import pymongo
 from pymongo.errors import PyMongoError
 from sacred.observers import FileStorageObserver
 from sacred.observers.base import RunObserver
 from sacred.observers.mongo import parse_mongo_db_arg
+from safetensors.torch import load
+from torch import Tensor
 
 from grok.lab import mongod
 from grok.lab.errors import UserError
@@ -101,6 +104,19 @@ def find_sweep(database, name: str) -> dict[str, Any] | None:
     """The sweep with this id, or the latest of the file with this name; None if there is none."""
     wanted = {"$or": [{"_id": name}, {"name": name}]}
     return database.sweeps.find_one(wanted, sort=[("created", -1)])
+
+
+def final_weights(store: Store, number: int) -> dict[str, Tensor]:
+    """The weights that a run ended with, by name; UserError if it kept none."""
+    if store.kind == "files":
+        raise UserError("no MongoDB here to find a run's weights in")
+    run = store.database.runs.find_one({"_id": number}, {"artifacts": 1})
+    if run is None:
+        raise UserError(f"no run {number}")
+    for artifact in run["artifacts"]:
+        if artifact["name"] == "weights.safetensors":
+            return load(gridfs.GridFS(store.database).get(artifact["file_id"]).read())
+    raise UserError(f"run {number} has kept no final weights")
 
 
 def observer_of_flag(argument: str) -> tuple[Store, RunObserver]:

@@ -118,6 +118,14 @@ class Transformer(nn.Module):
             x, _ = block(x, past, wanted, key if key is None else key + index)
         return self._read(x)
 
+    def attention(self, tokens: Tensor) -> list[Tensor]:
+        """Of every layer, how much each position of tokens (N, S) looks at which, (N, H, S, S)."""
+        x, maps = self._embed(tokens, 0), []
+        for block in self.blocks:
+            maps.append(block.attention(x))
+            x, _ = block(x, None, x.shape[1])
+        return maps
+
     def _embed(self, tokens: Tensor, offset: int) -> Tensor:
         return self.tokens[tokens] + self.positions[offset : offset + tokens.shape[-1]]
 
@@ -165,19 +173,33 @@ class Block(nn.Module):
             change = dropped(change, self.dropout, key)
         return self._added(x, change, self.norm2), keys_values
 
+    def attention(self, x: Tensor) -> Tensor:
+        """Attention (N, H, S, S) over x (N, S, D): from which position, to which."""
+        inner = self.norm1(x) if self.norm == "pre" else x
+        keys, _ = self._heads(self.keys_values(inner))
+        return self._weights(self.queries(inner), keys).permute(0, 3, 1, 2)
+
     def _attend(self, queries: Tensor, keys_values: Tensor) -> Tensor:
         """queries (N, Q, D) are the last Q positions of keys_values (N, T, 2D); (N, Q, D)."""
-        asked, total = queries.shape[1], keys_values.shape[1]
+        keys, values = self._heads(keys_values)
+        weights = self._weights(queries, keys).unsqueeze(-1)
+        return (weights * values).sum(2).flatten(-2)
+
+    def _heads(self, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, 1, T, H, d) of (N, T, 2D)."""
+        return keys_values.unflatten(-1, (2, self.heads, -1)).unsqueeze(1).unbind(3)
+
+    def _weights(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """(N, Q, T, H), summing to 1 over T."""
+        asked, total = queries.shape[1], keys.shape[2]
         q = queries.unflatten(-1, (self.heads, -1)).unsqueeze(2)  # (N, Q, 1, H, d)
-        k, v = keys_values.unflatten(-1, (2, self.heads, -1)).unsqueeze(1).unbind(3)
         # tiny matrices: products and sums that fuse beat a batch of matrix products
-        scores = (q * k).sum(-1) / math.sqrt(q.shape[-1])  # (N, Q, T, H)
+        scores = (q * keys).sum(-1) / math.sqrt(q.shape[-1])  # (N, Q, T, H)
         if asked > 1 and self.causal:
             place = torch.arange(total, device=q.device)
             hidden = place[None, :] > place[total - asked :, None]
             scores = scores.masked_fill(hidden[:, :, None], -math.inf)
-        weights = scores.softmax(2).unsqueeze(-1)
-        return (weights * v).sum(2).flatten(-2)
+        return scores.softmax(2)
 
     def _added(self, x: Tensor, change: Tensor, norm: nn.Module) -> Tensor:
         return norm(x + change) if self.norm == "post" else x + change

@@ -9,7 +9,9 @@ import torch
 
 from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
+from grok.training.watch import Watch
 
+WATCH = "watch/"  # what the measures remember, in a saved state
 # Below this many updates one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
 MOST_SLOTS = 16  # on a CPU; more bring little and leave the cache (benchmarks/)
@@ -105,6 +107,7 @@ class _Training:
         self.waiting = list(range(len(problems)))[::-1]
         self.replicas: list[int | None] = [None] * slots
         self.agenda: list[list[int]] = [[]] * slots  # log steps still to come, last first
+        self.watches: list[Watch | None] = [None] * slots
         self.streak = [0] * slots  # logged steps running at which the stop rule was met
 
     def run(self) -> Iterator[Event]:
@@ -116,6 +119,7 @@ class _Training:
             self._shrink()
             for _ in range(self._gap()):
                 self.program.step()
+                self._watch()
 
     def _gap(self) -> int:
         """Updates until the next log step or checkpoint of any replica; 0 when none is left."""
@@ -129,16 +133,25 @@ class _Training:
                 gaps.append(every - self.program.steps[slot] % every)
         return min(gaps)
 
+    def _watch(self) -> None:
+        """Let the measures see the update."""
+        for slot, watch in enumerate(self.watches):
+            if watch is not None:
+                watch.after_update(self.program, slot)
+
     def _save(self) -> Iterator[Saved]:
         """The states of the replicas whose checkpoint is due."""
         for slot, replica in enumerate(self.replicas):
             step = self.program.steps[slot]
             every = None if replica is None else self.problems[replica].checkpoint_every
             if every and step % every == 0 and step not in (0, self._begun(replica)):
-                yield Saved(replica, step, self.streak[slot], self.program.saved(slot))
+                tensors, watch = self.program.saved(slot), self.watches[slot]
+                if watch is not None:
+                    tensors |= {WATCH + name: tensor for name, tensor in watch.saved().items()}
+                yield Saved(replica, step, self.streak[slot], tensors)
 
     def _refill(self, slot: int) -> Iterator[Start]:
-        self.replicas[slot] = None
+        self.replicas[slot] = self.watches[slot] = None
         if self.waiting:
             replica = self.waiting.pop()
             problem = self.problems[replica]
@@ -150,9 +163,16 @@ class _Training:
                 (s for s in agenda if s > self._begun(replica)), reverse=True
             )
             self.streak[slot] = 0
+            state = {} if saved is None else saved.tensors
+            past = {k.removeprefix(WATCH): v for k, v in state.items() if k.startswith(WATCH)}
             if saved is not None:
                 self.streak[slot] = saved.met
-                self.program.restore(slot, saved.step, saved.tensors)
+                ours = {k: v for k, v in state.items() if not k.startswith(WATCH)}
+                self.program.restore(slot, saved.step, ours)
+            if problem.watching is not None:
+                self.watches[slot] = Watch(problem, self.program, slot)
+                if past:
+                    self.watches[slot].restore(past)
             yield Start(replica, slot, self.program.slots, self.compiled)
 
     def _begun(self, replica: int) -> int:
@@ -178,7 +198,11 @@ class _Training:
             if self.problems[replica].keep_weights:
                 weights = self.program.weights(slot)
                 arrays |= {f"weights/{name}": w.cpu().numpy() for name, w in weights.items()}
-            yield Record(replica, step, metrics, arrays)
+            watch, between = self.watches[slot], ()
+            if watch is not None:
+                metrics |= watch.look(self.program, slot, metrics)
+                between = watch.taken_points()
+            yield Record(replica, step, metrics, arrays, between)
             reason = self._verdict(slot, metrics)
             if reason:
                 yield Outcome(replica, step, reason, self.program.weights(slot))
@@ -209,5 +233,5 @@ class _Training:
         self.program = Program(self.problems[0], len(live), set(old.shared), old.compiled)
         for new_slot, slot in enumerate(live):
             old.move(slot, self.program, new_slot)
-        for name in ("replicas", "agenda", "streak"):
+        for name in ("replicas", "agenda", "streak", "watches"):
             setattr(self, name, [getattr(self, name)[slot] for slot in live])

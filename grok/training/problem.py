@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from grok.training.watch import Watching
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Problem:
     draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
     checkpoint_every: updates between the states that `train` yields; None for none.
+    watching: the measures that the run takes (training/instruments.py).
     keep_weights: the weights at every logged step are among the record's arrays, as "weights/NAME".
     """
 
@@ -112,6 +117,7 @@ class Problem:
     kept: tuple[str, ...] = field(default=())
     checkpoint_every: int | None = None
     keep_weights: bool = False
+    watching: "Watching | None" = None
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
@@ -130,6 +136,7 @@ class Problem:
             self.batched,
             self.sampling,
             self.draws,
+            self.watching is not None,
         )
 
 
@@ -145,12 +152,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of one replica after `step` updates."""
+    """What was measured of one replica after `step` updates.
+
+    between: (step, metrics) of what was measured at updates since the last record.
+    """
 
     replica: int
     step: int
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
+    between: tuple[tuple[int, dict[str, float]], ...] = ()
 
 
 @dataclass(frozen=True)

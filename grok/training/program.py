@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from grok.models import randomness
@@ -78,6 +78,9 @@ class Program:
             "rates": torch.zeros(groups, len(optimizers.SCALARS), dtype=dtype, device=device),
             "data": {k: v for k, v in problem.data.items() if k not in self.shared},
         }
+        if problem.watching is not None:
+            state["gradient"] = {name: torch.zeros_like(value) for name, value in params.items()}
+            state["loss"] = torch.zeros((), dtype=torch.float64, device=device)
         if problem.optimizer.decay_to == "init":
             state["goal"] = {name: value.clone() for name, value in params.items()}
         if problem.batch_size is not None:
@@ -149,28 +152,41 @@ class Program:
             leaf[slot].copy_(tensors[name])
         self.steps[slot], self.ahead = step, 0
 
+    def objective(self, slot: int) -> Callable[[dict], Tensor]:
+        """The loss that a slot's last update went down, as a function of its parameters."""
+        return self._objective(pytree.tree_map(lambda x: x[slot], self.state), self.shared)
+
     # -- one replica, mapped over all ------------------------------------------------------------
 
     def _run(self, function: Callable, params: dict, buffers: dict, data: dict):
         tensors = {f"module.{name}": value for name, value in {**params, **buffers}.items()}
         return functional_call(self.call, tensors, (function, data))
 
-    def _step_one(self, state: dict, shared: dict) -> dict:
+    def _objective(self, state: dict, shared: dict) -> Callable[[dict], Tensor]:
+        """The loss as a function of the parameters, on one replica's data and batch."""
         problem = self.template
         data = {**state["data"], **shared}
         if problem.batch_size is not None:
             data.update({name: data[name][state["batch"]] for name in problem.batched})
-
-        settings = problem.optimizer
         if problem.draws:
             data["key"] = self._key(state, "loss")
+        return lambda params: self._run(problem.loss, params, state["buffers"], data)
 
-        def objective(params):
-            return self._run(problem.loss, params, state["buffers"], data)
+    def _step_one(self, state: dict, shared: dict) -> dict:
+        settings = self.template.optimizer
+        objective, losses = self._objective(state, shared), []
 
+        def watched(params: dict) -> dict:
+            grads, loss = grad_and_value(objective)(params)
+            losses.append(loss)
+            return grads
+
+        of = grad(objective) if self.template.watching is None else watched
         noise = {name: self._key(state, name) for name in settings.noises()}
-        grads = optimizers.gradient(settings, grad(objective), state["params"], noise)
+        grads = optimizers.gradient(settings, of, state["params"], noise)
         new = {}
+        if losses:
+            new |= {"gradient": grads, "loss": losses[0].double()}
         if settings.grokfast is not None:
             grads, new["filter"] = filters.amplified(
                 settings.grokfast, grads, state["filter"], state["rates"][0, T]

@@ -55,6 +55,7 @@ def assert_equal(store, first: int, second: int) -> None:
     assert all((weights[1][name] == value).all() for name, value in weights[0].items())
 
 
+@pytest.mark.slow
 def test_killed_at_five_random_moments(home):
     finish(start(*OPTIONS))
     store = stores.connect()
