@@ -1,9 +1,20 @@
-"""Draws that depend on a seed alone and leave torch's global state as it was."""
+"""Runs that a seed decides: draws of its own, and kernels that add in one order."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+def enforce() -> None:
+    """Only deterministic kernels from now on, in this process; torch raises where there is none.
+
+    Otherwise threads race when they add up a table's gradient, and no two runs are alike.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS documents
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # for debugging only, and slow
 
 
 @contextmanager

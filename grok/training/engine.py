@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from grok.training import determinism
 from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
 from grok.training.watch import Watch
 
+determinism.enforce()  # before anything is drawn or recorded
 WATCH = "watch/"  # what the measures remember, in a saved state
 # Below this many updates one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000

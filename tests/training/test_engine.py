@@ -216,3 +216,18 @@ def test_log_steps_are_sorted_different_and_end_at_the_budget(steps, points):
     if points >= 200:
         late = [b / a for a, b in pairwise(found) if a > 1000]
         assert max(late) < 1.05
+
+
+def test_two_threads_give_the_same_bits_twice():
+    """A table's gradient adds up rows that several threads hold."""
+    with drawing(0, torch.float32):
+        table = nn.Embedding(11, 16)
+        data = {"inputs": torch.randint(11, (4000,)), "targets": torch.randn(4000, 16)}
+    one = Problem(table, data, loss, metrics, Optimizer(), 60, [60])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ends = [outcome(list(train([one], compiled=True))).weights["weight"] for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all((end == ends[0]).all() for end in ends)
