@@ -92,6 +92,12 @@ ex.add_named_config("conditional", {"operation": "plus_if_even_else_minus"})
 ex.add_named_config("permutation", {"operation": "s5"})
 ex.add_named_config("lists", {"operation": "sort", "p": 31})
 ex.add_named_config("cpu", {"train_steps": 6000, "stop_when_grokked": True, "depth": 1})
+ex.add_named_config(  # Lee et al. 2024: with grokfast=ema and without
+    "product", {
+        "operation": "x_times_y", "norm": "pre", "activation": "gelu", "positions": "learned",
+        "optimizer": "adam", "weight_decay": 0.005, "train_steps": 5000, "stop_when_grokked": True,
+    },
+)  # fmt: skip
 ex.add_named_config("small", SMALL)  # a figure's worth of runs in minutes
 for name, changes in VARIANTS.items():
     ex.add_named_config(f"small_{name}", {**SMALL, **changes})

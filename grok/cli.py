@@ -182,6 +182,25 @@ def sweep_status(sweep) -> None:
 
 
 @main.command()
+@click.argument("name")
+@click.option("--says", prompt="What is it, in one line", help="one line of description")
+@click.option("--operation", prompt="Operation", default="x_plus_y", help="the task's table")
+@click.option(
+    "--model", prompt="Model", type=click.Choice(["transformer", "mlp"]), default="transformer"
+)
+@click.option("--measures", prompt="Measures, with commas", default="", help="names or groups")
+def new(name, says, operation, model, measures) -> None:
+    """Write the files of a new paper: an experiment, a sweep and a test, which run at once."""
+    from grok.lab import scaffold
+    from grok.lab.experiment import PROJECT
+
+    wanted = [one.strip() for one in measures.split(",") if one.strip()]
+    for path in scaffold.write(PROJECT, name, says, operation, model, wanted):
+        click.echo(path.relative_to(PROJECT))
+    click.echo(f"next: python experiments/{name}.py with cpu")
+
+
+@main.command()
 @click.option("--profile", "experiment", help="measure what each costs in this experiment")
 @click.option("--config", "named", multiple=True, help="a named config of it")
 def measures(experiment, named) -> None:

@@ -24,7 +24,7 @@ from grok.lab.checkpoints import Past
 from grok.lab.environment import environment
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
-from grok.lab.progress import RunProgress
+from grok.lab.progress import RunProgress, live_option, mode, none_option, silent_option
 from grok.lab.recipes import with_engine_options
 from grok.lab.recording import Recorder, record_run
 from grok.lab.show import show_result
@@ -73,7 +73,7 @@ class Paper(sacred.Experiment):
             interactive=True,
             base_dir=str(PROJECT),
             save_git_info=False,
-            additional_cli_options=[wandb_option],
+            additional_cli_options=[wandb_option, live_option, silent_option, none_option],
         )
         self._adopt_file(inspect.currentframe().f_back.f_globals)
         self.threshold, self.delay, self.choices = threshold, delay, choices or {}
@@ -233,7 +233,8 @@ class Paper(sacred.Experiment):
         self.is_script = True
         end_on_signals()
         run = self.run_commandline()
-        if run is not None and run.meta_info["command"] == MAIN:
+        shown = mode() in ("normal", "live")
+        if shown and run is not None and run.meta_info["command"] == MAIN:
             show_result(run, self.store)
 
     def run(self, *args, **kwargs) -> Run:

@@ -1,12 +1,54 @@
-"""Progress on a terminal; silence in a pipe."""
+"""What a person sees of a run while it trains: a bar, a full screen, or nothing.
 
+In a pipe there is nothing to see, whatever is asked for.
+"""
+
+import os
 import sys
 import time
+from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sacred.commandline_options import cli_option
 
 from grok.training.problem import Record
+
+MODES = ("normal", "live", "silent", "none")  # the strongest, the last, wins
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARKS = 32  # characters of a sparkline
+
+
+@cli_option("-L", "--live", is_flag=True)
+def live_option(args, run):
+    """A full screen with every metric and its course."""
+    ask("live")
+
+
+@cli_option("-B", "--silent", is_flag=True)
+def silent_option(args, run):
+    """The progress bar only."""
+    ask("silent")
+
+
+@cli_option("-N", "--none", is_flag=True)
+def none_option(args, run):
+    """Nothing, unless something goes wrong."""
+    ask("none")
+
+
+def mode() -> str:
+    """What was asked for: by flags, or by GROK_CONSOLE."""
+    asked = os.environ.get("GROK_CONSOLE", "normal")
+    return asked if asked in MODES else "normal"
+
+
+def ask(wanted: str) -> None:
+    """Show things this way, unless something stronger was asked for."""
+    os.environ["GROK_CONSOLE"] = max(mode(), wanted, key=MODES.index)
 
 
 def console() -> Console:
@@ -15,10 +57,12 @@ def console() -> Console:
 
 
 class RunProgress:
-    """A bar for one run: updates per second, time left, accuracies. Use as a context manager."""
+    """What shows one run, in the mode asked for. Use as a context manager."""
 
     def __init__(self, label: str, train_steps: int):
-        screen = console()
+        self.screen = console()
+        self.visible = self.screen.is_terminal and mode() != "none"
+        self.full = self.visible and mode() == "live"
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -26,24 +70,30 @@ class RunProgress:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[accuracy]}"),
-            console=screen,
-            disable=not screen.is_terminal,
+            console=self.screen,
+            disable=not self.visible,
         )
         self.task = self.bar.add_task(label, total=train_steps, rate="", accuracy="")
-        self.started = time.perf_counter()
+        self.shown = Live(console=self.screen, screen=True) if self.full else self.bar
+        self.series: dict[str, list[float]] = {}
+        self.began: tuple[int, float] | None = None  # step and time of the first record
 
     def __enter__(self) -> "RunProgress":
-        self.bar.start()
+        if self.visible:
+            self.shown.start()
         return self
 
     def __exit__(self, *_) -> None:
-        self.bar.stop()
+        if self.visible:
+            self.shown.stop()
 
     def show(self, record: Record) -> None:
-        """Move the bar to the record's step."""
-        if self.bar.disable:
+        """Move the bar to the record's step; on a full screen, show its metrics."""
+        if not self.visible:
             return
-        rate = record.step / max(time.perf_counter() - self.started, 1e-9)
+        now = time.perf_counter()
+        self.began = self.began or (record.step, now)
+        rate = (record.step - self.began[0]) / max(now - self.began[1], 1e-9)
         parts = [
             f"{name} {record.metrics[key]:.3f}"
             for name, key in (("train", "train_accuracy"), ("test", "test_accuracy"))
@@ -52,3 +102,43 @@ class RunProgress:
         self.bar.update(
             self.task, completed=record.step, rate=f"{rate:,.0f}/s", accuracy="  ".join(parts)
         )
+        if self.full:
+            for name, value in record.metrics.items():
+                self.series.setdefault(name, []).append(value)
+            self.shown.update(Group(self.bar, *panels(self.series, self.screen.height - 2)))
+
+
+def panels(series: dict[str, list[float]], height: int) -> list[Panel]:
+    """A panel for each group of metrics (what stands before "/"), as many as the height allows."""
+    groups: dict[str, list[str]] = {}
+    for name in series:
+        groups.setdefault(name.rpartition("/")[0].split("/")[0] or "run", []).append(name)
+    found = []
+    for group, names in groups.items():
+        height -= 2
+        if height < 1:
+            break
+        table = Table.grid(padding=(0, 2))
+        for name in names[:height]:
+            table.add_row(
+                name.removeprefix(f"{group}/"), f"{series[name][-1]:.4g}", sparkline(series[name])
+            )
+        height -= len(names[:height])
+        found.append(Panel(table, title=group, title_align="left"))
+    return found
+
+
+def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
+    """The course of some values in at most `width` characters; a gap where one is not finite."""
+    picked = [
+        values[i * len(values) // min(width, len(values))] for i in range(min(width, len(values)))
+    ]
+    picked[-1] = values[-1]
+    finite = [value for value in picked if abs(value) < float("inf")]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return "".join(
+        BLOCKS[int((value - low) / (high - low) * 7.999)]
+        if abs(value) < float("inf") and high > low
+        else (BLOCKS[0] if abs(value) < float("inf") else " ")
+        for value in picked
+    )
