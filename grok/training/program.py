@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
+from torch._functorch.compile_utils import fx_graph_cse
 from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -236,6 +237,9 @@ class Program:
             return function(*pytree.tree_unflatten(leaves, spec))
 
         graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
+        graph.graph = fx_graph_cse(graph.graph)  # a third of the calls that an uncompiled step makes
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
         if products.pay():
             products.replace_products(graph)
         if self.compiled:
