@@ -16,7 +16,7 @@ demo: .venv/.installed
 	$(RUN) analysis/liu_run.py
 
 test: .venv/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 test-slow: .venv/.installed
 	$(RUN) -m pytest -m slow

@@ -59,7 +59,12 @@ PAPER = {
 }  # fmt: skip
 
 ex.add_named_config("paper", PAPER)
-ex.add_named_config("cpu", {"weight_decay": 1.0, "seed": 0})
+CPU = {
+    "p": 59, "train_count": 1400, "test_count": 2000, "batch_size": 128, "weight_decay": 1.0,
+    "seed": 0,
+}  # fmt: skip
+
+ex.add_named_config("cpu", CPU)
 
 
 @ex.build
