@@ -85,6 +85,7 @@ class RunProgress:
 
     def __exit__(self, *_) -> None:
         if self.visible:
+            self.shown.refresh()  # the last state, however short the run
             self.shown.stop()
 
     def show(self, record: Record) -> None:

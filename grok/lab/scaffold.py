@@ -1,5 +1,6 @@
 """`grok new`: a new paper's files, which run at once: experiment, sweep, test."""
 
+import json
 import keyword
 import re
 from pathlib import Path
@@ -68,7 +69,8 @@ if __name__ == "__main__":
 ''')
 PARTS = {
     "transformer": {
-        "recipes": "answer_problem, sequence_data, split_of, table_of, tokenized, transformer_of",
+        "recipes": "(\n    answer_problem,\n    sequence_data,\n    split_of,\n    table_of,\n"
+        "    tokenized,\n    transformer_of,\n)",
         "imports": "from grok.models.transformer import Shape\n"
         "from grok.training.answers import AnswerLoss, Sequences",
         "depth": "1",
@@ -115,29 +117,30 @@ TEST = Template('''"""$says"""
 
 import pytest
 
-from grok.lab.experiment import load
 from grok.lab.errors import UserError
+from grok.lab.experiment import load
 from tests.conftest import PROJECT
+
+SMALL = {"p": 7, "train_steps": 20, "seed": 3}
 
 
 @pytest.fixture
-def $name(store):
-    paper = load(PROJECT / "experiments" / "$name.py")
-    paper.store = store
-    return paper
+def paper(store):
+    found = load(PROJECT / "experiments" / "$name.py")
+    found.store = store
+    return found
 
 
-def test_a_seed_decides_all($name):
-    """The split too, and chance is where it starts."""
-    results = [$name.run(config_updates={"p": 7, "train_steps": 20, "seed": 3}).result for _ in range(2)]
+def test_a_seed_decides_all(paper):
+    results = [paper.run(config_updates=SMALL).result for _ in range(2)]
     values = [{k: v for k, v in one.items() if k != "seconds"} for one in results]
     assert values[0] == values[1]
     assert results[0]["train_loss"] > 0
 
 
-def test_a_wrong_value_is_one_line($name):
+def test_a_wrong_value_is_one_line(paper):
     with pytest.raises(UserError, match="train_fraction"):
-        $name.config_of({"train_fraction": 1.5})
+        paper.config_of({"train_fraction": 1.5})
 ''')
 
 
@@ -158,7 +161,7 @@ def write(
     if unknown:
         raise UserError(f"measure {unknown[0]!r}: `grok measures` lists them")
     says = says if says.endswith(".") else f"{says}."
-    values = {"name": name, "says": says, "operation": operation, "measures": repr(measures)}
+    values = {"name": name, "says": says, "operation": operation, "measures": json.dumps(measures)}
     files = {
         root / "experiments" / f"{name}.py": EXPERIMENT.substitute(values, **PARTS[model]),
         root / "sweeps" / f"{name}.yaml": SWEEP.substitute(values),

@@ -237,7 +237,9 @@ class Program:
             return function(*pytree.tree_unflatten(leaves, spec))
 
         graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
-        graph.graph = fx_graph_cse(graph.graph)  # a third of the calls that an uncompiled step makes
+        graph.graph = fx_graph_cse(
+            graph.graph
+        )  # a third of the calls that an uncompiled step makes
         graph.graph.eliminate_dead_code()
         graph.recompile()
         if products.pay():

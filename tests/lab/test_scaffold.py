@@ -24,8 +24,12 @@ def root(tmp_path):
 def test_what_is_written_runs(root, model, home):
     measures = ["norms", "fourier"] if model == "transformer" else ["norms"]
     paths = scaffold.write(root, "my_paper", "Of numbers", "x_minus_y", model, measures)
-    lint = [sys.executable, "-m", "ruff", "check", "--config", PROJECT / "ruff.toml", paths[0]]
-    assert subprocess.run(lint, capture_output=True, text=True).returncode == 0
+    for path in (paths[0], paths[2]):
+        name = path.relative_to(root)
+        lint = [sys.executable, "-m", "ruff", "check", "--stdin-filename", name, "-"]
+        text = path.read_text()
+        done = subprocess.run(lint, cwd=PROJECT, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
     assert len(paths[0].read_text().splitlines()) <= 150
     command = [sys.executable, paths[0], "with", "cpu", "p=7", "train_steps=20", "seed=1"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
