@@ -208,11 +208,16 @@ def test_broken_yaml_and_a_missing_file_exit_with_2(tmp_path):
         assert message in ended.stderr and ended.stderr.count("\n") == 1
 
 
+FEW_EPOCHS = {"epochs": 1, "train_count": 500, "test_count": 100,
+              "eval_train_count": None, "eval_test_count": None}  # fmt: skip
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_file_is_valid_and_its_first_point_runs(path, store):
     file = files.read(path)
     (point,) = points_of(file, 1, None)
-    updates = {**file.updates(point), "train_steps": 5, "seed": 1}
+    steps = {"train_steps": 5} if "train_steps" in file.paper.defaults() else FEW_EPOCHS
+    updates = {**file.updates(point), **steps, "seed": 1}
     file.paper.store = store
     run = file.paper.run(config_updates=updates, named_configs=file.named_configs)
     assert run.status == "COMPLETED"
