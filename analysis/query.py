@@ -4,7 +4,6 @@ import io
 import sys
 from typing import Any
 
-import gridfs
 import numpy as np
 import pandas as pd
 import safetensors.numpy
@@ -107,11 +106,10 @@ def weights(store: stores.Store, number: int) -> dict[str, np.ndarray]:
 
 def artifact(store: stores.Store, number: int, name: str) -> bytes:
     """The content of a file that the run keeps; exits if there is none."""
-    found = store.database.runs.find_one({"_id": int(number)}, {"artifacts": 1})
-    entries = [entry for entry in found["artifacts"] if entry["name"] == name]
-    if not entries:
-        fail(f"run {number} has no {name}")
-    return gridfs.GridFS(store.database).get(entries[0]["file_id"]).read()
+    try:
+        return stores.artifact(store.database, int(number), name)
+    except UserError as error:
+        fail(str(error))
 
 
 def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:

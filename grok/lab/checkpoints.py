@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from sacred.observers.base import RunObserver
 
@@ -14,7 +13,7 @@ from grok.lab import spool, status
 from grok.lab.errors import UserError
 from grok.training import checkpoint
 from grok.training.checkpoint import Checkpoint, CheckpointError
-from grok.training.problem import Event, Record, Saved, Start
+from grok.training.problem import Event, Record, Saved, Start, stacked
 
 STATE, ARRAY = "state/", "array/"
 
@@ -45,9 +44,7 @@ def path_of(store, run: int | str) -> Path:
 def keep(path: Path, run: int | str, saved: Saved, records: list[Record], seconds: float) -> None:
     """Write a run's checkpoint in place of the one before."""
     tensors = {STATE + name: tensor for name, tensor in saved.tensors.items()}
-    pictured = [record for record in records if record.arrays]
-    for name in pictured[0].arrays if pictured else ():
-        tensors[ARRAY + name] = torch.from_numpy(np.stack([r.arrays[name] for r in pictured]))
+    tensors |= {ARRAY + name: torch.from_numpy(a) for name, a in stacked(records).items()}
     facts = {
         "run": run,
         "step": saved.step,
@@ -70,12 +67,8 @@ def past_of(store, run: dict[str, Any]) -> Past:
     facts = found.facts
     if facts["run"] != run["_id"]:
         raise UserError(f"{path}: of run {facts['run']}, not of run {run['_id']}")
-    state = {k.removeprefix(STATE): v for k, v in found.tensors.items() if k.startswith(STATE)}
-    arrays = {
-        k.removeprefix(ARRAY): iter(v.numpy())
-        for k, v in found.tensors.items()
-        if k.startswith(ARRAY)
-    }
+    state = checkpoint.below(found.tensors, STATE)
+    arrays = {k: iter(v.numpy()) for k, v in checkpoint.below(found.tensors, ARRAY).items()}
     records = [
         Record(
             0, step, metrics, {k: next(v) for k, v in arrays.items()} if pictured else {}, between
@@ -99,7 +92,7 @@ def check_ended(store, run: dict[str, Any]) -> None:
         raise UserError(f"run {number} was heard of {seconds:.0f} s ago: it is alive")
 
 
-class Sweeper(RunObserver):
+class Discarder(RunObserver):
     """Deletes a run's checkpoint once the store has taken its end."""
 
     def __init__(self, path: Path):

@@ -223,7 +223,7 @@ class Paper(sacred.Experiment):
         if run._id is None:
             return lambda *_: None
         path = checkpoints.path_of(self.store, run._id)
-        run.observers.append(checkpoints.Sweeper(path))
+        run.observers.append(checkpoints.Discarder(path))
         return lambda *state: checkpoints.keep(path, run._id, *state)
 
     # -- the command line ------------------------------------------------------------------------

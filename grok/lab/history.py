@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from grok.lab.errors import UserError
+from grok.lab.store import find_run
 
 NAMES = {
     "train_loss": "train_loss",
@@ -27,8 +28,7 @@ def training_history(database, run: int) -> dict[str, list[Any]]:
 
 def logged(database, run: int, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """A run's metric documents by name; UserError if there is no such run or one of `names` is missing."""
-    if database.runs.find_one({"_id": run}, {"_id": 1}) is None:
-        raise UserError(f"no run {run}")
+    find_run(database, run)
     series = {m["name"]: m for m in database.metrics.find({"run_id": run})}
     missing = [name for name in names if name not in series]
     if missing:

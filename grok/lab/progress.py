@@ -3,6 +3,7 @@
 In a pipe there is nothing to see, whatever is asked for.
 """
 
+import math
 import os
 import sys
 import time
@@ -135,11 +136,9 @@ def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
         values[i * len(values) // min(width, len(values))] for i in range(min(width, len(values)))
     ]
     picked[-1] = values[-1]
-    finite = [value for value in picked if abs(value) < float("inf")]
+    finite = [value for value in picked if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = 7.999 / (high - low) if high > low else 0.0
     return "".join(
-        BLOCKS[int((value - low) / (high - low) * 7.999)]
-        if abs(value) < float("inf") and high > low
-        else (BLOCKS[0] if abs(value) < float("inf") else " ")
-        for value in picked
+        BLOCKS[int((value - low) * scale)] if math.isfinite(value) else " " for value in picked
     )

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 from grok.phases import first_step_at, phase
-from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
+from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start, stacked
 
 
 class Recorder:
@@ -78,7 +78,7 @@ class Recorder:
 
     def trajectory(self, name: str) -> np.ndarray:
         """A logged array over time, (logged steps, ...)."""
-        return np.stack([record.arrays[name] for record in self.records if record.arrays])
+        return stacked(self.records)[name]
 
     def result(self) -> dict[str, Any]:
         """Phase, steps to thresholds, final metrics, how it ended."""
@@ -103,12 +103,10 @@ class Recorder:
         """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
         with tempfile.TemporaryDirectory() as folder:
             kept = {f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.kept}
-            pictured = [record for record in self.records if record.arrays]
-            names = pictured[0].arrays if pictured else ()
-            arrays = {name: self.trajectory(name) for name in names}
+            arrays = stacked(self.records)
             if kept or arrays:
                 path = Path(folder) / "trajectory.npz"
-                steps = np.array([record.step for record in pictured])
+                steps = np.array([record.step for record in self.records if record.arrays])
                 np.savez_compressed(path, steps=steps, **kept, **arrays)
                 self._add(path)
             if self.outcome is not None:

@@ -10,6 +10,7 @@ from grok.lab.checkpoints import Past, check_ended, past_of
 from grok.lab.environment import differences, environment
 from grok.lab.errors import UserError
 from grok.lab.experiment import MAIN, PROJECT, Paper, load
+from grok.lab.store import find_run
 from grok.training.engine import train
 from grok.training.problem import Event, Problem, Saved
 
@@ -27,7 +28,7 @@ class Verdict:
 
 def repeat(store, number: int) -> Verdict:
     """Run a stored run again, as its own new run, and compare; UserError if it cannot be repeated."""
-    run = stored(store, number)
+    run = find_run(store.database, number)
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
     paper = paper_of(store, run)
@@ -43,20 +44,12 @@ def resume(store, number: int) -> tuple[Run, int]:
     From its last checkpoint on this machine, else from the start: it ends as if never interrupted.
     UserError if it is complete or alive, or its checkpoint cannot be trusted.
     """
-    run = stored(store, number)
+    run = find_run(store.database, number)
     check_ended(store, run)
     past = past_of(store, run)
     paper = paper_of(store, run, past)
     paper.past, paper.is_script = past, True
     return paper.run(MAIN, config_updates=run["config"]), past.saved.step if past.saved else 0
-
-
-def stored(store, number: int) -> dict[str, Any]:
-    """A run's document; UserError if there is none."""
-    run = store.database.runs.find_one({"_id": number})
-    if run is None:
-        raise UserError(f"no run {number}")
-    return run
 
 
 def paper_of(store, run: dict[str, Any], past: Past | None = None) -> Paper:

@@ -10,8 +10,6 @@ from grok.lab.errors import UserError
 from grok.tasks import operations
 from grok.training.instruments import BY_NAME, GROUPS
 
-MODELS = ("transformer", "mlp")
-
 EXPERIMENT = Template('''"""$says"""
 
 from grok.lab.experiment import Paper
@@ -105,6 +103,7 @@ PARTS = {
     loss = AnswerLoss(Pairs(), loss_dtype=c.loss_dtype)""",
     },
 }
+MODELS = tuple(PARTS)
 SWEEP = Template("""# $says Three seeds: grok sweep run sweeps/$name.yaml
 program: experiments/$name.py
 method: grid

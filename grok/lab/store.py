@@ -95,9 +95,15 @@ def connect(uri: str | None = None, db_name: str | None = None) -> Store:
 def mongo() -> Store:
     """The store for runs, where it is a MongoDB; UserError where runs go to files."""
     store = connect()
+    require_database(store)
+    return store
+
+
+def require_database(store: Store):
+    """The store's database; UserError where runs go to files."""
     if store.kind == "files":
         raise UserError("no MongoDB here: runs are kept as " + store.describe())
-    return store
+    return store.database
 
 
 def find_sweep(database, name: str) -> dict[str, Any] | None:
@@ -106,17 +112,25 @@ def find_sweep(database, name: str) -> dict[str, Any] | None:
     return database.sweeps.find_one(wanted, sort=[("created", -1)])
 
 
-def final_weights(store: Store, number: int) -> dict[str, Tensor]:
-    """The weights that a run ended with, by name; UserError if it kept none."""
-    if store.kind == "files":
-        raise UserError("no MongoDB here to find a run's weights in")
-    run = store.database.runs.find_one({"_id": number}, {"artifacts": 1})
+def find_run(database, number: int) -> dict[str, Any]:
+    """A run's document; UserError if there is none."""
+    run = database.runs.find_one({"_id": number})
     if run is None:
         raise UserError(f"no run {number}")
-    for artifact in run["artifacts"]:
-        if artifact["name"] == "weights.safetensors":
-            return load(gridfs.GridFS(store.database).get(artifact["file_id"]).read())
-    raise UserError(f"run {number} has kept no final weights")
+    return run
+
+
+def artifact(database, number: int, name: str) -> bytes:
+    """The content of a file that a run keeps; UserError if there is none."""
+    for entry in find_run(database, number)["artifacts"]:
+        if entry["name"] == name:
+            return gridfs.GridFS(database).get(entry["file_id"]).read()
+    raise UserError(f"run {number} has kept no {name}")
+
+
+def final_weights(store: Store, number: int) -> dict[str, Tensor]:
+    """The weights that a run ended with, by name; UserError if it kept none."""
+    return load(artifact(require_database(store), number, "weights.safetensors"))
 
 
 def observer_of_flag(argument: str) -> tuple[Store, RunObserver]:

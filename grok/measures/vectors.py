@@ -17,6 +17,11 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(a.double() @ b.double()) / lengths if lengths else 0.0
 
 
+def flat(tensors: Tensors) -> Tensor:
+    """One vector of all tensors, in their order."""
+    return torch.cat([value.flatten() for value in tensors.values()])
+
+
 def slashed(name: str) -> str:
     """A parameter's name as a part of a metric's."""
     return name.replace(".", "/")
@@ -66,11 +71,11 @@ def path(length: float, now: Tensor, initial: Tensor) -> dict:
 
 def norms(mean_gradient: Tensors) -> dict:
     """Norm, largest and mean magnitude of the components of G, and its norm per parameter."""
-    flat = torch.cat([g.flatten() for g in mean_gradient.values()])
+    whole = flat(mean_gradient)
     return {
-        "total_norm": float(flat.norm()),
-        "max_component": float(flat.abs().max()),
-        "mean_component": float(flat.abs().mean()),
+        "total_norm": float(whole.norm()),
+        "max_component": float(whole.abs().max()),
+        "mean_component": float(whole.abs().mean()),
         **{f"norm/{slashed(name)}": float(g.norm()) for name, g in mean_gradient.items()},
     }
 
@@ -133,11 +138,11 @@ def projection(now: Tensors, before: Tensors, mean_gradient: Tensors, reference:
         each = {name: cosine(v.flatten(), way[name].flatten()) for name, v in vectors.items()}
         label = f"{kind}_cossim_to_solution"
         result |= {f"{label}/{slashed(name)}": value for name, value in each.items()}
-        result[f"overall_{label}"] = cosine(_flat(vectors), _flat(way))
+        result[f"overall_{label}"] = cosine(flat(vectors), flat(way))
         result[f"mean_layer_{label}"] = sum(each.values()) / len(each)
-    result["displacement_norm"] = float(_flat(step).norm())
+    result["displacement_norm"] = float(flat(step).norm())
     gap = {name: reference[name] - now[name] for name in mean_gradient}
-    return {**result, "distance_to_reference": float(_flat(gap).norm())}
+    return {**result, "distance_to_reference": float(flat(gap).norm())}
 
 
 def subspace(window: Tensor, way: Tensor | None) -> dict:
@@ -164,10 +169,6 @@ def subspace(window: Tensor, way: Tensor | None) -> dict:
             share = _ratio(float(along[:k].sum()), float(energies[:k].sum()))
             result[f"top{k}_energy_fraction_toward_solution"] = share
     return result
-
-
-def _flat(tensors: Tensors) -> Tensor:
-    return torch.cat([value.flatten() for value in tensors.values()])
 
 
 def _std(values: Tensor) -> float:

@@ -28,8 +28,6 @@ class LocalSweep:
         self.file, self.store, self.document, self.slots = file, store, document, slots
         self.file.paper.store = store
         self.groups = plan(file, self.pending())  # UserError here, before anything has run
-        for one in (one for group in self.groups for one in group):
-            one.past = self._past(one.number)
         self.batch: Batch | None = None  # the one that trains now
         self.history: dict[int, list[dict]] = {}
 
@@ -74,7 +72,10 @@ class LocalSweep:
         document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
         if document is None:
             raise UserError(f"no sweep {sweep or 'of ' + file.name} to resume")
-        return cls(file, store, document, slots)
+        sweep = cls(file, store, document, slots)
+        for one in (one for group in sweep.groups for one in group):
+            one.past = sweep._past(one.number)
+        return sweep
 
     def finished(self) -> dict[int, dict]:
         """Stored runs of this sweep that have their outcome, by point number."""

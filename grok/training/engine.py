@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from grok.training import determinism
+from grok.training.checkpoint import below
 from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
 from grok.training.watch import Watch
 
 determinism.enforce()  # before anything is drawn or recorded
-WATCH = "watch/"  # what the measures remember, in a saved state
+PROGRAM, WATCH = "program/", "watch/"  # a saved state: weights and optimizer, measures' memory
 # Below this many updates one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
 MOST_SLOTS = 16  # on a CPU; more bring little and leave the cache (benchmarks/)
@@ -125,15 +126,13 @@ class _Training:
 
     def _gap(self) -> int:
         """Updates until the next log step or checkpoint of any replica; 0 when none is left."""
-        gaps = [0]
         live = [slot for slot, replica in enumerate(self.replicas) if replica is not None]
-        if live:
-            gaps = [self.agenda[slot][-1] - self.program.steps[slot] for slot in live]
+        gaps = [self.agenda[slot][-1] - self.program.steps[slot] for slot in live]
         for slot in live:
             every = self.problems[self.replicas[slot]].checkpoint_every
             if every:
                 gaps.append(every - self.program.steps[slot] % every)
-        return min(gaps)
+        return min(gaps, default=0)
 
     def _watch(self) -> None:
         """Let the measures see the update."""
@@ -147,9 +146,10 @@ class _Training:
             step = self.program.steps[slot]
             every = None if replica is None else self.problems[replica].checkpoint_every
             if every and step % every == 0 and step not in (0, self._begun(replica)):
-                tensors, watch = self.program.saved(slot), self.watches[slot]
+                parts, watch = {PROGRAM: self.program.saved(slot)}, self.watches[slot]
                 if watch is not None:
-                    tensors |= {WATCH + name: tensor for name, tensor in watch.saved().items()}
+                    parts[WATCH] = watch.saved()
+                tensors = {p + name: t for p, part in parts.items() for name, t in part.items()}
                 yield Saved(replica, step, self.streak[slot], tensors)
 
     def _refill(self, slot: int) -> Iterator[Start]:
@@ -159,22 +159,17 @@ class _Training:
             problem = self.problems[replica]
             self.program.load(slot, problem)
             self.replicas[slot] = replica
-            saved = self.resume.get(replica)
             agenda = {*problem.log_steps, problem.train_steps}
-            self.agenda[slot] = sorted(
-                (s for s in agenda if s > self._begun(replica)), reverse=True
-            )
-            self.streak[slot] = 0
-            state = {} if saved is None else saved.tensors
-            past = {k.removeprefix(WATCH): v for k, v in state.items() if k.startswith(WATCH)}
+            left = (step for step in agenda if step > self._begun(replica))
+            self.agenda[slot] = sorted(left, reverse=True)
+            saved = self.resume.get(replica)
+            self.streak[slot] = 0 if saved is None else saved.met
             if saved is not None:
-                self.streak[slot] = saved.met
-                ours = {k: v for k, v in state.items() if not k.startswith(WATCH)}
-                self.program.restore(slot, saved.step, ours)
+                self.program.restore(slot, saved.step, below(saved.tensors, PROGRAM))
             if problem.watching is not None:
                 self.watches[slot] = Watch(problem, self.program, slot)
-                if past:
-                    self.watches[slot].restore(past)
+                if saved is not None:
+                    self.watches[slot].restore(below(saved.tensors, WATCH))
             yield Start(replica, slot, self.program.slots, self.compiled)
 
     def _begun(self, replica: int) -> int:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from grok.measures import decomposition, spectra, vectors
 from grok.training.problem import Problem
-from grok.training.watch import Watch, whole
+from grok.training.watch import Watch
 
 LOOK, SNAPSHOT, UPDATE = "look", "snapshot", "update"
 
@@ -34,7 +34,8 @@ class Measure:
 
 
 def _fourier(w: Watch) -> dict:
-    table, seen = w.tokens(), spectra.significant(w.tokens())
+    table = w.tokens()
+    seen = spectra.significant(table)
     known = w.seen if w.seen is not None else seen & False
     w.seen = known | seen
     result = spectra.fourier(table, w.stride)
@@ -83,9 +84,9 @@ MEASURES = (
     Measure("training_diagnostics", "training", "spread and autocorrelation of the loss, gradient norms",
             LOOK, _diagnostics),
     Measure("parameter_delta", "path", "how far the weights moved since the last look", LOOK,
-            lambda w: vectors.parameter_delta(whole(w.now), whole(w.before))),
+            lambda w: vectors.parameter_delta(vectors.flat(w.now), vectors.flat(w.before))),
     Measure("path_length", "path", "length of the weights' way, and as the crow flies", LOOK,
-            lambda w: vectors.path(w.length, whole(w.now), whole(w.initial))),
+            lambda w: vectors.path(w.length, vectors.flat(w.now), vectors.flat(w.initial))),
     Measure("norms", "gradients", "norms of the mean gradient G, whole and per parameter", LOOK,
             lambda w: vectors.norms(w.mean_gradient())),
     Measure("consecutive", "gradients", "angle between successive G's", LOOK,

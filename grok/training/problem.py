@@ -191,6 +191,13 @@ class Saved:
 Event = Start | Record | Saved | Outcome
 
 
+def stacked(records: list[Record]) -> dict[str, np.ndarray]:
+    """The arrays of the records that have some, over time: (logged steps, ...) each."""
+    pictured = [record.arrays for record in records if record.arrays]
+    names = pictured[0] if pictured else ()
+    return {name: np.stack([arrays[name] for arrays in pictured]) for name in names}
+
+
 def log_steps(train_steps: int, points: int) -> list[int]:
     """At most `points` + 1 logarithmically spaced steps: 0, 1, ..., train_steps, all different."""
     spaced = np.geomspace(1, train_steps, min(points, train_steps))

@@ -132,17 +132,19 @@ class Program:
 
     def saved(self, slot: int) -> dict[str, Tensor]:
         """A copy of all that a slot has learned, by path: what `restore` needs."""
+        return {name: leaf[slot].detach().cpu().clone() for name, leaf in self._lasting().items()}
+
+    def _lasting(self) -> dict[str, Tensor]:
+        """The tensors of all slots that a saved state consists of, by path."""
         lasting = {key: self.state[key] for key in LASTING if key in self.state}
-        leaves, _ = pytree.tree_flatten_with_path(lasting)
-        return {_name(path): leaf[slot].detach().cpu().clone() for path, leaf in leaves}
+        return {_name(path): leaf for path, leaf in pytree.tree_flatten_with_path(lasting)[0]}
 
     def restore(self, slot: int, step: int, tensors: dict[str, Tensor]) -> None:
         """Put a saved state after `step` updates into a slot that holds its problem.
 
         CheckpointError if it is not of this kind of problem.
         """
-        lasting = {key: self.state[key] for key in LASTING if key in self.state}
-        leaves = {_name(path): leaf for path, leaf in pytree.tree_flatten_with_path(lasting)[0]}
+        leaves = self._lasting()
         for name in sorted({*leaves, *tensors}):
             if name not in leaves or name not in tensors:
                 raise CheckpointError(f"{name} is in one of state and problem only")
@@ -159,7 +161,8 @@ class Program:
 
     # -- one replica, mapped over all ------------------------------------------------------------
 
-    def _run(self, function: Callable, params: dict, buffers: dict, data: dict):
+    def run(self, function: Callable, params: dict, buffers: dict, data: dict):
+        """function(module, data) with these parameters and buffers in the module."""
         tensors = {f"module.{name}": value for name, value in {**params, **buffers}.items()}
         return functional_call(self.call, tensors, (function, data))
 
@@ -171,7 +174,7 @@ class Program:
             data.update({name: data[name][state["batch"]] for name in problem.batched})
         if problem.draws:
             data["key"] = self._key(state, "loss")
-        return lambda params: self._run(problem.loss, params, state["buffers"], data)
+        return lambda params: self.run(problem.loss, params, state["buffers"], data)
 
     def _step_one(self, state: dict, shared: dict) -> dict:
         settings = self.template.optimizer
@@ -219,7 +222,7 @@ class Program:
         if self.template.draws:
             data["key"] = self._key(state, "metrics")
         with torch.no_grad():
-            metrics = self._run(self.template.metrics, state["params"], state["buffers"], data)
+            metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
             squares = [(value**2).sum() for value in state["params"].values()]
             return {**metrics, "weight_norm": sum(squares).sqrt()}
 
@@ -237,9 +240,8 @@ class Program:
             return function(*pytree.tree_unflatten(leaves, spec))
 
         graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
-        graph.graph = fx_graph_cse(
-            graph.graph
-        )  # a third of the calls that an uncompiled step makes
+        # a third of the calls that an uncompiled step makes are repeated or unused
+        graph.graph = fx_graph_cse(graph.graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         if products.pay():

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
-from torch.func import functional_call, grad, jvp
+from torch.func import grad, jvp
 
 from grok.measures import decomposition
-from grok.measures.vectors import Tensors
+from grok.measures.vectors import Tensors, flat
 from grok.training.optimizers import SCALARS
 from grok.training.problem import Problem
 from grok.training.program import Program
@@ -26,7 +26,6 @@ LASTING = (
     "before", "initial", "length", "looks", "columns", "total", "means", "recent", "trail", "last",
     "entanglement", "seen", "snapshot_gradients", "snapshot_tables", "start", "points",
 )  # fmt: skip
-COLUMNS = ("loss", "gradient norm", "lr", "weight norm")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Watch:
         self.metrics: dict[str, float] = {}
         self.now = self.before = self.initial = program.weights(slot)
         self.lr, self.length, self.looks = 0.0, 0.0, 0
-        self.columns: list[Tensor] = []  # COLUMNS of each update since the last look
+        self.columns: list[Tensor] = []  # loss, |g|, lr, |w| of each update since the last look
         self.total = torch.zeros_like(self.flat(self.now))  # of the gradients since then
         self.means: list[Tensor] = []  # G of each look
         self.recent: list[Tensor] = []  # batch gradients
@@ -71,18 +70,19 @@ class Watch:
     def after_update(self, program: Program, slot: int) -> None:
         """Take in the update that the program has just made."""
         gradient = {name: value[slot].clone() for name, value in program.state["gradient"].items()}
-        flat, weights = self.flat(gradient), program.weights(slot)
+        along, weights = self.flat(gradient), program.weights(slot)
+        place = flat(weights)
         self.program, self.slot, self.gradient = program, slot, gradient
         self.rates = program.state["rates"][slot]
         self.lr = float(self.rates[0, SCALARS.index("lr")])
-        self.total += flat
-        self.length += float((whole(weights) - whole(self.now)).norm())
+        self.total += along
+        self.length += float((place - flat(self.now)).norm())
         loss = float(program.state["loss"][slot])
-        row = [loss, float(flat.norm()), self.lr, float(whole(weights).norm())]
+        row = [loss, float(along.norm()), self.lr, float(place.norm())]
         self.columns.append(torch.tensor(row, dtype=torch.float64))
         self.now, step = weights, program.steps[slot]
         if "batch_dynamics" in self.wanted:
-            self.recent = [*self.recent[1 - 2 * RECENT :], flat]
+            self.recent = [*self.recent[1 - 2 * RECENT :], along]
         for measure in self.plan.measures:
             if measure.burst and in_burst(measure.burst, step):
                 found = {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
@@ -146,7 +146,7 @@ class Watch:
 
     def flat(self, tensors: Tensors) -> Tensor:
         """One vector of all parameters but biases, in the module's order."""
-        return torch.cat([value.flatten() for value in self.weighed(tensors).values()])
+        return flat(self.weighed(tensors))
 
     def weighed(self, tensors: Tensors) -> Tensors:
         """The entries that are no biases."""
@@ -193,10 +193,10 @@ class Watch:
         data = {name: self.problem.data[name][:SHOWN] for name in ("train_which", "train_rest")}
         prefixes = self.problem.data["prefixes"][data["train_which"]]
         tokens = torch.cat([prefixes, data["train_rest"]], 1)
-        module = _Attention(self.problem.module)
-        weights = {f"module.{name}": value for name, value in self.now.items()}
         with torch.no_grad():
-            return functional_call(module, weights, (tokens,))
+            return self.program.run(
+                lambda module, tokens: module.attention(tokens), self.now, {}, tokens
+            )
 
     def hessian(self) -> dict:
         """`decomposition.hessian` of the last two updates, the Hessian-vector product exact."""
@@ -253,34 +253,14 @@ class Watch:
         return self._shuffles[:count]
 
     def _near_burst(self, step: int) -> bool:
-        return "hessian" in self.wanted and any(
-            in_burst(measure.burst, step + ahead)
-            for measure in self.plan.measures
-            if measure.name == "hessian"
-            for ahead in (0, 1, 2)
-        )
-
-
-class _Attention(torch.nn.Module):
-    """Calls a transformer's `attention` with substituted weights."""
-
-    def __init__(self, module: torch.nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, tokens: Tensor) -> list[Tensor]:
-        return self.module.attention(tokens)
+        bursts = [m.burst for m in self.plan.measures if m.name == "hessian"]
+        return any(in_burst(burst, step + ahead) for burst in bursts for ahead in (0, 1, 2))
 
 
 def in_burst(burst: tuple[int, int], step: int) -> bool:
     """Whether update `step` is in a burst: every so many updates, so many in a row, none at first."""
     every, length = burst
     return step >= every and step % every < length
-
-
-def whole(tensors: Tensors) -> Tensor:
-    """One vector of all parameters."""
-    return torch.cat([value.flatten() for value in tensors.values()])
 
 
 def _wide(number: float) -> torch.dtype:
