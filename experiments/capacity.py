@@ -8,7 +8,6 @@ from grok.lab.experiment import Paper
 from grok.lab.recipes import (
     answer_problem,
     sequence_data,
-    split_of,
     table_of,
     tokenized,
     transformer_of,
@@ -65,25 +64,16 @@ ex.add_named_config(
 @ex.build
 def build(c) -> Problem:
     table = table_of(c)
-    data = sequence_data(tokenized(split_of(c, table), table.elements, LAYOUT), c.batch_size)
+    data = sequence_data(tokenized(c, table, LAYOUT), c.batch_size)
     shape = Shape(
         table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
         norm="post", final_norm=True, biases=("attention", "mlp", "output"),
         activation=c.activation, positions="learned", init="multihead",
     )  # fmt: skip
     loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
-    looks = list(range(0, c.train_steps + 1, c.eval_steps))
+    model = transformer_of(c, shape)
     stop = GROKKED if c.stop_when_grokked else None
-    return answer_problem(
-        c,
-        transformer_of(c, shape),
-        data,
-        loss,
-        log_steps=looks,
-        batch_size=c.batch_size,
-        sampling="replacement",
-        stop=stop,
-    )
+    return answer_problem(c, model, data, loss, sampling="replacement", stop=stop)
 
 
 @ex.summarize

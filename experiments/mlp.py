@@ -5,11 +5,9 @@ decay is a hundredth of what groks; each has a `_small` sibling that shows what 
 """
 
 from grok.lab.experiment import Paper
-from grok.lab.recipes import answer_problem, split_of, table_of
+from grok.lab.recipes import answer_problem, drawn, in_columns, split_of, table_of
 from grok.models.mlp import PairMLP
-from grok.training.answers import AnswerLoss, Pairs
-from grok.training.determinism import drawing
-from grok.training.losses import DTYPES
+from grok.training.answers import AnswerLoss, Inputs
 from grok.training.problem import Problem
 
 ex = Paper("mlp", threshold=0.99, delay=1000, choices={"loss": ("cross_entropy", "squared_error")})
@@ -65,19 +63,12 @@ ex.add_named_config("perm_s5_grokking_small", {**SMALL_PERMUTATION, "weight_deca
 @ex.build
 def build(c) -> Problem:
     table = table_of(c)
-    split = split_of(c, table)
-    for name in ("train_answers", "test_answers"):
-        split[name] = split[name].unsqueeze(1)
+    split = in_columns(split_of(c, table))
     hidden = [c.width] * (c.depth - 1)
-    with drawing(c.seed, DTYPES[c.dtype]):
-        model = PairMLP(
-            table.elements, table.classes, hidden, c.activation, c.embedding_width, c.init_scale
-        )
-    loss = AnswerLoss(Pairs(), c.loss, c.loss_dtype)
-    looks = list(range(0, c.train_steps + 1, c.eval_steps))
-    return answer_problem(
-        c, model, split, loss, log_steps=looks, batch_size=c.batch_size, sampling="replacement"
-    )
+    sizes = table.elements, table.classes, hidden
+    model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
+    loss = AnswerLoss(Inputs(), c.loss, c.loss_dtype)
+    return answer_problem(c, model, split, loss, sampling="replacement")
 
 
 @ex.summarize

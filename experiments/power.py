@@ -9,7 +9,6 @@ from grok.lab.recipes import (
     answer_problem,
     list_split,
     sequence_data,
-    split_of,
     table_of,
     tokenized,
     transformer_of,
@@ -19,7 +18,7 @@ from grok.measures.weights import rms_norms
 from grok.models.transformer import Shape
 from grok.tasks.lists import LIST_OPERATIONS
 from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem, Stop, log_steps
+from grok.training.problem import Problem, Stop
 
 LAYOUT = "Eaob="  # E ends and begins a sequence
 DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
@@ -111,7 +110,7 @@ def build(c) -> Problem:
         vocabulary, classes, length = c.p + 2, c.p, 2 * c.list_length + 1
     else:
         table, count = table_of(c), 1
-        split = tokenized(split_of(c, table), table.elements, LAYOUT)
+        split = tokenized(c, table, LAYOUT)
         vocabulary, classes, length = table.elements + 3, table.classes, len(LAYOUT)
     rows = len(split["train_tokens"])
     batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
@@ -124,9 +123,8 @@ def build(c) -> Problem:
     )  # fmt: skip
     model = transformer_of(c, shape)
     loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
-    looks = log_steps(c.train_steps, c.log_points)
     stop = DECIDED if c.stop_when_grokked else None
-    return answer_problem(c, model, data, loss, log_steps=looks, batch_size=batch, stop=stop)
+    return answer_problem(c, model, data, loss, batch_size=batch, stop=stop)
 
 
 @ex.summarize

@@ -126,6 +126,33 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
         commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
 
 
+@main.command("papers")
+@click.argument("paper", required=False)
+@with_store
+def list_papers(found: stores.Store, paper) -> None:
+    """List the papers and how their claims came out, or one paper's claims."""
+    from grok.lab import scorecard
+    from grok.lab.config import check_names
+
+    if paper is None:
+        Console().print(scorecard.overview(found.database))
+        return
+    papers = {one.path: one for one in scorecard.papers()}
+    check_names([paper], papers, "paper")
+    Console().print(scorecard.scorecard([papers[paper]], found.database)[0])
+
+
+@main.command()
+@click.argument("paper", nargs=-1)
+@click.option("--resume", is_flag=True, help="go on with each sweep's latest, if there is one")
+def replicate(paper, resume) -> None:
+    """Run the CPU recipes of papers (all, if none is named) and print the scorecard; exit 1 unless
+    every claim that counts has passed."""
+    from grok.sweep import commands
+
+    sys.exit(0 if commands.replicate(paper, resume) else 1)
+
+
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
 )

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ from sacred.dependencies import gather_sources_and_dependencies
 from sacred.run import Run
 from sacred.utils import SacredInterrupt
 
-from grok.lab import checkpoints
+from grok.lab import checkpoints, claims
 from grok.lab import config as checks
 from grok.lab import store as stores
 from grok.lab.checkpoints import Past
+from grok.lab.claims import Claim, Runs, Verdict
 from grok.lab.environment import environment
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
@@ -79,6 +81,7 @@ class Paper(sacred.Experiment):
         self.threshold, self.delay, self.choices = threshold, delay, choices or {}
         self.build_function: Callable[[SimpleNamespace], Problem] | None = None
         self.summary_function = lambda config, problem, recorder: {}
+        self.claims: list[Claim] = []
         self.store: stores.Store | None = None
         self.events = train_alone
         self.problem: Problem | None = None
@@ -104,6 +107,18 @@ class Paper(sacred.Experiment):
         """Decorator: the function that adds this paper's own numbers to the result."""
         self.summary_function = function
         return function
+
+    def claim(self, id: str, says: str, sweep: str | None = None, **how) -> Callable:
+        """Decorator: the function that checks one claim of the paper, runs -> (passed, numbers).
+
+        sweep: the sweep file whose runs it is checked on, PAPER_cpu if None; how: as in Claim.
+        """
+
+        def decorate(check: Callable[[Runs], Verdict]) -> Callable[[Runs], Verdict]:
+            self.claims.append(Claim(id, says, check, sweep or f"{self.path}_cpu", **how))
+            return check
+
+        return decorate
 
     def defaults(self) -> dict[str, Any]:
         """The configuration without updates or named configs (no seed)."""
@@ -213,10 +228,15 @@ class Paper(sacred.Experiment):
         events = self.events(problem)
         if past is not None:
             events = past.replayed(events)
-        if not self.is_alone:
-            return record_run(run, recorder, events, summarize)
-        with RunProgress(self.path, problem.train_steps) as progress:
-            return record_run(run, recorder, events, summarize, progress.show)
+        if self.is_alone:
+            with RunProgress(self.path, problem.train_steps) as progress:
+                result = record_run(run, recorder, events, summarize, progress.show)
+        else:
+            result = record_run(run, recorder, events, summarize)
+        alone = Runs([claims.Run(run.config, result, recorder.series)])
+        found = [claims.evaluate(claim, alone) for claim in self.claims if not claim.pooled]
+        run.info["claims"] = [asdict(finding) for finding in found]
+        return result
 
     def _keeper(self, run: Run) -> Callable[[Saved, list[Record], float], None]:
         """What keeps the run's checkpoints, until it is complete."""

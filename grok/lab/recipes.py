@@ -1,5 +1,6 @@
 """From config keys that mean the same in every paper to the parts of a problem."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, isqrt
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from grok.lab.config import ConfigError, device_of
 from grok.models.transformer import Shape, Transformer, share_prefixes
 from grok.tasks import operations
+from grok.tasks.images import DIGITS, digits
 from grok.tasks.lists import lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import train_size
@@ -17,7 +19,7 @@ from grok.training import instruments
 from grok.training.answers import AnswerLoss, AnswerMetrics
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
-from grok.training.problem import Grokfast, Group, Optimizer, Problem
+from grok.training.problem import Grokfast, Group, Optimizer, Problem, log_steps
 from grok.training.watch import Watching
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
@@ -54,6 +56,12 @@ def count_of(c: SimpleNamespace, total: int) -> int:
     return count
 
 
+def in_columns(split: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The split with one answer a row: {train,test}_answers (N, 1)."""
+    answers = {name: split[name].view(-1, 1) for name in ("train_answers", "test_answers")}
+    return {**split, **answers}
+
+
 def pair_tokens(pairs: Tensor, elements: int, layout: str) -> Tensor:
     """Token sequences (N, S) of pairs (N, 2): in `layout` "a" and "b" are the operands, and every
     other character is a token of its own, numbered from `elements` in order."""
@@ -80,8 +88,9 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     }
 
 
-def tokenized(split: dict[str, Tensor], elements: int, layout: str) -> dict[str, Tensor]:
-    """A split of pairs as one of token sequences: {train,test}_tokens and _answers."""
+def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> dict[str, Tensor]:
+    """The table's split as token sequences: {train,test}_tokens and _answers."""
+    split, elements = split_of(c, table), table.elements
     return {
         f"{part}_{kind}": values
         for part in ("train", "test")
@@ -113,8 +122,22 @@ def transformer_of(c: SimpleNamespace, shape: Shape) -> Transformer:
     """A transformer drawn from the run's seed; ConfigError if its heads do not divide its width."""
     if shape.width % shape.heads:
         raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
+    return drawn(c, lambda: Transformer(shape))
+
+
+def drawn(c: SimpleNamespace, make: Callable[[], nn.Module]) -> nn.Module:
+    """The module that `make` makes, drawn from the run's seed, in its dtype."""
     with drawing(c.seed, DTYPES[c.dtype]):
-        return Transformer(shape)
+        return make()
+
+
+def digits_of(c: SimpleNamespace) -> dict[str, Tensor]:
+    """`train_count` handwritten digits to train on (ConfigError if not one at least is left), the rest
+    to test on: images in the run's dtype, and answers."""
+    if not c.train_count or c.train_count >= DIGITS:
+        raise ConfigError("train_count", c.train_count, f"1 to {DIGITS - 1} of the digits")
+    split = digits(c.train_count, data_seed_of(c))
+    return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
 
 
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
@@ -125,14 +148,25 @@ def optimizer_of(c: SimpleNamespace) -> Optimizer:
     return Optimizer(c.optimizer, (group,), warmup_steps=c.warmup_steps, **given)
 
 
+def looks_of(c: SimpleNamespace) -> list[int]:
+    """The steps at which a run is looked at: every eval_steps updates, or log_points in all."""
+    if "eval_steps" in vars(c):
+        return list(range(0, c.train_steps + 1, c.eval_steps))
+    return log_steps(c.train_steps, c.log_points)
+
+
 def answer_problem(
     c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: AnswerLoss, **more
 ) -> Problem:
     """The problem of a model that answers with classes; `more` is what else a Problem takes.
 
-    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so.
+    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so; looks
+    every eval_steps, or at log_points.
     """
     device = device_of(c.device)
+    more = {"batch_size": c.batch_size, **more}
+    if "log_steps" not in more:
+        more["log_steps"] = looks_of(c)
     looks = [getattr(c, f"eval_{split}_count", None) for split in ("train", "test")]
     metrics = AnswerMetrics(loss, *looks)
     return Problem(

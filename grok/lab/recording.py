@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from safetensors.torch import save_file
 
 from grok.phases import first_step_at, phase
-from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start, stacked
+from grok.training.checkpoint import below
+from grok.training.problem import WEIGHTS, Event, Outcome, Problem, Record, Saved, Start, stacked
 
 
 class Recorder:
@@ -64,6 +65,12 @@ class Recorder:
                 values.append(value)
         self.records.append(record)
 
+    def add(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Log a metric that is known only at the end."""
+        for step, value in zip(steps, values, strict=True):
+            self.run.log_scalar(name, value, step)
+        self.series[name] = list(steps), list(values)
+
     def seconds(self) -> float:
         """How long the run has taken."""
         return time.perf_counter() - self.started
@@ -79,6 +86,10 @@ class Recorder:
     def trajectory(self, name: str) -> np.ndarray:
         """A logged array over time, (logged steps, ...)."""
         return stacked(self.records)[name]
+
+    def kept_weights(self) -> list[dict[str, np.ndarray]]:
+        """The weights at every logged step, by name; empty without record_trajectory."""
+        return [below(r.arrays, WEIGHTS) for r in self.records if r.arrays]
 
     def result(self) -> dict[str, Any]:
         """Phase, steps to thresholds, final metrics, how it ended."""

@@ -15,7 +15,7 @@ EXPERIMENT = Template('''"""$says"""
 from grok.lab.experiment import Paper
 from grok.lab.recipes import $recipes
 $imports
-from grok.training.problem import Problem, Stop, log_steps
+from grok.training.problem import Problem, Stop
 
 ex = Paper("$name", threshold=0.99, delay=1000)
 
@@ -55,11 +55,8 @@ ex.add_named_config("paper", {"p": 97})  # the published numbers
 def build(c) -> Problem:
     table = table_of(c)
 $build
-    return answer_problem(
-        c, model, data, loss, batch_size=c.batch_size,
-        log_steps=log_steps(c.train_steps, c.log_points),
-        stop=Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99))),
-    )  # fmt: skip
+    stop = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
+    return answer_problem(c, model, data, loss, stop=stop)
 
 
 if __name__ == "__main__":
@@ -67,14 +64,14 @@ if __name__ == "__main__":
 ''')
 PARTS = {
     "transformer": {
-        "recipes": "(\n    answer_problem,\n    sequence_data,\n    split_of,\n    table_of,\n"
+        "recipes": "(\n    answer_problem,\n    sequence_data,\n    table_of,\n"
         "    tokenized,\n    transformer_of,\n)",
         "imports": "from grok.models.transformer import Shape\n"
         "from grok.training.answers import AnswerLoss, Sequences",
         "depth": "1",
         "width": "64",
         "keys": "    heads = 4",
-        "build": """    split = tokenized(split_of(c, table), table.elements, "ab=")
+        "build": """    split = tokenized(c, table, "ab=")
     data = sequence_data(split, c.batch_size or len(split["train_tokens"]))
     shape = Shape(
         table.elements + 1, table.classes, 3, c.width, c.depth, c.heads, 4 * c.width,
@@ -84,23 +81,16 @@ PARTS = {
     loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)""",
     },
     "mlp": {
-        "recipes": "answer_problem, split_of, table_of",
+        "recipes": "answer_problem, drawn, in_columns, split_of, table_of",
         "imports": "from grok.models.mlp import PairMLP\n"
-        "from grok.training.answers import AnswerLoss, Pairs\n"
-        "from grok.training.determinism import drawing\n"
-        "from grok.training.losses import DTYPES",
+        "from grok.training.answers import AnswerLoss, Inputs",
         "depth": "2  # linear layers",
         "width": "256",
         "keys": "    embedding_width = None  # learned vectors in place of one-hot ones",
-        "build": """    data = split_of(c, table)
-    for split in ("train", "test"):
-        data[f"{split}_answers"] = data[f"{split}_answers"].unsqueeze(1)
-    with drawing(c.seed, DTYPES[c.dtype]):
-        model = PairMLP(
-            table.elements, table.classes, [c.width] * (c.depth - 1), c.activation,
-            c.embedding_width, c.init_scale,
-        )  # fmt: skip
-    loss = AnswerLoss(Pairs(), loss_dtype=c.loss_dtype)""",
+        "build": """    data = in_columns(split_of(c, table))
+    sizes = table.elements, table.classes, [c.width] * (c.depth - 1)
+    model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
+    loss = AnswerLoss(Inputs(), loss_dtype=c.loss_dtype)""",
     },
 }
 MODELS = tuple(PARTS)

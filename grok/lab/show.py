@@ -4,6 +4,8 @@ from rich.console import Console
 from rich.table import Table
 from sacred.run import Run
 
+from grok.lab.claims import numbers
+
 FIRST = ("phase", "ended", "steps", "seconds", "compiled", "steps_to_train", "steps_to_test")
 
 
@@ -21,6 +23,10 @@ def show_result(run: Run, store) -> None:
         where = f" in {store.describe()}" if store is not None else ""
         screen.print(f"run {run._id}{where}", highlight=False, soft_wrap=True)
     screen.print(table)
+    findings = [one for one in run.info.get("claims", ()) if one["why"] is None]
+    for one in findings:
+        verdict = "passed" if one["passed"] else "failed"
+        screen.print(f"claim {one['claim']} {verdict}: {numbers(one['measured'])}", highlight=False)
 
 
 def format_value(value) -> str:

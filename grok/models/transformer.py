@@ -17,11 +17,12 @@ POSITIONS = ("learned", "sinusoidal")
 class Shape:
     """What a transformer is made of. Every published variant differs in these alone.
 
-    vocabulary, classes, length: tokens known, answers possible, positions. norm: LayerNorm before a
+    vocabulary, classes, length: tokens known, answers possible, positions. elements: how many tokens,
+    the first, are what is operated on (None: as many as classes). norm: LayerNorm before a
     sublayer, after it, or none. biases: which linear layers have one ("attention", "mlp", "output").
     positions: learned, or the fixed sines of Vaswani et al. 2017. tied: the output layer is the
     embedding. init: "torch" (each linear layer's own), "multihead" (torch.nn.MultiheadAttention's for
-    the attention) or "normal" (N(0, 1/width), Nanda et al. 2023).
+    the attention) or "normal" (N(0, 1/width), the output's N(0, 1/classes): Nanda et al. 2023).
     init_scale: factor of all initial parameters but LayerNorm's.
     """
 
@@ -43,6 +44,7 @@ class Shape:
     dropout: float = 0.0  # after the MLP
     causal: bool = True  # False: every position sees all
     pool: bool = False  # read the mean over all positions, not the last one
+    elements: int | None = None
 
 
 class Transformer(nn.Module):
@@ -72,7 +74,8 @@ class Transformer(nn.Module):
             if "norm" in name or name.startswith("final"):
                 continue
             if self.shape.init == "normal" and parameter.ndim > 1:
-                parameter.normal_(0, self.shape.width**-0.5)
+                fan = self.shape.classes if name == "output.weight" else self.shape.width
+                parameter.normal_(0, fan**-0.5)
             elif self.shape.init == "normal":
                 parameter.zero_()
             elif self.shape.init == "multihead" and ("queries" in name or "keys_values" in name):

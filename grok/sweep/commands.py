@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from grok.lab import store as stores
-from grok.lab.experiment import Terminated, end_on_signals, exit_code
+from grok.lab.config import check_names
+from grok.lab.experiment import PROJECT, Terminated, end_on_signals, exit_code
+from grok.lab.scorecard import duration, papers, scorecard, sweeps_of
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -32,9 +34,9 @@ def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None
         seconds = estimate(group, slots)
         total += seconds
         screen.print(
-            f"{len(group)} runs, {slots_of(group, slots)} at once: at most {_time(seconds)}"
+            f"{len(group)} runs, {slots_of(group, slots)} at once: at most {duration(seconds)}"
         )
-    screen.print(f"together at most {_time(total)}; runs that are decided early retire")
+    screen.print(f"together at most {duration(total)}; runs that are decided early retire")
 
 
 def run(
@@ -66,11 +68,23 @@ def run(
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     rate = progress.steps / max(progress.seconds, 1e-9)
     print(
-        f"{progress.done} runs ({endings}) in {_time(progress.seconds)}: {progress.steps:,} "
+        f"{progress.done} runs ({endings}) in {duration(progress.seconds)}: {progress.steps:,} "
         f"replica-steps, {rate:,.0f}/s; {progress.saved:,} spared by retirement"
     )
 
 
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def replicate(names: tuple[str, ...], resume: bool) -> bool:
+    """Run the sweeps that the named papers' claims (all papers' if none are) are checked on, print the
+    scorecard, and return whether every claim that counts has passed. UserError for an unknown paper."""
+    found = {paper.path: paper for paper in papers()}
+    check_names(names, found, "paper")
+    wanted = [found[name] for name in names] or [one for one in found.values() if one.claims]
+    store = stores.mongo()
+    for paper in wanted:
+        for sweep in sweeps_of(paper):
+            known = resume and stores.find_sweep(store.database, sweep)
+            path = PROJECT / "sweeps" / f"{sweep}.yaml"
+            run(path, None, None, None, bool(known), known["_id"] if known else None)
+    table, complete = scorecard(wanted, store.database)
+    Console().print(table)
+    return complete

@@ -8,6 +8,7 @@ from typing import Any
 
 from grok.lab.checkpoints import Past, check_ended, past_of, path_of
 from grok.lab.errors import UserError
+from grok.lab.scorecard import check_sweep
 from grok.lab.side_by_side import Event
 from grok.lab.spool import recover
 from grok.lab.store import Store
@@ -102,7 +103,9 @@ class LocalSweep:
         """Run all that is pending; on an interrupt, end the live runs as INTERRUPTED and raise."""
         for group in self._groups():
             self._train(group, progress)
-        self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"state": "finished"}})
+        changes = {"$set": {"state": "finished"}, "$inc": {"seconds": progress.seconds}}
+        self.store.database.sweeps.update_one({"_id": self.id}, changes)
+        check_sweep(self.store.database, self.file.paper, self.document)
 
     def _groups(self) -> Iterator[list[Planned]]:
         yield from self.groups

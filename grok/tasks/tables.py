@@ -12,6 +12,12 @@ def addition(p: int) -> tuple[Tensor, Tensor]:
     return pairs, pairs.sum(1)
 
 
+def sums(p: int, terms: int) -> tuple[Tensor, Tensor]:
+    """All rows (p^S, S) of S numbers below p, in row order, and their sums modulo p."""
+    rows = torch.cartesian_prod(*[torch.arange(p)] * terms)
+    return rows, rows.sum(1) % p
+
+
 def symmetric_group(n: int) -> tuple[Tensor, Tensor]:
     """Ordered pairs (N, 2) of elements of S_n in lexicographic order, N = (n!)^2, and products (N,).
 

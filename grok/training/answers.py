@@ -6,7 +6,6 @@ Frozen dataclasses: two problems with equal objectives can be trained as one pro
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grok.models.randomness import uniform
@@ -34,14 +33,18 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Logits (N, 1, C) of a model of pairs."""
+class Inputs:
+    """Logits (N, 1, C) of a model of {train,test}_NAME: of pairs, of images."""
 
-    batched = ("train_pairs", "train_answers")
+    name: str = "pairs"
     draws = False
 
+    @property
+    def batched(self) -> tuple[str, str]:
+        return f"train_{self.name}", "train_answers"
+
     def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
-        return model(data[f"{split}_pairs"]).unsqueeze(1)
+        return model(data[f"{split}_{self.name}"]).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class AnswerLoss:
     Data: train_answers (N, count) beside what `read` needs.
     """
 
-    read: Sequences | Pairs
+    read: Sequences | Inputs
     kind: str = "cross_entropy"
     loss_dtype: str | None = None
 
@@ -64,7 +67,8 @@ class AnswerLoss:
             return cross_entropy(logits, answers, self.loss_dtype)
         if self.loss_dtype is not None:
             logits = logits.to(DTYPES[self.loss_dtype])
-        return squared_error(logits, F.one_hot(answers, logits.shape[-1]).to(logits.dtype))
+        classes = torch.arange(logits.shape[-1], device=answers.device)
+        return squared_error(logits, (answers.unsqueeze(-1) == classes).to(logits.dtype))
 
 
 @dataclass(frozen=True)

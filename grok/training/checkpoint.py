@@ -69,7 +69,7 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(facts, tensors)
 
 
-def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
     """The tensors whose names start with a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 

@@ -9,7 +9,7 @@ import torch
 
 from grok.training import determinism
 from grok.training.checkpoint import below
-from grok.training.problem import Event, Outcome, Problem, Record, Saved, Start
+from grok.training.problem import WEIGHTS, Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
 from grok.training.watch import Watch
 
@@ -194,7 +194,7 @@ class _Training:
             arrays = {name: value.copy() for name, value in mine.items() if value.ndim > 0}
             if self.problems[replica].keep_weights:
                 weights = self.program.weights(slot)
-                arrays |= {f"weights/{name}": w.cpu().numpy() for name, w in weights.items()}
+                arrays |= {WEIGHTS + name: w.cpu().numpy() for name, w in weights.items()}
             watch, between = self.watches[slot], ()
             if watch is not None:
                 metrics |= watch.look(self.program, slot, metrics)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from grok.training.watch import Watching
 
+WEIGHTS = "weights/"  # a record's arrays of this prefix are the parameters
+
 
 @dataclass(frozen=True)
 class Group:
@@ -94,11 +96,12 @@ class Problem:
     batched: the entries of `data` that mini-batches index; unused for full-batch training.
     sampling: how mini-batches come: "epochs" (a fresh permutation for each), "in_order" (every epoch
         through the data as it lies), or "replacement" (drawn independently).
+    remembers: the metrics read data["previous"], the weights before the last update.
     draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
     checkpoint_every: updates between the states that `train` yields; None for none.
     watching: the measures that the run takes (training/instruments.py).
-    keep_weights: the weights at every logged step are among the record's arrays, as "weights/NAME".
+    keep_weights: the weights at every logged step are among the record's arrays, as WEIGHTS + name.
     """
 
     module: nn.Module
@@ -113,6 +116,7 @@ class Problem:
     batched: tuple[str, ...] = ()
     sampling: str = "epochs"
     draws: bool = False
+    remembers: bool = False
     stop: Stop | None = None
     kept: tuple[str, ...] = field(default=())
     checkpoint_every: int | None = None
@@ -136,6 +140,7 @@ class Problem:
             self.batched,
             self.sampling,
             self.draws,
+            self.remembers,
             self.watching is not None,
         )
 

@@ -12,35 +12,32 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.utils._pytree as pytree
-from torch import Tensor, nn
+from torch import Tensor
 from torch._functorch.compile_utils import fx_graph_cse
-from torch.func import functional_call, grad, grad_and_value, vmap
+from torch.func import grad, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from grok.models import randomness
 from grok.training import filters, optimizers, products
 from grok.training.checkpoint import CheckpointError
+from grok.training.functional import run_with
 from grok.training.interrupts import held_back
 from grok.training.problem import Problem, batch_order, drawn_batches
 
 BLOCK = 256  # mini-batches that are drawn at once, with replacement
-LASTING = ("params", "buffers", "optimizer", "filter", "goal")  # of the state; the rest follows
+LASTING = (
+    "params",
+    "buffers",
+    "optimizer",
+    "filter",
+    "goal",
+    "previous",
+)  # of the state; the rest follows
 STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
 T = optimizers.SCALARS.index("t")
 AHEAD = 256  # updates whose learning rates and corrections are computed at once
 # A compiled function meets the tensors it was traced on and no others: nothing need be checked.
 UNCHECKED = {"size_asserts": False}
-
-
-class _Call(nn.Module):
-    """Lets a function of the module, not only its forward, run with substituted tensors."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, function, data):
-        return function(self.module, data)
 
 
 class Program:
@@ -53,7 +50,6 @@ class Program:
         self.template = template
         self.slots = slots
         self.compiled = compiled
-        self.call = _Call(template.module)
         self.shared = {name: template.data[name] for name in shared}
         self.steps = [0] * slots
         self.orders: list[tuple[int, Tensor] | None] = [None] * slots
@@ -82,6 +78,8 @@ class Program:
         if problem.watching is not None:
             state["gradient"] = {name: torch.zeros_like(value) for name, value in params.items()}
             state["loss"] = torch.zeros((), dtype=torch.float64, device=device)
+        if problem.remembers:
+            state["previous"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.decay_to == "init":
             state["goal"] = {name: value.clone() for name, value in params.items()}
         if problem.batch_size is not None:
@@ -163,8 +161,7 @@ class Program:
 
     def run(self, function: Callable, params: dict, buffers: dict, data: dict):
         """function(module, data) with these parameters and buffers in the module."""
-        tensors = {f"module.{name}": value for name, value in {**params, **buffers}.items()}
-        return functional_call(self.call, tensors, (function, data))
+        return run_with(self.template.module, {**params, **buffers}, function, data)
 
     def _objective(self, state: dict, shared: dict) -> Callable[[dict], Tensor]:
         """The loss as a function of the parameters, on one replica's data and batch."""
@@ -195,6 +192,8 @@ class Program:
             grads, new["filter"] = filters.amplified(
                 settings.grokfast, grads, state["filter"], state["rates"][0, T]
             )
+        if self.template.remembers:
+            new["previous"] = {name: value.clone() for name, value in state["params"].items()}
         new["params"], new["optimizer"] = optimizers.update(
             settings,
             state["params"],
@@ -221,6 +220,8 @@ class Program:
         data = {**state["data"], **shared}
         if self.template.draws:
             data["key"] = self._key(state, "metrics")
+        if self.template.remembers:
+            data["previous"] = state["previous"]
         with torch.no_grad():
             metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
             squares = [(value**2).sum() for value in state["params"].values()]

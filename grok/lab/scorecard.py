@@ -1,0 +1,116 @@
+"""Papers and how their claims came out: checked on stored sweeps, kept with them, shown as tables."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+
+from grok.lab import claims
+from grok.lab.claims import Claim, Finding, Run, Runs
+from grok.lab.experiment import PROJECT, Paper, load
+
+UNFINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}
+VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
+
+
+def papers() -> list[Paper]:
+    """All papers of this house, by name."""
+    return [load(path) for path in sorted((PROJECT / "experiments").glob("*.py"))]
+
+
+def sweeps_of(paper: Paper) -> list[str]:
+    """Names of the sweep files that the paper's claims are checked on."""
+    return list(dict.fromkeys(claim.sweep for claim in paper.claims))
+
+
+def evidence(database, sweep: str) -> Runs:
+    """The finished runs of a sweep, by its id; of every point the latest."""
+    fields = {"config": 1, "result": 1, "meta.sweep.point": 1}
+    wanted = {"meta.sweep.id": sweep, **UNFINISHED}
+    latest = {
+        run["meta"]["sweep"]["point"]: run
+        for run in database.runs.find(wanted, fields).sort("_id", 1)
+    }
+    series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
+    for metric in database.metrics.find({"run_id": {"$in": list(series)}}):
+        series[metric["run_id"]][metric["name"]] = metric["steps"], metric["values"]
+    found = sorted(latest.items())
+    return Runs(Run(run["config"], run["result"], series[run["_id"]]) for _, run in found)
+
+
+def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
+    """Check the claims that are made on a sweep, and store with it how they came out."""
+    found = claims.of_sweep(paper.claims, sweep["name"], evidence(database, sweep["_id"]))
+    stored = {"findings": [asdict(one) for one in found], "checked": datetime.now(UTC)}
+    database.sweeps.update_one({"_id": sweep["_id"]}, {"$set": {"claims": stored}})
+    return found
+
+
+def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | None]:
+    """What came of each claim in the latest checked sweep of its file, and how long the sweeps took,
+    in seconds (None until all of them have run)."""
+    findings: dict[str, list[Finding]] = {claim.id: [] for claim in paper.claims}
+    seconds: list[float | None] = []
+    for name in sweeps_of(paper):
+        wanted = {"name": name, "experiment": paper.path, "claims": {"$exists": True}}
+        sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
+        seconds.append(None if sweep is None else sweep.get("seconds"))
+        for stored in sweep["claims"]["findings"] if sweep else ():
+            findings.setdefault(stored["claim"], []).append(Finding(**stored))
+    return findings, None if not seconds or None in seconds else sum(seconds)
+
+
+def overview(database) -> Table:
+    """One row a paper: claims passed, time of the CPU recipe, last run."""
+    table = Table("paper", "what it is", "claims passed", "time of the recipe", "last run")
+    for paper in papers():
+        findings, seconds = latest(database, paper)
+        counted = [claim for claim in paper.claims if not claim.report_only]
+        passed = sum(claims.stands(findings[claim.id]) for claim in counted)
+        wanted = {"experiment.name": paper.path}
+        run = database.runs.find_one(wanted, {"start_time": 1}, sort=[("start_time", -1)])
+        table.add_row(
+            paper.path,
+            paper.doc.strip().splitlines()[0],
+            f"{passed}/{len(counted)}" if counted else "-",
+            "-" if seconds is None else duration(seconds),
+            f"{run['start_time']:%Y-%m-%d %H:%M}" if run else "never",
+        )
+    return table
+
+
+def scorecard(papers: Iterable[Paper], database) -> tuple[Table, bool]:
+    """One row a claim, and whether every claim that counts has passed."""
+    table = Table("claim", "what the paper says", "verdict", "seeds", "measured", show_lines=True)
+    complete = True
+    for paper in papers:
+        findings, _ = latest(database, paper)
+        for claim in paper.claims:
+            found = findings[claim.id]
+            passed = claims.stands(found) if found else None
+            complete = complete and (bool(passed) or claim.report_only)
+            table.add_row(claim.id, claim.says, _verdict(claim, passed), *_cells(found))
+    return table, complete
+
+
+def _verdict(claim: Claim, passed: bool | None) -> str:
+    return VERDICTS[passed] + (" (report only)" if claim.report_only else "")
+
+
+def _cells(found: list[Finding]) -> tuple[str, str]:
+    """Seeds passed of all, and the numbers of the first of those with the commoner verdict."""
+    if not found:
+        return "", ""
+    passed = claims.stands(found)
+    shown = next(one for one in found if one.passed == passed)
+    return f"{sum(f.passed for f in found)}/{len(found)}", shown.why or claims.numbers(
+        shown.measured
+    )
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

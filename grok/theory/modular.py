@@ -1,0 +1,59 @@
+"""Networks that do modular arithmetic by construction (Gromov 2023; Doshi et al. 2024, section 3)."""
+
+from math import factorial
+
+import numpy as np
+
+
+def analytic_weights(
+    p: int, width: int, terms: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """U (S, p, N) and W (p, N) of a network W (sum_s U_s[n_s])^S that adds S numbers modulo p.
+
+    Neuron k has frequency 1 + k mod (p-1)/2 and a random phase for every term; the output's phase is
+    their sum. The amplitude makes the right output's expected value 1.
+    """
+    frequency = 1 + np.arange(width) % ((p - 1) // 2)
+    phases = generator.uniform(0, 2 * np.pi, (terms, 1, width))
+    amplitude = (2**terms / (width * factorial(terms))) ** (1 / (terms + 1))
+    angle = 2 * np.pi / p * np.arange(p)[:, None] * frequency
+    return amplitude * np.cos(angle + phases), amplitude * np.cos(angle + phases.sum(0))
+
+
+def analytic_product(
+    p: int, width: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for products of two numbers: sums of discrete logarithms, and one neuron more that
+    answers 0 when an operand is 0. p prime; `width` neurons in all."""
+    logs = discrete_logarithm(p)
+    u, w = analytic_weights(p - 1, width - 1, 2, generator)
+    inputs, outputs = np.zeros((2, p, width)), np.zeros((p, width))
+    inputs[:, 1:, 1:], outputs[1:, 1:] = u[:, logs[1:]], w[logs[1:]]
+    inputs[:, 0, 0], outputs[0, 0] = 1, 2  # beats what the other operand's vector alone gives
+    return inputs, outputs
+
+
+def discrete_logarithm(p: int) -> np.ndarray:
+    """log_g n (p,) for n = 1..p-1 to the smallest primitive root g of the prime p; entry 0 is -1."""
+    for g in range(1, p):
+        powers = np.array([pow(g, k, p) for k in range(p - 1)])
+        if len(set(powers.tolist())) == p - 1:
+            logs = np.full(p, -1)
+            logs[powers] = np.arange(p - 1)
+            return logs
+    raise ValueError(f"{p} has no primitive root: it is not prime")
+
+
+def outputs_of(inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    """W (sum_s U_s[n_s])^S, (N, p), for symbols (N, S)."""
+    total = sum(table[column] for table, column in zip(inputs, symbols.T, strict=True))
+    return total ** len(inputs) @ outputs.T
+
+
+def covered(table: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Which test pairs (M,) a lookup answers: a train pair has the same b, and an a whose whole row of
+    the table (p, p) is the same. train (N, 2), test (M, 2)."""
+    _, kind = np.unique(table, axis=0, return_inverse=True)
+    p = len(table)
+    known = set((kind[train[:, 0]] * p + train[:, 1]).tolist())
+    return np.array([code in known for code in (kind[test[:, 0]] * p + test[:, 1]).tolist()])

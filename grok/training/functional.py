@@ -1,0 +1,24 @@
+"""Functions of a module, run with other tensors in place of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class _Call(nn.Module):
+    """Lets a function of the module, not only its forward, run with substituted tensors."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, function, data):
+        return function(self.module, data)
+
+
+def run_with(module: nn.Module, tensors: dict[str, Tensor], function: Callable, data: Any) -> Any:
+    """function(module, data) with these parameters and buffers in the module."""
+    held = {f"module.{name}": value for name, value in tensors.items()}
+    return functional_call(_Call(module), held, (function, data))
