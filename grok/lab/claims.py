@@ -13,7 +13,6 @@ import numpy as np
 
 from grok.phases import first_step_at
 
-Verdict = tuple[bool, dict[str, float]]
 ENOUGH = 2 / 3  # of the seeds
 
 
@@ -23,11 +22,13 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What a claim may look at. series: steps and values by metric."""
+    """What a claim may look at. series: steps and values by metric. recipes: the named configs of its
+    paper that it was run with, exactly."""
 
     config: Mapping[str, Any]
     result: Mapping[str, Any]
     series: Mapping[str, tuple[list[int], list[float]]] = field(repr=False)
+    recipes: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
         """An entry of the result; Missing if there is none."""
@@ -92,12 +93,27 @@ class Runs(list[Run]):
             raise Missing("a run with " + " ".join(f"{k}={v}" for k, v in config.items()))
         return found
 
-    def one(self, **config) -> Run:
-        """The only one with these config values; Missing if there are none, or several."""
-        found = self.where(**config)
+    def all(self, *recipes: str) -> "Runs":
+        """Those run with one of these named configs; Missing if there are none."""
+        found = Runs(run for run in self if run.recipes & {*recipes})
+        if not found:
+            raise Missing(f"a run with {' or '.join(recipes)}")
+        return found
+
+    def one(self, *recipes: str) -> Run:
+        """The only one run with one of these named configs; Missing if there are none, or several."""
+        found = self.all(*recipes)
         if len(found) > 1:
-            raise Missing("one run only with " + " ".join(f"{k}={v}" for k, v in config.items()))
+            raise Missing(f"only one run with {' or '.join(recipes)}")
         return found[0]
+
+    def mean(self, recipe: str, entry: str) -> float:
+        """An entry of the result, meaned over the runs with a named config."""
+        return float(np.mean([run[entry] for run in self.all(recipe)]))
+
+
+Verdict = tuple[bool, dict[str, float]]
+Check = Callable[[Runs], Verdict]
 
 
 @dataclass(frozen=True)
@@ -111,18 +127,23 @@ class Claim:
 
     id: str
     says: str
-    check: Callable[[Runs], Verdict]
+    check: Check
     sweep: str
     pooled: bool = False
     report_only: bool = False
 
 
-def at_least(least: float, name: str, **config) -> Callable[[Runs], Verdict]:
-    """A check that an entry of the only such run's result is large enough."""
+Rule = tuple[str, str, float, float]  # named config, entry of the result, least, most
+
+
+def within(*rules: Rule) -> Check:
+    """A check that entries of the results of runs, one of each named config, are in their ranges."""
 
     def check(runs: Runs) -> Verdict:
-        value = runs.one(**config)[name]
-        return value >= least, {name.replace("_", " "): value}
+        values = [runs.one(recipe)[entry] for recipe, entry, _, _ in rules]
+        passed = (low <= v <= high for v, (_, _, low, high) in zip(values, rules, strict=True))
+        labels = [f"{recipe} {entry}".replace("_", " ") for recipe, entry, _, _ in rules]
+        return all(passed), dict(zip(labels, values, strict=True))
 
     return check
 

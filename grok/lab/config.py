@@ -46,6 +46,8 @@ RULES: list[Rule] = [
     ("measures", lambda v: isinstance(v, str | list | tuple), 'a list of names, or "full"'),
     ("checkpoint_every", *_at_least(1, optional=True)),
     ("p", *_at_least(2)),
+    ("hidden_dim", *_at_least(1, optional=True)),
+    ("terms", *_at_least(2)),
     ("train_fraction", lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1, exclusive"),
     ("train_count", *_at_least(1, optional=True)),
     ("batch_size", *_at_least(1, optional=True)),

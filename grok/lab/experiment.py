@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,7 +22,7 @@ from grok.lab import checkpoints, claims
 from grok.lab import config as checks
 from grok.lab import store as stores
 from grok.lab.checkpoints import Past
-from grok.lab.claims import Claim, Runs, Verdict
+from grok.lab.claims import Check, Claim, Runs
 from grok.lab.environment import environment
 from grok.lab.errors import UserError
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
@@ -40,6 +40,9 @@ logging.getLogger().addFilter(
 )
 PROJECT = Path(__file__).resolve().parents[2]
 MAIN = "main"
+FREE = (  # config keys that do not make a run another one
+    "seed", "device", "preset", "checkpoint_every", "measures", "snapshot_every", "reference_run",
+)  # fmt: skip
 
 
 class Terminated(SacredInterrupt):
@@ -108,17 +111,38 @@ class Paper(sacred.Experiment):
         self.summary_function = function
         return function
 
-    def claim(self, id: str, says: str, sweep: str | None = None, **how) -> Callable:
-        """Decorator: the function that checks one claim of the paper, runs -> (passed, numbers).
+    def add_named_configs(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Several named configs, by name."""
+        for name, values in configs.items():
+            self.add_named_config(name, dict(values))
 
-        sweep: the sweep file whose runs it is checked on, PAPER_cpu if None; how: as in Claim.
+    def claim(
+        self, id: str, says: str, check: Check | None = None, sweep: str | None = None, **how
+    ) -> Callable[[Check], Check]:
+        """One claim of the paper; a decorator of the function that checks it, if `check` is not given.
+
+        check: runs -> (passed, measured numbers). sweep: the sweep file whose runs it is checked on,
+        PAPER_cpu if None. how: as in Claim.
         """
 
-        def decorate(check: Callable[[Runs], Verdict]) -> Callable[[Runs], Verdict]:
+        def add(check: Check) -> Check:
             self.claims.append(Claim(id, says, check, sweep or f"{self.path}_cpu", **how))
             return check
 
-        return decorate
+        return add if check is None else add(check)
+
+    def recipes_of(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """The named configs whose values a run's config has, and the defaults else; FREE may be any."""
+        defaults, found = self.defaults(), set()
+        for name, values in self.named_configs.items():
+            wanted = {k: v for k, v in {**defaults, **values()}.items() if k not in FREE}
+            if all(_plain(config.get(key)) == _plain(value) for key, value in wanted.items()):
+                found.add(name)
+        return frozenset(found)
+
+    def evidence(self, config: Mapping, result: Mapping, series: Mapping) -> claims.Run:
+        """One run, as its claims see it."""
+        return claims.Run(config, result, series, self.recipes_of(config))
 
     def defaults(self) -> dict[str, Any]:
         """The configuration without updates or named configs (no seed)."""
@@ -233,7 +257,7 @@ class Paper(sacred.Experiment):
                 result = record_run(run, recorder, events, summarize, progress.show)
         else:
             result = record_run(run, recorder, events, summarize)
-        alone = Runs([claims.Run(run.config, result, recorder.series)])
+        alone = Runs([self.evidence(run.config, result, recorder.series)])
         found = [claims.evaluate(claim, alone) for claim in self.claims if not claim.pooled]
         run.info["claims"] = [asdict(finding) for finding in found]
         return result
@@ -285,6 +309,11 @@ def engine_options():
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema
     grokfast_window = 100  # of window
+
+
+def _plain(value: Any) -> Any:
+    """A config value as the store gives it back: a tuple is a list."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def train_alone(problem: Problem) -> Iterable:

@@ -14,7 +14,7 @@ from grok.tasks import operations
 from grok.tasks.images import DIGITS, digits
 from grok.tasks.lists import lists
 from grok.tasks.pairs import split_table
-from grok.tasks.tables import train_size
+from grok.tasks.tables import sums, train_size
 from grok.training import instruments
 from grok.training.answers import AnswerLoss, AnswerMetrics
 from grok.training.determinism import drawing
@@ -27,7 +27,13 @@ LEAST_SHARE = 0.1
 
 
 def table_of(c: SimpleNamespace) -> operations.Table:
-    """The table of `operation` modulo p, `symmetric` or whole; ConfigError if there is none."""
+    """The table of `operation` modulo p, `symmetric` or whole; ConfigError if there is none. With
+    `terms` above 2, the rows are that many numbers and the operation can only be their sum."""
+    terms = getattr(c, "terms", 2)
+    if terms > 2:
+        if c.operation != "x_plus_y":
+            raise ConfigError("terms", terms, f"2 with operation={c.operation}")
+        return operations.Table(*sums(c.p, terms), c.p, c.p)
     try:
         return operations.table(c.operation, c.p, getattr(c, "symmetric", False))
     except operations.OperationError as error:

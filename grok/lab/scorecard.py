@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from grok.lab import claims
-from grok.lab.claims import Claim, Finding, Run, Runs
+from grok.lab.claims import Claim, Finding, Runs
 from grok.lab.experiment import PROJECT, Paper, load
 
 UNFINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}
@@ -25,8 +25,8 @@ def sweeps_of(paper: Paper) -> list[str]:
     return list(dict.fromkeys(claim.sweep for claim in paper.claims))
 
 
-def evidence(database, sweep: str) -> Runs:
-    """The finished runs of a sweep, by its id; of every point the latest."""
+def evidence(database, paper: Paper, sweep: str) -> Runs:
+    """The finished runs of a sweep of a paper, by its id; of every point the latest."""
     fields = {"config": 1, "result": 1, "meta.sweep.point": 1}
     wanted = {"meta.sweep.id": sweep, **UNFINISHED}
     latest = {
@@ -37,12 +37,14 @@ def evidence(database, sweep: str) -> Runs:
     for metric in database.metrics.find({"run_id": {"$in": list(series)}}):
         series[metric["run_id"]][metric["name"]] = metric["steps"], metric["values"]
     found = sorted(latest.items())
-    return Runs(Run(run["config"], run["result"], series[run["_id"]]) for _, run in found)
+    return Runs(
+        paper.evidence(run["config"], run["result"], series[run["_id"]]) for _, run in found
+    )
 
 
 def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
     """Check the claims that are made on a sweep, and store with it how they came out."""
-    found = claims.of_sweep(paper.claims, sweep["name"], evidence(database, sweep["_id"]))
+    found = claims.of_sweep(paper.claims, sweep["name"], evidence(database, paper, sweep["_id"]))
     stored = {"findings": [asdict(one) for one in found], "checked": datetime.now(UTC)}
     database.sweeps.update_one({"_id": sweep["_id"]}, {"$set": {"claims": stored}})
     return found

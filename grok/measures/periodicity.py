@@ -32,15 +32,25 @@ def phase_gap(inputs: Tensor, outputs: Tensor) -> Tensor:
     return torch.atan2(gap.sin(), gap.cos()).abs()
 
 
-def pruned_accuracy(
-    inputs: Tensor, outputs: Tensor, symbols: Tensor, answers: Tensor, order: Tensor, steps: int
-) -> list[float]:
-    """Accuracy on symbols (M, S) with answers (M,) after 0, 1/steps, .., all but one share of the
-    neurons, taken in `order` (N,), have been removed."""
+def guesses(inputs: Tensor, outputs: Tensor, symbols: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Answers (M,) to symbols (M, S), of the neurons `kept` (indices) or all."""
     total = sum(table[column] for table, column in zip(inputs, symbols.T, strict=True))
-    hidden, found = total ** len(inputs), []
-    for step in range(steps):
-        kept = order[step * len(order) // steps :]
-        guesses = (hidden[:, kept] @ outputs[:, kept].T).argmax(1)
-        found.append(float((guesses == answers).double().mean()))
+    hidden = total ** len(inputs)
+    if kept is not None:
+        hidden, outputs = hidden[:, kept], outputs[:, kept]
+    return (hidden @ outputs.T).argmax(1)
+
+
+def pruning(
+    inputs: Tensor, outputs: Tensor, order: Tensor, rows: dict[str, tuple[Tensor, Tensor]]
+) -> dict[str, list[float]]:
+    """Accuracies after 0, 10, .. 90 % of the neurons have been removed, by "low_NAME" (the least
+    periodic first) and "high_NAME", on rows NAME: symbols (M, 2) and answers (M,)."""
+    ranked = neurons(inputs[:, order], outputs[order]).argsort()
+    found: dict[str, list[float]] = {}
+    for end, sequence in (("low", ranked), ("high", ranked.flip(0))):
+        for name, (symbols, answers) in rows.items():
+            for cut in range(0, len(ranked), len(ranked) // 10):
+                right = guesses(inputs, outputs, symbols, sequence[cut:]) == answers
+                found.setdefault(f"{end}_{name}", []).append(float(right.double().mean()))
     return found

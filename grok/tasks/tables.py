@@ -33,6 +33,17 @@ def symmetric_group(n: int) -> tuple[Tensor, Tensor]:
     return pairs, order[torch.searchsorted(codes[order], (products * place).sum(1))]
 
 
+def covered(pairs: Tensor, answers: Tensor, train: Tensor, test: Tensor) -> Tensor:
+    """Which test pairs (M,) a lookup answers: a train pair has the same b, and an a whose whole row of
+    the table (pairs (N, 2), answers (N,)) is the same. train (K, 2), test (M, 2)."""
+    p = int(pairs.max()) + 1
+    table = torch.full((p, p), -1)
+    table[pairs.unbind(1)] = answers
+    _, kind = torch.unique(table, dim=0, return_inverse=True)
+    codes = [kind[part[:, 0]] * p + part[:, 1] for part in (train, test)]
+    return torch.isin(codes[1], codes[0])
+
+
 def train_size(examples: int, fraction: float) -> int:
     """Examples in a train set of this fraction, rounded down (1e-9 forgives 55 * (45/55) < 45)."""
     return int(examples * fraction + 1e-9)

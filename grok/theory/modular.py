@@ -20,6 +20,21 @@ def analytic_weights(
     return amplitude * np.cos(angle + phases), amplitude * np.cos(angle + phases.sum(0))
 
 
+def network(
+    p: int, width: int, terms: int, product: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """U and W of the network that adds `terms` numbers modulo p, or multiplies two, phases drawn."""
+    generator = np.random.default_rng(seed)
+    if product:
+        return analytic_product(p, width, generator)
+    return analytic_weights(p, width, terms, generator)
+
+
+def spectral_order(p: int, product: bool) -> np.ndarray:
+    """The symbols in the order in which neurons are periodic: 0..p-1, or 1..p-1 by logarithm."""
+    return discrete_logarithm(p)[1:].argsort() + 1 if product else np.arange(p)
+
+
 def analytic_product(
     p: int, width: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -44,16 +59,14 @@ def discrete_logarithm(p: int) -> np.ndarray:
     raise ValueError(f"{p} has no primitive root: it is not prime")
 
 
+def accuracy(
+    inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray, answers: np.ndarray
+) -> float:
+    """Share of symbols (N, S) whose largest output is the answer (N,)."""
+    return float((outputs_of(inputs, outputs, symbols).argmax(1) == answers).mean())
+
+
 def outputs_of(inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray) -> np.ndarray:
     """W (sum_s U_s[n_s])^S, (N, p), for symbols (N, S)."""
     total = sum(table[column] for table, column in zip(inputs, symbols.T, strict=True))
     return total ** len(inputs) @ outputs.T
-
-
-def covered(table: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Which test pairs (M,) a lookup answers: a train pair has the same b, and an a whose whole row of
-    the table (p, p) is the same. train (N, 2), test (M, 2)."""
-    _, kind = np.unique(table, axis=0, return_inverse=True)
-    p = len(table)
-    known = set((kind[train[:, 0]] * p + train[:, 1]).tolist())
-    return np.array([code in known for code in (kind[test[:, 0]] * p + test[:, 1]).tolist()])

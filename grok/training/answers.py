@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.models.randomness import uniform
-from grok.training.losses import DTYPES, accuracy, cross_entropy, squared_error
+from grok.training.losses import accuracy, cross_entropy, in_dtype, squared_error
 
 Data = dict[str, Tensor]
 
@@ -65,8 +65,7 @@ class AnswerLoss:
         """Mean loss of logits (N, count, C) whose answers are (N, count)."""
         if self.kind == "cross_entropy":
             return cross_entropy(logits, answers, self.loss_dtype)
-        if self.loss_dtype is not None:
-            logits = logits.to(DTYPES[self.loss_dtype])
+        logits = in_dtype(logits, self.loss_dtype)
         classes = torch.arange(logits.shape[-1], device=answers.device)
         return squared_error(logits, (answers.unsqueeze(-1) == classes).to(logits.dtype))
 

@@ -7,6 +7,11 @@ from torch import Tensor
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def in_dtype(x: Tensor, name: str | None) -> Tensor:
+    """x in the dtype of this name, as it is if there is none."""
+    return x if name is None else x.to(DTYPES[name])
+
+
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean over all entries of (outputs - targets)^2."""
     return ((outputs - targets) ** 2).mean()
@@ -14,9 +19,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, classes: Tensor, dtype: str | None = None) -> Tensor:
     """Mean of -log softmax(logits)[class] over (N, C) logits, computed in `dtype` if given."""
-    if dtype is not None:
-        logits = logits.to(DTYPES[dtype])
-    return -F.log_softmax(logits, dim=-1).gather(-1, classes.unsqueeze(-1)).mean()
+    return -F.log_softmax(in_dtype(logits, dtype), dim=-1).gather(-1, classes.unsqueeze(-1)).mean()
 
 
 def accuracy(guesses: Tensor, classes: Tensor) -> Tensor:
