@@ -1,0 +1,110 @@
+"""Claims: when they are passed, when not, where the verdict is kept."""
+
+from math import inf
+
+import pytest
+
+from grok.lab import claims, scorecard
+from grok.lab.claims import Claim, Missing, Run, Runs, evaluate
+from grok.lab.experiment import load
+from grok.sweep import file as files
+from grok.sweep.local import LocalSweep
+from grok.sweep.progress import SweepProgress
+from tests.conftest import PROJECT
+
+
+def run(seed=0, result=None, recipes=("cpu",), **series) -> Run:
+    logged = {name: ([0, 10, 20, 30], values) for name, values in series.items()}
+    return Run({"seed": seed}, result or {}, logged, frozenset(recipes))
+
+
+def claim(check, **how) -> Claim:
+    return Claim("01-C1", "it is so", check, "paper_cpu", **how)
+
+
+def test_a_claim_that_cannot_be_evaluated_is_not_passed():
+    nothing = Runs([run()])
+    for check, why in (
+        (lambda runs: (runs.one("large")["x"] > 0, {}), "needs a run with large"),
+        (lambda runs: (runs.one("cpu")["x"] > 0, {}), "needs x in the result"),
+        (lambda runs: (runs.one("cpu").final("loss") < 1, {}), "needs the metric loss"),
+        (lambda runs: (1 / 0 > 1, {}), "ZeroDivisionError: division by zero"),
+    ):
+        finding = evaluate(claim(check), nothing)
+        assert not finding.passed and finding.why == why
+    assert not claims.stands([])
+
+
+def test_two_of_three_seeds_are_enough():
+    runs = Runs(run(seed, {"x": value}) for seed, value in enumerate((1, 5, 6)))
+    at_least = claims.within(("cpu", "x", 5, inf))
+    found = claims.of_sweep([claim(at_least)], "paper_cpu", runs)
+    assert [(f.seed, f.passed) for f in found] == [(0, False), (1, True), (2, True)]
+    assert found[1].measured == {"cpu x": 5}
+    assert claims.stands(found) and not claims.stands(found[:2])
+    assert claims.of_sweep([claim(at_least)], "another_sweep", runs) == []
+
+
+def test_a_pooled_claim_sees_all_seeds():
+    runs = Runs(run(seed, {"x": float(seed)}) for seed in range(4))
+    mean = claim(lambda runs: (True, {"mean": runs.mean("cpu", "x")}), pooled=True)
+    assert claims.of_sweep([mean], "paper_cpu", runs)[0].measured == {"mean": 1.5}
+    with pytest.raises(Missing, match="only one run"):
+        runs.one("cpu")
+
+
+def test_what_a_run_tells():
+    one = run(
+        train_accuracy=[0, 1, 1, 1], test_accuracy=[0, 0.99, 0.2, 0.99], loss=[1, 4, 1.9, 3],
+        spiky=[1, 1, 50, 1],
+    )  # fmt: skip
+    assert one.steps_to_both(0.99) == (10, 30)  # not held at the next look
+    assert one.steps_to("test_accuracy", 0.999) == inf
+    assert (one.at("loss", 19), one.at("loss", 20), one.final("loss")) == (4, 1.9, 3)
+    assert one.half_fallen("loss") == 20
+    assert one.rates("loss", [0, 10, 30]) == [0.3, -0.05]
+    assert one.peaks("spiky", [10, 30]).tolist() == [50, 50]
+
+
+def test_a_recipe_is_recognized_by_its_values():
+    paper = load(PROJECT / "experiments" / "doshi.py")
+    known = paper.config_of({"seed": 5, "preset": "outlier"})
+    assert paper.recipes_of(known) == {"outlier"}
+    assert paper.recipes_of({**known, "betas": [0.9, 0.98]}) == {"outlier"}  # as MongoDB has it
+    assert paper.recipes_of({**known, "lr": 1e-4}) == frozenset()
+    assert paper.recipes_of({**known, "measures": ["norms"], "device": "cpu"}) == {"outlier"}
+
+
+def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
+    """Weight decay 0, 200 steps: nothing that Nanda et al. say of the recipe is true."""
+    paper = load(PROJECT / "experiments" / "nanda.py")
+    paper.store = store
+    paper.add_named_config("broken", {"p": 13, "width": 16, "mlp_width": 32, "train_fraction": 0.5,
+                                      "weight_decay": 0.0, "train_steps": 200})  # fmt: skip
+    paper.recipes_of = lambda config: frozenset({"cpu"})
+    done = paper.run(named_configs=["broken"], config_updates={"seed": 0})
+    kept = store.database.runs.find_one({"_id": done._id})["info"]["claims"]
+    assert {one["claim"] for one in kept} == {f"03-C{n}" for n in range(1, 9)}
+    by_id = {one["claim"]: one for one in kept}
+    assert not any(by_id[f"03-C{n}"]["passed"] for n in (1, 4, 6, 7))
+    assert by_id["03-C1"]["measured"]["test 99 % at"] == inf
+    assert by_id["03-C7"]["why"] == "needs a run with cpu_no_decay"
+
+
+def test_a_sweep_is_checked_at_its_end(store, tmp_path):
+    path = tmp_path / "doshi_cpu.yaml"
+    path.write_text(
+        "program: experiments/doshi.py\nmethod: grid\n"
+        "command: ['${program}', with, '${args_no_hyphens}']\n"
+        "parameters: {preset: {values: [analytic, analytic_product]}, seed: {values: [0, 1]}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    sweep.run(SweepProgress(4, 4))
+    paper = sweep.file.paper
+    found, seconds = scorecard.latest(store.database, paper)
+    assert seconds > 0
+    assert [f.passed for f in found["08c"]] == [True, True]
+    assert found["08c"][0].measured["analytic accuracy 500"] == 1
+    assert [f.why for f in found["08i"]] == ["needs a run with noisy"] * 2
+    table, complete = scorecard.scorecard([paper], store.database)
+    assert table.row_count == len(paper.claims) and not complete
