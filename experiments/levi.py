@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from grok.lab import recipes
-from grok.lab.config import device_of
 from grok.lab.experiment import Paper
 from grok.models.linear import Student
 from grok.tasks import gaussian
@@ -65,12 +64,8 @@ def build(c) -> Problem:
     else:
         inputs = gaussian.inputs(count + 2000, c.input_dim, seed)  # those to test on
         data, loss, metrics = teachers.sampled(teacher, inputs, count, c.eps, c.loss_dtype)
-    device = device_of(c.device)
-    return Problem(
-        module=student.to(device), data={name: value.to(device) for name, value in data.items()},
-        loss=loss, metrics=metrics, train_steps=c.train_steps, log_steps=recipes.looks_of(c),
-        optimizer=Optimizer("sgd", (Group("", c.lr, c.weight_decay / c.output_dim),)), seed=c.seed,
-    )  # fmt: skip
+    optimizer = Optimizer("sgd", (Group("", c.lr, c.weight_decay / c.output_dim),))
+    return recipes.problem_of(c, student, data, loss, metrics, optimizer)
 
 
 @ex.summarize

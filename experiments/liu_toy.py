@@ -1,30 +1,27 @@
 """Liu, Kitouni, Nolte, Michaud, Tegmark, Williams 2022, arXiv:2205.10343.
 
 "Towards Understanding Grokking: An Effective Theory of Representation Learning": symbols become
-vectors, two vectors are added, a decoder names the sum. Generalization comes when the vectors form
-parallelograms. Addition here is not modular.
+vectors, two are added, a decoder names the sum, not modular; they generalize as parallelograms form.
 """
 
+import numpy as np
 import torch
 
-from grok.lab.config import ConfigError, device_of
+from grok.lab import recipes
+from grok.lab.claims import within
+from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
-from grok.models.toy import Toy, encoded_toy, free_toy
 from grok.tasks import toy as tasks
-from grok.tasks.tables import train_size
 from grok.theory import representation as theory
-from grok.training.determinism import drawing
-from grok.training.losses import DTYPES
-from grok.training.objectives import ToyLoss, ToyMetrics
-from grok.training.problem import Group, Optimizer, Problem, Stop, log_steps
+from grok.training import toys
+from grok.training.problem import Group, Optimizer, Problem, Stop
 
 DECIDED = Stop((("train_accuracy", 0.9), ("test_accuracy", 0.9)))
-
 CHOICES = {
-    "variant": ("encoder", "table", "permutation"),
-    "loss": ("squared_error", "cross_entropy"),
+    "variant": ("encoder", "table", "permutation"), "loss": ("squared_error", "cross_entropy"),
     "combine": ("add", "multiply", "concatenate"),
-}
+}  # fmt: skip
+AUTHORS = "authors_seed58"  # their own run
 ex = Paper("liu_toy", threshold=0.9, delay=1000, choices=CHOICES)
 
 
@@ -70,14 +67,15 @@ PERMUTATION = {
 }  # fmt: skip
 GRID = {"train_steps": 100_000, "log_points": 250, "authors_grid": True, "stop_when_decided": True}
 
-ex.add_named_config("paper", {"train_steps": 1000})  # the published script's defaults
-ex.add_named_config("authors_seed58", {**TABLE, "seed": 58})  # figure 4d
-# A grokking cell of figure 5b: test follows train by some 2000 steps.
-ex.add_named_config("cpu", {**TABLE, "decoder_lr": 2.154e-5, "train_steps": 20_000, "seed": 58})
-ex.add_named_config("classification", {**TABLE, "loss": "cross_entropy", "seed": 1})  # figure 5c
-ex.add_named_config("permutation", PERMUTATION)  # figure 5d: S_3, 3 x 3 matrices, multiplied
-ex.add_named_config("two_dimensional", {**TABLE, "hidden_rep_dim": 2, "seed": 58})
-ex.add_named_config("phase_diagram", {**TABLE, **GRID, "seed": 58})  # one cell of the large grid
+ex.add_named_configs({
+    "paper": {"train_steps": 1000},  # the published script's defaults
+    AUTHORS: {**TABLE, "seed": 58},  # figure 4d
+    "cpu": {**TABLE, "decoder_lr": 2.154e-5, "train_steps": 20_000, "seed": 58},  # 5b
+    "classification": {**TABLE, "loss": "cross_entropy", "seed": 1},  # figure 5c
+    "permutation": PERMUTATION,  # figure 5d: S_3, 3 x 3 matrices, multiplied
+    "two_dimensional": {**TABLE, "hidden_rep_dim": 2, "seed": 58},
+    "phase_diagram": {**TABLE, **GRID, "seed": 58},  # one cell of the large grid
+})  # fmt: skip
 
 
 @ex.build
@@ -87,63 +85,65 @@ def build(c) -> Problem:
     if c.combine == "multiply" and int(c.hidden_rep_dim**0.5) ** 2 != c.hidden_rep_dim:
         raise ConfigError("hidden_rep_dim", c.hidden_rep_dim, "a square with combine=multiply")
     pairs, answers = tasks.table_of(c.p, c.variant == "permutation")
-    count = c.train_count or train_size(len(pairs), c.train_fraction)
-    if not 0 < count < len(pairs):
-        key = "train_count" if c.train_count else "train_fraction"
-        raise ConfigError(key, vars(c)[key], f"to give 1 to {len(pairs) - 1} of {len(pairs)} pairs")
-    loss = ToyLoss(c.loss, c.representation_l1, c.loss_dtype)
-    with drawing(c.seed, DTYPES[c.dtype]):
-        task, model = draw(c, pairs, answers, count)
+    count = recipes.count_of(c, len(pairs), least=0)
+    loss = toys.ToyLoss(c.loss, c.representation_l1, c.loss_dtype)
+    task, model = recipes.drawn(c, lambda: toys.draw(c, pairs, answers, count))
     quads = torch.as_tensor(theory.quads(pairs.numpy(), answers.numpy()))
     data = {**task.split(), **vars(task), "quads": quads}
-    device = device_of(c.device)
-    groups = (
-        Group("decoder", c.decoder_lr, c.decoder_weight_decay),
-        Group("", c.encoder_lr, c.encoder_weight_decay),
-    )
-    return Problem(
-        module=model.to(device),
-        data={name: tensor.to(device) for name, tensor in data.items()},
-        loss=loss,
-        metrics=ToyMetrics(loss, c.combine),
-        optimizer=Optimizer(c.optimizer, groups),
-        train_steps=c.train_steps,
-        log_steps=log_steps(c.train_steps, c.log_points),
-        seed=c.seed,
-        stop=DECIDED if c.stop_when_decided else None,
-        kept=("pairs", "answers", "train"),
-    )
-
-
-def draw(c, pairs, answers, count: int) -> tuple[tasks.ToyTask, Toy]:
-    """Task and model, drawn in the order of the published code. Call inside `drawing`."""
-    dim = int(answers.max()) + 1 if c.loss == "cross_entropy" else c.symbol_rep_dim
-    inputs = c.hidden_rep_dim * (2 if c.combine == "concatenate" else 1)
-    decoder = [inputs, *[c.decoder_width] * (c.decoder_depth - 1), dim]
-    encoder = [*[c.encoder_width] * (c.encoder_depth - 1), c.hidden_rep_dim]
-    if c.variant == "encoder":
-        task = tasks.script_task(pairs, answers, count, c.symbol_rep_dim, c.seed)
-        sizes = [c.symbol_rep_dim, *encoder]
-        return task, encoded_toy(task.targets[: c.p], sizes, decoder, c.activation, c.combine)
-    task = tasks.table_task(pairs, answers, count, dim, c.seed, c.p if c.authors_grid else 0)
-    notebook = c.authors_grid or c.variant == "permutation"
-    unused = [10 if c.authors_grid else 1, *encoder] if notebook else None
-    shape = (int(pairs.max()) + 1, c.hidden_rep_dim)
-    return task, free_toy(shape, c.init_scale, decoder, c.activation, c.combine, unused)
+    decoder = Group("decoder", c.decoder_lr, c.decoder_weight_decay)
+    encoder = Group("", c.encoder_lr, c.encoder_weight_decay)
+    parts = data, loss, toys.ToyMetrics(loss, c.combine), Optimizer(c.optimizer, (decoder, encoder))
+    stop = DECIDED if c.stop_when_decided else None
+    return recipes.problem_of(c, model, *parts, kept=("pairs", "answers", "train"), stop=stop)
 
 
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
     """RQI and steps to it; the test accuracy that the train set, or the representation, allows."""
-    pairs, answers, train = (problem.data[name].cpu().numpy() for name in problem.kept)
     if c.combine == "concatenate":  # has no parallelograms
         return {}
+    pairs, answers, train = (problem.data[name].cpu().numpy() for name in problem.kept)
     holds = recorder.trajectory("parallelogram_holds")[-1]
-    predicted = theory.predicted_accuracy(answers, train, holds)
-    result = {"steps_to_rqi": recorder.steps_to("rqi", 0.95), "predicted_accuracy": predicted}
+    result = {"predicted_accuracy": theory.predicted_accuracy(answers, train, holds)}
+    result["steps_to_rqi"] = recorder.steps_to("rqi", 0.95)
     if c.combine == "add":
-        result["ideal_accuracy"] = theory.ideal_accuracy(pairs, answers, train)
+        result["ideal_accuracy"] = ideal = theory.ideal_accuracy(pairs, answers, train)
+        result["ideal_gap"] = abs(recorder.final("test_accuracy") - ideal)
     return result
+
+
+@ex.claim("02-C1", "Representations predict accuracy (fig. 3)", sweep="liu_figure3", pooled=True)
+def predicted(runs):
+    both = [[run[n] for run in runs] for n in ("test_accuracy", "predicted_accuracy")]
+    return np.corrcoef(both)[0, 1] >= 0.95, {"correlation": np.corrcoef(both)[0, 1]}
+
+
+@ex.claim("02-C2", "Train sets pin the representation from 40 % on (figure 4a)", pooled=True)
+def critical(runs):
+    table = (tensor.numpy() for tensor in tasks.table_of(10, False))
+    fraction = theory.critical_fraction(*table, 100, np.random.default_rng(0))
+    return 0.38 <= fraction <= 0.44, {"critical fraction": fraction}
+
+
+@ex.claim("02-C3", "Below that RQI never nears 1 (fig. 4b)", sweep="liu_figure4b", pooled=True)
+def diverges(runs):
+    few, many = ([r.steps_to("rqi", 0.95) for r in runs.where(train_count=n)] for n in (20, 45))
+    return min(few) == np.inf and max(many) <= 1500, {"20 pairs": min(few), "45": max(many)}
+
+
+@ex.claim("02-C6", "There are all four phases (figure 5b)", sweep="liu_figure5b", pooled=True)
+def phases(runs):
+    return len({run["phase"] for run in runs}) == 4, {"runs": len(runs)}
+
+
+ex.claim(
+    "02-C4", "The authors' own run: train at 1130, test at 1530 (figure 4d)", sweep="liu_figure4d",
+    check=within((AUTHORS, "steps_to_train", 1075, 1190), (AUTHORS, "steps_to_test", 1450, 1610)),
+)  # fmt: skip
+ex.claim(
+    "02-ideal", "The test accuracy is what the train set allows in theory (section 3.2)",
+    within((AUTHORS, "ideal_gap", 0, 0.1)),
+)  # fmt: skip
 
 
 if __name__ == "__main__":

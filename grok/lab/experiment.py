@@ -117,7 +117,7 @@ class Paper(sacred.Experiment):
             self.add_named_config(name, dict(values))
 
     def claim(
-        self, id: str, says: str, check: Check | None = None, sweep: str | None = None, **how
+        self, id: str, says: str, check: Check | None = None, *, sweep: str | None = None, **how
     ) -> Callable[[Check], Check]:
         """One claim of the paper; a decorator of the function that checks it, if `check` is not given.
 

@@ -53,12 +53,13 @@ def data_seed_of(c: SimpleNamespace) -> int:
     return c.seed if c.data_seed is None else c.data_seed
 
 
-def count_of(c: SimpleNamespace, total: int) -> int:
-    """How many rows are for training; ConfigError unless it is between a tenth and all but one."""
+def count_of(c: SimpleNamespace, total: int, least: float = LEAST_SHARE) -> int:
+    """How many rows are for training; ConfigError unless a share of `least` is, and one is left."""
     count = c.train_count or train_size(total, c.train_fraction)
-    if not LEAST_SHARE * total <= count < total:
+    if not max(least * total, 1) <= count < total:
         key = "train_count" if c.train_count else "train_fraction"
-        raise ConfigError(key, vars(c)[key], f"{ceil(LEAST_SHARE * total)} to {total - 1} rows")
+        expected = f"to give {max(ceil(least * total), 1)} to {total - 1} of {total} rows"
+        raise ConfigError(key, vars(c)[key], expected)
     return count
 
 
@@ -161,31 +162,48 @@ def looks_of(c: SimpleNamespace) -> list[int]:
     return log_steps(c.train_steps, c.log_points)
 
 
+def problem_of(
+    c: SimpleNamespace,
+    module: nn.Module,
+    data: dict[str, Tensor],
+    loss: Callable,
+    metrics: Callable,
+    optimizer: Optimizer,
+    **more,
+) -> Problem:
+    """The problem of these parts, on the config's device; `more` is what else a Problem takes.
+
+    Looks every eval_steps or at log_points, unless `log_steps` is given.
+    """
+    device = device_of(c.device)
+    return Problem(
+        module.to(device),
+        {name: tensor.to(device) for name, tensor in data.items()},
+        loss,
+        metrics,
+        optimizer,
+        c.train_steps,
+        more.pop("log_steps", None) or looks_of(c),
+        c.seed,
+        **more,
+    )
+
+
 def answer_problem(
     c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: AnswerLoss, **more
 ) -> Problem:
     """The problem of a model that answers with classes; `more` is what else a Problem takes.
 
-    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so; looks
-    every eval_steps, or at log_points.
+    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so.
     """
-    device = device_of(c.device)
-    more = {"batch_size": c.batch_size, **more}
-    if "log_steps" not in more:
-        more["log_steps"] = looks_of(c)
     looks = [getattr(c, f"eval_{split}_count", None) for split in ("train", "test")]
     metrics = AnswerMetrics(loss, *looks)
-    return Problem(
-        module=model.to(device),
-        data={name: tensor.to(device) for name, tensor in data.items()},
-        loss=loss,
-        metrics=metrics,
-        optimizer=optimizer_of(c),
-        train_steps=c.train_steps,
-        seed=c.seed,
-        batched=loss.read.batched if more["batch_size"] else (),
-        draws=metrics.draws or loss.read.draws,
-        **more,
+    more = {"batch_size": c.batch_size, **more}
+    batched = loss.read.batched if more["batch_size"] else ()
+    draws = metrics.draws or loss.read.draws
+    optimizer = optimizer_of(c)
+    return problem_of(
+        c, model, data, loss, metrics, optimizer, batched=batched, draws=draws, **more
     )
 
 

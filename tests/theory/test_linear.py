@@ -37,7 +37,9 @@ def test_weight_decay_lengthens_then_forbids(decay, time):
 
 
 def test_the_delay_has_a_maximum_in_the_number_of_outputs():
-    delays = {d: theory.delay(theory.times(0.9, 0.01, 1e-3, d_out=d)) for d in (1, 10, 30, 100, 500)}
+    delays = {
+        d: theory.delay(theory.times(0.9, 0.01, 1e-3, d_out=d)) for d in (1, 10, 30, 100, 500)
+    }
     assert max(delays, key=delays.get) == 30
     assert delays[30] == pytest.approx(71_744, rel=1e-4)
     assert delays[500] == pytest.approx(10_380, rel=1e-4)

@@ -54,9 +54,7 @@ def test_discrete_logarithms():
 
 def test_constructed_neurons_are_periodic_and_obey_the_phase_relation():
     weights = [torch.from_numpy(w) for w in modular.network(97, 60, 2, False, 0)]
-    torch.testing.assert_close(
-        periodicity.neurons(*weights), torch.ones(60, dtype=torch.float64)
-    )
+    torch.testing.assert_close(periodicity.neurons(*weights), torch.ones(60, dtype=torch.float64))
     assert periodicity.phase_gap(*weights).max() < 1e-9
     shifted = weights[1].roll(5, 0)  # another phase by 5 steps of its frequency
     assert periodicity.phase_gap(weights[0], shifted).max() > 0.1

@@ -45,7 +45,7 @@ def looked():
     for steps in range(5):
         short = replace(problem, train_steps=max(steps, 1), log_steps=[0, max(steps, 1)])
         events = list(train([short], compiled=False))
-        weights.append([e for e in events if isinstance(e, Outcome)][0].weights)
+        weights.append(next(e for e in events if isinstance(e, Outcome)).weights)
     weights[0] = {name: p.detach() for name, p in problem.module.named_parameters()}
     records = [e for e in train([problem], compiled=False) if isinstance(e, Record)]
     return problem, weights, {record.step: record.metrics for record in records}
@@ -83,7 +83,7 @@ def test_sharpness_is_the_hessian_along_the_update(looked):
 
 
 def test_distances_are_from_the_start(looked):
-    problem, weights, metrics = looked
+    _, weights, metrics = looked
     last = [name for name in weights[4] if name.startswith("net.6")]
     flat = [torch.cat([w[name].flatten() for name in last]) for w in (weights[4], weights[0])]
     cosine = torch.nn.functional.cosine_similarity(*flat, dim=0)

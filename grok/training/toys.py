@@ -1,4 +1,4 @@
-"""What a problem minimizes and what it reports, one pair of functions per kind of task.
+"""The toy of Liu et al. 2022: how it is drawn, its loss, what is looked at.
 
 Frozen dataclasses: two problems with equal objectives can be trained as one program.
 """
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from grok.measures import representation
+from grok.models.toy import Toy, encoded_toy, free_toy
+from grok.tasks import toy as tasks
 from grok.training.losses import accuracy, cross_entropy, nearest, squared_error
 
 Data = dict[str, Tensor]
@@ -67,3 +69,20 @@ class ToyMetrics:
             holds = gaps(vectors, data["quads"]) < delta
             result |= {"rqi": representation.rqi(holds), "parallelogram_holds": holds}
         return {**result, "representation": vectors}
+
+
+def draw(c, pairs, answers, count: int) -> tuple[tasks.ToyTask, Toy]:
+    """Task and model, drawn in the order of the published code. Call inside `drawing`."""
+    dim = int(answers.max()) + 1 if c.loss == "cross_entropy" else c.symbol_rep_dim
+    inputs = c.hidden_rep_dim * (2 if c.combine == "concatenate" else 1)
+    decoder = [inputs, *[c.decoder_width] * (c.decoder_depth - 1), dim]
+    encoder = [*[c.encoder_width] * (c.encoder_depth - 1), c.hidden_rep_dim]
+    if c.variant == "encoder":
+        task = tasks.script_task(pairs, answers, count, c.symbol_rep_dim, c.seed)
+        sizes = [c.symbol_rep_dim, *encoder]
+        return task, encoded_toy(task.targets[: c.p], sizes, decoder, c.activation, c.combine)
+    task = tasks.table_task(pairs, answers, count, dim, c.seed, c.p if c.authors_grid else 0)
+    notebook = c.authors_grid or c.variant == "permutation"
+    unused = [10 if c.authors_grid else 1, *encoder] if notebook else None
+    shape = (int(pairs.max()) + 1, c.hidden_rep_dim)
+    return task, free_toy(shape, c.init_scale, decoder, c.activation, c.combine, unused)
