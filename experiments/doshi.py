@@ -96,10 +96,8 @@ def analytic(c, width: int):
 
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
-    """Ratio of the delay; the final neurons; what pruning leaves, and networks by construction do."""
-    train, test = (recorder.steps_to(f"{part}_accuracy", 0.99) for part in ("train", "test"))
+    """The final neurons; what pruning leaves, and what networks by construction do."""
     table, result = recipes.table_of(c), {"initial_ipr": recorder.series["ipr"][1][0]}
-    result["delay_ratio"] = test / train if train and test else None
     for width in c.widths:
         rows = table.pairs.numpy(), table.answers.numpy()
         result[f"accuracy_{width}"] = modular.accuracy(*analytic(c, width), *rows)

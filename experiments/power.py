@@ -4,25 +4,22 @@
 a table of a binary operation; the answer is learned by heart first and understood long after.
 """
 
+from math import inf
+
+import numpy as np
+
+from grok.lab import recipes
+from grok.lab.claims import within
 from grok.lab.experiment import Paper
-from grok.lab.recipes import (
-    answer_problem,
-    list_split,
-    sequence_data,
-    table_of,
-    tokenized,
-    transformer_of,
-)
 from grok.measures.sharpness import sharpness
+from grok.measures.spectra import circle_share
 from grok.measures.weights import rms_norms
 from grok.models.transformer import Shape
-from grok.tasks.lists import LIST_OPERATIONS
 from grok.training.answers import AnswerLoss, Sequences
 from grok.training.problem import Problem, Stop
 
 LAYOUT = "Eaob="  # E ends and begins a sequence
 DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
-
 ex = Paper("power", threshold=0.99, delay=1000)
 
 
@@ -81,50 +78,38 @@ VARIANTS = {  # of optimizer and regularizer, figure 2 left
     "weight_noise": {"weight_decay": 0.0, "weight_noise": 0.01},
 }
 
-ex.add_named_config("paper", {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300})
-ex.add_named_config(  # figures 1 left and 4: no weight decay, a million updates
-    "paper_figure1", {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000}
-)
-ex.add_named_config("division", {"operation": "x_div_y"})
-ex.add_named_config("polynomial", {"operation": "x2_plus_xy_plus_y2"})
-ex.add_named_config("conditional", {"operation": "plus_if_even_else_minus"})
-ex.add_named_config("permutation", {"operation": "s5"})
-ex.add_named_config("lists", {"operation": "sort", "p": 31})
-ex.add_named_config("cpu", {"train_steps": 6000, "stop_when_grokked": True, "depth": 1})
-ex.add_named_config(  # Lee et al. 2024: with grokfast=ema and without
-    "product", {
+ex.add_named_configs({
+    "paper": {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300},
+    "paper_figure1": {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000},  # left
+    "division": {"operation": "x_div_y"}, "permutation": {"operation": "s5"},
+    "polynomial": {"operation": "x2_plus_xy_plus_y2"}, "lists": {"operation": "sort", "p": 31},
+    "conditional": {"operation": "plus_if_even_else_minus"},
+    "cpu": {"train_steps": 6000, "stop_when_grokked": True, "depth": 1},
+    "product": {  # Lee et al. 2024: with grokfast=ema and without
         "operation": "x_times_y", "norm": "pre", "activation": "gelu", "positions": "learned",
         "optimizer": "adam", "weight_decay": 0.005, "train_steps": 5000, "stop_when_grokked": True,
     },
-)  # fmt: skip
-ex.add_named_config("small", SMALL)  # a figure's worth of runs in minutes
-for name, changes in VARIANTS.items():
-    ex.add_named_config(f"small_{name}", {**SMALL, **changes})
-    ex.add_named_config(f"paper_{name}", {"operation": "s5", "train_steps": 100_000, **changes})
+    "small": SMALL,  # a figure's worth of runs in minutes
+    **{f"small_{name}": {**SMALL, **changes} for name, changes in VARIANTS.items()},
+    **{f"paper_{name}": {"operation": "s5", "train_steps": 100_000, **changes}
+       for name, changes in VARIANTS.items()},
+})  # fmt: skip
 
 
 @ex.build
 def build(c) -> Problem:
-    if c.operation in LIST_OPERATIONS:
-        split, count = list_split(c), c.list_length
-        vocabulary, classes, length = c.p + 2, c.p, 2 * c.list_length + 1
-    else:
-        table, count = table_of(c), 1
-        split = tokenized(c, table, LAYOUT)
-        vocabulary, classes, length = table.elements + 3, table.classes, len(LAYOUT)
-    rows = len(split["train_tokens"])
+    split, count, vocabulary, classes = recipes.sequences_of(c, LAYOUT)
+    rows, length = split["train_tokens"].shape
     batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
-    # dropout differs between sequences, so prefixes are not shared then
-    data = sequence_data(split, 0 if c.dropout else batch or rows)
+    data = recipes.sequence_data(split, 0 if c.dropout else batch or rows)  # dropout shares nothing
     shape = Shape(
         vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
         activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
         dropout=c.dropout,
     )  # fmt: skip
-    model = transformer_of(c, shape)
     loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
-    stop = DECIDED if c.stop_when_grokked else None
-    return answer_problem(c, model, data, loss, batch_size=batch, stop=stop)
+    stop, model = DECIDED if c.stop_when_grokked else None, recipes.transformer_of(c, shape)
+    return recipes.answer_problem(c, model, data, loss, batch_size=batch, stop=stop)
 
 
 @ex.summarize
@@ -136,7 +121,29 @@ def summarize(c, problem, recorder) -> dict:
     result = {"rms_norms": rms_norms(weights)}
     if c.sharpness:
         result["sharpness"] = sharpness(problem.module, problem.loss, problem.data, weights)
+    if not c.tied:
+        start, end = problem.module.output.weight.detach(), weights["output.weight"]
+        result["circle_gain"] = circle_share(end) / circle_share(start)
     return result
+
+
+SWEEP = {"sweep": "power_figure1_center"}
+for id, says, *rules in (
+    ("01-C1", "Generalizes long after it has memorized (figure 1 left)",
+     ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)),
+    ("01-C7", "The numbers lie on a circle in the output layer (figure 3)",
+     ("small", "circle_gain", 3, inf)),
+):  # fmt: skip
+    ex.claim(id, says, within(*rules), **SWEEP)
+
+
+@ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", pooled=True, **SWEEP)
+def data(runs):
+    steps = {f: [r.steps_to("test_accuracy", 0.99) for r in runs.where(train_fraction=f)]
+             for f in (0.4, 0.5, 0.6, 0.7)}  # fmt: skip
+    medians = [np.median(found) for found in steps.values()]
+    falls = (np.diff(medians) < 0).all() and medians[0] >= 2 * medians[2]
+    return falls, {f"at {f}": median for f, median in zip(steps, medians, strict=True)}
 
 
 if __name__ == "__main__":

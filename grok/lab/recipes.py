@@ -12,7 +12,7 @@ from grok.lab.config import ConfigError, device_of
 from grok.models.transformer import Shape, Transformer, share_prefixes
 from grok.tasks import operations
 from grok.tasks.images import DIGITS, digits
-from grok.tasks.lists import lists
+from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import sums, train_size
 from grok.training import instruments
@@ -93,6 +93,16 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
         "test_tokens": tokens[count:],
         "test_answers": answers[count:],
     }
+
+
+def sequences_of(c: SimpleNamespace, layout: str) -> tuple[dict[str, Tensor], int, int, int]:
+    """Token sequences of a table's rows in this layout, or of a list operation's; how many tokens are
+    the answer; how many tokens, and answers, there are."""
+    if c.operation in LIST_OPERATIONS:
+        return list_split(c), c.list_length, c.p + 2, c.p
+    table = table_of(c)
+    others = len([letter for letter in layout if letter not in "ab"])
+    return tokenized(c, table, layout), 1, table.elements + others, table.classes
 
 
 def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> dict[str, Tensor]:

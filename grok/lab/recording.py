@@ -101,6 +101,7 @@ class Recorder:
             "phase": phase(train, test, self.delay),
             "steps_to_train": train,
             "steps_to_test": test,
+            "delay_ratio": test / train if train and test else None,
             "threshold": self.threshold,
             "steps": self.series["train_loss"][0][-1],
             "ended": self.outcome.reason if self.outcome else "interrupted",

@@ -21,8 +21,8 @@ def papers() -> list[Paper]:
 
 
 def sweeps_of(paper: Paper) -> list[str]:
-    """Names of the sweep files that the paper's claims are checked on."""
-    return list(dict.fromkeys(claim.sweep for claim in paper.claims))
+    """Names of the sweep files that the claims that count are checked on."""
+    return list(dict.fromkeys(claim.sweep for claim in paper.claims if not claim.report_only))
 
 
 def evidence(database, paper: Paper, sweep: str) -> Runs:
@@ -55,10 +55,12 @@ def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | No
     in seconds (None until all of them have run)."""
     findings: dict[str, list[Finding]] = {claim.id: [] for claim in paper.claims}
     seconds: list[float | None] = []
-    for name in sweeps_of(paper):
+    recipe = sweeps_of(paper)
+    for name in {claim.sweep: None for claim in paper.claims}:
         wanted = {"name": name, "experiment": paper.path, "claims": {"$exists": True}}
         sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
-        seconds.append(None if sweep is None else sweep.get("seconds"))
+        if name in recipe:
+            seconds.append(None if sweep is None else sweep.get("seconds"))
         for stored in sweep["claims"]["findings"] if sweep else ():
             findings.setdefault(stored["claim"], []).append(Finding(**stored))
     return findings, None if not seconds or None in seconds else sum(seconds)

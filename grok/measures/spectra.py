@@ -78,6 +78,12 @@ def _peaks(power: Tensor) -> dict:
     }
 
 
+def circle_share(table: Tensor) -> float:
+    """Share that the strongest frequency, constant aside, has of the power over the rows of (p, D)."""
+    power = power_spectrum(table)
+    return float(2 * power[1 : len(power) // 2 + 1].max() / power[1:].sum())
+
+
 def significant(table: Tensor) -> Tensor:
     """Whether each frequency 1..p/2 of (p, D) has ten times the mean power, (p // 2,)."""
     power = power_spectrum(table)
