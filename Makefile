@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow lint format bench
+.PHONY: demo test test-slow lint format bench replicate
 
 # Installed once from the lock; touch requirements-lock.txt to renew.
 .venv/.installed: requirements-lock.txt setup.cfg
@@ -28,6 +28,9 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+replicate: .venv/.installed
+	$(BIN)/grok replicate
 
 bench: .venv/.installed
 	$(RUN) -m benchmarks.toy

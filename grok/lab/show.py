@@ -18,7 +18,7 @@ def show_result(run: Run, store) -> None:
             table.add_row(key, format_value(result[key]))
     if result.get("compiled") is False:
         table.add_row("", "(uncompiled: a short run, or no compiler)")
-    screen = Console(width=None if Console().is_terminal else 100)
+    screen = wide()
     if run._id is not None:
         where = f" in {store.describe()}" if store is not None else ""
         screen.print(f"run {run._id}{where}", highlight=False, soft_wrap=True)
@@ -27,6 +27,11 @@ def show_result(run: Run, store) -> None:
     for one in findings:
         verdict = "passed" if one["passed"] else "failed"
         screen.print(f"claim {one['claim']} {verdict}: {numbers(one['measured'])}", highlight=False)
+
+
+def wide() -> Console:
+    """A console as wide as the terminal, 120 columns in a pipe."""
+    return Console(width=None if Console().is_terminal else 120)
 
 
 def format_value(value) -> str:

@@ -10,6 +10,7 @@ from grok.lab import store as stores
 from grok.lab.config import check_names
 from grok.lab.experiment import PROJECT, Terminated, end_on_signals, exit_code
 from grok.lab.scorecard import duration, papers, scorecard, sweeps_of
+from grok.lab.show import wide
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -86,5 +87,5 @@ def replicate(names: tuple[str, ...], resume: bool) -> bool:
             path = PROJECT / "sweeps" / f"{sweep}.yaml"
             run(path, None, None, None, bool(known), known["_id"] if known else None)
     table, complete = scorecard(wanted, store.database)
-    Console().print(table)
+    wide().print(table)
     return complete
