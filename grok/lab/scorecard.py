@@ -1,5 +1,6 @@
 """Papers and how their claims came out: checked on stored sweeps, kept with them, shown as tables."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from grok.lab import claims
 from grok.lab.claims import Claim, Finding, Runs
 from grok.lab.experiment import PROJECT, Paper, load
 
-UNFINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}
+FINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}
 VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
 
 
@@ -26,19 +27,15 @@ def sweeps_of(paper: Paper) -> list[str]:
 
 
 def evidence(database, paper: Paper, sweep: str) -> Runs:
-    """The finished runs of a sweep of a paper, by its id; of every point the latest."""
-    fields = {"config": 1, "result": 1, "meta.sweep.point": 1}
-    wanted = {"meta.sweep.id": sweep, **UNFINISHED}
-    latest = {
-        run["meta"]["sweep"]["point"]: run
-        for run in database.runs.find(wanted, fields).sort("_id", 1)
-    }
+    """The finished runs of a sweep of a paper, by its id; of runs with the same config the latest."""
+    of_sweep = {"$or": [{"meta.sweep.id": sweep}, {"info.wandb.sweep": sweep}]}
+    found = database.runs.find({**of_sweep, **FINISHED}, {"config": 1, "result": 1}).sort("_id", 1)
+    latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in found}
     series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
     for metric in database.metrics.find({"run_id": {"$in": list(series)}}):
         series[metric["run_id"]][metric["name"]] = metric["steps"], metric["values"]
-    found = sorted(latest.items())
     return Runs(
-        paper.evidence(run["config"], run["result"], series[run["_id"]]) for _, run in found
+        paper.evidence(run["config"], run["result"], series[run["_id"]]) for run in latest.values()
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from pymongo import ASCENDING, ReturnDocument
 
 from grok.lab.errors import UserError
+from grok.lab.scorecard import check_sweep
 from grok.lab.store import Store
 from grok.sweep import search
-from grok.sweep.file import SweepFile, check
+from grok.sweep.file import SweepFile, check, name_of
 from grok.sweep.plan import default_seed
 
 LOST_AFTER = 120.0  # seconds without a heartbeat from the agent
@@ -29,7 +30,7 @@ class Board:
     """All served sweeps of one store. Calls are serialized; the store may be shared by boards."""
 
     def __init__(self, store: Store, lost_after: float = LOST_AFTER):
-        database = store.database
+        self.database = database = store.database
         self.sweeps, self.runs, self.metrics = database.sweeps, database.runs, database.metrics
         self.points, self.agents = database.sweep_points, database.sweep_agents
         self.lost_after = timedelta(seconds=lost_after)
@@ -40,7 +41,7 @@ class Board:
 
     def create(self, config: dict[str, Any], name: str | None = None) -> str:
         """A new sweep's id; UserError, with nothing stored, if its file is wrong."""
-        file = check(config, name or config.get("name") or "sweep", "sweep")
+        file = check(config, name or name_of(config), "sweep")
         grid = config["method"] == "grid"
         points = search.grid(config, config.get("run_cap")) if grid else []
         sweep = f"{file.paper.path}-{uuid.uuid4().hex[:6]}"
@@ -138,6 +139,9 @@ class Board:
             self._set(point, state="failed")
         else:
             self._set(point, state="pending", agent=None, run=None, stop=False, seen=False)
+        sweep = self.sweep(point["sweep"])
+        if not self._count(sweep, "pending") + self._count(sweep, "running"):
+            check_sweep(self.database, self.file(sweep["_id"]).paper, sweep)
 
     def _run_of(self, point: dict) -> dict | None:
         wanted = {"info.wandb.run": point["run"]}

@@ -14,6 +14,7 @@ from grok.lab.experiment import PROJECT, Paper, load
 METHODS = ("grid", "random", "bayes")
 NEWER_KEYS = ("run_cap",)  # W&B's, younger than the schema of its package `sweeps`
 MACROS = "${"
+SAID = ("program", "method", "command", "parameters")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ def check(config: Any, name: str, where: str) -> SweepFile:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return SweepFile(name, config, paper, tuple(named), fixed)
+
+
+def name_of(config: dict[str, Any]) -> str:
+    """The name of the house's sweep file that says the same, else the config's own, else "sweep"."""
+    for path in sorted((PROJECT / "sweeps").glob("*.yaml")):
+        known = yaml.safe_load(path.read_text())
+        if all(known.get(key) == config.get(key) for key in SAID):
+            return path.stem
+    return config.get("name") or "sweep"
 
 
 def parameter_names(config: dict[str, Any]) -> list[str]:

@@ -4,9 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 
 from grok.lab.errors import UserError
 from grok.sweep.board import Board
+from tests.conftest import PROJECT
 
 GRID = {
     "program": "experiments/liu_toy.py",
@@ -179,3 +181,23 @@ def test_a_wrong_sweep_is_refused_before_anything_is_stored(board):
         board.join("nothing", "here")
     assert board.beat("nobody", []) is None
     assert board.sweeps.count_documents({}) == before
+
+
+def test_the_last_point_settles_the_sweep_s_claims(board):
+    """The figure's own file, sent by `wandb sweep`, is known by what it says."""
+    config = yaml.safe_load((PROJECT / "sweeps" / "liu_figure4d.yaml").read_text())
+    sweep = board.create(config)
+    assert board.sweep(sweep)["name"] == "liu_figure4d"
+    agent = board.join(sweep, "here")
+    (command,) = board.beat(agent, [])
+    run = command["run_id"]
+    ran(board, sweep, run, "COMPLETED")
+    paper = board.file(sweep).paper
+    known = paper.config_of({"seed": 58}, ("authors_seed58",))
+    result = {"ended": "budget", "steps_to_train": 1130, "steps_to_test": 1530}
+    board.runs.update_one({"_id": f"made-up-{run}"}, {"$set": {"config": known, "result": result}})
+    board.metrics.update_one({"run_id": f"made-up-{run}"}, {"$set": {"steps": []}})
+    board.beat(agent, [run])
+    board.beat(agent, [])
+    (finding,) = board.sweep(sweep)["claims"]["findings"]
+    assert finding["claim"] == "02-C4" and finding["passed"]
