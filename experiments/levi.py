@@ -62,8 +62,10 @@ def build(c) -> Problem:
         axes = gaussian.principal(count, c.input_dim, seed)
         data, loss, metrics = teachers.rotated(student, teacher, *axes, c.eps, c.loss_dtype)
     else:
-        inputs = gaussian.inputs(count + 2000, c.input_dim, seed)  # those to test on
-        data, loss, metrics = teachers.sampled(teacher, inputs, count, c.eps, c.loss_dtype)
+        parts = [
+            gaussian.inputs(n, c.input_dim, s) for n, s in ((count, seed), (2000, seed + 2**20))
+        ]
+        data, loss, metrics = teachers.sampled(teacher, *parts, c.eps, c.loss_dtype)
     optimizer = Optimizer("sgd", (Group("", c.lr, c.weight_decay / c.output_dim),))
     return recipes.problem_of(c, student, data, loss, metrics, optimizer)
 

@@ -99,13 +99,12 @@ def rotated(
 
 
 def sampled(
-    teacher: nn.Module, inputs: Tensor, train_count: int, eps: float, dtype: str | None
+    teacher: nn.Module, train: Tensor, test: Tensor, eps: float, dtype: str | None
 ) -> Parts:
-    """Data, loss and metrics on inputs (N, d), the first of them to train on."""
-    inputs = inputs.to(teacher.layers[0].dtype)
-    parts = {"train": inputs[:train_count], "test": inputs[train_count:]}
-    data = {f"{name}_inputs": part for name, part in parts.items()}
-    with torch.no_grad():
-        data |= {f"{name}_targets": teacher(part) for name, part in parts.items()}
+    """Data, loss and metrics on inputs (N, d) to train and (M, d) to test on."""
+    data = {}
+    for name, inputs in (("train", train), ("test", test)):
+        data[f"{name}_inputs"] = inputs.to(teacher.layers[0])
+        data[f"{name}_targets"] = teacher(data[f"{name}_inputs"]).detach()
     loss = TeacherLoss(dtype)
     return data, loss, TeacherMetrics(loss, eps)
