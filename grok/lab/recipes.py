@@ -211,6 +211,11 @@ def answer_problem(
     more = {"batch_size": c.batch_size, **more}
     batched = loss.read.batched if more["batch_size"] else ()
     draws = metrics.draws or loss.read.draws
+    rows = len(data["train_answers"])
+    if batched and more["batch_size"] > rows and more.get("sampling") != "replacement":
+        raise ConfigError(
+            "batch_size", more["batch_size"], f"at most {rows}, the train rows, or None"
+        )
     optimizer = optimizer_of(c)
     return problem_of(
         c, model, data, loss, metrics, optimizer, batched=batched, draws=draws, **more

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from grok.lab.errors import UserError
+from grok.lab.experiment import load
 from tests.conftest import PROJECT
 
 
@@ -58,3 +59,22 @@ def test_the_command_line_says_one_line_and_exits_with_2(words):
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "updates", "message"),
+    [
+        ("thilak", {"p": 13}, "batch_size=512: expected at most 78, the train rows, or None"),
+        ("thilak", {"dataset": "digits"}, "train_count=None: expected 1 to 1796 of the digits"),
+        ("doshi", {"terms": 3, "operation": "x_times_y"}, "terms=3: expected 2 with operation"),
+        ("doshi", {"preset": "outlayer"}, "unknown named config of doshi outlayer; did you mean"),
+        ("nanda", {"width": 30}, "width=30: expected a multiple of heads=4"),
+        ("levi", {"hidden_dim": 0}, "hidden_dim=0: expected a whole number"),
+        ("levi", {"activation": "relu"}, "activation='relu': expected one of linear, tanh"),
+    ],
+)
+def test_bad_values_of_other_papers(program, updates, message):
+    paper = load(PROJECT / "experiments" / f"{program}.py")
+    with pytest.raises(UserError) as raised:
+        paper.problem_of(paper.config_of({"seed": 0, **updates}))
+    assert message in str(raised.value)
