@@ -30,28 +30,23 @@ class SlingshotMetrics:
         initial = {name: data[f"initial/{name}"] for name in now}
         features, logits = self.seen(model, data)
         old_features, old_logits = run_with(model, before, self.seen, data)
-        last = {name for name in now if name.startswith(self.classifier)}
-        parts = {"classifier": last, "representation": now.keys() - last}
         answers = data["train_answers"]
-
-        def slope(z: Tensor) -> Tensor:
-            return grad(lambda z: self.answers.loss.of(z, answers))(z)
-
-        return {
+        slope = grad(lambda z: self.answers.loss.of(z, answers))(logits)
+        result = {
             **self.answers(model, data),
             "classifier_norm": now[f"{self.classifier}.weight"].norm(),
             "representation_change": slingshots.relative_change(features, old_features),
             "logit_change": slingshots.relative_change(logits, old_logits),
-            **{
-                f"{name}_distance": slingshots.distance(
-                    {n: now[n] for n in sorted(names)}, {n: initial[n] for n in sorted(names)}
-                )
-                for name, names in parts.items()
-            },
             "update_sharpness": self.sharpness(model, data, before, now),
             "absorbed": slingshots.absorbed(logits, answers),
-            "zero_sum_defect": slingshots.zero_sum_defect(slope(logits)),
+            "zero_sum_defect": slingshots.zero_sum_defect(slope),
         }
+        last = [name for name in now if name.startswith(self.classifier)]
+        rest = [name for name in now if name not in last]
+        for part, names in (("classifier", last), ("representation", rest)):
+            ends = ({name: tensors[name] for name in names} for tensors in (now, initial))
+            result[f"{part}_distance"] = slingshots.distance(*ends)
+        return result
 
     def seen(self, model: nn.Module, data: Data) -> tuple[Tensor, Tensor]:
         """What goes into the classifier (N, D), and the logits (N, 1, C), on the train rows."""
