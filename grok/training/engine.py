@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from grok.training import determinism
+from grok.training import determinism, memory
 from grok.training.checkpoint import below
 from grok.training.problem import WEIGHTS, Event, Outcome, Problem, Record, Saved, Start
 from grok.training.program import Program, can_compile
@@ -42,6 +42,7 @@ def train(
         return
     check_signatures(problems)
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
+    memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
     if compiled is None:
         compiled = decide_compiled(problems, slots)
