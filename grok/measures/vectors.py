@@ -1,7 +1,6 @@
 """Gradients and weights as vectors: lengths, angles, spread. Pure functions; G is a mean gradient."""
 
 import math
-from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -90,10 +89,14 @@ def variance(window: Tensor) -> dict:
     """Of the last G's (W, P): mean squared deviation, mean pairwise cosine, |mean| / |std|, |mean|."""
     mean = window.mean(0)
     squares = ((window - mean) ** 2).mean(0)
-    pairs = [cosine(window[i], window[j]) for i, j in combinations(range(len(window)), 2)]
+    gram = (window @ window.T).double()
+    lengths = gram.diagonal().clamp(min=0).sqrt()
+    above = torch.triu_indices(len(window), len(window), 1, device=window.device)
+    products, sizes = gram[*above], lengths[above[0]] * lengths[above[1]]
+    cosines = torch.where(sizes > 0, products / sizes, 0.0)
     return {
         "gradient_variance": float(squares.mean()),
-        "mean_pairwise_cos": sum(pairs) / len(pairs),
+        "mean_pairwise_cos": float(cosines.mean()),
         "signal_to_noise": _ratio(float(mean.norm()), float(squares.sum().sqrt())),
         "window_mean_norm": float(mean.norm()),
     }

@@ -239,8 +239,9 @@ class Watch:
         if self._shuffles is None:
             most = 4 if "counterfactual_validator" in self.wanted else count
             problem = replace(self.problem, sampling="epochs")
-            if self.shuffler is None:  # traced once
-                self.shuffler = Program(problem, most, set(problem.data), compiled=False)
+            if self.shuffler is None:  # traced, and compiled if the run is, once
+                compiled = self.program.compiled
+                self.shuffler = Program(problem, most, set(problem.data), compiled)
             program, (step, tensors) = self.shuffler, self.start
             for slot in range(most):
                 program.load(slot, replace(problem, seed=self.problem.seed + 7919 * (slot + 1)))
