@@ -110,6 +110,10 @@ class Program:
             self._look_ahead()
         self.state["rates"].copy_(self.rates[-self.ahead])
         self.ahead -= 1
+        if self.template.remembers:  # not in the step: a compiled one may write the weights first
+            pytree.tree_map(
+                lambda old, now: old.copy_(now), self.state["previous"], self.state["params"]
+            )
         if self._step is None:
             self._step = self._built(self._step_all)
         with held_back:
@@ -192,8 +196,6 @@ class Program:
             grads, new["filter"] = filters.amplified(
                 settings.grokfast, grads, state["filter"], state["rates"][0, T]
             )
-        if self.template.remembers:
-            new["previous"] = {name: value.clone() for name, value in state["params"].items()}
         new["params"], new["optimizer"] = optimizers.update(
             settings,
             state["params"],

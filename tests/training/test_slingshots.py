@@ -89,3 +89,12 @@ def test_distances_are_from_the_start(looked):
     cosine = torch.nn.functional.cosine_similarity(*flat, dim=0)
     assert metrics[4]["classifier_distance"] == pytest.approx(1 - float(cosine), abs=1e-5)
     assert metrics[4]["classifier_norm"] == pytest.approx(float(weights[4]["net.6.weight"].norm()))
+
+
+def test_a_compiled_step_remembers_the_same(looked):
+    problem, _, metrics = looked
+    records = [e for e in train([problem], compiled=True) if isinstance(e, Record)]
+    for record in records:
+        for name in ("logit_change", "representation_change", "update_sharpness"):
+            known = metrics[record.step][name]
+            assert record.metrics[name] == pytest.approx(known, rel=1e-2, abs=1e-5)
