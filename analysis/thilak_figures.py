@@ -39,6 +39,8 @@ def cycles(curves, spikes: list[int]):
         for step in spikes:
             axes.axvline(step, color=style.TRAIN, lw=0.8, ls=":")
         axes.set_yscale(scale)
+        if scale == "symlog":
+            axes.set_ylim(bottom=-1)
         axes.set_ylabel(label, fontsize=8)
     panels[-1].set(xlabel="update")
     panels[-1].set_ylim(0.7, 1)
