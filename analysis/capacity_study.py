@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from analysis import query, style, survival
 from analysis.capacity_figures import draw_sizes, draw_trajectories, export_final_info
+from grok.lab import show
 from grok.phases import stability
 
 SUSTAINED = 5  # evaluations in a row
@@ -25,14 +25,13 @@ PUBLISHED = {"x_plus_y": "2640", "x_minus_y": "4403", "x_div_y": "4353", "permut
 
 @click.command(help=__doc__)
 @click.argument("sweep")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=style.FOLDER)
+@style.output_option
 def main(sweep: str, output: Path) -> None:
     store = query.connect()
     name, runs = query.sweep(store, sweep)
     curves = query.metrics(store, list(runs["run"]), ["train_accuracy", "test_accuracy"])
     study = describe(runs, curves)
-    screen = Console(width=None if Console().is_terminal else 140)
-    screen.print(sizes(study), operations(study), contrasts(study), heads(study))
+    show.wide(140).print(sizes(study), operations(study), contrasts(study), heads(study))
     style.save(draw_trajectories(study, curves), f"capacity_{name}_trajectories", output)
     style.save(draw_sizes(study), f"capacity_{name}_sizes", output)
     print(*export_final_info(runs, study, output / f"capacity_{name}"), sep="\n")

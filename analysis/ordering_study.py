@@ -20,7 +20,7 @@ COLOURS = dict(zip(("stride", "fixed_random", "random", "target", "resonant"), p
 
 @click.command(help=__doc__)
 @click.argument("sweep")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=style.FOLDER)
+@style.output_option
 def main(sweep: str, output: Path) -> None:
     store = query.connect()
     name, runs = query.sweep(store, sweep)

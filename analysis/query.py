@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from grok.lab import store as stores
 from grok.lab.errors import UserError
+from grok.lab.status import FINISHED
 
 
 def connect() -> stores.Store:
@@ -118,8 +119,7 @@ def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
     document = stores.find_sweep(store.database, name)
     if document is None:
         fail(f"no sweep {name} in {store.describe()}")
-    ended = {"meta.sweep.id": document["_id"], "result.ended": {"$nin": [None, "interrupted"]}}
-    found = runs(store, ended)
+    found = runs(store, {"meta.sweep.id": document["_id"], **FINISHED})
     if found.empty:
         fail(f"sweep {document['_id']} has no finished run yet")
     return document["_id"], found.drop_duplicates("sweep.point", keep="last")

@@ -2,10 +2,10 @@
 
 import click
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from analysis import query
+from grok.lab.show import wide
 from grok.lab.status import DEAD_AFTER, heartbeat_age
 
 COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
@@ -24,7 +24,7 @@ def main(last: int, experiment: str | None) -> None:
         cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]
         started = f"{row['start_time']:%m-%d %H:%M:%S}"
         table.add_row(str(row["run"]), row["experiment"], status(store, row), started, *cells)
-    Console(width=None if Console().is_terminal else 140).print(table)
+    wide(140).print(table)
 
 
 def status(store, row: pd.Series) -> str:

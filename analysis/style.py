@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,6 +11,7 @@ import matplotlib.pyplot as plt
 from grok.phases import PHASE_COLOURS, PHASES
 
 FOLDER = Path("figures")
+output_option = click.option("-o", "--output", type=click.Path(path_type=Path), default=FOLDER)
 TRAIN, TEST = "#c0392b", "#2471a3"
 
 plt.rcParams.update(

@@ -132,15 +132,12 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
 def list_papers(found: stores.Store, paper) -> None:
     """List the papers and how their claims came out, or one paper's claims."""
     from grok.lab import scorecard
-    from grok.lab.config import check_names
     from grok.lab.show import wide
 
     if paper is None:
         wide().print(scorecard.overview(found.database))
         return
-    papers = {one.path: one for one in scorecard.papers()}
-    check_names([paper], papers, "paper")
-    wide().print(scorecard.scorecard([papers[paper]], found.database)[0])
+    wide().print(scorecard.scorecard(scorecard.named([paper]), found.database)[0])
 
 
 @main.command()

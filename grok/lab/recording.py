@@ -85,7 +85,7 @@ class Recorder:
 
     def trajectory(self, name: str) -> np.ndarray:
         """A logged array over time, (logged steps, ...)."""
-        return stacked(self.records)[name]
+        return np.stack([record.arrays[name] for record in self.records if record.arrays])
 
     def kept_weights(self) -> list[dict[str, np.ndarray]]:
         """The weights at every logged step, by name; empty without record_trajectory."""

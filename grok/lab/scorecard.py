@@ -10,15 +10,23 @@ from rich.table import Table
 
 from grok.lab import claims
 from grok.lab.claims import Claim, Finding, Runs
+from grok.lab.config import check_names
 from grok.lab.experiment import PROJECT, Paper, load
+from grok.lab.status import FINISHED
 
-FINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}
 VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
 
 
 def papers() -> list[Paper]:
     """All papers of this house, by name."""
     return [load(path) for path in sorted((PROJECT / "experiments").glob("*.py"))]
+
+
+def named(names: Iterable[str]) -> list[Paper]:
+    """The papers of these names, all if there are none; UserError for an unknown one."""
+    known = {paper.path: paper for paper in papers()}
+    check_names(names, known, "paper")
+    return [known[name] for name in names] or list(known.values())
 
 
 def sweeps_of(paper: Paper) -> list[str]:
@@ -41,6 +49,8 @@ def evidence(database, paper: Paper, sweep: str) -> Runs:
 
 def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
     """Check the claims that are made on a sweep, and store with it how they came out."""
+    if not any(claim.sweep == sweep["name"] for claim in paper.claims):
+        return []  # most sweeps: their runs need not be read
     found = claims.of_sweep(paper.claims, sweep["name"], evidence(database, paper, sweep["_id"]))
     stored = {"findings": [asdict(one) for one in found], "checked": datetime.now(UTC)}
     database.sweeps.update_one({"_id": sweep["_id"]}, {"$set": {"claims": stored}})

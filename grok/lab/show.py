@@ -29,9 +29,9 @@ def show_result(run: Run, store) -> None:
         screen.print(f"claim {one['claim']} {verdict}: {numbers(one['measured'])}", highlight=False)
 
 
-def wide() -> Console:
-    """A console as wide as the terminal, 120 columns in a pipe."""
-    return Console(width=None if Console().is_terminal else 120)
+def wide(columns: int = 120) -> Console:
+    """A console as wide as the terminal, of so many columns in a pipe."""
+    return Console(width=None if Console().is_terminal else columns)
 
 
 def format_value(value) -> str:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+FINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}  # runs that have their outcome
 DEAD_AFTER = 60.0  # seconds without a heartbeat; one comes every second
 
 

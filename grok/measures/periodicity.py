@@ -32,13 +32,15 @@ def phase_gap(inputs: Tensor, outputs: Tensor) -> Tensor:
     return torch.atan2(gap.sin(), gap.cos()).abs()
 
 
-def guesses(inputs: Tensor, outputs: Tensor, symbols: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Answers (M,) to symbols (M, S), of the neurons `kept` (indices) or all."""
+def hidden(inputs: Tensor, symbols: Tensor) -> Tensor:
+    """What the neurons make of symbols (M, S), (M, N)."""
     total = sum(table[column] for table, column in zip(inputs, symbols.T, strict=True))
-    hidden = total ** len(inputs)
-    if kept is not None:
-        hidden, outputs = hidden[:, kept], outputs[:, kept]
-    return (hidden @ outputs.T).argmax(1)
+    return total ** len(inputs)
+
+
+def guesses(inputs: Tensor, outputs: Tensor, symbols: Tensor) -> Tensor:
+    """Answers (M,) to symbols (M, S)."""
+    return (hidden(inputs, symbols) @ outputs.T).argmax(1)
 
 
 def pruning(
@@ -48,9 +50,11 @@ def pruning(
     periodic first) and "high_NAME", on rows NAME: symbols (M, 2) and answers (M,)."""
     ranked = neurons(inputs[:, order], outputs[order]).argsort()
     found: dict[str, list[float]] = {}
-    for end, sequence in (("low", ranked), ("high", ranked.flip(0))):
-        for name, (symbols, answers) in rows.items():
+    for name, (symbols, answers) in rows.items():
+        active = hidden(inputs, symbols)
+        for end, sequence in (("low", ranked), ("high", ranked.flip(0))):
             for cut in range(0, len(ranked), len(ranked) // 10):
-                right = guesses(inputs, outputs, symbols, sequence[cut:]) == answers
+                kept = sequence[cut:]
+                right = (active[:, kept] @ outputs[:, kept].T).argmax(1) == answers
                 found.setdefault(f"{end}_{name}", []).append(float(right.double().mean()))
     return found

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from grok.measures.vectors import gini
+
 KEY_SHARE = 0.1  # of the largest power: what a frequency must have to be a key frequency
 SINGLE = 0.85  # of a neuron's variance in one frequency's block: it has a single frequency
 
@@ -36,13 +38,6 @@ def key_frequencies(neurons_to_logits: Tensor) -> Tensor:
     """The frequencies k (K,) with at least a tenth of the largest power in W_L (p, F), ascending."""
     power = frequency_power(neurons_to_logits)
     return (power >= KEY_SHARE * power.max()).nonzero().flatten() + 1
-
-
-def gini(values: Tensor) -> float:
-    """Gini coefficient of values (N,) that are not negative: 0 if equal, near 1 if one has all."""
-    x = values.double().sort().values
-    n = len(x)
-    return float(((2 * torch.arange(1, n + 1) - n - 1) * x).sum() / (n * x.sum()))
 
 
 def spectrum_gini(table: Tensor) -> float:

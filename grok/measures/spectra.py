@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from grok.measures.vectors import Tensors, cosine, slashed
+from grok.measures.vectors import Tensors, cosine, gini, slashed
 
 SIGNIFICANT = 10  # times the mean power
 KEPT = 20  # singular values of a large matrix
@@ -134,14 +134,12 @@ def token_gradient(rows: Tensor, stride: int) -> dict:
     p, total = len(sizes), float(sizes.sum())
     if not total:
         return {}
-    ordered = sizes.sort().values
-    ranks = torch.arange(1, p + 1, dtype=torch.float64, device=sizes.device)
-    reached = ordered.flip(0).cumsum(0) / total
+    reached = sizes.sort(descending=True).values.cumsum(0) / total
     groups = torch.stack([sizes[k::stride].mean() for k in range(min(stride, p))])
     half, most = (min(int((reached < share).sum()) + 1, p) for share in (0.5, 0.9))
     return {
         "gradient_sparsity": float((sizes < 0.1 * sizes.mean()).double().mean()),
-        "gradient_gini": float((2 * ranks - p - 1) @ ordered) / (p * total),
+        "gradient_gini": gini(sizes),
         "stride_group_variance": float(groups.var(unbiased=False)),
         "stride_group_max_ratio": float(groups.max() / groups.mean()),
         "tokens_for_50pct": half,

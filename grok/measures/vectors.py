@@ -21,6 +21,13 @@ def flat(tensors: Tensors) -> Tensor:
     return torch.cat([value.flatten() for value in tensors.values()])
 
 
+def gini(values: Tensor) -> float:
+    """Gini coefficient of values (N,) that are not negative: 0 if equal, near 1 if one has all."""
+    x = values.double().sort().values
+    ranks = torch.arange(1, len(x) + 1, dtype=torch.float64, device=x.device)
+    return float((2 * ranks - len(x) - 1) @ x) / (len(x) * float(x.sum()))
+
+
 def slashed(name: str) -> str:
     """A parameter's name as a part of a metric's."""
     return name.replace(".", "/")

@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from grok.lab import store as stores
-from grok.lab.config import check_names
 from grok.lab.experiment import PROJECT, Terminated, end_on_signals, exit_code
-from grok.lab.scorecard import duration, papers, scorecard, sweeps_of
+from grok.lab.scorecard import duration, named, scorecard, sweeps_of
 from grok.lab.show import wide
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
@@ -77,9 +76,7 @@ def run(
 def replicate(names: tuple[str, ...], resume: bool) -> bool:
     """Run the sweeps that the named papers' claims (all papers' if none are) are checked on, print the
     scorecard, and return whether every claim that counts has passed. UserError for an unknown paper."""
-    found = {paper.path: paper for paper in papers()}
-    check_names(names, found, "paper")
-    wanted = [found[name] for name in names] or [one for one in found.values() if one.claims]
+    wanted = [paper for paper in named(names) if names or paper.claims]
     store = stores.mongo()
     for paper in wanted:
         for sweep in sweeps_of(paper):

@@ -11,6 +11,7 @@ from grok.lab.errors import UserError
 from grok.lab.scorecard import check_sweep
 from grok.lab.side_by_side import Event
 from grok.lab.spool import recover
+from grok.lab.status import FINISHED
 from grok.lab.store import Store
 from grok.sweep import search
 from grok.sweep.batch import Batch
@@ -80,7 +81,7 @@ class LocalSweep:
 
     def finished(self) -> dict[int, dict]:
         """Stored runs of this sweep that have their outcome, by point number."""
-        wanted = {"meta.sweep.id": self.id, "result.ended": {"$nin": [None, "interrupted"]}}
+        wanted = {"meta.sweep.id": self.id, **FINISHED}
         fields = {"meta.sweep.point": 1, "result": 1}
         found = self.store.database.runs.find(wanted, fields)
         return {run["meta"]["sweep"]["point"]: run for run in found}
