@@ -1,13 +1,23 @@
-"""Stored runs as DataFrames, through pymongo; incense objects for the same runs on request."""
+"""Stored runs as DataFrames, through pymongo; incense objects for the same runs on request.
+
+store = query.connect()
+chosen = query.select(store, experiment="liu_toy", p=10, decoder_lr=(1e-3, 1e-2), seed=[0, 1])
+runs = query.runs(store, chosen)                # one row per run: config.*, result.*
+long = query.metrics(store, runs["run"], ["test_accuracy"])
+query.wide(long)                                # (run, step) x metrics
+query.experiments(store, chosen)                # incense's QuerySet
+"""
 
 import io
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors.numpy
 
+from grok.lab import selection
 from grok.lab import store as stores
 from grok.lab.errors import UserError
 from grok.lab.status import FINISHED
@@ -27,32 +37,77 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
+def select(store: stores.Store, *words: str, **wanted: Any) -> dict[str, Any]:
+    """The MongoDB filter for words (`p=10`) and keywords, as `grok.lab.selection` describes them."""
+    return selection.select(store.database, words, **wanted)
+
+
+def chosen(store: stores.Store, words: Iterable[str]) -> pd.DataFrame:
+    """The runs that a script's words select; one line and exit code 2 if there is none."""
+    try:
+        wanted, _ = selection.chosen(store.database, words)
+    except UserError as error:
+        fail(str(error))
+    return runs(store, wanted)
+
+
+def experiments(store: stores.Store, wanted: dict[str, Any]):
+    """incense's QuerySet of the runs that match a MongoDB filter."""
+    ids = [run["_id"] for run in store.database.runs.find(wanted, {"_id": 1}).sort("_id")]
+    return loader(store).find_by_ids(ids)
+
+
 def loader(store: stores.Store):
-    """An incense ExperimentLoader on the store."""
+    """An incense ExperimentLoader on the store. It unpickles nothing."""
     from incense import ExperimentLoader
 
-    return ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name)
+    return ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)
 
 
 def runs(store: stores.Store, wanted: dict[str, Any] | None = None, last: int = 0) -> pd.DataFrame:
-    """One row per run that matches a MongoDB filter, by id: experiment, status, times, and the
-    config and result as columns `config.*` and `result.*`; the `last` ones if given."""
+    """One row per run that matches a MongoDB filter, by id: run, experiment, status, start_time, and
+    the sweep, config and result as columns `sweep.*`, `config.*`, `result.*`, nested keys dotted; the
+    `last` ones if given."""
     fields = {"experiment.name": 1, "status": 1, "start_time": 1, "config": 1, "result": 1}
     fields |= {"meta.sweep": 1, "heartbeat": 1}
     cursor = store.database.runs.find(wanted or {}, fields).sort("_id", -1).limit(last)
-    rows = [
-        {
-            "run": run["_id"],
-            "experiment": run["experiment"]["name"],
-            "status": run["status"],
-            "start_time": run["start_time"],
-            **{f"sweep.{k}": v for k, v in run.get("meta", {}).get("sweep", {}).items()},
-            **{f"config.{key}": value for key, value in run["config"].items()},
-            **{f"result.{key}": value for key, value in (run.get("result") or {}).items()},
-        }
-        for run in cursor
-    ]
-    return pd.DataFrame(rows[::-1])
+    documents = list(cursor.batch_size(2000))[::-1]
+    if not documents:
+        return pd.DataFrame()
+    columns: dict[str, list] = {
+        "run": [run["_id"] for run in documents],
+        "experiment": [run["experiment"]["name"] for run in documents],
+        "status": [run["status"] for run in documents],
+        "start_time": [run["start_time"] for run in documents],
+    }
+    for part, place in (("sweep", _sweep_of), ("config", _config_of), ("result", _result_of)):
+        columns |= _columns(part, [place(run) for run in documents])
+    return pd.DataFrame(columns)
+
+
+def _sweep_of(run: dict) -> dict:
+    return run.get("meta", {}).get("sweep") or {}
+
+
+def _config_of(run: dict) -> dict:
+    return run.get("config") or {}
+
+
+def _result_of(run: dict) -> dict:
+    return run.get("result") or {}
+
+
+def _columns(prefix: str, rows: list[dict]) -> dict[str, list]:
+    """The rows' values by key, None where a row lacks it; nested dicts as dotted keys."""
+    columns = {}
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = [row.get(key) for row in rows]
+        if any(isinstance(value, dict) for value in values):
+            nested = [value if isinstance(value, dict) else {} for value in values]
+            columns |= _columns(f"{prefix}.{key}", nested)
+        else:
+            columns[f"{prefix}.{key}"] = values
+    return columns
 
 
 def run(store: stores.Store, number: int | None, experiment: str | None = None) -> pd.Series:
@@ -67,29 +122,53 @@ def run(store: stores.Store, number: int | None, experiment: str | None = None) 
     return found.iloc[0]
 
 
-def metrics(store: stores.Store, ids: list[int], names: list[str] | None = None) -> pd.DataFrame:
-    """Long table of logged values with columns run, metric, step, value."""
-    wanted: dict[str, Any] = {"run_id": {"$in": [int(i) for i in ids]}}
+def metrics(store: stores.Store, ids: Iterable, names: list[str] | None = None) -> pd.DataFrame:
+    """Long table of logged values with columns run, metric (categorical), step, value."""
+    wanted: dict[str, Any] = {"run_id": {"$in": [_plain(one) for one in ids]}}
     if names:
         wanted["name"] = {"$in": names}
-    fields = {"run_id": 1, "name": 1, "steps": 1, "values": 1}
-    parts = [
-        pd.DataFrame(
-            {
-                "run": document["run_id"],
-                "metric": document["name"],
-                "step": document["steps"],
-                "value": document["values"],
-            }
-        )
-        for document in store.database.metrics.find(wanted, fields)
-    ]
-    return pd.concat(parts) if parts else pd.DataFrame(columns=["run", "metric", "step", "value"])
+    fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
+    of_runs, of_names, steps, values = [], [], [], []
+    for document in store.database.metrics.find(wanted, fields):
+        of_runs.append(document["run_id"])
+        of_names.append(document["name"])
+        steps.append(np.array(document["steps"], np.int64))
+        values.append(np.array(document["values"], np.float64))
+    lengths = [len(one) for one in steps]
+    kinds = pd.Categorical(of_names)
+    codes = np.repeat(kinds.codes, lengths)
+    return pd.DataFrame(
+        {
+            "run": np.repeat(np.array(of_runs), lengths),
+            "metric": pd.Categorical.from_codes(codes, categories=kinds.categories),
+            "step": np.concatenate(steps) if steps else np.array([], np.int64),
+            "value": np.concatenate(values) if values else np.array([], np.float64),
+        }
+    )
+
+
+def _plain(number):
+    """A run's id as MongoDB knows it: numpy's integers are not."""
+    return number.item() if isinstance(number, np.generic) else number
+
+
+def wide(long: pd.DataFrame) -> pd.DataFrame:
+    """A long table with a column per metric, indexed by run and step; NaN where one was not logged."""
+    kinds = long["metric"].cat.remove_unused_categories().cat
+    numbers, which = np.unique(long["run"].to_numpy(), return_inverse=True)
+    most = int(long["step"].max()) + 1 if len(long) else 1
+    places, rows = np.unique(which * most + long["step"].to_numpy(), return_inverse=True)
+    table = np.full((len(places), len(kinds.categories)), np.nan)
+    table[rows, kinds.codes] = long["value"]
+    index = pd.MultiIndex.from_arrays(
+        [numbers[places // most], places % most], names=["run", "step"]
+    )
+    return pd.DataFrame(table, index, pd.Index(kinds.categories, name="metric"))
 
 
 def curves(store: stores.Store, number: int) -> pd.DataFrame:
     """One run's metrics: a column each, indexed by step."""
-    return metrics(store, [number]).pivot(index="step", columns="metric", values="value")
+    return wide(metrics(store, [number])).droplevel("run")
 
 
 def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:

@@ -25,14 +25,7 @@ from grok.training.interrupts import held_back
 from grok.training.problem import Problem, batch_order, drawn_batches
 
 BLOCK = 256  # mini-batches that are drawn at once, with replacement
-LASTING = (
-    "params",
-    "buffers",
-    "optimizer",
-    "filter",
-    "goal",
-    "previous",
-)  # of the state; the rest follows
+LASTING = ("params", "buffers", "optimizer", "filter", "goal", "previous")  # the rest follows
 STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
 T = optimizers.SCALARS.index("t")
 AHEAD = 256  # updates whose learning rates and corrections are computed at once
@@ -50,7 +43,7 @@ class Program:
         self.template = template
         self.slots = slots
         self.compiled = compiled
-        self.shared = {name: template.data[name] for name in shared}
+        self.shared = {k: v for k, v in template.data.items() if k in shared}
         self.steps = [0] * slots
         self.orders: list[tuple[int, Tensor] | None] = [None] * slots
         self.seeds = [0] * slots
@@ -59,7 +52,9 @@ class Program:
         self.ahead = 0  # how many of them are still to come
         empty = self._replica(template)
         self.state = pytree.tree_map(lambda x: torch.stack([x] * slots), empty)
-        self._step = self._measure = None
+        self._traced: dict[str, Callable] = {}  # functions of all tensors, in their order
+        self._bound: dict[str, Callable] = {}  # the same, on this program's own
+        self._beside: Program | None = None
 
     def _replica(self, problem: Problem) -> dict:
         """The state of one replica before its first update."""
@@ -114,19 +109,28 @@ class Program:
             pytree.tree_map(
                 lambda old, now: old.copy_(now), self.state["previous"], self.state["params"]
             )
-        if self._step is None:
-            self._step = self._built(self._step_all)
         with held_back:
-            self._step()
+            self._built("step", self._step_all)()
         for slot in range(self.slots):
             self.steps[slot] += 1
 
     def measure(self) -> dict[str, Tensor]:
         """Metrics of every slot after its last update, each (R, ...)."""
-        if self._measure is None:
-            self._measure = self._built(self._measure_all)
         with held_back:
-            return self._measure()
+            return self._built("measure", self._measure_all)()
+
+    def beside(self, problem: Problem, slots: int) -> "Program":
+        """A program with a state of its own, for problems that differ from these in order alone.
+
+        Made once. It has at most `slots` slots, and runs our own compiled step where ours are no more.
+        """
+        if self._beside is None:
+            same = self.slots <= slots
+            count = self.slots if same else slots
+            self._beside = Program(problem, count, set(self.shared), self.compiled)
+            if same:
+                self._beside._traced = self._traced
+        return self._beside
 
     def weights(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's parameters."""
@@ -232,12 +236,24 @@ class Program:
     def _measure_all(self, state: dict, shared: dict) -> dict:
         return vmap(self._measure_one, in_dims=(0, None))(state, shared)
 
-    def _built(self, function: Callable) -> Callable:
-        """`function` traced once on copies of the state, compiled if asked for, bound to the state.
+    def _built(self, name: str, function: Callable) -> Callable:
+        """`function` traced once, compiled if asked for, and bound to the state.
 
         On CUDA its kernels become one captured graph.
         """
-        arguments, spec = pytree.tree_flatten((self.state, self.shared))
+        if name not in self._bound:
+            arguments, spec = pytree.tree_flatten((self.state, self.shared))
+            if name not in self._traced:
+                self._traced[name] = self._trace(function, arguments, spec)
+            traced = self._traced[name]
+            if arguments[0].is_cuda:
+                self._bound[name] = _captured(lambda: traced(*arguments), arguments)
+            else:
+                self._bound[name] = lambda: traced(*arguments)
+        return self._bound[name]
+
+    def _trace(self, function: Callable, arguments: list[Tensor], spec) -> Callable:
+        """`function` of the state's tensors, recorded on copies of them."""
 
         def flat(*leaves):
             return function(*pytree.tree_unflatten(leaves, spec))
@@ -249,12 +265,10 @@ class Program:
         graph.recompile()
         if products.pay():
             products.replace_products(graph)
-        if self.compiled:
-            # Not torch.compile: its guards and wrappers would cost a third of a small step.
-            graph = torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
-        if arguments[0].is_cuda:
-            return _captured(lambda: graph(*arguments), arguments)
-        return lambda: graph(*arguments)
+        if not self.compiled:
+            return graph
+        # Not torch.compile: its guards and wrappers would cost a third of a small step.
+        return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
 
     def _look_ahead(self) -> None:
         """The optimizers' scalars of the next updates of every slot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ class Watch:
         self.reference, self.stride = self.plan.reference, self.plan.stride
         self.wanted = {measure.name for measure in self.plan.measures}
         self.metrics: dict[str, float] = {}
-        self.now = self.before = self.initial = program.weights(slot)
+        self.now, self.place = _copied(program.state["params"], slot)
+        self.before = self.initial = self.now
         self.lr, self.length, self.looks = 0.0, 0.0, 0
         self.columns: list[Tensor] = []  # loss, |g|, lr, |w| of each update since the last look
         self.total = torch.zeros_like(self.flat(self.now))  # of the gradients since then
@@ -62,25 +64,24 @@ class Watch:
         self.snapshot_tables: list[Tensor] = []
         self.start = (program.steps[slot], program.saved(slot))  # of this interval
         self.points: list[tuple[int, dict]] = []  # measured at updates since the last look
-        self.shuffler: Program | None = None
         self._shuffles: Tensor | None = None
 
     # -- fed by the engine -----------------------------------------------------------------------
 
     def after_update(self, program: Program, slot: int) -> None:
         """Take in the update that the program has just made."""
-        gradient = {name: value[slot].clone() for name, value in program.state["gradient"].items()}
-        along, weights = self.flat(gradient), program.weights(slot)
-        place = flat(weights)
-        self.program, self.slot, self.gradient = program, slot, gradient
+        self.gradient, whole = _copied(program.state["gradient"], slot)
+        along = whole[: len(self.total)]
+        weights, place = _copied(program.state["params"], slot)
+        self.program, self.slot = program, slot
         self.rates = program.state["rates"][slot]
         self.lr = float(self.rates[0, SCALARS.index("lr")])
         self.total += along
-        self.length += float((place - flat(self.now)).norm())
+        self.length += float((place - self.place).norm())
         loss = float(program.state["loss"][slot])
         row = [loss, float(along.norm()), self.lr, float(place.norm())]
         self.columns.append(torch.tensor(row, dtype=torch.float64))
-        self.now, step = weights, program.steps[slot]
+        self.now, self.place, step = weights, place, program.steps[slot]
         if "batch_dynamics" in self.wanted:
             self.recent = [*self.recent[1 - 2 * RECENT :], along]
         for measure in self.plan.measures:
@@ -88,7 +89,7 @@ class Watch:
                 found = {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
                 self.points.append((step, found))
         self.trail = [*self.trail[-2:], weights] if self._near_burst(step) else []
-        self.last = (step, gradient, self.lr)
+        self.last = (step, self.gradient, self.lr)
 
     def look(self, program: Program, slot: int, metrics: dict[str, float]) -> dict[str, float]:
         """What is measured at this look, by MEASURE/METRIC; begins the next interval."""
@@ -238,21 +239,24 @@ class Watch:
         """G's (count, P) of this interval, trained again from its start in other orders, side by side."""
         if self._shuffles is None:
             most = 4 if "counterfactual_validator" in self.wanted else count
-            problem = replace(self.problem, sampling="epochs")
-            if self.shuffler is None:  # traced, and compiled if the run is, once
-                compiled = self.program.compiled
-                self.shuffler = Program(problem, most, set(problem.data), compiled)
-            program, (step, tensors) = self.shuffler, self.start
-            for slot in range(most):
-                program.load(slot, replace(problem, seed=self.problem.seed + 7919 * (slot + 1)))
+            self._shuffles = torch.cat(list(self._shuffled_epochs(most)))
+        return self._shuffles[:count]
+
+    def _shuffled_epochs(self, count: int) -> Iterator[Tensor]:
+        """G's of `count` epochs in other orders, as many at once as there are slots."""
+        problem = replace(self.problem, sampling="epochs")
+        program, (step, tensors) = self.program.beside(problem, count), self.start
+        for first in range(0, count, program.slots):
+            numbers = range(first, min(count, first + program.slots))
+            for slot, number in enumerate(numbers):
+                program.load(slot, replace(problem, seed=self.problem.seed + 7919 * (number + 1)))
                 program.restore(slot, step, tensors)
             total = 0
             for _ in self.columns:
                 program.step()
                 grads = self.weighed(program.state["gradient"])
                 total = total + torch.cat([value.flatten(1) for value in grads.values()], 1)
-            self._shuffles = total / len(self.columns)
-        return self._shuffles[:count]
+            yield total[: len(numbers)] / len(self.columns)
 
     def _near_burst(self, step: int) -> bool:
         bursts = [m.burst for m in self.plan.measures if m.name == "hessian"]
@@ -263,6 +267,15 @@ def in_burst(burst: tuple[int, int], step: int) -> bool:
     """Whether update `step` is in a burst: every so many updates, so many in a row, none at first."""
     every, length = burst
     return step >= every and step % every < length
+
+
+def _copied(tensors: Tensors, slot: int) -> tuple[Tensors, Tensor]:
+    """A copy of one replica's tensors, by name and as one vector, biases last."""
+    names = sorted(tensors, key=lambda name: "bias" in name)
+    whole = torch.cat([tensors[name][slot].flatten() for name in names])
+    parts = whole.split([tensors[name][slot].numel() for name in names])
+    copies = {n: part.view_as(tensors[n][slot]) for n, part in zip(names, parts, strict=True)}
+    return {name: copies[name] for name in tensors}, whole
 
 
 def _wide(number: float) -> torch.dtype:
