@@ -5,8 +5,6 @@ against wide-shallow networks of one size on the same seeds, of the number of he
 trajectories and of steps against size; final_info.json files in the AI-Scientist template's form.
 """
 
-from pathlib import Path
-
 import click
 import numpy as np
 import pandas as pd
@@ -25,16 +23,16 @@ PUBLISHED = {"x_plus_y": "2640", "x_minus_y": "4403", "x_div_y": "4353", "permut
 
 @click.command(help=__doc__)
 @click.argument("sweep")
-@style.output_option
-def main(sweep: str, output: Path) -> None:
+@style.options
+def main(sweep: str) -> None:
     store = query.connect()
     name, runs = query.sweep(store, sweep)
     curves = query.metrics(store, list(runs["run"]), ["train_accuracy", "test_accuracy"])
     study = describe(runs, curves)
     show.wide(140).print(sizes(study), operations(study), contrasts(study), heads(study))
-    style.save(draw_trajectories(study, curves), f"capacity_{name}_trajectories", output)
-    style.save(draw_sizes(study), f"capacity_{name}_sizes", output)
-    print(*export_final_info(runs, study, output / f"capacity_{name}"), sep="\n")
+    style.save(draw_trajectories(study, curves), f"capacity_{name}_trajectories")
+    style.save(draw_sizes(study), f"capacity_{name}_sizes")
+    print(*export_final_info(runs, study, style.PLACE.folder / f"capacity_{name}"), sep="\n")
 
 
 def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +42,7 @@ def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     study.columns = ["run", *keys]
     study["size"] = runs["result.parameters"].to_numpy()
     study["bucket"] = [bucket_of(size) for size in study["size"]]
-    wide = curves.pivot_table(index=["run", "step"], columns="metric", values="value")
+    wide = query.wide(curves)
     for number in study["run"]:
         mine, row = wide.loc[number], study["run"] == number
         for split in ("train", "test"):

@@ -16,6 +16,7 @@ WIDTHS = (10, 17, 25, 35, 50, 70, 100, 140, 200, 280, 400, 560, 800)
 
 
 @click.command(help=__doc__)
+@style.options
 def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "doshi_cpu")

@@ -17,6 +17,7 @@ LR, EPS = 0.01, 1e-3
 
 
 @click.command(help=__doc__)
+@style.options
 def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "levi_cpu")

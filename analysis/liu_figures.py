@@ -17,6 +17,7 @@ DRAWS = 100
 
 
 @click.command(help=__doc__)
+@style.options
 def main() -> None:
     store = query.connect()
     _, third = query.sweep(store, "liu_figure3")

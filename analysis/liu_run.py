@@ -14,6 +14,7 @@ from grok.theory import representation as theory
 
 @click.command(help=__doc__)
 @click.argument("run", type=int, required=False)
+@style.options
 def main(run: int | None) -> None:
     store = query.connect()
     row = query.run(store, run, "liu_toy")

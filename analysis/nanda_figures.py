@@ -16,6 +16,7 @@ PHASES = (("memorization", "#fdebd0"), ("circuit formation", "#d6eaf8"), ("clean
 
 @click.command(help=__doc__)
 @click.argument("run", type=int, required=False)
+@style.options
 def main(run: int | None) -> None:
     store = query.connect()
     wanted = {"experiment.name": "nanda", "result.key_frequencies": {"$exists": True}}

@@ -3,8 +3,6 @@
 `python analysis/ordering_study.py SWEEP`. A run that never arrived counts as censored at its end.
 """
 
-from pathlib import Path
-
 import click
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,8 +18,8 @@ COLOURS = dict(zip(("stride", "fixed_random", "random", "target", "resonant"), p
 
 @click.command(help=__doc__)
 @click.argument("sweep")
-@style.output_option
-def main(sweep: str, output: Path) -> None:
+@style.options
+def main(sweep: str) -> None:
     store = query.connect()
     name, runs = query.sweep(store, sweep)
     runs = runs.assign(
@@ -30,7 +28,7 @@ def main(sweep: str, output: Path) -> None:
     )
     runs["epochs"] = runs["result.epochs_to_test"].fillna(runs["epochs"])
     Console().print(comparison(runs))
-    style.save(draw(store, runs), f"{name.rpartition('-')[0]}_study", output)
+    style.save(draw(store, runs), f"{name.rpartition('-')[0]}_study")
 
 
 def comparison(runs: pd.DataFrame) -> Table:

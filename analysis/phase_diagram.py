@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap, LogNorm
 
-from analysis import query, style
+from analysis import groups, query, style
 from grok.phases import PHASE_COLOURS, PHASES, phase
 
 LABELS = {
@@ -26,6 +26,7 @@ LABELS = {
 @click.argument("sweep")
 @click.option("--delay", default=1000, show_default=True, help="steps from which it is grokking")
 @click.option("--reference", type=click.Path(exists=True, path_type=Path), help="published CSV")
+@style.options
 def main(sweep: str, delay: int, reference: Path | None) -> None:
     name, runs = query.sweep(query.connect(), sweep)
     x, y = axes_of(runs)
@@ -43,8 +44,7 @@ def main(sweep: str, delay: int, reference: Path | None) -> None:
 
 def axes_of(runs: pd.DataFrame) -> tuple[str, str]:
     """The two config keys (learning rate first) that vary; exits if they are not two."""
-    columns = [c for c in runs if c.startswith("config.") and c != "config.seed"]
-    varying = [c for c in columns if runs[c].astype(str).nunique() > 1]
+    varying = groups.varying(runs)
     if len(varying) != 2:
         query.fail(f"a phase diagram needs two varying parameters, not {varying or 'none'}")
     return tuple(sorted(varying, key=lambda c: (c != "config.decoder_lr", c)))

@@ -13,6 +13,7 @@ from analysis import query, style, survival
 
 @click.command(help=__doc__)
 @click.option("--paper", is_flag=True, help="the sweeps at the paper's scale")
+@style.options
 def main(paper: bool) -> None:
     store = query.connect()
     drawn = False

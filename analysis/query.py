@@ -42,13 +42,14 @@ def select(store: stores.Store, *words: str, **wanted: Any) -> dict[str, Any]:
     return selection.select(store.database, words, **wanted)
 
 
-def chosen(store: stores.Store, words: Iterable[str]) -> pd.DataFrame:
-    """The runs that a script's words select; one line and exit code 2 if there is none."""
+def chosen(store: stores.Store, words: Iterable[str], last: int = 0) -> pd.DataFrame:
+    """The runs that a script's words select, the `last` ones if given; one line and exit code 2 if
+    there is none."""
     try:
         wanted, _ = selection.chosen(store.database, words)
     except UserError as error:
         fail(str(error))
-    return runs(store, wanted)
+    return runs(store, wanted, last)
 
 
 def experiments(store: stores.Store, wanted: dict[str, Any]):
@@ -180,8 +181,9 @@ def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:
 
 
 def weights(store: stores.Store, number: int) -> dict[str, np.ndarray]:
-    """The run's final weights by name."""
-    return safetensors.numpy.load(artifact(store, number, "weights.safetensors"))
+    """The run's final weights by name, in the names' order."""
+    found = safetensors.numpy.load(artifact(store, number, "weights.safetensors"))
+    return {name: found[name] for name in sorted(found)}
 
 
 def artifact(store: stores.Store, number: int, name: str) -> bytes:
@@ -202,3 +204,10 @@ def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
     if found.empty:
         fail(f"sweep {document['_id']} has no finished run yet")
     return document["_id"], found.drop_duplicates("sweep.point", keep="last")
+
+
+def near_metric(store: stores.Store, runs: pd.DataFrame, name: str) -> str:
+    """`; did you mean ...?` for a metric that none of the runs has logged."""
+    ids = [_plain(one) for one in runs["run"]]
+    known = store.database.metrics.distinct("name", {"run_id": {"$in": ids}})
+    return selection.hint(name, known)

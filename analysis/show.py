@@ -1,25 +1,24 @@
-"""The latest runs as a table: `python analysis/show.py [-n 20] [--experiment liu_toy]`."""
+"""The latest runs as a table: `python analysis/show.py [-n 20] [experiment=liu_toy p=10]`."""
 
 import click
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 
 from analysis import query
+from grok.lab import selection
 from grok.lab.show import wide
 from grok.lab.status import DEAD_AFTER, heartbeat_age
 
 COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, epilog=selection.HELP)
+@click.argument("words", nargs=-1, metavar="[RUNS]...")
 @click.option("-n", "last", default=20, show_default=True, help="how many")
-@click.option("--experiment", help="only this experiment's")
-def main(last: int, experiment: str | None) -> None:
+def main(words: tuple[str, ...], last: int) -> None:
     store = query.connect()
-    found = query.runs(store, {"experiment.name": experiment} if experiment else None, last)
-    if found.empty:
-        query.fail(f"no run in {store.describe()}")
-    table = Table("run", "experiment", "status", "started", *COLUMNS)
+    found = query.chosen(store, words, last)
+    table = Table("run", "experiment", "status", Column("started", no_wrap=True), *COLUMNS)
     for _, row in found.iterrows():
         cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]
         started = f"{row['start_time']:%m-%d %H:%M:%S}"

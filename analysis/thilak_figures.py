@@ -21,6 +21,7 @@ CASES = {
 
 
 @click.command(help=__doc__)
+@style.options
 def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "thilak_cpu")

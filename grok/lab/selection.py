@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from grok.lab.errors import UserError
+from grok.lab.store import find_sweep
 
 HELP = """RUNS are chosen by words, all of which must hold: experiment=liu_toy, run=3,5,10..20,
-sweep=ID or the name of its file, status=COMPLETED, tag=cpu (a named config, or a tag of Omniboard's),
+sweep=ID or the name of its file (the latest), status=COMPLETED, tag=cpu (a named config, or a tag of Omniboard's),
 claim=07a (has passed; claim=-07a: has not), since=2026-11-20, until=2026-11-21T12:00. Any other key is one
 of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,2, result.phase=grokking."""
 OWN = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
@@ -108,17 +109,15 @@ def _at(place: str, test: Any) -> dict[str, Any]:
 
 
 def _sweeps(database, test: Any) -> list[str]:
-    """Ids of sweeps by id, or by the file's name: then all sweeps of it."""
+    """Ids of sweeps by id, or by the file's name: then the latest of it."""
     names = test.get("$or", test.get("$in")) if isinstance(test, dict) else [test]
     found = []
     for name in map(str, names):
-        either = {"$or": [{"_id": name}, {"name": name}]}
-        ids = [one["_id"] for one in database.sweeps.find(either, {"_id": 1})]
-        ids += [name] if database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}) else []
-        if not ids:
-            known = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
-            raise UserError(f"no sweep {name}{_hint(name, known)}")
-        found += ids
+        known = find_sweep(database, name)
+        if known is None and not database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}):
+            ids = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
+            raise UserError(f"no sweep {name}{hint(name, ids)}")
+        found.append(known["_id"] if known else name)  # a sweep of W&B's own server is not ours
     return found
 
 
@@ -157,7 +156,7 @@ def _near(database, word: str) -> str:
     key, _, value = word.partition("=")
     place = PLACES.get(key)
     if isinstance(place, str):
-        return _hint(value, map(str, database.runs.distinct(place)))
+        return hint(value, map(str, database.runs.distinct(place)))
     if key in OWN:
         return ""
     part, _, name = key.rpartition(".")
@@ -168,9 +167,10 @@ def _near(database, word: str) -> str:
         {"$group": {"_id": "$pair.k"}},
     ]
     known = [one["_id"] for one in database.runs.aggregate(stages)] if path == "config" else []
-    return "" if name in known else _hint(name, [*known, *OWN])
+    return "" if name in known else hint(name, [*known, *OWN])
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def hint(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
