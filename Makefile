@@ -35,3 +35,4 @@ replicate: .venv/.installed
 bench: .venv/.installed
 	$(RUN) -m benchmarks.toy
 	$(RUN) -m benchmarks.transformer
+	$(RUN) -m benchmarks.queries

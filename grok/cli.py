@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from grok.lab import mongod
+from grok.lab import mongod, selection
 from grok.lab import store as stores
 from grok.lab.errors import UserError
 
@@ -103,6 +103,73 @@ def recover(found: stores.Store) -> None:
     click.echo(f"{spool.recover(found, click.echo)} runs delivered")
 
 
+runs_argument = click.argument("words", nargs=-1, metavar="[RUNS]...")
+
+
+@store.command("export", epilog=selection.HELP)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@runs_argument
+@with_store
+def export_store(found: stores.Store, file: Path, words) -> None:
+    """Write runs with metrics, files and sweeps to one archive, a zip."""
+    from grok.lab import archive
+
+    wanted, _ = selection.chosen(found.database, words)
+    click.echo(f"{archive.export(found.database, wanted, file)} runs in {file}")
+
+
+@store.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@with_store
+def import_store(found: stores.Store, file: Path) -> None:
+    """Bring the runs of an archive in; those that are there already stay as they are."""
+    from grok.lab import archive
+
+    result = archive.import_(found.database, file)
+    click.echo(f"{result.new} runs brought in, {result.known} were there already")
+    for then, now in result.renamed.items():
+        click.echo(f"run {then} of the archive is run {now} here")
+
+
+@store.command(epilog=selection.HELP)
+@runs_argument
+@click.option("--all", "everything", is_flag=True, help="every run of the store")
+@click.option("--yes", is_flag=True, help="do not ask")
+@with_store
+def delete(found: stores.Store, words, everything, yes) -> None:
+    """Delete runs with all that is theirs."""
+    from grok.lab import upkeep
+
+    if not words and not everything:
+        raise UserError("delete which runs? give KEY=VALUE words, or --all")
+    wanted, count = selection.chosen(found.database, words)
+    if not yes:
+        click.confirm(f"delete {count} runs of {found.describe()}?", abort=True)
+    deleted, alive = upkeep.delete(found, wanted)
+    left = f", {alive} are still running and stay" if alive else ""
+    click.echo(f"{deleted} runs deleted{left}")
+
+
+@store.command()
+@click.option("--fix", is_flag=True, help="mend what is found")
+@with_store
+def doctor(found: stores.Store, fix) -> None:
+    """Look for dead runs, metrics and files of no run, missing indexes; exit 1 if something is wrong."""
+    from grok.lab import upkeep
+
+    findings = upkeep.examine(found)
+    for finding in findings:
+        click.echo(f"{finding.says}")
+        if fix:
+            finding.mend()
+            click.echo("  mended")
+    if not findings:
+        click.echo(f"{found.describe()} is in order")
+    elif not fix:
+        click.echo('"grok store doctor --fix" mends this')
+        sys.exit(1)
+
+
 @main.group()
 def sweep() -> None:
     """Many runs from one W&B sweep file."""
@@ -149,6 +216,27 @@ def replicate(paper, resume) -> None:
     from grok.sweep import commands
 
     sys.exit(0 if commands.replicate(paper, resume) else 1)
+
+
+@main.command(epilog=selection.HELP)
+@runs_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="report.html",
+    show_default=True,
+)
+@with_store
+def report(found: stores.Store, words, output) -> None:
+    """Write one HTML page: the papers' scorecard and figures, sweeps, and every run."""
+    from grok.lab import report as reports
+    from grok.lab.experiment import PROJECT
+
+    wanted, _ = selection.chosen(found.database, words)
+    folders = [Path("figures"), PROJECT / "docs"]
+    count = reports.write(found, wanted, output, folders)
+    click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
 batch_option = click.option(

@@ -24,6 +24,14 @@ from grok.lab.spool import DurableObserver
 
 ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
 DATABASE = "sacred"
+INDEXES = (
+    ("metrics", ("run_id", "name")),
+    *(
+        ("runs", (key,))
+        for key in ("experiment.name", "status", "start_time", "heartbeat", "meta.sweep.id")
+    ),
+)
+FILE_FIELDS = {"artifacts": 1, "resources": 1, "experiment.sources": 1}
 
 
 @dataclass
@@ -88,7 +96,8 @@ def connect(uri: str | None = None, db_name: str | None = None) -> Store:
         store = Store("embedded", mongod.Server(mongod.home()).ensure())
     else:
         return Store("files", "")
-    _make_indexes(store)
+    with contextlib.suppress(PyMongoError):  # a user without the right goes without
+        make_indexes(store.database)
     return store
 
 
@@ -172,9 +181,32 @@ def _greet(store: Store) -> None:
         raise UserError(f"{store.describe()} does not answer: {reason}") from error
 
 
-def _make_indexes(store: Store) -> None:
-    """Indexes that queries and `grok store status` need; a user without the right goes without."""
-    with contextlib.suppress(PyMongoError):
-        store.database.metrics.create_index([("run_id", 1), ("name", 1)])
-        for key in ("experiment.name", "status", "start_time", "heartbeat", "meta.sweep.id"):
-            store.database.runs.create_index(key)
+def make_indexes(database) -> None:
+    """Indexes that queries and `grok store status` need."""
+    for collection, keys in INDEXES:
+        database[collection].create_index([(key, 1) for key in keys])
+
+
+def missing_indexes(database) -> list[str]:
+    """Those of them that are not there, by name."""
+    missing = []
+    for collection, keys in INDEXES:
+        name = "_".join(f"{key}_1" for key in keys)
+        if name not in database[collection].index_information():
+            missing.append(f"{collection}.{name}")
+    return missing
+
+
+def file_ids(run: dict[str, Any]) -> list:
+    """GridFS ids of what a run keeps: artifacts, resources and its sources."""
+    own = [entry["file_id"] for entry in run.get("artifacts", [])]
+    pairs = [*run.get("resources", []), *run.get("experiment", {}).get("sources", [])]
+    return own + [pair[-1] for pair in pairs]
+
+
+def files_in_use(database, files: set) -> set:
+    """Those of the GridFS ids that some run refers to."""
+    used = set()
+    for run in database.runs.find({}, FILE_FIELDS):
+        used.update(files.intersection(file_ids(run)))
+    return used

@@ -1,0 +1,177 @@
+"""Runs as one portable file: a zip of BSON, the form of mongodump, with the hash of every member.
+
+Members: runs, metrics, sweeps and files .bson, data/ID for the content of each GridFS file, and
+manifest.json, written last. Nothing in it is code, and nothing of it is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bson
+import gridfs
+from bson import ObjectId
+from pymongo import ReplaceOne
+
+from grok.lab.errors import UserError
+from grok.lab.store import file_ids
+
+FORMAT = 1
+BATCH = 500  # documents written at once
+PIECE = 1 << 20
+
+
+def export(database, wanted: dict[str, Any], path: Path) -> int:
+    """Write the runs that match a filter, whole, to `path` (.zip); how many. Atomic: a file is complete
+    or not there."""
+    partial = path.with_name(path.name + ".part")
+    hashes: dict[str, str] = {}
+    ids, sweeps, files = [], set(), set()
+
+    def runs() -> Iterator[dict]:
+        for run in database.runs.find(wanted).sort("_id"):
+            ids.append(run["_id"])
+            sweeps.add(run.get("meta", {}).get("sweep", {}).get("id"))
+            files.update(file_ids(run))
+            yield run
+
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
+            add(archive, hashes, "runs.bson", map(bson.encode, runs()))
+            found = {
+                "metrics": database.metrics.find({"run_id": {"$in": ids}}),
+                "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps - {None})}}),
+                "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
+            }
+            for name, cursor in found.items():
+                add(archive, hashes, f"{name}.bson", map(bson.encode, cursor))
+            store = gridfs.GridFS(database)
+            for number in sorted(files, key=str):
+                if store.exists(number):
+                    content = store.get(number)
+                    pieces = iter(lambda content=content: content.read(PIECE), b"")
+                    add(archive, hashes, f"data/{number}", pieces)
+            manifest = {"format": FORMAT, "runs": len(ids), "sha256": hashes}
+            archive.writestr("manifest.json", json.dumps(manifest))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(ids)
+
+
+def add(archive: zipfile.ZipFile, hashes: dict, name: str, pieces: Iterable[bytes]) -> None:
+    """Write one member piece by piece, and note its hash."""
+    digest = hashlib.sha256()
+    with archive.open(name, "w", force_zip64=True) as member:
+        for piece in pieces:
+            digest.update(piece)
+            member.write(piece)
+    hashes[name] = digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Imported:
+    """new: runs brought in. known: runs that were there already. renamed: runs whose id another run has
+    here, by the id they got."""
+
+    new: int
+    known: int
+    renamed: dict[Any, Any]
+
+
+def import_(database, path: Path) -> Imported:
+    """Bring an archive's runs in, after every hash has been checked; a second time changes nothing.
+
+    UserError, with nothing written, if the file is truncated, altered or no archive.
+    """
+    with checked(path) as archive:
+        numbers, known = ids_here(database, list(documents(archive, "runs.bson")))
+        runs = [run for run in documents(archive, "runs.bson") if run["_id"] in numbers]
+        wanted, store = {id_ for run in runs for id_ in file_ids(run)}, gridfs.GridFS(database)
+        for file in documents(archive, "files.bson"):
+            if file["_id"] in wanted and not store.exists(file["_id"]):
+                _bring_file(database, archive, file)
+        metrics = (one for one in documents(archive, "metrics.bson") if one["run_id"] in numbers)
+        _write(database.metrics, ({**one, "run_id": numbers[one["run_id"]]} for one in metrics))
+        for sweep in documents(archive, "sweeps.bson"):
+            database.sweeps.update_one({"_id": sweep["_id"]}, {"$setOnInsert": sweep}, upsert=True)
+        # last, so that a run that is there is there whole
+        _write(database.runs, ({**run, "_id": numbers[run["_id"]]} for run in runs))
+    renamed = {then: now for then, now in numbers.items() if then != now}
+    return Imported(len(numbers), known, renamed)
+
+
+def ids_here(database, runs: list[dict]) -> tuple[dict, int]:
+    """Which id every new run of an archive gets here, and how many runs are here already."""
+    numbers, known = {}, 0
+    last = database.runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
+    taken = [run["_id"] for run in (last, *runs) if run and isinstance(run["_id"], int)]
+    free = max(taken, default=0) + 1
+    for run in runs:
+        same = {key: run[key] for key in ("start_time", "config")}
+        same["experiment.name"] = run["experiment"]["name"]
+        if database.runs.find_one(same, {"_id": 1}):
+            known += 1
+        elif database.runs.find_one({"_id": run["_id"]}, {"_id": 1}):
+            numbers[run["_id"]], free = free, free + 1
+        else:
+            numbers[run["_id"]] = run["_id"]
+    return numbers, known
+
+
+def checked(path: Path) -> zipfile.ZipFile:
+    """The open archive, every member's hash verified; UserError if one is wrong."""
+    try:
+        archive = zipfile.ZipFile(path)
+        manifest = json.loads(archive.read("manifest.json"))
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{path}: format {manifest['format']}; this version reads {FORMAT}")
+        for name, expected in manifest["sha256"].items():
+            digest = hashlib.sha256()
+            with archive.open(name) as member:
+                for piece in iter(lambda member=member: member.read(PIECE), b""):
+                    digest.update(piece)
+            if digest.hexdigest() != expected:
+                raise UserError(f"{path}: {name} is not what was exported")
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.zlib.error,
+    ) as error:
+        raise UserError(f"{path}: no archive of runs, or a damaged one ({error})") from error
+    return archive
+
+
+def documents(archive: zipfile.ZipFile, name: str) -> Iterator[dict]:
+    """The documents of a BSON member, one after the other."""
+    with archive.open(name) as member:
+        yield from bson.decode_file_iter(member)
+
+
+def _bring_file(database, archive: zipfile.ZipFile, file: dict) -> None:
+    """One GridFS file under its own id: its chunks first, then the entry that makes it a file."""
+    database["fs.chunks"].delete_many({"files_id": file["_id"]})
+    with archive.open(f"data/{file['_id']}") as content:
+        for number, piece in enumerate(iter(lambda: content.read(file["chunkSize"]), b"")):
+            chunk = {"_id": ObjectId(), "files_id": file["_id"], "n": number, "data": piece}
+            database["fs.chunks"].insert_one(chunk)
+    database["fs.files"].insert_one(file)
+
+
+def _write(collection, found: Iterable[dict]) -> None:
+    batch = []
+    for document in found:
+        batch.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
+        if len(batch) == BATCH:
+            collection.bulk_write(batch)
+            batch = []
+    if batch:
+        collection.bulk_write(batch)
