@@ -5,6 +5,7 @@ it ran, or replayed before, is left out (--again sends it under the same W&B id)
 """
 
 import os
+import sys
 import tempfile
 import uuid
 from datetime import UTC, datetime
@@ -30,7 +31,8 @@ def main(words, project, offline, again) -> None:
     store = query.connect()
     numbers = [int(run) for run in query.chosen(store, words)["run"]]
     sent, there, failed = 0, 0, []
-    for number in track(numbers, f"to W&B, {mode()}", disable=len(numbers) == 1, transient=True):
+    quiet = not sys.stdout.isatty()
+    for number in track(numbers, f"to W&B, {mode()}", disable=quiet, transient=True):
         run = stores.find_run(store.database, number)
         if run["status"] == "RUNNING" or (run["info"].get("wandb") and not again):
             there += 1
