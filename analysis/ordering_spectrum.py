@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 
 from analysis import style
+from grok.lab.show import wide
 from grok.measures import sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import drawn_pairs
@@ -37,14 +38,14 @@ def main(p, train_count, batch_size, seed, stride) -> None:
         signals = {name: (one[column], size) for name, (one, size) in orders.items()}
         found[column] = {name: sequences.signals(x, p, size) for name, (x, size) in signals.items()}
         style.save(draw(found[column], p, stride, column), f"ordering_spectrum_{column}")
-    path = style.place("ordering_spectrum.json")
     numbers = {
-        c: {o: sequences.summary(one, p, stride) for o, one in each.items()}
-        for c, each in found.items()
+        column: {order: sequences.summary(one, p, stride) for order, one in each.items()}
+        for column, each in found.items()
     }
-    path.write_text(
-        json.dumps({"p": p, "stride": stride, "seed": seed, "columns": numbers}, indent=1)
-    )
+    wide(150).print(table_of(numbers["c"]))
+    path = style.place("ordering_spectrum.json")
+    facts = {"p": p, "stride": stride, "seed": seed, "columns": numbers}
+    path.write_text(json.dumps(facts, indent=1))
     print(path)
 
 

@@ -15,12 +15,6 @@ from matplotlib.colors import ListedColormap, LogNorm
 from analysis import groups, query, style
 from grok.phases import PHASE_COLOURS, PHASES, phase
 
-LABELS = {
-    "decoder_lr": "decoder learning rate",
-    "encoder_lr": "representation learning rate",
-    "decoder_weight_decay": "decoder weight decay",
-}
-
 
 @click.command(help=__doc__)
 @click.argument("sweep")
@@ -116,8 +110,8 @@ def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
         draw_phases(panels[3], published, "published phases")
         draw_agreement(panels[4], matched(table, published))
     for axes in panels:
-        axes.set_xlabel(LABELS.get(x.removeprefix("config."), x))
-    panels[0].set_ylabel(LABELS.get(y.removeprefix("config."), y))
+        axes.set_xlabel(style.words(x))
+    panels[0].set_ylabel(style.words(y))
     style.phase_legend(figure)
     figure.tight_layout()
     return figure
