@@ -309,6 +309,8 @@ def engine_options():
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema
     grokfast_window = 100  # of window
+    orthogonal_gradient = False  # no part along the weights (Prieto et al. 2025)
+    stablemax = False  # in place of the softmax (likewise)
 
 
 def _plain(value: Any) -> Any:

@@ -232,9 +232,26 @@ def with_engine_options(
     if c.grokfast is not None:
         filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
         problem = replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))
+    if c.orthogonal_gradient:
+        problem = replace(problem, optimizer=replace(problem.optimizer, orthogonal=True))
+    if c.stablemax:
+        problem = with_stablemax(problem)
     if c.measures:
         problem = replace(problem, watching=watching_of(c, problem, reference))
     return problem
+
+
+def with_stablemax(problem: Problem) -> Problem:
+    """The problem with StableMax in its cross-entropy; ConfigError if it has none."""
+    loss, metrics = problem.loss, problem.metrics
+    if getattr(loss, "kind", None) != "cross_entropy":
+        raise ConfigError("stablemax", True, "False: no cross-entropy of classes to put it in")
+    loss = replace(loss, kind="stablemax")
+    if hasattr(metrics, "answers"):
+        metrics = replace(metrics, answers=replace(metrics.answers, loss=loss))
+    else:
+        metrics = replace(metrics, loss=loss)
+    return replace(problem, loss=loss, metrics=metrics)
 
 
 def watching_of(c: SimpleNamespace, problem: Problem, reference: dict | None) -> Watching:

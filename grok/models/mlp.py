@@ -8,11 +8,11 @@ from torch import Tensor, nn
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
 
-def mlp(sizes: list[int], activation: str) -> nn.Sequential:
+def mlp(sizes: list[int], activation: str, bias: bool = True) -> nn.Sequential:
     """Linear layers (…, sizes[0]) -> (…, sizes[-1]) with the activation between them, torch's own init."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(inputs, outputs, bias), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -30,10 +30,11 @@ class PairMLP(nn.Module):
         activation: str,
         embedding: int | None = None,
         init_scale: float = 1.0,
+        bias: bool = True,
     ):
         super().__init__()
         self.embedding = None if embedding is None else nn.Embedding(symbols, embedding)
-        self.net = mlp([2 * (embedding or symbols), *hidden, classes], activation)
+        self.net = mlp([2 * (embedding or symbols), *hidden, classes], activation, bias)
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.mul_(init_scale)
@@ -44,4 +45,5 @@ class PairMLP(nn.Module):
         left, right = (half.T for half in self.net[0].weight.chunk(2, dim=1))
         if self.embedding is not None:
             left, right = self.embedding.weight @ left, self.embedding.weight @ right
-        return self.net[1:](left[pairs[:, 0]] + right[pairs[:, 1]] + self.net[0].bias)
+        first = left[pairs[:, 0]] + right[pairs[:, 1]]
+        return self.net[1:](first if self.net[0].bias is None else first + self.net[0].bias)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.models.randomness import uniform
-from grok.training.losses import accuracy, cross_entropy, in_dtype, squared_error
+from grok.training.losses import accuracy, cross_entropy, in_dtype, squared_error, stablemax
 
 Data = dict[str, Tensor]
 
@@ -49,7 +49,8 @@ class Inputs:
 
 @dataclass(frozen=True)
 class AnswerLoss:
-    """Cross-entropy in `loss_dtype`, or squared error to one-hot answers, on the train rows.
+    """Cross-entropy in `loss_dtype`, of softmax or of StableMax, or squared error to one-hot answers, on
+    the train rows.
 
     Data: train_answers (N, count) beside what `read` needs.
     """
@@ -65,6 +66,8 @@ class AnswerLoss:
         """Mean loss of logits (N, count, C) whose answers are (N, count)."""
         if self.kind == "cross_entropy":
             return cross_entropy(logits, answers, self.loss_dtype)
+        if self.kind == "stablemax":
+            return stablemax(logits, answers, self.loss_dtype)
         logits = in_dtype(logits, self.loss_dtype)
         classes = torch.arange(logits.shape[-1], device=answers.device)
         return squared_error(logits, (answers.unsqueeze(-1) == classes).to(logits.dtype))

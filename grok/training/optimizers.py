@@ -113,6 +113,8 @@ def update(
     rates: (groups, 11) of this update, from `scalars`. goal: weights that the decay pulls towards,
     zero if None. keys: of the noise, by name.
     """
+    if optimizer.orthogonal:
+        grads = {name: across(grad, params[name]) for name, grad in grads.items()}
     step = _sgd if optimizer.kind == "sgd" else _adam
     named = [dict(zip(SCALARS, row.unbind(), strict=True)) for row in rates.unbind()]
     new_params: Tensors = {}
@@ -134,6 +136,13 @@ def update(
         for key, accumulator in accumulators.items():
             new_state[key][name] = accumulator
     return new_params, new_state
+
+
+def across(grad: Tensor, weights: Tensor) -> Tensor:
+    """The gradient without its part along the weights, as long as it was (Prieto et al. 2025)."""
+    tiny = torch.finfo(grad.dtype).tiny
+    left = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=tiny) * weights
+    return left * (grad.norm() / left.norm().clamp(min=tiny))
 
 
 def _adam(kind, value, grad, state, scalar, goal, noise):

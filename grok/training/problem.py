@@ -48,6 +48,7 @@ class Optimizer:
     weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
     update_noise: std of noise on Adam's direction before the learning rate.
     sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
+    orthogonal: each tensor's gradient without its part along the weights (Prieto et al. 2025).
     """
 
     kind: str = "adamw"
@@ -61,6 +62,7 @@ class Optimizer:
     update_noise: float = 0.0
     sam_rho: float = 0.0
     grokfast: Grokfast | None = None
+    orthogonal: bool = False
 
     def noises(self) -> list[str]:
         """Which kinds of noise there are."""

@@ -31,3 +31,22 @@ def test_nearest_is_the_smallest_distance():
     assert torch.equal(
         losses.nearest(outputs, candidates), torch.cdist(outputs, candidates).argmin(1)
     )
+
+
+def test_stablemax_sums_to_one_and_is_its_formula():
+    logits = torch.randn(6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 30
+    found = losses.log_stablemax(logits).exp()
+    assert torch.allclose(found.sum(-1), torch.ones(6, dtype=torch.float64))
+    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits))
+    assert torch.allclose(found, s / s.sum(-1, keepdim=True))
+
+
+def test_the_gradient_of_stablemax_is_right_at_zero_too():
+    logits = torch.tensor([[0.0, 0.0, 2.0, -3.0], [0.0, 1e6, -1e6, 5.0]], dtype=torch.float64)
+    classes = torch.tensor([0, 2])
+    logits.requires_grad_()
+    (slope,) = torch.autograd.grad(losses.stablemax(logits, classes), logits)
+    s = torch.where(logits >= 0, logits + 1, 1 / (1 - logits)).detach()
+    rate = torch.where(logits >= 0, 1 / s, s).detach()  # d log s / dz
+    expected = rate * (s / s.sum(-1, keepdim=True) - F.one_hot(classes, 4)) / 2
+    assert torch.allclose(slope, expected, rtol=1e-12, atol=0)

@@ -8,6 +8,7 @@ import torch
 from grok.training import products
 from grok.training.engine import train
 from grok.training.filters import amplified, initial_state
+from grok.training.optimizers import across
 from grok.training.problem import Grokfast, Optimizer, drawn_batches
 from tests.training.test_engine import losses, outcome, problem
 
@@ -120,3 +121,26 @@ def test_products_are_matrix_products(batch, left_transposed, right):
     found = products.products(a, b)
     assert found.is_contiguous()
     assert torch.allclose(found, a @ b, atol=1e-4)
+
+
+def test_a_gradient_across_the_weights_has_its_length_and_no_part_along_them():
+    generator = torch.Generator().manual_seed(2)
+    grad, weights = (torch.randn(4, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    found = across(grad, weights)
+    assert (found * weights).sum().abs() < 1e-12
+    assert found.norm().item() == pytest.approx(grad.norm().item(), rel=1e-12)
+    together = torch.stack([found, grad, weights]).flatten(1)
+    assert torch.linalg.matrix_rank(together, atol=1e-9) == 2  # in the plane of the two
+    assert across(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_an_orthogonal_step_of_sgd_keeps_the_norm_to_second_order():
+    norms = []
+    for lr in (1e-2, 1e-3):
+        one = problem(1, "sgd", train_steps=1, log_steps=[0, 1])
+        group = replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=lr, weight_decay=0.0)
+        one.optimizer = Optimizer("sgd", (group,), orthogonal=True)
+        before = {name: p.detach().norm() for name, p in one.module.named_parameters()}
+        after = outcome(train([one], compiled=False)).weights
+        norms.append(max(abs(after[k].norm() ** 2 - before[k] ** 2).item() for k in before))
+    assert norms[1] == pytest.approx(norms[0] / 100, rel=1e-2)
