@@ -132,11 +132,13 @@ class Paper(sacred.Experiment):
         return add if check is None else add(check)
 
     def recipes_of(self, config: Mapping[str, Any]) -> frozenset[str]:
-        """The named configs whose values a run's config has, and the defaults else; FREE may be any."""
+        """The named configs whose values a run's config has, and the defaults else; FREE may be any.
+        A key that is younger than the run had its default."""
         defaults, found = self.defaults(), set()
+        known = {**defaults, **config}
         for name, values in self.named_configs.items():
             wanted = {k: v for k, v in {**defaults, **values()}.items() if k not in FREE}
-            if all(_plain(config.get(key)) == _plain(value) for key, value in wanted.items()):
+            if all(_plain(known[key]) == _plain(value) for key, value in wanted.items()):
                 found.add(name)
         return frozenset(found)
 

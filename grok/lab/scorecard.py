@@ -68,8 +68,10 @@ def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | No
         sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
         if name in recipe:
             seconds.append(None if sweep is None else sweep.get("seconds"))
+        made = {claim.id for claim in paper.claims if claim.sweep == name}
         for stored in sweep["claims"]["findings"] if sweep else ():
-            findings.setdefault(stored["claim"], []).append(Finding(**stored))
+            if stored["claim"] in made:  # a claim may have moved to another sweep since
+                findings[stored["claim"]].append(Finding(**stored))
     return findings, None if not seconds or None in seconds else sum(seconds)
 
 

@@ -72,6 +72,8 @@ def test_a_recipe_is_recognized_by_its_values():
     assert paper.recipes_of(known) == {"outlier"}
     assert paper.recipes_of({**known, "betas": [0.9, 0.98]}) == {"outlier"}  # as MongoDB has it
     assert paper.recipes_of({**known, "lr": 1e-4}) == frozenset()
+    older = {key: value for key, value in known.items() if key != "stablemax"}
+    assert paper.recipes_of(older) == {"outlier"}  # of before that key was
     assert paper.recipes_of({**known, "measures": ["norms"], "device": "cpu"}) == {"outlier"}
 
 
