@@ -103,7 +103,7 @@ def at_once(runs):
     return passed, {"test 99 % at": step, "plain test then": least, "collapsed": most}
 
 
-@ex.claim("E4e", "The plain gradient comes to lie along the weights (section 5)", **SWEEP)
+@ex.claim("E4d-along", "The plain gradient comes to lie along the weights (section 5)", **SWEEP)
 def along(runs):
     run = runs.one("cpu_plain")
     memorized = run.steps_to("train_accuracy", 0.99)

@@ -128,11 +128,9 @@ def summarize(c, problem, recorder) -> dict:
 
 
 SWEEP = {"sweep": "power_figure1_center"}
-ex.claim(
-    "01-C1", "Generalizes long after it has memorized (figure 1 left)",
-    within(("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), **SWEEP,
-)  # fmt: skip
-ex.claim(  # modulo 97, as published: of 15 frequencies modulo 31 the strongest has a twelfth at the start
+ex.claim("01-C1", "Generalizes long after it has memorized (figure 1 left)", within(
+    ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), **SWEEP)  # fmt: skip
+ex.claim(  # modulo 97: of the 15 frequencies modulo 31 the strongest has a twelfth at the start
     "01-C7", "The numbers lie on a circle in the output layer (figure 3)",
     within(("cpu", "circle_gain", 3, inf)), sweep="power_cpu",
 )  # fmt: skip

@@ -42,6 +42,11 @@ _SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below
 RULES: list[Rule] = [
     ("seed", *_at_least(0)),
     ("reference_run", *_at_least(1, optional=True)),
+    (
+        "initial_run",
+        lambda v: v is None or isinstance(v, int | str),
+        "a run's id, a named config or None",
+    ),
     ("snapshot_every", *_at_least(1)),
     ("measures", lambda v: isinstance(v, str | list | tuple), 'a list of names, or "full"'),
     ("checkpoint_every", *_at_least(1, optional=True)),

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,7 +161,33 @@ class Paper(sacred.Experiment):
         if c.reference_run is not None:
             self.store = self.store or stores.connect()
             reference = stores.final_weights(self.store, c.reference_run)
-        return with_engine_options(self.build_function(c), c, reference)
+        problem = with_engine_options(self.build_function(c), c, reference)
+        return problem if c.initial_run is None else self.continued(problem, c)
+
+    def continued(self, problem: Problem, c: SimpleNamespace) -> Problem:
+        """The problem with the final weights of the run that `initial_run` names: an id, or a named config,
+        then the latest finished run with it and this seed. UserError if there is none that fits."""
+        self.store = self.store or stores.connect()
+        number = c.initial_run
+        if isinstance(number, str):
+            checks.check_names([number], self.named_configs, f"named config of {self.path}")
+            wanted = {"experiment.name": self.path, "config.seed": c.seed, "status": "COMPLETED"}
+            runs = stores.require_database(self.store).runs.find(wanted, {"config": 1})
+            latest = (
+                r["_id"] for r in runs.sort("_id", -1) if number in self.recipes_of(r["config"])
+            )
+            number = next(latest, None)
+            if number is None:
+                first = f"python experiments/{self.path}.py with {c.initial_run} seed={c.seed}"
+                raise UserError(f"initial_run={c.initial_run}: run this first: {first}")
+        weights = stores.final_weights(self.store, number)
+        try:
+            problem.module.load_state_dict(weights, strict=not dict(problem.module.named_buffers()))
+        except RuntimeError as error:
+            raise checks.ConfigError(
+                "initial_run", c.initial_run, "a run with weights of these names and shapes"
+            ) from error
+        return replace(problem, origin=number)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
         """The full, checked configuration, seed included; UserError if it is wrong."""
@@ -217,6 +243,8 @@ class Paper(sacred.Experiment):
             if not options.get("--beat-interval"):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
             run.info["environment"] = environment()
+            if self.problem.origin is not None:
+                run.info["initial_run"] = self.problem.origin
             if not run.unobserved:
                 self._observe(run, mongo)
                 self._mirror(run, bool(options.get("--wandb")), named_configs)
@@ -307,6 +335,7 @@ def engine_options():
     measures = []  # names or groups, or "full": grok measures
     snapshot_every = 10  # looks from one costly measurement to the next
     reference_run = None  # id of a run whose final weights are the way's end
+    initial_run = None  # whose final weights this one starts from: an id, or a named config
     grokfast = None  # amplify slow gradients (Lee et al. 2024): "ema" or "window"
     grokfast_gain = 2.0
     grokfast_alpha = 0.98  # of ema

@@ -32,7 +32,10 @@ def repeat(store, number: int) -> Verdict:
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
     paper = paper_of(store, run)
-    again = paper.run(MAIN, config_updates=run["config"], meta_info={"repeats": number})
+    config = run["config"]
+    if "initial_run" in run["info"]:  # that very run, not the latest of its kind
+        config = {**config, "initial_run": run["info"]["initial_run"]}
+    again = paper.run(MAIN, config_updates=config, meta_info={"repeats": number})
     values, first = compare(series(store, number), series(store, again._id))
     changed = differences(run["info"].get("environment", {}), environment())
     return Verdict(again._id, values, first, changed)

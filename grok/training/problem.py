@@ -103,6 +103,7 @@ class Problem:
     kept: entries of `data` to be stored with the run.
     checkpoint_every: updates between the states that `train` yields; None for none.
     watching: the measures that the run takes (training/instruments.py).
+    origin: id of the run whose final weights the module has, None if they were drawn.
     keep_weights: the weights at every logged step are among the record's arrays, as WEIGHTS + name.
     """
 
@@ -124,6 +125,7 @@ class Problem:
     checkpoint_every: int | None = None
     keep_weights: bool = False
     watching: "Watching | None" = None
+    origin: int | None = None
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
