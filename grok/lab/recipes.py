@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, isqrt
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
 from grok.lab.config import ConfigError, device_of
+from grok.lab.mongod import home
 from grok.models.transformer import Shape, Transformer, share_prefixes
 from grok.tasks import operations
-from grok.tasks.images import DIGITS, digits
+from grok.tasks.images import DIGITS, digits, mnist
 from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import sums, train_size
@@ -154,6 +156,18 @@ def digits_of(c: SimpleNamespace) -> dict[str, Tensor]:
     if not c.train_count or c.train_count >= DIGITS:
         raise ConfigError("train_count", c.train_count, f"1 to {DIGITS - 1} of the digits")
     split = digits(c.train_count, data_seed_of(c))
+    return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
+
+
+def images_of(c: SimpleNamespace) -> dict[str, Tensor]:
+    """Digits or MNIST, as `dataset` says, in the run's dtype; ConfigError if MNIST cannot be had."""
+    if c.dataset == "digits":
+        return digits_of(c)
+    folder = Path(c.data_folder) if c.data_folder else home() / "mnist"
+    try:
+        split = mnist(count_of(c, 60_000, least=0), data_seed_of(c), folder)
+    except OSError as error:
+        raise ConfigError("dataset", "mnist", f"digits, or MNIST's files: {error}") from error
     return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
 
 

@@ -1,0 +1,54 @@
+"""A perceptron on images whose layers can be looked into (Humayun et al. 2024)."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from grok.models.mlp import ACTIVATIONS
+
+EPS = 1e-5  # of the batch's variance
+
+
+class ImageMLP(nn.Module):
+    """Linear layers with an activation between them, torch's init times `init_scale`.
+
+    normalized: batch normalization before each activation. Its statistics are those of `reference`, in
+    training the batch itself and in evaluation the train set, not a running mean.
+    """
+
+    def __init__(self, sizes: list[int], activation: str, init_scale: float, normalized: bool):
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.activation, self.normalized = ACTIVATIONS[activation](), normalized
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(init_scale)
+        if normalized:
+            self.gains = nn.ParameterList(torch.ones(size) for size in sizes[1:-1])
+            self.shifts = nn.ParameterList(torch.zeros(size) for size in sizes[1:-1])
+
+    def extra_repr(self) -> str:
+        return f"normalized={self.normalized}"
+
+    def layers(self, x: Tensor, reference: Tensor | None = None) -> list[Tensor]:
+        """Pre-activations (n, H) of every hidden layer, and the outputs (n, C), of x (n, D)."""
+        found = []
+        for index, linear in enumerate(self.linears):
+            x = linear(x)
+            last = index == len(self.linears) - 1
+            if self.normalized and not last:
+                reference = linear(reference)
+                mean, var = reference.mean(0), reference.var(0, unbiased=False)
+                scale = self.gains[index] * (var + EPS).rsqrt()
+                x, reference = (
+                    (values - mean) * scale + self.shifts[index] for values in (x, reference)
+                )
+                reference = self.activation(reference)
+            found.append(x)
+            x = self.activation(x)
+        return found
+
+    def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Outputs (n, C) of x (n, D); reference (m, D): what the normalization measures."""
+        return self.layers(x, reference)[-1]

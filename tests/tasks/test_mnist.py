@@ -1,0 +1,59 @@
+"""MNIST's loader on files made here, and what it says where there are none."""
+
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+import requests
+
+from grok.tasks import images
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}i", *array.shape)
+    return gzip.compress(head + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Seven train and three test pictures whose pixels are their number."""
+    sums = {}
+    for name in images.MNIST:
+        count = 7 if name.startswith("train") else 3
+        numbers = np.arange(count)
+        content = idx(numbers if "labels" in name else np.tile(numbers[:, None, None], (28, 28)))
+        (tmp_path / name).write_bytes(content)
+        sums[name] = hashlib.md5(content).hexdigest()
+    monkeypatch.setattr(images, "MNIST", sums)
+    return tmp_path
+
+
+def test_pictures_keep_their_answers(folder):
+    found = images.mnist(4, seed=0, folder=folder)
+    assert found["train_images"].shape == (4, 784) and found["test_images"].shape == (3, 784)
+    for split in ("train", "test"):
+        assert (found[f"{split}_images"][:, 5] * 255).round().tolist() == found[
+            f"{split}_answers"
+        ].tolist()
+    assert found["test_answers"].tolist() == [0, 1, 2]
+    again = images.mnist(4, seed=0, folder=folder)["train_answers"]
+    assert again.tolist() == found["train_answers"].tolist()
+    assert images.mnist(6, seed=1, folder=folder)["train_answers"].unique().numel() == 6
+
+
+def test_another_file_is_refused(folder):
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"not it"))
+    with pytest.raises(OSError, match=r"is not MNIST's train-labels.*: another checksum"):
+        images.mnist(4, 0, folder)
+
+
+def test_without_files_or_internet_it_is_one_line(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise requests.ConnectionError("no route")
+
+    monkeypatch.setattr(requests, "get", refuse)
+    with pytest.raises(OSError, match=r"cannot be downloaded \(ConnectionError\)") as caught:
+        images.mnist(4, 0, tmp_path / "none")
+    assert "\n" not in str(caught.value) and not (tmp_path / "none").exists()
