@@ -33,7 +33,9 @@ def main(run, second, position, skip_logits) -> None:
     number = int(row["run"])
     try:
         document = stores.find_run(store.database, number)
-        problem = paper_of(store, document).problem_of(document["config"])
+        paper = paper_of(store, document)
+        own = {"device": "cpu", "initial_run": None}  # its final weights come below
+        problem = paper.problem_of({**paper.defaults(), **document["config"], **own})
         weights = stores.final_weights(store, number)
     except UserError as error:
         query.fail(str(error))

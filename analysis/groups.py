@@ -48,8 +48,12 @@ def logged(store, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """One metric's values by step and run; a run that ended early keeps its last value."""
-    return rows.pivot_table(index="step", columns="run", values="value").ffill()
+    """One metric's values by step and run; a run that ended early keeps its last value, NaN too."""
+    steps, curves = np.unique(rows["step"]), {}
+    for run, mine in rows.groupby("run", sort=False):
+        logged = mine.drop_duplicates("step", keep="last").set_index("step")["value"].sort_index()
+        curves[run] = logged.reindex(steps, method="ffill")
+    return pd.DataFrame(curves)
 
 
 def band(table: pd.DataFrame, kind: str) -> tuple[pd.Series, pd.Series, pd.Series]:
@@ -73,7 +77,7 @@ def statistic(long: pd.DataFrame, kind: str) -> pd.DataFrame:
     else:
         finite = long[np.isfinite(long["value"])]
         values = finite.groupby(["group", "run", "metric"], observed=True)["value"].agg(kind)
-    return values.unstack("metric")
+    return values.unstack("metric").reindex(columns=list(dict.fromkeys(long["metric"])))
 
 
 def is_better_low(name: str) -> bool:

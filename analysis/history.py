@@ -22,7 +22,7 @@ def main(words) -> None:
     histories = {}
     for run in runs:
         try:
-            histories[run] = training_history(store.database, int(run))
+            histories[run] = training_history(store.database, query.plain(run))
         except UserError as error:
             if len(runs) == 1:
                 query.fail(str(error))

@@ -45,7 +45,7 @@ def table_of(store, runs: pd.DataFrame, prefix: str, layers: bool) -> pd.DataFra
     """Parameter x step: the mean over runs. Exits if no metric begins so."""
     pattern = {"$regex": f"^{re.escape(prefix.rstrip('/'))}/"}
     names = store.database.metrics.distinct(
-        "name", {"run_id": {"$in": [int(one) for one in runs["run"]]}, "name": pattern}
+        "name", {"run_id": {"$in": [query.plain(one) for one in runs["run"]]}, "name": pattern}
     )
     if not names:
         query.fail(

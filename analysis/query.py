@@ -79,7 +79,7 @@ def runs(store: stores.Store, wanted: dict[str, Any] | None = None, last: int = 
         "run": [run["_id"] for run in documents],
         "experiment": [run["experiment"]["name"] for run in documents],
         "status": [run["status"] for run in documents],
-        "start_time": [run["start_time"] for run in documents],
+        "start_time": [run.get("start_time") for run in documents],
     }
     for part, place in (("sweep", _sweep_of), ("config", _config_of), ("result", _result_of)):
         columns |= _columns(part, [place(run) for run in documents])
@@ -95,7 +95,7 @@ def _config_of(run: dict) -> dict:
 
 
 def _result_of(run: dict) -> dict:
-    return run.get("result") or {}
+    return run["result"] if isinstance(run.get("result"), dict) else {}
 
 
 def _columns(prefix: str, rows: list[dict]) -> dict[str, list]:
@@ -125,7 +125,7 @@ def run(store: stores.Store, number: int | None, experiment: str | None = None) 
 
 def metrics(store: stores.Store, ids: Iterable, names: list[str] | None = None) -> pd.DataFrame:
     """Long table of logged values with columns run, metric (categorical), step, value."""
-    wanted: dict[str, Any] = {"run_id": {"$in": [_plain(one) for one in ids]}}
+    wanted: dict[str, Any] = {"run_id": {"$in": [plain(one) for one in ids]}}
     if names:
         wanted["name"] = {"$in": names}
     fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
@@ -140,7 +140,7 @@ def metrics(store: stores.Store, ids: Iterable, names: list[str] | None = None) 
     codes = np.repeat(kinds.codes, lengths)
     return pd.DataFrame(
         {
-            "run": np.repeat(np.array(of_runs), lengths),
+            "run": np.repeat(_array(of_runs), lengths),
             "metric": pd.Categorical.from_codes(codes, categories=kinds.categories),
             "step": np.concatenate(steps) if steps else np.array([], np.int64),
             "value": np.concatenate(values) if values else np.array([], np.float64),
@@ -148,7 +148,13 @@ def metrics(store: stores.Store, ids: Iterable, names: list[str] | None = None) 
     )
 
 
-def _plain(number):
+def _array(ids: list) -> np.ndarray:
+    """Run ids as an array: of integers, or of objects where Sacred's `-i` has given names."""
+    named = any(isinstance(one, str) for one in ids)
+    return np.array(ids, dtype=object if named else None)
+
+
+def plain(number):
     """A run's id as MongoDB knows it: numpy's integers are not."""
     return number.item() if isinstance(number, np.generic) else number
 
@@ -156,7 +162,8 @@ def _plain(number):
 def wide(long: pd.DataFrame) -> pd.DataFrame:
     """A long table with a column per metric, indexed by run and step; NaN where one was not logged."""
     kinds = long["metric"].cat.remove_unused_categories().cat
-    numbers, which = np.unique(long["run"].to_numpy(), return_inverse=True)
+    ids = long["run"].to_numpy()
+    which, numbers = pd.factorize(ids, sort=ids.dtype != object)
     most = int(long["step"].max()) + 1 if len(long) else 1
     places, rows = np.unique(which * most + long["step"].to_numpy(), return_inverse=True)
     table = np.full((len(places), len(kinds.categories)), np.nan)
@@ -189,7 +196,7 @@ def weights(store: stores.Store, number: int) -> dict[str, np.ndarray]:
 def artifact(store: stores.Store, number: int, name: str) -> bytes:
     """The content of a file that the run keeps; exits if there is none."""
     try:
-        return stores.artifact(store.database, int(number), name)
+        return stores.artifact(store.database, plain(number), name)
     except UserError as error:
         fail(str(error))
 
@@ -208,6 +215,6 @@ def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
 
 def near_metric(store: stores.Store, runs: pd.DataFrame, name: str) -> str:
     """`; did you mean ...?` for a metric that none of the runs has logged."""
-    ids = [_plain(one) for one in runs["run"]]
+    ids = [plain(one) for one in runs["run"]]
     known = store.database.metrics.distinct("name", {"run_id": {"$in": ids}})
     return selection.hint(name, known)

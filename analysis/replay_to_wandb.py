@@ -29,7 +29,7 @@ def main(words, project, offline, again) -> None:
     if offline:
         os.environ["WANDB_MODE"] = "offline"
     store = query.connect()
-    numbers = [int(run) for run in query.chosen(store, words)["run"]]
+    numbers = [query.plain(run) for run in query.chosen(store, words)["run"]]
     sent, there, failed = 0, 0, []
     quiet = not sys.stdout.isatty()
     for number in track(numbers, f"to W&B, {mode()}", disable=quiet, transient=True):
@@ -48,6 +48,7 @@ def main(words, project, offline, again) -> None:
 def replay(store: stores.Store, run: dict, project: str) -> bool:
     """Send one run, and note in it where it went; False if W&B failed."""
     known = run["info"].get("wandb", {})
+    project = known.get("project") or project
     identity = Identity(known.get("run") or id_of(run), project, known.get("sweep"))
     mirror = Mirror(identity, store.describe(), [run["experiment"]["name"], "replay"])
     mirror.started_event(

@@ -107,7 +107,8 @@ def draw_spectra(weights, matrices: list[str]):
 
 
 def draw_matrix(weights, matrix: str):
-    """A column per run: the matrix, and its rows and columns sorted by the first singular vectors."""
+    """A column per run that has the matrix: as it is, and sorted by the first singular vectors."""
+    weights = {label: run for label, run in weights.items() if matrix in run}
     figure, axes = plt.subplots(
         2, len(weights), figsize=(1 + 3.4 * len(weights), 6.4), squeeze=False, layout="constrained"
     )

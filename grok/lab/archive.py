@@ -17,11 +17,13 @@ import bson
 import gridfs
 from bson import ObjectId
 from pymongo import ReplaceOne
+from pymongo.errors import DuplicateKeyError
 
 from grok.lab.errors import UserError
 from grok.lab.store import file_ids
 
 FORMAT = 1
+IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
 BATCH = 500  # documents written at once
 PIECE = 1 << 20
 
@@ -90,38 +92,62 @@ def import_(database, path: Path) -> Imported:
     UserError, with nothing written, if the file is truncated, altered or no archive.
     """
     with checked(path) as archive:
-        numbers, known = ids_here(database, list(documents(archive, "runs.bson")))
-        runs = [run for run in documents(archive, "runs.bson") if run["_id"] in numbers]
-        wanted, store = {id_ for run in runs for id_ in file_ids(run)}, gridfs.GridFS(database)
+        runs = list(documents(archive, "runs.bson"))
+        here, new = reserve(database, runs)
+        wanted = {file for run in runs if run["_id"] in new for file in file_ids(run)}
+        store = gridfs.GridFS(database)
         for file in documents(archive, "files.bson"):
             if file["_id"] in wanted and not store.exists(file["_id"]):
                 _bring_file(database, archive, file)
-        metrics = (one for one in documents(archive, "metrics.bson") if one["run_id"] in numbers)
-        _write(database.metrics, ({**one, "run_id": numbers[one["run_id"]]} for one in metrics))
+        metrics = (one for one in documents(archive, "metrics.bson") if one["run_id"] in new)
+        _write(database.metrics, ({**one, "run_id": here[one["run_id"]]} for one in metrics))
         for sweep in documents(archive, "sweeps.bson"):
             database.sweeps.update_one({"_id": sweep["_id"]}, {"$setOnInsert": sweep}, upsert=True)
-        # last, so that a run that is there is there whole
-        _write(database.runs, ({**run, "_id": numbers[run["_id"]]} for run in runs))
-    renamed = {then: now for then, now in numbers.items() if then != now}
-    return Imported(len(numbers), known, renamed)
+        for run in runs:
+            if run["_id"] in new:
+                status = {"$set": {"status": run["status"]}}
+                database.runs.update_one({"_id": here[run["_id"]]}, status)
+    renamed = {then: here[then] for then in new if then != here[then]}
+    return Imported(len(new), len(runs) - len(new), renamed)
 
 
-def ids_here(database, runs: list[dict]) -> tuple[dict, int]:
-    """Which id every new run of an archive gets here, and how many runs are here already."""
-    numbers, known = {}, 0
-    last = database.runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
-    taken = [run["_id"] for run in (last, *runs) if run and isinstance(run["_id"], int)]
-    free = max(taken, default=0) + 1
-    for run in runs:
-        same = {key: run[key] for key in ("start_time", "config")}
+def reserve(database, runs: list[dict]) -> tuple[dict, list]:
+    """The id of every run of an archive in this store, and those (by their old ids) that are new: they
+    are there from now on, as IMPORTING, so that nobody takes their number or calls their data orphaned."""
+    here, new = {}, []
+    for run in sorted(runs, key=lambda run: str(run["_id"]).zfill(12)):
+        same = {key: run.get(key) for key in ("start_time", "config")}
         same["experiment.name"] = run["experiment"]["name"]
-        if database.runs.find_one(same, {"_id": 1}):
-            known += 1
-        elif database.runs.find_one({"_id": run["_id"]}, {"_id": 1}):
-            numbers[run["_id"]], free = free, free + 1
-        else:
-            numbers[run["_id"]] = run["_id"]
-    return numbers, known
+        found = database.runs.find_one(same, {"status": 1})
+        if found is None:
+            here[run["_id"]] = _insert(database, _referring(run, here))
+        else:  # there, or from an import that was cut short
+            here[run["_id"]] = found["_id"]
+        if found is None or found["status"] == IMPORTING:
+            new.append(run["_id"])
+    return here, new
+
+
+def _insert(database, run: dict) -> Any:
+    """Insert a run as IMPORTING under its number, or the next free one if another run has it."""
+    run = {**run, "status": IMPORTING}
+    while True:
+        try:
+            database.runs.insert_one(run)
+            return run["_id"]
+        except DuplicateKeyError:
+            numbered = {"_id": {"$type": "number"}}
+            last = database.runs.find_one(numbered, {"_id": 1}, sort=[("_id", -1)])
+            run["_id"] = (last["_id"] if last else 0) + 1
+
+
+def _referring(run: dict, here: dict) -> dict:
+    """The run with the ids that the runs it came from have here."""
+    run = {**run, "info": dict(run.get("info", {})), "meta": dict(run.get("meta", {}))}
+    for part, key in (("info", "initial_run"), ("meta", "repeats")):
+        if run[part].get(key) in here:
+            run[part][key] = here[run[part][key]]
+    return run
 
 
 def checked(path: Path) -> zipfile.ZipFile:

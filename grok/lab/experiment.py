@@ -169,6 +169,8 @@ class Paper(sacred.Experiment):
         then the latest finished run with it and this seed. UserError if there is none that fits."""
         self.store = self.store or stores.connect()
         number = c.initial_run
+        if self.past is not None:  # the very run that it came from
+            number = self.past.run["info"].get("initial_run", number)
         if isinstance(number, str):
             checks.check_names([number], self.named_configs, f"named config of {self.path}")
             wanted = {"experiment.name": self.path, "config.seed": c.seed, "status": "COMPLETED"}
@@ -181,12 +183,11 @@ class Paper(sacred.Experiment):
                 first = f"python experiments/{self.path}.py with {c.initial_run} seed={c.seed}"
                 raise UserError(f"initial_run={c.initial_run}: run this first: {first}")
         weights = stores.final_weights(self.store, number)
-        try:
-            problem.module.load_state_dict(weights, strict=not dict(problem.module.named_buffers()))
-        except RuntimeError as error:
-            raise checks.ConfigError(
-                "initial_run", c.initial_run, "a run with weights of these names and shapes"
-            ) from error
+        wanted = {name: p.shape for name, p in problem.module.named_parameters()}
+        if {name: w.shape for name, w in weights.items()} != wanted:
+            expected = "a run with weights of these names and shapes"
+            raise checks.ConfigError("initial_run", c.initial_run, expected)
+        problem.module.load_state_dict(weights, strict=False)  # buffers are the module's own
         return replace(problem, origin=number)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:

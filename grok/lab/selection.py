@@ -60,7 +60,8 @@ def _parsed(word: str) -> tuple[str, Any]:
     if key == "claim":
         return key, value
     if value.startswith("["):  # a list is one value: betas=[0.9,0.98]
-        return key, [value_of(one) for one in value.strip("[]").split(",")]
+        inner = value.strip("[]")
+        return key, [value_of(one) for one in inner.split(",")] if inner else []
     tests = [_one(part) for part in value.split(",")]
     return key, tests[0] if len(tests) == 1 else {"$or": tests}
 
@@ -76,7 +77,7 @@ def _test(value: Any) -> Any:
     """A keyword's value as a test of MongoDB's."""
     if isinstance(value, tuple):
         return _between(*value)
-    return {"$in": value} if isinstance(value, list) else value
+    return {"$or": value} if isinstance(value, list) else value
 
 
 def _between(low: Any, high: Any) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _term(database, key: str, test: Any) -> dict[str, Any]:
 
 def _at(place: str, test: Any) -> dict[str, Any]:
     if isinstance(test, dict) and "$or" in test:
-        return {"$or": [{place: one} for one in test["$or"]]}
+        return {"$or": [_at(place, one) for one in test["$or"]]}
     if test is None:
         return {place: {"$type": "null"}}  # a missing key is another matter
     return {place: test}
@@ -110,7 +111,9 @@ def _at(place: str, test: Any) -> dict[str, Any]:
 
 def _sweeps(database, test: Any) -> list[str]:
     """Ids of sweeps by id, or by the file's name: then the latest of it."""
-    names = test.get("$or", test.get("$in")) if isinstance(test, dict) else [test]
+    names = test.get("$or", [test]) if isinstance(test, dict) else [test]
+    if any(isinstance(name, dict) for name in names):
+        raise UserError("sweep= takes names or ids, no range")
     found = []
     for name in map(str, names):
         known = find_sweep(database, name)

@@ -403,6 +403,15 @@ def recover(store, tell: Callable[[str], None] = lambda line: None) -> int:
     return delivered
 
 
+def count_waiting(store) -> int:
+    """How many spools of dead processes belong to this store."""
+    count = 0
+    for spool in waiting(store.spools):
+        count += _belongs(spool, store)
+        spool.close(delivered=False)
+    return count
+
+
 def _belongs(spool: Spool, store) -> bool:
     if spool.head.get("kind_of_store") == "embedded":
         return store.kind == "embedded"

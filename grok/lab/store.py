@@ -205,8 +205,10 @@ def file_ids(run: dict[str, Any]) -> list:
 
 
 def files_in_use(database, files: set) -> set:
-    """Those of the GridFS ids that some run refers to."""
+    """Those of the GridFS ids that some run refers to, also one kept under a prefix (`-m`)."""
     used = set()
-    for run in database.runs.find({}, FILE_FIELDS):
-        used.update(files.intersection(file_ids(run)))
+    for name in database.list_collection_names():
+        if name == "runs" or name.endswith("_runs"):
+            for run in database[name].find({}, FILE_FIELDS):
+                used.update(files.intersection(file_ids(run)))
     return used

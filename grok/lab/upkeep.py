@@ -1,6 +1,6 @@
 """The store kept in order: runs deleted with all that is theirs, and what is wrong found and mended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,14 +27,13 @@ def delete(store: stores.Store, wanted: dict[str, Any]) -> tuple[int, int]:
         files = set()
         for run in database.runs.find({"_id": {"$in": ids}}, stores.FILE_FIELDS):
             files.update(stores.file_ids(run))
-        # runs first: after a kill here the rest is orphaned, and `doctor` finds it
-        database.runs.delete_many({"_id": {"$in": ids}})
+        for number in ids:  # or the next run of this number would be told them
+            spool.drop(store, number)
+            checkpoints.path_of(store, number).unlink(missing_ok=True)
+        # the run last: until then, the same words delete the rest
         database.metrics.delete_many({"run_id": {"$in": ids}})
-        bucket = gridfs.GridFS(database)
-        for file in files - stores.files_in_use(database, files):
-            bucket.delete(file)
-    for number in doomed:
-        checkpoints.path_of(store, number).unlink(missing_ok=True)
+        database.runs.delete_many({"_id": {"$in": ids}})
+        _drop_files(database, files)
     return len(doomed), len(found) - len(doomed)
 
 
@@ -59,14 +58,10 @@ def examine(store: stores.Store) -> list[Finding]:
     dead = [
         run["_id"] for run in database.runs.find({"status": "RUNNING"}) if not is_alive(store, run)
     ]
-    waiting = spool.waiting(store.spools)
-    for one in waiting:
-        one.close(delivered=False)
+    waiting = spool.count_waiting(store)
     if waiting:
         findings.append(
-            Finding(
-                f"{len(waiting)} runs wait on disk to be delivered", lambda: spool.recover(store)
-            )
+            Finding(f"{waiting} runs wait on disk to be delivered", lambda: spool.recover(store))
         )
     if dead:
         findings.append(
@@ -79,7 +74,9 @@ def examine(store: stores.Store) -> list[Finding]:
         findings.append(
             Finding(
                 f"{count} metrics of {len(orphans)} runs that are not there: {_some(orphans)}",
-                lambda: database.metrics.delete_many(wanted),
+                lambda: database.metrics.delete_many(
+                    {"run_id": {"$in": _orphaned_metrics(database)}}
+                ),
             )
         )
     files = _orphaned_files(database)
@@ -139,9 +136,10 @@ def _orphaned_chunks(database) -> list:
     return [one for one in ids - known if one.generation_time < young]
 
 
-def _drop_files(database, files: list) -> None:
-    bucket = gridfs.GridFS(database)
-    for file in files:
+def _drop_files(database, files: Iterable) -> None:
+    """Delete those of the files that no run refers to now."""
+    bucket, files = gridfs.GridFS(database), set(files)
+    for file in files - stores.files_in_use(database, files):
         bucket.delete(file)
 
 

@@ -16,6 +16,7 @@ def signals(x: np.ndarray, p: int, batch: int) -> dict[str, np.ndarray]:
     power = np.abs(np.fft.rfft(centred)) ** 2
     double = np.fft.rfft(centred, 2 * len(x))
     lags = np.fft.irfft(np.abs(double) ** 2)[: min(MOST_LAGS, len(x) // 10) + 1]
+    batch = min(batch, len(x))
     steps = (np.diff(x) + p // 2) % p - p // 2
     batches = x[: len(x) // batch * batch].reshape(-1, batch)
     counts = np.stack([np.bincount(one, minlength=p) for one in batches])

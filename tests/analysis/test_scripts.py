@@ -70,6 +70,34 @@ def test_wide_is_long_pivoted(made):
     pd.testing.assert_frame_equal(wide, expected, check_column_type=False)
 
 
+def test_a_run_that_ended_keeps_its_last_value_and_one_that_diverged_its_nan():
+    rows = pd.DataFrame(
+        {
+            "run": [1, 1, 2, 2, 2, 3],
+            "step": [0, 10, 0, 5, 20, 0],
+            "value": [1, 2, 3, np.nan, 4, np.nan],
+        }
+    )
+    found = groups.curve(rows)
+    assert found.index.tolist() == [0, 5, 10, 20]
+    np.testing.assert_array_equal(found[1], [1, 1, 2, 2])
+    np.testing.assert_array_equal(found[2], [3, np.nan, np.nan, 4])
+    np.testing.assert_array_equal(found[3], [np.nan] * 4)
+
+
+def test_a_run_with_a_name_does_not_hide_the_numbered_ones(made):
+    synthetic.fill(made.database, 1, steps=16, first=FIRST + 60)
+    run = made.database.runs.find_one_and_delete({"_id": FIRST + 60})
+    made.database.runs.insert_one({**run, "_id": "mine"})
+    made.database.metrics.update_many({"run_id": FIRST + 60}, {"$set": {"run_id": "mine"}})
+    try:
+        long = query.metrics(made, [FIRST, "mine"], ["test_loss"])
+        assert set(long["run"]) == {FIRST, "mine"} and len(query.wide(long)) == 32
+    finally:
+        made.database.runs.delete_one({"_id": "mine"})
+        made.database.metrics.delete_many({"run_id": "mine"})
+
+
 def test_arrivals_are_first_steps_or_censored_last_ones():
     long = pd.DataFrame(
         {

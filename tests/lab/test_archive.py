@@ -81,6 +81,38 @@ def test_deleting_keeps_files_that_others_have_and_runs_that_are_alive(made):
     assert made.database["fs.files"].count_documents({}) == 0
 
 
+def test_an_import_that_was_cut_short_is_finished_by_the_next(made, tmp_path, monkeypatch):
+    path = tmp_path / "runs.zip"
+    before = frames(made)
+    archive.export(made.database, {}, path)
+    upkeep.delete(made, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            archive.import_(made.database, path)
+    assert made.database.runs.count_documents({"status": "IMPORTING"}) == 10
+    assert archive.import_(made.database, path) == archive.Imported(10, 0, {})
+    for then, now in zip(before, frames(made), strict=True):
+        pd.testing.assert_frame_equal(then, now)
+
+
+def test_references_between_renamed_runs_go_along(made, tmp_path):
+    path = tmp_path / "runs.zip"
+    made.database.runs.update_one({"_id": 8}, {"$set": {"info.initial_run": 7}})
+    archive.export(made.database, {"_id": {"$in": [7, 8]}}, path)
+    made.database.runs.update_many({"_id": {"$in": [7, 8]}}, {"$set": {"config.p": 77}})
+    assert archive.import_(made.database, path).renamed == {7: 11, 8: 12}
+    assert made.database.runs.find_one({"_id": 12})["info"]["initial_run"] == 11
+
+
+def test_files_of_runs_under_a_prefix_are_not_orphans(made):
+    kept = gridfs.GridFS(made.database).put(b"theirs", filename="theirs")
+    made.database["fs.files"].update_one({"_id": kept}, {"$set": {"uploadDate": LONG_AGO}})
+    assert [finding.says for finding in upkeep.examine(made)] == ["1 files of no run"]
+    made.database["foo_runs"].insert_one({"_id": 1, "artifacts": [{"name": "t", "file_id": kept}]})
+    assert upkeep.examine(made) == []
+
+
 @pytest.mark.parametrize("harm", ["cut", "altered", "text", "pickle"])
 def test_a_damaged_archive_is_refused_and_nothing_is_written(made, tmp_path, harm):
     path = tmp_path / "runs.zip"

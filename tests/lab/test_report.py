@@ -59,7 +59,7 @@ def test_a_run_s_command_repeats_it():
     }  # fmt: skip
     assert collect.command_of(run) == (
         "git checkout aaaaaaaaaaaa\n"
-        'python experiments/power.py with cpu operation="a**2 + b" p=31 seed=5'
+        "python experiments/power.py with cpu operation='a**2 + b' p=31 seed=5"
     )
 
 

@@ -16,6 +16,7 @@ def database(store):
     made.runs.update_many({"_id": {"$lte": 4}}, {"$set": {"meta.sweep": {"id": "s-1"}}})
     made.runs.update_one({"_id": 7}, {"$set": {"omniboard": {"tags": ["odd"]}}})
     made.runs.update_one({"_id": 8}, {"$set": {"result.steps_to_test": None, "status": "FAILED"}})
+    made.runs.update_one({"_id": 10}, {"$set": {"result": None}})
     passed = [{"claim": "c1", "passed": True}, {"claim": "c2", "passed": False}]
     made.runs.update_one({"_id": 9}, {"$set": {"info.claims": passed}})
     findings = [{"claim": "c3", "passed": seed == 2, "seed": seed} for seed in range(4)]
@@ -45,6 +46,7 @@ def ids(database, *words, **wanted) -> list[int]:
         (["tag=cpu", "run=1,2"], [1, 2]),
         (["status=FAILED"], [8]),
         (["result.steps_to_test=never"], [8]),
+        (["result.steps_to_test=never,none"], [8]),  # not the run that has no result
         (["claim=c1"], [9]),
         (["claim=-c2"], [9]),
         (["claim=c3"], [3]),
@@ -73,6 +75,7 @@ def test_ranges_hold_on_both_ends_and_keywords_say_the_same(database):
     [
         (["p"], "p: expected KEY=VALUE"),
         (["since=yesterday"], "since=yesterday: expected a date"),
+        (["sweep=a..b"], "sweep= takes names or ids, no range"),
         (["sweep=s_1"], "no sweep s_1; did you mean s-1?"),
         (["experiment=liu_toi"], "no run with experiment=liu_toi; did you mean liu_toy?"),
         (["decoder_lrr=1"], "no run with decoder_lrr=1; did you mean decoder_lr?"),

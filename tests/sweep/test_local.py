@@ -212,12 +212,19 @@ FEW_EPOCHS = {"epochs": 1, "train_count": 500, "test_count": 100,
               "eval_train_count": None, "eval_test_count": None}  # fmt: skip
 
 
+def alone(file, point) -> dict:
+    """What makes a point that goes on from another run begin anew: that run is not here."""
+    names = [*file.named_configs, *filter(None, [point.get("preset")])]
+    wanted = file.paper.config_of(file.updates(point), names)
+    return {"initial_run": None} if wanted["initial_run"] else {}
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_file_is_valid_and_its_first_point_runs(path, store):
     file = files.read(path)
     (point,) = points_of(file, 1, None)
     steps = {"train_steps": 5} if "train_steps" in file.paper.defaults() else FEW_EPOCHS
-    updates = {**file.updates(point), **steps, "seed": 1}
+    updates = {**file.updates(point), **steps, "seed": 1, **alone(file, point)}
     file.paper.store = store
     run = file.paper.run(config_updates=updates, named_configs=file.named_configs)
     assert run.status == "COMPLETED"

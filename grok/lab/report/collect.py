@@ -2,6 +2,7 @@
 
 import base64
 import math
+import shlex
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -73,12 +74,12 @@ def paper_of(database, paper, figures: list[Path]) -> dict[str, Any]:
 
 
 def pictures_of(name: str, folders: list[Path]) -> list[Path]:
-    """The paper's PNG files: those of the first folder that has any."""
-    for folder in folders:
-        found = sorted(path for path in folder.glob("*.png") if path.name.startswith(name))
-        if found:
-            return found
-    return []
+    """The paper's PNG files, of equal names the one in the first folder; liu_toy's begin with liu_."""
+    first = name.partition("_")[0]
+    found = {
+        path.stem: path for folder in folders[::-1] for path in sorted(folder.glob(f"{first}*.png"))
+    }
+    return list(found.values())
 
 
 def picture(path: Path) -> dict[str, str]:
@@ -112,15 +113,18 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
 
 def columns_of(runs: list[dict[str, Any]]) -> dict[str, list]:
     """The table of runs: a list per column."""
+    # "" where a run has no such result (yet); None is a step that was never reached
     results = [run["result"] if isinstance(run.get("result"), dict) else {} for run in runs]
     return {
         "run": [run["_id"] for run in runs],
         "experiment": [run["experiment"]["name"] for run in runs],
         "status": [run["status"] for run in runs],
-        "started": [f"{run['start_time']:%Y-%m-%d %H:%M}" for run in runs],
+        "started": [
+            f"{r['start_time']:%Y-%m-%d %H:%M}" if r.get("start_time") else "" for r in runs
+        ],
         "sweep": [run.get("meta", {}).get("sweep", {}).get("id", "") for run in runs],
         "seed": [(run.get("config") or {}).get("seed") for run in runs],
-        **{key: [plain(result.get(key)) for result in results] for key in RESULTS},
+        **{key: [plain(result.get(key, "")) for result in results] for key in RESULTS},
     }
 
 
@@ -148,7 +152,10 @@ def command_of(run: dict[str, Any]) -> str:
     """The command line that repeats a run, at its commit."""
     meta = run.get("meta", {})
     updates = meta.get("config_updates") or {}
-    words = [*(meta.get("named_configs") or ()), *(f"{k}={_word(v)}" for k, v in updates.items())]
+    words = [
+        *(meta.get("named_configs") or ()),
+        *(f"{k}={shlex.quote(str(v))}" for k, v in updates.items()),
+    ]
     if "seed" not in updates and run.get("config"):
         words.append(f"seed={run['config'].get('seed')}")
     line = f"python {run['experiment'].get('mainfile')} with {' '.join(words)}"
@@ -157,11 +164,6 @@ def command_of(run: dict[str, Any]) -> str:
         return line
     changed = "  # and uncommitted changes" if repositories[0].get("dirty") else ""
     return f"git checkout {repositories[0]['commit'][:12]}{changed}\n{line}"
-
-
-def _word(value: Any) -> str:
-    text = str(value)
-    return f'"{text}"' if any(sign in text for sign in " ()[]*'") else text
 
 
 def sparks(database, ids: list) -> list[str]:

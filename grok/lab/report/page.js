@@ -10,7 +10,7 @@ let data, details, place, shown = [], order = {key: "run", down: true}, query = 
 
 const escape = text => String(text ?? "").replace(/[&<>"]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}[c]));
 const number = value => typeof value === "number" ? (Number.isInteger(value) ? String(value) : value.toPrecision(4)) : value;
-const duration = s => s == null ? "" : s < 60 ? `${s.toFixed(1)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
+const duration = s => typeof s !== "number" ? "" : s < 60 ? `${s.toFixed(1)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 
 async function unpack(id) {
   const text = document.getElementById(id).textContent;
@@ -49,7 +49,8 @@ function choose() {
   const sign = order.down ? -1 : 1;
   shown.sort((a, b) => {
     const [x, y] = [valueOf(a, order.key), valueOf(b, order.key)];
-    if (x == null || y == null) return (x == null) - (y == null);  // what is missing comes last
+    const [no, none] = [x, y].map(v => v == null || v === "");
+    if (no || none) return no - none;  // what is missing comes last
     return sign * (x < y ? -1 : x > y ? 1 : 0);
   });
 }
@@ -120,6 +121,7 @@ async function showRun(id) {
     <h3>Repeat it</h3><pre>${escape(data.commands[row])}\ngrok repeat ${escape(id)}</pre>
     <div class="two"><div><h3>Config</h3><table>${pairs(data.config)}</table></div><div><h3>Environment</h3><table>${pairs(data.environment)}</table></div></div>`;
   details = details ?? await unpack("details");
+  if (decodeURIComponent(location.hash) !== `#run=${id}`) return;  // the reader has gone on
   const curves = details.curves[row], names = Object.keys(curves).sort();
   const traces = chosen => chosen.map(name => ({x: details.steps[curves[name][0]], y: curves[name][1], name: name.replaceAll("_", " "), mode: "lines"}));
   const is = kind => names.filter(name => name === `train_${kind}` || name === `test_${kind}`);
@@ -170,7 +172,7 @@ function showSweep(id) {
   const marker = y === undefined ? {size: 7, opacity: 0.7} : {symbol: "square", size: Math.max(6, Math.min(18, 900 / Math.sqrt(rows.length) / 4))};
   Plotly.newPlot("phases", Object.keys(COLOURS).map(phase => trace(rows.filter(row => data.runs.phase[row] === phase), {name: phase, marker: {...marker, color: COLOURS[phase]}})),
     layout, {displaylogo: false, responsive: true});
-  const reached = rows.filter(row => data.runs.steps_to_test[row] != null);
+  const reached = rows.filter(row => typeof data.runs.steps_to_test[row] === "number");
   const steps = reached.map(row => Math.log10(Math.max(1, data.runs.steps_to_test[row])));
   Plotly.newPlot("steps", y ? [trace(reached, {marker: {...marker, color: steps, colorscale: "Viridis", colorbar: {title: {text: "log10 steps<br>to test"}}}})]
     : [{...trace(reached, {marker}), y: reached.map(row => data.runs.steps_to_test[row])}],
