@@ -28,9 +28,16 @@ def labelled(runs: pd.DataFrame, by: tuple[str, ...] = ()) -> pd.DataFrame:
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
-    """The config keys, and the experiment, whose values differ between runs, seeds aside."""
+    """The config keys, and the experiment, whose values differ between runs, seeds aside. A key that is
+    younger than some of the runs counts by the values of the others."""
+    everywhere = runs.attrs.get("everywhere", set(runs))
+
+    def values(key: str) -> pd.Series:
+        whole = key in everywhere or key == "experiment" or key.count(".") > 1
+        return runs[key] if whole else runs[key].dropna()
+
     keys = [key for key in runs if key.startswith("config.") and key not in SEEDS]
-    return [key for key in ("experiment", *keys) if runs[key].map(repr).nunique() > 1]
+    return [key for key in ("experiment", *keys) if values(key).map(repr).nunique() > 1]
 
 
 def _word(key: str, value) -> str:

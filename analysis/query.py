@@ -81,9 +81,17 @@ def runs(store: stores.Store, wanted: dict[str, Any] | None = None, last: int = 
         "status": [run["status"] for run in documents],
         "start_time": [run.get("start_time") for run in documents],
     }
-    for part, place in (("sweep", _sweep_of), ("config", _config_of), ("result", _result_of)):
-        columns |= _columns(part, [place(run) for run in documents])
-    return pd.DataFrame(columns)
+    configs = [_config_of(run) for run in documents]
+    for part, rows in (
+        ("sweep", [_sweep_of(run) for run in documents]),
+        ("config", configs),
+        ("result", [_result_of(run) for run in documents]),
+    ):
+        columns |= _columns(part, rows)
+    frame = pd.DataFrame(columns)
+    common = set.intersection(*map(set, configs))  # other keys are younger than some of the runs
+    frame.attrs["everywhere"] = {f"config.{key}" for key in common}
+    return frame
 
 
 def _sweep_of(run: dict) -> dict:

@@ -51,6 +51,12 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(made):
     assert set(runs["group"]) == {"decoder_lr=0.1", "decoder_lr=0.01", "decoder_lr=0.001"}
 
 
+def test_a_key_that_is_younger_than_a_run_does_not_part_it_from_the_others(made):
+    made.database.runs.update_one({"_id": FIRST}, {"$unset": {"config.stablemax": ""}})
+    runs, _ = grouped(made)
+    assert runs.groupby("group").size().tolist() == [4, 4, 4]
+
+
 def test_statistics_are_those_of_the_curves(made):
     _, long = grouped(made)
     for run in (FIRST, FIRST + 5):
