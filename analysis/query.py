@@ -77,8 +77,8 @@ def runs(store: stores.Store, wanted: dict[str, Any] | None = None, last: int = 
         return pd.DataFrame()
     columns: dict[str, list] = {
         "run": [run["_id"] for run in documents],
-        "experiment": [run["experiment"]["name"] for run in documents],
-        "status": [run["status"] for run in documents],
+        "experiment": [run.get("experiment", {}).get("name") for run in documents],
+        "status": [run.get("status") for run in documents],
         "start_time": [run.get("start_time") for run in documents],
     }
     configs = [_config_of(run) for run in documents]

@@ -21,17 +21,18 @@ def main(words: tuple[str, ...], last: int) -> None:
     table = Table("run", "experiment", "status", Column("started", no_wrap=True), *COLUMNS)
     for _, row in found.iterrows():
         cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]
-        started = f"{row['start_time']:%m-%d %H:%M:%S}"
-        table.add_row(str(row["run"]), row["experiment"], status(store, row), started, *cells)
+        at = row["start_time"]
+        started = f"{at:%m-%d %H:%M:%S}" if pd.notna(at) else ""
+        table.add_row(str(row["run"]), str(row["experiment"]), status(store, row), started, *cells)
     wide(140).print(table)
 
 
 def status(store, row: pd.Series) -> str:
     """The run's status; `dead` for a running one without a heartbeat."""
     if row["status"] != "RUNNING":
-        return row["status"]
+        return str(row["status"])
     document = store.database.runs.find_one(
-        {"_id": int(row["run"])}, {"heartbeat": 1, "start_time": 1}
+        {"_id": query.plain(row["run"])}, {"heartbeat": 1, "start_time": 1}
     )
     return "dead" if heartbeat_age(document) > DEAD_AFTER else "RUNNING"
 

@@ -105,7 +105,7 @@ def import_(database, path: Path) -> Imported:
             database.sweeps.update_one({"_id": sweep["_id"]}, {"$setOnInsert": sweep}, upsert=True)
         for run in runs:
             if run["_id"] in new:
-                status = {"$set": {"status": run["status"]}}
+                status = {"$set": {"status": run.get("status")}}
                 database.runs.update_one({"_id": here[run["_id"]]}, status)
     renamed = {then: here[then] for then in new if then != here[then]}
     return Imported(len(new), len(runs) - len(new), renamed)
@@ -117,7 +117,7 @@ def reserve(database, runs: list[dict]) -> tuple[dict, list]:
     here, new = {}, []
     for run in sorted(runs, key=lambda run: str(run["_id"]).zfill(12)):
         same = {key: run.get(key) for key in ("start_time", "config")}
-        same["experiment.name"] = run["experiment"]["name"]
+        same["experiment.name"] = run.get("experiment", {}).get("name")
         found = database.runs.find_one(same, {"status": 1})
         if found is None:
             here[run["_id"]] = _insert(database, _referring(run, here))

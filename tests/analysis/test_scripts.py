@@ -91,6 +91,15 @@ def test_a_run_that_ended_keeps_its_last_value_and_one_that_diverged_its_nan():
     np.testing.assert_array_equal(found[3], [np.nan] * 4)
 
 
+def test_a_document_that_is_hardly_a_run_is_shown_too(made, tmp_path):
+    made.database.runs.insert_one({"_id": FIRST + 70, "synthetic": True})
+    try:
+        done = script("show", f"run={FIRST + 70}", cwd=tmp_path)
+        assert done.exit_code == 0 and str(FIRST + 70) in done.stdout, done.output
+    finally:
+        made.database.runs.delete_one({"_id": FIRST + 70})
+
+
 def test_a_run_with_a_name_does_not_hide_the_numbered_ones(made):
     synthetic.fill(made.database, 1, steps=16, first=FIRST + 60)
     run = made.database.runs.find_one_and_delete({"_id": FIRST + 60})

@@ -117,8 +117,8 @@ def columns_of(runs: list[dict[str, Any]]) -> dict[str, list]:
     results = [run["result"] if isinstance(run.get("result"), dict) else {} for run in runs]
     return {
         "run": [run["_id"] for run in runs],
-        "experiment": [run["experiment"]["name"] for run in runs],
-        "status": [run["status"] for run in runs],
+        "experiment": [run.get("experiment", {}).get("name", "") for run in runs],
+        "status": [run.get("status", "") for run in runs],
         "started": [
             f"{r['start_time']:%Y-%m-%d %H:%M}" if r.get("start_time") else "" for r in runs
         ],
@@ -150,7 +150,7 @@ def coded(rows: list[dict[str, Any]]) -> dict[str, dict[str, list]]:
 
 def command_of(run: dict[str, Any]) -> str:
     """The command line that repeats a run, at its commit."""
-    meta = run.get("meta", {})
+    meta, experiment = run.get("meta", {}), run.get("experiment", {})
     updates = meta.get("config_updates") or {}
     words = [
         *(meta.get("named_configs") or ()),
@@ -158,8 +158,8 @@ def command_of(run: dict[str, Any]) -> str:
     ]
     if "seed" not in updates and run.get("config"):
         words.append(f"seed={run['config'].get('seed')}")
-    line = f"python {run['experiment'].get('mainfile')} with {' '.join(words)}"
-    repositories = run["experiment"].get("repositories") or []
+    line = f"python {experiment.get('mainfile')} with {' '.join(words)}"
+    repositories = experiment.get("repositories") or []
     if not repositories:
         return line
     changed = "  # and uncommitted changes" if repositories[0].get("dirty") else ""
