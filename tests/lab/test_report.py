@@ -28,7 +28,7 @@ def made(store):
     made.database.runs.update_one({"_id": 8}, {"$set": {"status": "RUNNING", "result": None}})
     made.database.metrics.delete_many({"run_id": 9})
     made.database.runs.update_one(
-        {"_id": 6}, {"$unset": {"start_time": "", "meta": "", "config": ""}}
+        {"_id": 60}, {"$unset": {"start_time": "", "meta": "", "config": ""}}
     )
     made.database.sweeps.insert_one(
         {
