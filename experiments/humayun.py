@@ -53,7 +53,7 @@ def config():
 
 CPU = {
     "dataset": "digits", "init_scale": 8.0, "loss": "squared_error", "weight_decay": 0.05,
-    "attack_steps": 10, "train_steps": 93_000, "log_points": 30,
+    "attack_steps": 10, "train_steps": 93_000,
 }  # fmt: skip
 ex.add_named_config("paper", {})
 ex.add_named_config("paper_large_init", {"init_scale": 8.0, "loss": "squared_error"})

@@ -8,7 +8,7 @@ from torch.func import grad
 
 from grok.measures.local_complexity import local_complexity
 from grok.training.answers import AnswerMetrics, Data
-from grok.training.losses import accuracy
+from grok.training.losses import accuracy, cross_entropy
 from grok.training.problem import Problem
 
 
@@ -56,12 +56,12 @@ class RobustnessMetrics:
         return result
 
     def attacked(self, model: nn.Module, data: Data, size: float) -> Tensor:
-        """Test images (M, D) after projected gradient ascent of the loss in the cube of half-width `size`
-        around each, and in [0, 1] (Madry et al. 2018)."""
+        """Test images (M, D) after projected gradient ascent of the cross-entropy, whatever the network was
+        trained with, in the cube of half-width `size` around each, and in [0, 1] (Madry et al. 2018)."""
         images, answers = data["test_images"], data["test_answers"]
 
         def loss(x: Tensor) -> Tensor:
-            return self.answers.loss.of(model(x, data["train_images"]).unsqueeze(1), answers)
+            return cross_entropy(model(x, data["train_images"]), answers[:, 0])
 
         low, high = (images - size).clamp(min=0), (images + size).clamp(max=1)
         x = torch.minimum(torch.maximum(images + size * data["start"], low), high)
