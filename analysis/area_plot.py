@@ -16,11 +16,9 @@ from grok.lab.show import wide
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("-p", "--prefix", default="weight_tracking/weight_norm", show_default=True)
-@click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
-)
+@groups.by_option
 @click.option(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="parts; the rest are one"
 )
@@ -32,7 +30,7 @@ from grok.lab.show import wide
     help="acquired: in the order in which parts reach half of their largest value",
 )
 @click.option("--normalize", is_flag=True, help="shares of the whole")
-@click.option("--name", default="area_plot", show_default=True, help="of the file")
+@style.name_option("area_plot")
 @style.options  # fmt: skip
 def main(words, prefix, by, top, sort, normalize, name) -> None:
     store = query.connect()

@@ -16,15 +16,13 @@ from grok.lab.show import wide
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option(
     "-m", "--metric", "names", multiple=True, default=("test_accuracy",), show_default=True
 )
 @click.option("--stat", type=click.Choice(groups.STATISTICS), default="final", show_default=True)
-@click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
-)
-@click.option("--name", default="compare", show_default=True, help="of the file")
+@groups.by_option
+@style.name_option("compare")
 @style.options  # fmt: skip
 def main(words, names, stat, by, name) -> None:
     store = query.connect()

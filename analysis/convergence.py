@@ -16,16 +16,14 @@ from grok.lab.show import wide
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("-m", "--metric", default="test_accuracy", show_default=True)
 @click.option("-t", "--threshold", type=float, default=0.99, show_default=True)
 @click.option(
     "--below/--above", default=None, help="which side is there; below for losses, if not said"
 )
-@click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
-)
-@click.option("--name", default="convergence", show_default=True, help="of the file")
+@groups.by_option
+@style.name_option("convergence")
 @style.options  # fmt: skip
 def main(words, metric, threshold, below, by, name) -> None:
     store = query.connect()

@@ -19,14 +19,14 @@ LEAST = 3  # runs that a coefficient needs
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("-x", required=True, help="config.KEY, result.KEY or a metric")
 @click.option("-y", required=True, help="likewise")
 @click.option("--by", multiple=True, help="config key that tells groups apart; one group, if none")
 @click.option("--trend", is_flag=True, help="draw the least-squares line")
 @click.option("--log-x", is_flag=True)
 @click.option("--log-y", is_flag=True)
-@click.option("--name", default="correlation", show_default=True, help="of the file")
+@style.name_option("correlation")
 @style.options  # fmt: skip
 def main(words, x, y, by, trend, log_x, log_y, name) -> None:
     store = query.connect()

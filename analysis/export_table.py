@@ -14,7 +14,7 @@ SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option(
     "-m",
     "--metric",
@@ -25,15 +25,13 @@ SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
     help="metrics, or results as result.steps_to_test",
 )
 @click.option("--stat", type=click.Choice(groups.STATISTICS), default="final", show_default=True)
-@click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
-)
+@groups.by_option
 @click.option(
     "--format", "kind", type=click.Choice(list(SUFFIX)), default="markdown", show_default=True
 )
 @click.option("--precision", default=4, show_default=True, help="digits")
 @click.option("--no-bold", is_flag=True, help="do not mark the best")
-@click.option("--name", default="table", show_default=True, help="of the file")
+@style.name_option("table")
 @style.options  # fmt: skip
 def main(words, names, stat, by, kind, precision, no_bold, name) -> None:
     store = query.connect()

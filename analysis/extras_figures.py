@@ -9,8 +9,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import query, style
-from grok.lab.status import FINISHED
-from grok.lab.store import find_sweep
 from grok.theory.circuits import Circuits
 
 
@@ -19,8 +17,7 @@ from grok.theory.circuits import Circuits
 def main() -> None:
     store, drawn = query.connect(), False
     for name, draw in FIGURES.items():
-        found = find_sweep(store.database, f"{name}_cpu")
-        if found and store.database.runs.find_one({"meta.sweep.id": found["_id"], **FINISHED}):
+        if query.has_run(store, f"{name}_cpu"):
             style.save(draw(store, query.sweep(store, f"{name}_cpu")[1]), name)
             drawn = True
         else:

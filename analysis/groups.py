@@ -1,5 +1,6 @@
 """Runs in groups (equal but for their seed), and what their metrics come to."""
 
+import click
 import numpy as np
 import pandas as pd
 
@@ -8,6 +9,9 @@ from analysis import query
 SEEDS = ("config.seed", "config.data_seed", "config.model_seed")
 MOST = 24  # groups that one figure can show
 STATISTICS = ("final", "min", "max", "mean")
+by_option = click.option(
+    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
+)
 
 
 def labelled(runs: pd.DataFrame, by: tuple[str, ...] = ()) -> pd.DataFrame:

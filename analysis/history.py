@@ -14,7 +14,7 @@ from grok.lab.history import training_history
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @style.options
 def main(words) -> None:
     store = query.connect()

@@ -20,18 +20,16 @@ SHOWN = 15  # rows of the table
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("-p", "--prefix", default="norms/norm", show_default=True, help="of the metrics")
-@click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
-)
+@groups.by_option
 @click.option("--layers", is_flag=True, help="one row a layer: the mean of its parameters")
 @click.option("--log", is_flag=True, help="colours by the logarithm")
 @click.option("--sort", type=click.Choice(["name", "variance"]), default="name", show_default=True)
 @click.option(
     "--top", type=click.IntRange(1), default=40, show_default=True, help="at most so many rows"
 )
-@click.option("--name", default="layer_dynamics", show_default=True, help="of the file")
+@style.name_option("layer_dynamics")
 @style.options  # fmt: skip
 def main(words, prefix, by, layers, log, sort, top, name) -> None:
     store = query.connect()

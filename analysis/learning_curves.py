@@ -16,7 +16,7 @@ BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median 
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option(
     "-m",
     "--metric",
@@ -52,7 +52,7 @@ BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median 
 @click.option(
     "--phases", is_flag=True, help="mark where train and test accuracy reach the threshold"
 )
-@click.option("--name", default="learning_curves", show_default=True, help="of the file")
+@style.name_option("learning_curves")
 @style.options  # fmt: skip
 def main(words, names, by, layout, band, smooth, linear, log_y, phases, name) -> None:
     store = query.connect()

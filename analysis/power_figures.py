@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import query, style, survival
-from grok.lab.status import FINISHED
-from grok.lab.store import find_sweep
 
 
 @click.command(help=__doc__)
@@ -21,10 +19,7 @@ def main(paper: bool) -> None:
     drawn = False
     for name, draw in FIGURES.items():
         sweep = name + ("_paper" if paper else "")
-        found = find_sweep(store.database, sweep)
-        if not (
-            found and store.database.runs.find_one({"meta.sweep.id": found["_id"], **FINISHED})
-        ):
+        if not query.has_run(store, sweep):
             print(f"{sweep}: not run yet (grok sweep run sweeps/{sweep}.yaml)")
             continue
         _, runs = query.sweep(store, sweep)

@@ -209,6 +209,13 @@ def artifact(store: stores.Store, number: int, name: str) -> bytes:
         fail(str(error))
 
 
+def has_run(store: stores.Store, name: str) -> bool:
+    """Whether the sweep of this id or file, the latest, has a finished run."""
+    found = stores.find_sweep(store.database, name)
+    wanted = found and {"meta.sweep.id": found["_id"], **FINISHED}
+    return bool(found and store.database.runs.find_one(wanted, {"_id": 1}))
+
+
 def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
     """Id and finished runs of a sweep, given its id or its file's name (then the latest); the
     latest run of each point. Exits if there is none."""

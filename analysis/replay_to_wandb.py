@@ -21,7 +21,7 @@ from grok.lab.mirror import PICTURES, Identity, Mirror, mode
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("--project", default="grok", show_default=True)
 @click.option("--offline", is_flag=True, help="write W&B's offline files; `wandb sync` sends them")
 @click.option("--again", is_flag=True, help="also runs that are there already")

@@ -13,7 +13,7 @@ COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_a
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("-n", "last", default=20, show_default=True, help="how many")
 def main(words: tuple[str, ...], last: int) -> None:
     store = query.connect()

@@ -66,6 +66,11 @@ def options(command):
     return wrapped  # fmt: skip
 
 
+def name_option(default: str):
+    """--name, of what a script writes."""
+    return click.option("--name", default=default, show_default=True, help="of the file")
+
+
 def save(figure, name: str) -> Path:
     """Write PNG and SVG, and PDF if asked for; print and return the PNG's path."""
     path = place(f"{name}.png")

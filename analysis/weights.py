@@ -18,9 +18,9 @@ LARGEST = 6  # matrices whose singular values are drawn
 
 
 @click.command(help=__doc__, epilog=selection.HELP)
-@click.argument("words", nargs=-1, metavar="[RUNS]...")
+@selection.runs_argument
 @click.option("--matrix", help="the parameter drawn as a heat map; the largest, if none")
-@click.option("--name", default="weights", show_default=True, help="of the files")
+@style.name_option("weights")
 @style.options  # fmt: skip
 def main(words, matrix, name) -> None:
     store = query.connect()

@@ -103,12 +103,9 @@ def recover(found: stores.Store) -> None:
     click.echo(f"{spool.recover(found, click.echo)} runs delivered")
 
 
-runs_argument = click.argument("words", nargs=-1, metavar="[RUNS]...")
-
-
 @store.command("export", epilog=selection.HELP)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@runs_argument
+@selection.runs_argument
 @with_store
 def export_store(found: stores.Store, file: Path, words) -> None:
     """Write runs with metrics, files and sweeps to one archive, a zip."""
@@ -132,7 +129,7 @@ def import_store(found: stores.Store, file: Path) -> None:
 
 
 @store.command(epilog=selection.HELP)
-@runs_argument
+@selection.runs_argument
 @click.option("--all", "everything", is_flag=True, help="every run of the store")
 @click.option("--yes", is_flag=True, help="do not ask")
 @with_store
@@ -219,7 +216,7 @@ def replicate(paper, resume) -> None:
 
 
 @main.command(epilog=selection.HELP)
-@runs_argument
+@selection.runs_argument
 @click.option(
     "-o",
     "--output",

@@ -20,6 +20,7 @@ from pymongo import ReplaceOne
 from pymongo.errors import DuplicateKeyError
 
 from grok.lab.errors import UserError
+from grok.lab.spool import next_number
 from grok.lab.store import file_ids
 
 FORMAT = 1
@@ -136,9 +137,7 @@ def _insert(database, run: dict) -> Any:
             database.runs.insert_one(run)
             return run["_id"]
         except DuplicateKeyError:
-            numbered = {"_id": {"$type": "number"}}
-            last = database.runs.find_one(numbered, {"_id": 1}, sort=[("_id", -1)])
-            run["_id"] = (last["_id"] if last else 0) + 1
+            run["_id"] = next_number(database.runs)
 
 
 def _referring(run: dict, here: dict) -> dict:

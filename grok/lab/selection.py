@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
+import click
+
 from grok.lab.errors import UserError
 from grok.lab.store import find_sweep
 
@@ -15,6 +17,7 @@ HELP = """RUNS are chosen by words, all of which must hold: experiment=liu_toy, 
 sweep=ID or the name of its file (the latest), status=COMPLETED, tag=cpu (a named config, or a tag of Omniboard's),
 claim=07a (has passed; claim=-07a: has not), since=2026-11-20, until=2026-11-21T12:00. Any other key is one
 of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,2, result.phase=grokking."""
+runs_argument = click.argument("words", nargs=-1, metavar="[RUNS]...")
 OWN = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
 PLACES = {
     "run": "_id", "experiment": "experiment.name", "sweep": "meta.sweep.id", "status": "status",

@@ -210,9 +210,7 @@ class DurableObserver(MongoObserver):
             super().insert()
             return
         while True:
-            numbered = {"_id": {"$type": "number"}}
-            last = self.runs.find_one(numbered, {"_id": 1}, sort=[("_id", -1)])
-            self.run_entry["_id"] = last["_id"] + 1 if last else 1
+            self.run_entry["_id"] = next_number(self.runs)
             with contextlib.suppress(DuplicateKeyError):  # somebody was quicker: the next number
                 self.runs.insert_one(self.run_entry)
                 return
@@ -354,6 +352,12 @@ class Courier(threading.Thread):
 
 
 COURIER = Courier()
+
+
+def next_number(runs) -> int:
+    """The number after the largest in a collection of runs, whose ids may be names too."""
+    last = runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
+    return last["_id"] + 1 if last else 1
 
 
 def waiting(spools: Path) -> list[Spool]:
