@@ -41,6 +41,8 @@ _SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below
 # First match wins. Keys mean the same in every paper.
 RULES: list[Rule] = [
     ("seed", *_at_least(0)),
+    ("mask_step", *_at_least(0, optional=True)),
+    ("keep", lambda v: _number(v) and 0 < v <= 1, "a share above 0, up to 1"),
     ("reference_run", *_at_least(1, optional=True)),
     (
         "initial_run",
@@ -48,6 +50,7 @@ RULES: list[Rule] = [
         "a run's id, a named config or None",
     ),
     ("snapshot_every", *_at_least(1)),
+    ("trajectory_every", *_at_least(1)),
     ("measures", lambda v: isinstance(v, str | list | tuple), 'a list of names, or "full"'),
     ("checkpoint_every", *_at_least(1, optional=True)),
     ("p", *_at_least(2)),

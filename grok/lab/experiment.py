@@ -18,13 +18,14 @@ from sacred.dependencies import gather_sources_and_dependencies
 from sacred.run import Run
 from sacred.utils import SacredInterrupt
 
-from grok.lab import checkpoints, claims
+from grok.lab import checkpoints, claims, lineage
 from grok.lab import config as checks
 from grok.lab import store as stores
 from grok.lab.checkpoints import Past
 from grok.lab.claims import Check, Claim, Runs
 from grok.lab.environment import environment
 from grok.lab.errors import UserError
+from grok.lab.lineage import Ancestor
 from grok.lab.mirror import Identity, Mirror, identity_of_environment, wandb_option
 from grok.lab.progress import RunProgress, live_option, mode, none_option, silent_option
 from grok.lab.recipes import with_engine_options
@@ -69,7 +70,9 @@ class Paper(sacred.Experiment):
     threshold, delay: the accuracy that counts as reached, and the steps between train and test
     from which a run is grokking. choices: allowed values of this paper's own config keys.
     Decorate one function with `build`: config -> Problem, and, if wanted, one with `summarize`:
-    (config, problem, recorder) -> further entries of the run's result.
+    (config, problem, recorder) -> further entries of the run's result, and one with `inherit`:
+    (config, problem, ancestor) -> the problem with what it has from its initial_run, its final
+    weights else.
     """
 
     def __init__(self, name: str, threshold: float, delay: int, choices: dict | None = None):
@@ -84,6 +87,7 @@ class Paper(sacred.Experiment):
         self.threshold, self.delay, self.choices = threshold, delay, choices or {}
         self.build_function: Callable[[SimpleNamespace], Problem] | None = None
         self.summary_function = lambda config, problem, recorder: {}
+        self.inherit_function = lineage.go_on
         self.claims: list[Claim] = []
         self.store: stores.Store | None = None
         self.events = train_alone
@@ -109,6 +113,11 @@ class Paper(sacred.Experiment):
     def summarize(self, function: Callable) -> Callable:
         """Decorator: the function that adds this paper's own numbers to the result."""
         self.summary_function = function
+        return function
+
+    def inherit(self, function: Callable) -> Callable:
+        """Decorator: the function that gives a problem what it has from its initial_run."""
+        self.inherit_function = function
         return function
 
     def add_named_configs(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -162,33 +171,21 @@ class Paper(sacred.Experiment):
             self.store = self.store or stores.connect()
             reference = stores.final_weights(self.store, c.reference_run)
         problem = with_engine_options(self.build_function(c), c, reference)
-        return problem if c.initial_run is None else self.continued(problem, c)
+        return problem if c.initial_run is None else self.descended(problem, c)
 
-    def continued(self, problem: Problem, c: SimpleNamespace) -> Problem:
-        """The problem with the final weights of the run that `initial_run` names: an id, or a named config,
+    def descended(self, problem: Problem, c: SimpleNamespace) -> Problem:
+        """The problem with what it has from the run that `initial_run` names: an id, or a named config,
         then the latest finished run with it and this seed. UserError if there is none that fits."""
         self.store = self.store or stores.connect()
-        number = c.initial_run
+        named = c.initial_run
         if self.past is not None:  # the very run that it came from
-            number = self.past.run["info"].get("initial_run", number)
-        if isinstance(number, str):
-            checks.check_names([number], self.named_configs, f"named config of {self.path}")
-            wanted = {"experiment.name": self.path, "config.seed": c.seed, "status": "COMPLETED"}
-            runs = stores.require_database(self.store).runs.find(wanted, {"config": 1})
-            latest = (
-                r["_id"] for r in runs.sort("_id", -1) if number in self.recipes_of(r["config"])
-            )
-            number = next(latest, None)
-            if number is None:
-                first = f"python experiments/{self.path}.py with {c.initial_run} seed={c.seed}"
-                raise UserError(f"initial_run={c.initial_run}: run this first: {first}")
-        weights = stores.final_weights(self.store, number)
-        wanted = {name: p.shape for name, p in problem.module.named_parameters()}
-        if {name: w.shape for name, w in weights.items()} != wanted:
-            expected = "a run with weights of these names and shapes"
-            raise checks.ConfigError("initial_run", c.initial_run, expected)
-        problem.module.load_state_dict(weights, strict=False)  # buffers are the module's own
-        return replace(problem, origin=number)
+            named = self.past.run["info"].get("initial_run", named)
+        if isinstance(named, str):
+            checks.check_names([named], self.named_configs, f"named config of {self.path}")
+            ancestor = lineage.latest(self.store, self.path, named, c.seed, self.recipes_of)
+        else:
+            ancestor = Ancestor(self.store, named)
+        return replace(self.inherit_function(c, problem, ancestor), origin=ancestor.number)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
         """The full, checked configuration, seed included; UserError if it is wrong."""
@@ -332,7 +329,8 @@ class Paper(sacred.Experiment):
 def engine_options():
     preset = None  # a named config, for sweeps over them
     checkpoint_every = None  # updates; a killed run goes on from there: grok resume RUN
-    record_trajectory = False  # keep the weights at every logged step
+    record_trajectory = False  # keep the weights at logged steps
+    trajectory_every = 1  # logged steps from one kept state, or picture, to the next
     measures = []  # names or groups, or "full": grok measures
     snapshot_every = 10  # looks from one costly measurement to the next
     reference_run = None  # id of a run whose final weights are the way's end

@@ -241,7 +241,10 @@ def with_engine_options(
 ) -> Problem:
     """The problem with the options that every experiment has; `reference`: reference_run's weights."""
     problem = replace(
-        problem, checkpoint_every=c.checkpoint_every, keep_weights=c.record_trajectory
+        problem,
+        checkpoint_every=c.checkpoint_every,
+        keep_weights=c.record_trajectory,
+        arrays_every=c.trajectory_every,
     )
     if c.grokfast is not None:
         filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)

@@ -58,3 +58,12 @@ def pruning(
                 right = (active[:, kept] @ outputs[:, kept].T).argmax(1) == answers
                 found.setdefault(f"{end}_{name}", []).append(float(right.double().mean()))
     return found
+
+
+def fourier_entropy(table: Tensor) -> float:
+    """Mean over columns of a table (p, N) of the entropy, in nats, of their power over the frequencies
+    1..p/2: 0 for a tone, log(p // 2) for noise (Minegishi et al. 2023, section 4.2)."""
+    power = torch.fft.rfft(table.double(), dim=0)[1:].abs() ** 2
+    power = power[:, power.sum(0) > 0]
+    shares = power / power.sum(0)
+    return float(torch.special.entr(shares).sum(0).mean())

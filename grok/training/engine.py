@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from grok.training import determinism, memory
@@ -192,10 +193,7 @@ class _Training:
             replica, step = self.replicas[slot], self.program.steps[slot]
             mine = {name: value[slot] for name, value in measured.items()}
             metrics = {name: float(value) for name, value in mine.items() if value.ndim == 0}
-            arrays = {name: value.copy() for name, value in mine.items() if value.ndim > 0}
-            if self.problems[replica].keep_weights:
-                weights = self.program.weights(slot)
-                arrays |= {WEIGHTS + name: w.cpu().numpy() for name, w in weights.items()}
+            arrays = self._arrays(slot, mine) if self.problems[replica].has_arrays(step) else {}
             watch, between = self.watches[slot], ()
             if watch is not None:
                 metrics |= watch.look(self.program, slot, metrics)
@@ -205,6 +203,14 @@ class _Training:
             if reason:
                 yield Outcome(replica, step, reason, self.program.weights(slot))
                 yield from self._refill(slot)
+
+    def _arrays(self, slot: int, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The measured arrays of a slot, and its weights if they are to be kept."""
+        arrays = {name: value.copy() for name, value in measured.items() if value.ndim > 0}
+        if self.problems[self.replicas[slot]].keep_weights:
+            weights = self.program.weights(slot)
+            arrays |= {WEIGHTS + name: w.cpu().numpy() for name, w in weights.items()}
+        return arrays
 
     def _verdict(self, slot: int, metrics: dict[str, float]) -> str | None:
         """Why the replica retires now, or None."""

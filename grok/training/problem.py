@@ -103,8 +103,9 @@ class Problem:
     kept: entries of `data` to be stored with the run.
     checkpoint_every: updates between the states that `train` yields; None for none.
     watching: the measures that the run takes (training/instruments.py).
-    origin: id of the run whose final weights the module has, None if they were drawn.
-    keep_weights: the weights at every logged step are among the record's arrays, as WEIGHTS + name.
+    origin: id of the run that the module's weights, or its mask, come from; None if they were drawn.
+    keep_weights: the weights are among the record's arrays, as WEIGHTS + name.
+    arrays_every: records have arrays at every so-many-th logged step only.
     """
 
     module: nn.Module
@@ -124,8 +125,13 @@ class Problem:
     kept: tuple[str, ...] = field(default=())
     checkpoint_every: int | None = None
     keep_weights: bool = False
+    arrays_every: int = 1
     watching: "Watching | None" = None
     origin: int | None = None
+
+    def has_arrays(self, step: int) -> bool:
+        """Whether the record of this logged step has arrays."""
+        return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""

@@ -1,10 +1,14 @@
 """A run that starts where another ended, and knows which."""
 
+import io
+
+import numpy as np
 import pytest
 
 from grok.lab.errors import UserError
 from grok.lab.experiment import load
 from grok.lab.repeat import repeat
+from grok.lab.store import artifact
 from tests.conftest import PROJECT
 
 TINY = {"train_steps": 30, "p": 5, "embedding_width": 6, "width": 4, "log_points": 10, "seed": 3}
@@ -50,3 +54,45 @@ def test_weights_of_another_shape_are_refused_in_one_line(paper):
         paper.run(config_updates={**TINY, "width": 5, "initial_run": first._id})
     with pytest.raises(UserError, match="no run 999999"):
         paper.run(config_updates={**TINY, "initial_run": 999_999})
+
+
+def test_a_ticket_is_the_mask_of_a_kept_step_on_the_same_initial_weights(store):
+    paper = load(PROJECT / "experiments" / "minegishi.py")
+    paper.store = store
+    tiny = {"p": 7, "embedding_width": 6, "width": 5, "train_steps": 40, "eval_steps": 5, "seed": 1}
+    kept = {"record_trajectory": True, "trajectory_every": 2}
+    dense = paper.run(config_updates={**tiny, **kept})
+    arrays = trajectory(store, dense)
+    assert arrays["steps"].tolist() == [0, 10, 20, 30, 40]
+    wanted = {**tiny, "mask": "ticket", "initial_run": dense._id, "mask_step": 25, "train_steps": 1}
+    ticket = paper.run(config_updates={**wanted, "record_trajectory": True})
+    assert ticket.info["initial_run"] == dense._id
+    found = trajectory(store, ticket)
+    names = [name for name in found if name.startswith("weights/")]
+    at = list(arrays["steps"]).index(20)
+    sizes = np.concatenate([np.abs(arrays[name][at]).ravel() for name in names])
+    least = np.sort(sizes)[-round(0.4 * len(sizes))]
+    for name in names:
+        start, large = arrays[name][0], np.abs(arrays[name][at]) >= least
+        assert (found[name][0] == np.where(large, start, 0)).all()
+        assert (found[name][-1][~large] == 0).all()
+
+
+def test_a_ticket_needs_a_run_that_kept_weights_and_generalized(store):
+    paper = load(PROJECT / "experiments" / "minegishi.py")
+    paper.store = store
+    tiny = {"p": 7, "embedding_width": 6, "width": 5, "train_steps": 20, "seed": 1}
+    dense = paper.run(config_updates=tiny)
+    ticket = {**tiny, "mask": "ticket", "initial_run": dense._id}
+    with pytest.raises(UserError, match="no steps_to_test"):
+        paper.run(config_updates=ticket)
+    with pytest.raises(UserError, match=r"has kept no trajectory\.npz"):
+        paper.run(config_updates={**ticket, "mask_step": 10})
+    with pytest.raises(UserError, match=r"initial_run=None: expected an id or named config"):
+        paper.run(config_updates={**tiny, "mask": "search"})
+
+
+def trajectory(store, run) -> dict:
+    content = artifact(store.database, run._id, "trajectory.npz")
+    with np.load(io.BytesIO(content), allow_pickle=False) as kept:
+        return dict(kept)

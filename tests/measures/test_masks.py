@@ -1,0 +1,178 @@
+"""Masks: their density, their scores against definitions, their graphs, their distance."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from networkx.algorithms import bipartite
+
+from grok.measures import masks, pruning
+from grok.measures.periodicity import fourier_entropy
+from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP, SumMLP, logits
+from grok.training import tickets
+
+P, D, H = 11, 13, 7
+SPLIT = {
+    "train_pairs": torch.cartesian_prod(torch.arange(P), torch.arange(P))[::2],
+    "train_answers": torch.arange(P * P)[::2] % P,
+}
+
+
+def model(kind=MaskedSumMLP, **more):
+    torch.manual_seed(0)
+    return kind(P, D, H, **more).double()
+
+
+def weights_of(module) -> dict:
+    return {name: value.detach() for name, value in module.named_parameters()}
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.4, 0.81])
+@pytest.mark.parametrize("kind", tickets.AT_START)
+def test_every_mask_keeps_exactly_its_share(kind, keep):
+    found = tickets.mask_at_start(kind, model(), SPLIT, keep, seed=3)
+    entries = torch.cat([mask.flatten() for mask in found.values()])
+    assert set(entries.tolist()) == {0.0, 1.0}
+    assert int(entries.sum()) == round(keep * len(entries))
+
+
+def test_a_ticket_is_the_largest_weights_of_all_matrices():
+    weights = weights_of(model())
+    mask = tickets.ticket(weights, 0.3)
+    kept = [w[mask[k] == 1].abs().min() for k, w in weights.items()]
+    left = [w[mask[k] == 0].abs().max() for k, w in weights.items()]
+    assert min(kept) >= max(left)
+
+
+def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
+    """d loss and d |gradient|^2 / 2 by scaling one weight, in finite differences."""
+    module = model()
+    weights = weights_of(module)
+
+    def loss(of):
+        of = {k: w.double() for k, w in of.items()}
+        return torch.nn.functional.cross_entropy(
+            logits(of, SPLIT["train_pairs"]), SPLIT["train_answers"]
+        )
+
+    def slope(of):
+        return sum((g**2).sum() for g in torch.func.grad(loss)(of).values()) / 2
+
+    snip, grasp = pruning.snip(weights, loss), pruning.grasp(weights, loss)
+    for name, place in (("embed", (2, 3)), ("w_in", (1, 4)), ("unembed", (5, 6))):
+
+        def scaled(by, name=name, place=place):
+            changed = weights[name].clone()
+            changed[place] *= by
+            return {**weights, name: changed}
+
+        step = 1e-5
+        by_loss = (loss(scaled(1 + step)) - loss(scaled(1 - step))) / (2 * step)
+        by_slope = (slope(scaled(1 + step)) - slope(scaled(1 - step))) / (2 * step)
+        assert snip[name][place] == pytest.approx(abs(by_loss.item()), rel=1e-5, abs=1e-9)
+        assert grasp[name][place] == pytest.approx(by_slope.item(), rel=1e-5, abs=1e-9)
+
+
+def test_synflow_keeps_paths_whole():
+    """No kept weight of W_in lies on a dead end: SynFlow's conservation law avoids layer collapse."""
+    mask = tickets.mask_at_start("synflow", model(), SPLIT, 0.1, seed=0)
+    hidden_in, hidden_out = mask["w_in"].sum(0) > 0, mask["w_out"].sum(1) > 0
+    assert (hidden_in == hidden_out).all() and hidden_in.any()
+    assert all(part.sum() > 0 for part in mask.values())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_matched_network_has_the_tickets_norm_and_every_weight(order):
+    module = model()
+    before, mask = weights_of(module), tickets.ticket(weights_of(module), 0.4)
+    before = {k: w.clone() for k, w in before.items()}
+    tickets.match(module, mask, order)
+    norm = lambda of: sum((w.abs() ** order).sum() for w in of.values()) ** (1 / order)  # noqa: E731
+    after = weights_of(module)
+    assert norm(after).item() == pytest.approx(
+        norm({k: before[k] * mask[k] for k in before}).item()
+    )
+    assert all((w != 0).all() for w in after.values())
+
+
+def test_a_masked_network_is_the_network_without_those_weights():
+    module, plain = model(), model(SumMLP)
+    mask = tickets.ticket(weights_of(module), 0.4)
+    module.keep(mask)
+    with torch.no_grad():
+        for name, value in plain.named_parameters():
+            value.mul_(mask[name])
+    pairs = SPLIT["train_pairs"]
+    assert torch.equal(module(pairs), plain(pairs))
+    module(pairs).square().sum().backward()
+    assert all((p.grad[mask[name] == 0] == 0).all() for name, p in module.named_parameters())
+
+
+def test_a_search_keeps_its_share_of_each_matrix_and_moves_scores_alone():
+    module = model(SearchedSumMLP, keep=0.3)
+    module.search_in(weights_of(model(SumMLP)))
+    for name, score in module.named_parameters():
+        mask = module.mask(name).detach()
+        assert int(mask.sum()) == round(0.3 * mask.numel())
+        assert score[mask == 1].abs().min() >= score[mask == 0].abs().max()
+    module(SPLIT["train_pairs"]).square().sum().backward()
+    # straight through: the gradient of mask m at weight w is w dL/dw', by the sign of its score
+    weight = (module.weight_w_in * module.mask("w_in").detach()).requires_grad_()
+    others = {n: getattr(module, f"weight_{n}") * module.mask(n).detach() for n in ("embed", "w_out", "unembed")}  # fmt: skip
+    logits({**others, "w_in": weight}, SPLIT["train_pairs"]).square().sum().backward()
+    expected = weight.grad * module.weight_w_in * module.w_in.sign()
+    assert torch.allclose(module.w_in.grad, expected)
+
+
+def test_independent_masks_are_as_far_apart_as_expected():
+    def drawn(seed):
+        big = {"w": torch.zeros(300, 300)}
+        mask = pruning.mask_of(pruning.at_random(big, seed), 0.4)
+        return {k: m.numpy() for k, m in mask.items()}
+
+    first, second = drawn(0), drawn(1)
+    assert masks.jaccard_distance(first, second) == pytest.approx(0.75, abs=0.01)
+    assert masks.jaccard_distance(first, first) == 0
+
+
+def test_graphs_have_networkx_path_length_and_clustering():
+    weights = np.random.default_rng(0).normal(size=(9, 6))
+    weights[np.abs(weights) < 1.0] = 0
+    weights[3] = 0  # a node without edges
+    graph = nx.from_numpy_array(masks.adjacency((weights != 0).astype(float)))
+    lengths = [
+        d for a, row in nx.all_pairs_shortest_path_length(graph) for b, d in row.items() if a != b
+    ]
+    found = masks.graph_metrics(weights)
+    assert found["path_length"] == pytest.approx(np.mean(lengths))
+    assert found["clustering"] == pytest.approx(bipartite.average_clustering(graph, mode="dot"))
+
+
+def test_a_complete_graph_has_closed_forms():
+    """K(I, O) of weights w: singular values w sqrt(IO) and 0; d = 2IO/(I + O)."""
+    found = masks.graph_metrics(np.full((4, 6), 0.5))
+    assert found["spectral_gap"] == pytest.approx(0.5 * 24**0.5)
+    assert found["ramanujan_gap"] == pytest.approx((2 * 4.8 - 1) ** 0.5)
+    assert found["clustering"] == pytest.approx(1)
+    assert found["path_length"] == pytest.approx((48 * 1 + 12 * 2 + 30 * 2) / 90)
+
+
+def test_fourier_entropy_of_a_tone_and_of_white_power():
+    x = torch.arange(67, dtype=torch.float64)
+    tone = torch.cos(2 * torch.pi * 5 * x / 67 + 0.3).unsqueeze(1)
+    pulse = (x == 4).double().unsqueeze(1)  # equal power everywhere
+    assert fourier_entropy(tone + 7) == pytest.approx(0, abs=1e-9)  # the constant is left out
+    assert fourier_entropy(pulse) == pytest.approx(np.log(33))
+    assert fourier_entropy(torch.cat([tone, pulse], 1)) == pytest.approx(np.log(33) / 2)
+
+
+def test_turning_finds_the_second_rise_and_the_fall_of_entropy():
+    steps = list(range(2000, 12_001, 500))
+    change = [0.7 if s == 2000 else 0.3 + (0.15 if s == 7500 else 0) for s in steps]
+    entropy = [3.0 if s == 0 else 1.0 for s in (0, *steps)]
+    found = tickets.turning(
+        {"ticket_change": (steps, change), "fourier_entropy": ([0, *steps], entropy)}, 6000
+    )
+    assert found["ticket_change_rise"] == pytest.approx(0.15)
+    assert found["entropy_ratio"] == pytest.approx(1 / 3)
+    assert tickets.turning({}, None) == {}
