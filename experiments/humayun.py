@@ -10,16 +10,18 @@ import numpy as np
 import torch
 
 from grok.lab import recipes
+from grok.lab.claims import more_often
 from grok.lab.experiment import Paper
-from grok.measures.local_complexity import frame
 from grok.models.image_mlp import ImageMLP
+from grok.tasks.images import relabelled
 from grok.training.answers import AnswerLoss
-from grok.training.problem import Problem
-from grok.training.robustness import Images, adversarial, complexity, with_robustness
+from grok.training.problem import Problem, Stop
+from grok.training.robustness import Images, adversarial, complexity, probes, with_robustness
 
 KINDS = {"dataset": ("digits", "mnist"), "loss": ("cross_entropy", "squared_error")}
 ex = Paper("humayun", threshold=0.5, delay=1000, choices=KINDS)
 SIZES, RADII = (0.03, 0.06, 0.10), (0.005, 0.05)
+ROBUST, REGIONS, SWEEP = adversarial(0.03), complexity("train", 0.05), {"sweep": "humayun_cpu"}
 
 
 @ex.config
@@ -46,6 +48,8 @@ def config():
     batch_size = 200  # drawn with replacement
     train_steps = 100_000
     log_points = 60
+    eval_steps = None  # updates between looks; None: log_points of them
+    stop_when_robust = False
     dtype = "float32"
     loss_dtype = None
     device = "auto"
@@ -55,36 +59,33 @@ CPU = {
     "dataset": "digits", "init_scale": 8.0, "loss": "squared_error", "weight_decay": 0.05,
     "attack_steps": 10, "train_steps": 93_000,
 }  # fmt: skip
-ex.add_named_config("paper", {})
-ex.add_named_config("paper_large_init", {"init_scale": 8.0, "loss": "squared_error"})
-ex.add_named_config("cpu", CPU)
-ex.add_named_config("cpu_normalized", {**CPU, "normalized": True, "train_steps": 40_000})
 SMALL = {"init_scale": 1.0, "loss": "cross_entropy", "weight_decay": 0.01, "train_steps": 5000}
-ex.add_named_config("cpu_small_init", {**CPU, **SMALL})  # no delay on these easy digits
+TREND = {**CPU, "stop_when_robust": True, "train_steps": 50_000, "eval_steps": 1000}
+LATER = {  # than `trend`, by table 1
+    "shallow": {"depth": 3}, "narrow": {"width": 100}, "little_data": {"train_count": 500},
+    "small_batch": {"batch_size": 50}, "random_labels": {"random_labels": 0.1},
+}  # fmt: skip
+ex.add_named_configs({
+    "paper": {}, "paper_large_init": {"init_scale": 8.0, "loss": "squared_error"},
+    "cpu": CPU, "cpu_normalized": {**CPU, "normalized": True, "train_steps": 40_000},
+    "cpu_small_init": {**CPU, **SMALL},  # no delay on these easy digits
+    "trend": TREND, **{name: {**TREND, **less} for name, less in LATER.items()},
+})  # fmt: skip
 
 
 @ex.build
 def build(c) -> Problem:
-    split = recipes.images_of(c)
-    generator = torch.Generator().manual_seed(recipes.data_seed_of(c) + 2**20)
-    answers = split["train_answers"]
-    drawn = torch.randint(10, answers.shape, generator=generator)
-    anew = torch.rand(answers.shape, generator=generator) < c.random_labels
-    split["train_answers"] = torch.where(anew, drawn, answers)
-    images, size = split["test_images"], split["test_images"].shape[1]
-    data = recipes.in_columns(split)
-    data["start"] = 2 * torch.rand(images.shape, generator=generator, dtype=images.dtype) - 1
-    data["random_images"] = torch.rand(1000, size, generator=generator, dtype=images.dtype)
-    data["directions"] = frame(c.directions, size, recipes.data_seed_of(c)).to(images.dtype)
-    sizes = [size, *[c.width] * (c.depth - 1), 10]
+    split, seed = recipes.images_of(c), recipes.data_seed_of(c)
+    generator = torch.Generator().manual_seed(seed + 2**20)
+    split["train_answers"] = relabelled(split["train_answers"], c.random_labels, generator)
+    images = split["test_images"]
+    data = {**recipes.in_columns(split), **probes(images, c.directions, seed, generator)}
+    sizes = [images.shape[1], *[c.width] * (c.depth - 1), 10]
     model = recipes.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
     loss = AnswerLoss(Images(), c.loss, c.loss_dtype)
-    problem = recipes.answer_problem(c, model, data, loss, sampling="replacement")
+    stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
+    problem = recipes.answer_problem(c, model, data, loss, sampling="replacement", stop=stop)
     return with_robustness(problem, SIZES, RADII, c.attack_steps)
-
-
-SWEEP = {"sweep": "humayun_cpu"}
-ROBUST, REGIONS = adversarial(SIZES[0]), complexity("train", RADII[1])
 
 
 @ex.claim("06a", "Robustness comes long after the test accuracy (figures 1, 7)", **SWEEP)
@@ -104,22 +105,24 @@ def migrate(runs):
     return passed, {"first": values[0], "most": values[top], "at": steps[top], "last": values[-1]}
 
 
-@ex.claim(
-    "06d", "In the end there are fewer about train points than about others (figure 2)", **SWEEP
-)
+@ex.claim("06c", "They leave before robustness is complete (figure 1)", report_only=True, **SWEEP)
+def before(runs):
+    steps, values = runs.one("cpu").logged(REGIONS)
+    leave, complete = steps[values.argmax()], runs.one("cpu").steps_to(ROBUST, 0.75)
+    return leave <= complete, {"leave from": leave, "robust 75 % at": complete}
+
+
+@ex.claim("06d", "In the end there are fewer about train points than others (figure 2)", **SWEEP)
 def fewer(runs):
-    run = runs.one("cpu")
-    found = {split: run.final(complexity(split, RADII[1])) for split in ("train", "test", "random")}
+    found = {s: runs.one("cpu").final(complexity(s, RADII[1])) for s in ("train", "test", "random")}
     return found["train"] < min(found["test"], found["random"]), found
 
 
 @ex.claim("06e", "Larger attacks are withstood later, and less (figure 7)", **SWEEP)
 def larger(runs):
-    run = runs.one("cpu")
-    last = [run.final(adversarial(size)) for size in SIZES]
-    steps = [run.steps_to(adversarial(size), 0.5) for size in SIZES]
-    passed = (np.diff(last) < 0).all() and steps == sorted(steps)
-    return passed, {f"{size}, in the end": value for size, value in zip(SIZES, last, strict=True)}
+    last = {name: runs.one("cpu").final(name) for name in map(adversarial, SIZES)}
+    steps = [runs.one("cpu").steps_to(name, 0.5) for name in last]
+    return steps == sorted(steps) and [*last.values()] == sorted(last.values(), reverse=True), last
 
 
 @ex.claim("06f", "Batch normalization takes it away (figure 12)", **SWEEP)
@@ -128,22 +131,18 @@ def normalized(runs):
     return norm <= plain / 2, {"plain": plain, "normalized": norm}
 
 
-@ex.claim(
-    "06-small", "With torch's own initial weights these digits show no delay (added)", **SWEEP
-)
+@ex.claim("06g", "Less depth, width, data, batch, true answers: later (table 1)", pooled=True,
+          sweep="humayun_trends")  # fmt: skip
+def trends(runs):
+    steps = {n: [r.crossing(ROBUST, 0.5) for r in runs.all(n)] for n in ("trend", *LATER)}
+    passed, signs = more_often([steps[name] for name in LATER], steps["trend"])
+    return passed, {**{name: np.median(values) for name, values in steps.items()}, **signs}
+
+
+@ex.claim("06-small", "From torch's initial weights these digits show no delay (added)", **SWEEP)
 def small(runs):
-    run = runs.one("cpu_small_init")
-    clean, robust = (run.steps_to(name, 0.5) for name in ("test_accuracy", ROBUST))
+    clean, robust = (runs.one("cpu_small_init").crossing(n, 0.5) for n in ("test_accuracy", ROBUST))
     return robust <= 2 * clean, {"clean": clean, "robust": robust}
-
-
-@ex.claim(
-    "06c", "Regions leave before robustness is complete (figure 1)", report_only=True, **SWEEP
-)
-def before(runs):
-    steps, values = runs.one("cpu").logged(REGIONS)
-    leave, complete = steps[values.argmax()], runs.one("cpu").steps_to(ROBUST, 0.75)
-    return leave <= complete, {"leave from": leave, "robust 75 % at": complete}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from math import inf
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from grok.phases import first_step_at
 
 ENOUGH = 2 / 3  # of the seeds
+SIGNIFICANT = 0.05
 
 
 class Missing(Exception):
@@ -61,6 +63,18 @@ class Run:
         """The value logged last."""
         return float(self.logged(metric)[1][-1])
 
+    def crossing(self, metric: str, threshold: float) -> float:
+        """The step, between two logged ones if need be, at which a metric first rises to a threshold."""
+        steps, values = self.logged(metric)
+        above = np.flatnonzero(values >= threshold)
+        if not len(above):
+            return inf
+        last = above[0]
+        if last == 0:
+            return float(steps[0])
+        pair = slice(last - 1, last + 1)
+        return float(np.interp(threshold, values[pair], steps[pair]))
+
     def half_fallen(self, metric: str) -> float:
         """First logged step after its largest value at which a metric is below half of it."""
         steps, values = self.logged(metric)
@@ -94,8 +108,9 @@ class Runs(list[Run]):
         return found
 
     def all(self, *recipes: str) -> "Runs":
-        """Those run with one of these named configs; Missing if there are none."""
+        """Those run with one of these named configs, by seed; Missing if there are none."""
         found = Runs(run for run in self if run.recipes & {*recipes})
+        found.sort(key=lambda run: run.config.get("seed", 0))
         if not found:
             raise Missing(f"a run with {' or '.join(recipes)}")
         return found
@@ -146,6 +161,13 @@ def within(*rules: Rule) -> Check:
         return all(passed), dict(zip(labels, values, strict=True))
 
     return check
+
+
+def more_often(groups: Sequence[Sequence[float]], base: Sequence[float]) -> Verdict:
+    """A sign test at 5 %: that what is in the groups is above the base's, place by place (seed by seed)."""
+    above = [mine > its for group in groups for mine, its in zip(group, base, strict=True)]
+    p = binomtest(sum(above), len(above), alternative="greater").pvalue
+    return p <= SIGNIFICANT, {"above": sum(above), "of": len(above), "p": p}
 
 
 @dataclass(frozen=True)

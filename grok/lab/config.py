@@ -61,6 +61,7 @@ RULES: list[Rule] = [
     ("batch_size", *_at_least(1, optional=True)),
     ("warmup_steps", *_at_least(0)),
     ("anneal_steps", *_at_least(0)),
+    ("eval_steps", *_at_least(1, optional=True)),
     ("*_steps", *_at_least(1)),
     ("*_points", *_at_least(1)),
     ("embedding_width", *_at_least(1, optional=True)),

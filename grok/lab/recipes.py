@@ -181,7 +181,7 @@ def optimizer_of(c: SimpleNamespace) -> Optimizer:
 
 def looks_of(c: SimpleNamespace) -> list[int]:
     """The steps at which a run is looked at: every eval_steps updates, or log_points in all."""
-    if "eval_steps" in vars(c):
+    if getattr(c, "eval_steps", None):
         return list(range(0, c.train_steps + 1, c.eval_steps))
     return log_steps(c.train_steps, c.log_points)
 

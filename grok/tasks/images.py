@@ -59,6 +59,13 @@ def mnist(train_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
     return {k: v[rows] if k.startswith("train") else v for k, v in found.items()}
 
 
+def relabelled(answers: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The answers (N,), a share of them drawn anew from the ten digits."""
+    drawn = torch.randint(10, answers.shape, generator=generator)
+    anew = torch.rand(answers.shape, generator=generator) < share
+    return torch.where(anew, drawn, answers)
+
+
 def _file(folder: Path, name: str) -> bytes:
     """The content of one of MNIST's files, its checksum verified."""
     path = folder / name

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
-from grok.measures.local_complexity import local_complexity
+from grok.measures.local_complexity import frame, local_complexity
 from grok.training.answers import AnswerMetrics, Data
 from grok.training.losses import accuracy, cross_entropy
 from grok.training.problem import Problem
@@ -79,6 +79,18 @@ def adversarial(size: float) -> str:
 def complexity(split: str, radius: float) -> str:
     """The metric of local complexity at this radius, in thousandths."""
     return f"complexity_{split}_{round(1000 * radius):03d}"
+
+
+def probes(
+    images: Tensor, directions: int, seed: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What RobustnessMetrics reads beside test images (M, D): start, random_images, directions."""
+    count, size = images.shape
+    return {
+        "start": 2 * torch.rand(count, size, generator=generator, dtype=images.dtype) - 1,
+        "random_images": torch.rand(1000, size, generator=generator, dtype=images.dtype),
+        "directions": frame(directions, size, seed).to(images.dtype),
+    }
 
 
 def with_robustness(problem: Problem, sizes, radii, attack_steps: int) -> Problem:
