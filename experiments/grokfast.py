@@ -55,7 +55,7 @@ def build(c) -> Problem:
     split, count, vocabulary, classes = recipes.sequences_of(c, "aob=")
     shape = Shape(
         vocabulary, classes, 4, c.width, c.depth, c.heads, 4 * c.width, norm="pre", final_norm=True,
-        biases=("attention", "mlp"), activation="gelu", positions="learned",
+        biases=("attention", "mlp"), activation="gelu", positions="learned", init="multihead",
     )  # fmt: skip
     data = recipes.sequence_data(split, c.batch_size)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_grokked else None

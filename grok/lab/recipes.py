@@ -251,6 +251,8 @@ def with_engine_options(
         problem = replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))
     if c.orthogonal_gradient:
         problem = replace(problem, optimizer=replace(problem.optimizer, orthogonal=True))
+    if c.fixed_norm:
+        problem = replace(problem, optimizer=replace(problem.optimizer, fixed_norm=True))
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.measures:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from grok.models.mlp import ACTIVATIONS
+from grok.models.mlp import ACTIVATIONS, scaled
 
 EPS = 1e-5  # of the batch's variance
 
@@ -21,9 +21,7 @@ class ImageMLP(nn.Module):
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.activation, self.normalized = ACTIVATIONS[activation](), normalized
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.mul_(init_scale)
+        scaled(self, init_scale)
         if normalized:
             self.gains = nn.ParameterList(torch.ones(size) for size in sizes[1:-1])
             self.shifts = nn.ParameterList(torch.zeros(size) for size in sizes[1:-1])

@@ -16,6 +16,14 @@ def mlp(sizes: list[int], activation: str, bias: bool = True) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def scaled(module: nn.Module, factor: float) -> nn.Module:
+    """The module, all its parameters times a factor, biases too (Omnigrok's alpha)."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(factor)
+    return module
+
+
 class PairMLP(nn.Module):
     """An MLP over two symbols: over their one-hot vectors, or over learned vectors of `embedding`.
 
@@ -35,9 +43,7 @@ class PairMLP(nn.Module):
         super().__init__()
         self.embedding = None if embedding is None else nn.Embedding(symbols, embedding)
         self.net = mlp([2 * (embedding or symbols), *hidden, classes], activation, bias)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.mul_(init_scale)
+        scaled(self, init_scale)
 
     def forward(self, pairs: Tensor) -> Tensor:
         """Logits (N, C) for pairs (N, 2)."""

@@ -138,6 +138,11 @@ def update(
     return new_params, new_state
 
 
+def norm_of(params: Tensors) -> Tensor:
+    """Euclidean norm of all parameters together, in float64."""
+    return sum((value.double() ** 2).sum() for value in params.values()).sqrt()
+
+
 def across(grad: Tensor, weights: Tensor) -> Tensor:
     """The gradient without its part along the weights, as long as it was (Prieto et al. 2025)."""
     tiny = torch.finfo(grad.dtype).tiny

@@ -49,6 +49,7 @@ class Optimizer:
     update_noise: std of noise on Adam's direction before the learning rate.
     sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
     orthogonal: each tensor's gradient without its part along the weights (Prieto et al. 2025).
+    fixed_norm: after each update all weights are scaled alike to their initial norm (Omnigrok, section 2).
     """
 
     kind: str = "adamw"
@@ -63,6 +64,7 @@ class Optimizer:
     sam_rho: float = 0.0
     grokfast: Grokfast | None = None
     orthogonal: bool = False
+    fixed_norm: bool = False
 
     def noises(self) -> list[str]:
         """Which kinds of noise there are."""

@@ -77,6 +77,8 @@ class Program:
             state["previous"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.decay_to == "init":
             state["goal"] = {name: value.clone() for name, value in params.items()}
+        if problem.optimizer.fixed_norm:
+            state["norm"] = optimizers.norm_of(params)
         if problem.batch_size is not None:
             state["batch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
         return state
@@ -209,6 +211,9 @@ class Program:
             state.get("goal"),
             noise,
         )
+        if settings.fixed_norm:
+            factor = state["norm"] / optimizers.norm_of(new["params"])
+            new["params"] = {k: (v * factor).to(v.dtype) for k, v in new["params"].items()}
         return new
 
     def _key(self, state: dict, stream: str) -> Tensor:

@@ -78,6 +78,7 @@ def test_sam_takes_the_gradient_uphill():
         {"grokfast": Grokfast("ema", 2.0)},
         {"grokfast": Grokfast("window", 2.0, window=5)},
         {"sam_rho": 0.05},
+        {"fixed_norm": True},
     ],
 )
 def test_an_option_acts_and_a_replica_of_a_batch_still_equals_the_solo_run(options):
@@ -144,3 +145,19 @@ def test_an_orthogonal_step_of_sgd_keeps_the_norm_to_second_order():
         after = outcome(train([one], compiled=False)).weights
         norms.append(max(abs(after[k].norm() ** 2 - before[k] ** 2).item() for k in before))
     assert norms[1] == pytest.approx(norms[0] / 100, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_fixed_norm_is_kept_and_the_direction_is_the_updates(kind):
+    def norm(weights) -> float:
+        return sum((w.double() ** 2).sum() for w in weights.values()).sqrt().item()
+
+    one = problem(1, kind, train_steps=400, log_steps=[0, 400])
+    kept = replace(one, optimizer=replace(one.optimizer, fixed_norm=True))
+    start = norm({name: p.detach() for name, p in one.module.named_parameters()})
+    assert norm(outcome(train([kept])).weights) == pytest.approx(start, rel=1e-6)
+    assert abs(norm(outcome(train([one])).weights) - start) > 1e-3 * start
+    first = [replace(p, train_steps=1, log_steps=[0, 1]) for p in (kept, one)]
+    fixed, free = (outcome(train([p], compiled=False)).weights for p in first)
+    ratio = norm(free) / start
+    assert all(torch.allclose(fixed[k] * ratio, free[k]) for k in free)
