@@ -7,7 +7,7 @@ its norm; trained on, on too little data, a network that has grokked forgets aga
 import numpy as np
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import within
 from grok.lab.experiment import Paper
 from grok.models.sum_mlp import SumMLP
 from grok.tasks.pairs import split_table

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import within
 from grok.lab.experiment import Paper
 from grok.models.power_mlp import PowerMLP
 from grok.theory import modular

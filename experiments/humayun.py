@@ -9,8 +9,8 @@ from math import inf
 import numpy as np
 import torch
 
-from grok.lab import recipes
-from grok.lab.claims import more_often
+from grok.lab import datasets, recipes
+from grok.lab.checks import more_often
 from grok.lab.experiment import Paper
 from grok.models.image_mlp import ImageMLP
 from grok.tasks.images import relabelled
@@ -18,8 +18,7 @@ from grok.training.answers import AnswerLoss
 from grok.training.problem import Problem, Stop
 from grok.training.robustness import Images, adversarial, complexity, probes, with_robustness
 
-KINDS = {"dataset": ("digits", "mnist"), "loss": ("cross_entropy", "squared_error")}
-ex = Paper("humayun", threshold=0.5, delay=1000, choices=KINDS)
+ex = Paper("humayun", threshold=0.5, delay=1000, choices={"dataset": ("digits", "mnist")})
 SIZES, RADII = (0.03, 0.06, 0.10), (0.005, 0.05)
 ROBUST, REGIONS, SWEEP = adversarial(0.03), complexity("train", 0.05), {"sweep": "humayun_cpu"}
 
@@ -75,7 +74,7 @@ ex.add_named_configs({
 
 @ex.build
 def build(c) -> Problem:
-    split, seed = recipes.images_of(c), recipes.data_seed_of(c)
+    split, seed = datasets.images_of(c), recipes.data_seed_of(c)
     generator = torch.Generator().manual_seed(seed + 2**20)
     split["train_answers"] = relabelled(split["train_answers"], c.random_labels, generator)
     images = split["test_images"]

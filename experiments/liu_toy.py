@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import within
 from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
 from grok.tasks import toy as tasks
@@ -18,7 +18,7 @@ from grok.training.problem import Group, Optimizer, Problem, Stop
 
 DECIDED = Stop((("train_accuracy", 0.9), ("test_accuracy", 0.9)))
 CHOICES = {
-    "variant": ("encoder", "table", "permutation"), "loss": ("squared_error", "cross_entropy"),
+    "variant": ("encoder", "table", "permutation"),
     "combine": ("add", "multiply", "concatenate"),
 }  # fmt: skip
 AUTHORS = "authors_seed58"  # their own run

@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import steps, within
 from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
 from grok.lab.lineage import fitting
@@ -98,19 +98,9 @@ def summarize(c, problem, recorder) -> dict:
         return {}
     kept = {r.step: below(r.arrays, WEIGHTS) for r in recorder.records if r.arrays}
     series = tickets.history(kept, c.keep)
-    for name, (steps, values) in series.items():
-        recorder.add(name, steps, values)
+    for name, points in series.items():
+        recorder.add(name, *points)
     return tickets.turning(series, recorder.steps_to("test_accuracy", ex.threshold))
-
-
-def when(holds, *names):
-    """A check of the steps to 95 % of the test set, by named config."""
-
-    def check(runs):
-        steps = {name: runs.one(name).steps_to("test_accuracy", 0.95) for name in names}
-        return holds(steps), steps
-
-    return check
 
 
 DENSE, SWEEP = {"sweep": "minegishi_dense"}, {"sweep": "minegishi_cpu"}
@@ -124,13 +114,13 @@ for id, says, check, sweep in (
     ("10a", "Its ticket, from the same initial weights, hardly delays (figure 1)",
      within(("ticket", "delay_ratio", 1, 5)), SWEEP),
     ("10b", "Not for its norm: whole networks of that norm delay (figure 3)",
-     when(lambda s: 5 * s["ticket"] <= min(s["l1_norm"], s["l2_norm"]),
+     steps(lambda s: 5 * s["ticket"] <= min(s["l1_norm"], s["l2_norm"]),
           "ticket", "l1_norm", "l2_norm"), SWEEP),
     ("10c", "Not for its sparsity: networks under other masks delay (figure 4)",
-     when(lambda s: 20 * s["ticket"] <= min(s[kind] for kind in tickets.AT_START),
+     steps(lambda s: 20 * s["ticket"] <= min(s[kind] for kind in tickets.AT_START),
           "ticket", *tickets.AT_START), SWEEP),
     ("10d", "A mask from when it had only memorized does not help (figure 2)",
-     when(lambda s: s["ticket_memorized"] == inf, "ticket", "ticket_at_once", "ticket_memorized"),
+     steps(lambda s: s["ticket_memorized"] == inf, "ticket", "ticket_at_once", "ticket_memorized"),
      SWEEP),
     ("10f", "Its ticket needs no weight decay (figure 5)",
      within(("ticket_no_decay", "steps_to_test", 1, 1000)), SWEEP),
@@ -138,7 +128,7 @@ for id, says, check, sweep in (
      within(("search", "test_accuracy", 0.9, 1), ("search_no_decay", "test_accuracy", 0, 1),
             ("search_memorized", "test_accuracy", 0, 1)), SWEEP),
     ("10i", "A third of the weights is best, a twentieth fails (figure 8)",
-     when(lambda s: s["keep_30"] < min(s["keep_10"], s["keep_60"]) and s["keep_5"] == inf, *KEEPS),
+     steps(lambda s: s["keep_30"] < min(s["keep_10"], s["keep_60"]) and s["keep_5"] == inf, *KEEPS),
      SWEEP),
 ):  # fmt: skip
     ex.claim(id, says, check, **sweep)

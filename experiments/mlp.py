@@ -10,7 +10,7 @@ from grok.models.mlp import PairMLP
 from grok.training.answers import AnswerLoss, Inputs
 from grok.training.problem import Problem
 
-ex = Paper("mlp", threshold=0.99, delay=1000, choices={"loss": ("cross_entropy", "squared_error")})
+ex = Paper("mlp", threshold=0.99, delay=1000)
 
 
 @ex.config

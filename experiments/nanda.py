@@ -7,10 +7,9 @@ add modulo p by rotations of a few frequencies; measures of that circuit move lo
 from math import inf
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import within
 from grok.lab.experiment import Paper
 from grok.measures import progress
-from grok.models.transformer import Shape
 from grok.training.answers import AnswerLoss, Sequences
 from grok.training.problem import Problem
 
@@ -59,14 +58,9 @@ ex.add_named_config("laptop_paper_model", {"train_fraction": 0.4, "train_steps":
 def build(c) -> Problem:
     table = recipes.table_of(c)
     split, elements = recipes.tokenized(c, table, "ab="), table.elements
-    shape = Shape(
-        elements + 1, elements + 1, 3, c.width, 1, c.heads, c.mlp_width, norm="none",
-        biases=("mlp",), activation=c.activation, positions="learned", init="normal",
-        elements=elements,
-    )  # fmt: skip
     data = recipes.sequence_data(split, c.batch_size or len(split["train_tokens"]))
     loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
-    return recipes.answer_problem(c, recipes.transformer_of(c, shape), data, loss)
+    return recipes.answer_problem(c, recipes.one_layer_of(c, elements), data, loss)
 
 
 @ex.summarize

@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 
 from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab.checks import within
 from grok.lab.experiment import Paper
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_share

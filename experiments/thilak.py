@@ -9,8 +9,8 @@ from math import inf
 
 import numpy as np
 
-from grok.lab import recipes
-from grok.lab.claims import within
+from grok.lab import datasets, recipes
+from grok.lab.checks import within
 from grok.lab.experiment import Paper
 from grok.measures.slingshots import cycles
 from grok.models.mlp import PairMLP, mlp
@@ -77,7 +77,7 @@ def parts(c):
     hidden = [c.width] * (c.depth - 1)
     if c.dataset == "digits":
         model = recipes.drawn(c, lambda: mlp([64, *hidden, 10], c.activation))
-        return recipes.in_columns(recipes.digits_of(c)), Inputs("images"), model
+        return recipes.in_columns(datasets.digits_of(c)), Inputs("images"), model
     table = recipes.table_of(c)
     sizes = table.elements, table.classes
     if c.model == "mlp":

@@ -10,12 +10,10 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from grok.phases import first_step_at
 
 ENOUGH = 2 / 3  # of the seeds
-SIGNIFICANT = 0.05
 
 
 class Missing(Exception):
@@ -146,28 +144,6 @@ class Claim:
     sweep: str
     pooled: bool = False
     report_only: bool = False
-
-
-Rule = tuple[str, str, float, float]  # named config, entry of the result, least, most
-
-
-def within(*rules: Rule) -> Check:
-    """A check that entries of the results of runs, one of each named config, are in their ranges."""
-
-    def check(runs: Runs) -> Verdict:
-        values = [runs.one(recipe)[entry] for recipe, entry, _, _ in rules]
-        passed = (low <= v <= high for v, (_, _, low, high) in zip(values, rules, strict=True))
-        labels = [f"{recipe} {entry}".replace("_", " ") for recipe, entry, _, _ in rules]
-        return all(passed), dict(zip(labels, values, strict=True))
-
-    return check
-
-
-def more_often(groups: Sequence[Sequence[float]], base: Sequence[float]) -> Verdict:
-    """A sign test at 5 %: that what is in the groups is above the base's, place by place (seed by seed)."""
-    above = [mine > its for group in groups for mine, its in zip(group, base, strict=True)]
-    p = binomtest(sum(above), len(above), alternative="greater").pvalue
-    return p <= SIGNIFICANT, {"above": sum(above), "of": len(above), "p": p}
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ CHOICES: dict[str, tuple] = {
     "device": ("auto", "cpu", "cuda"),
     "optimizer": ("adamw", "adam", "sgd"),
     "activation": ("tanh", "relu", "gelu"),
+    "loss": ("cross_entropy", "squared_error"),
     "grokfast": (None, "ema", "window"),
     "decay_to": ("zero", "init"),
     "norm": NORMS,

@@ -341,9 +341,7 @@ def engine_options():
     grokfast_window = 100  # of window
     orthogonal_gradient = False  # no part along the weights (Prieto et al. 2025)
     stablemax = False  # in place of the softmax (likewise)
-    fixed_norm = (
-        False  # scale all weights to their initial norm after each update (Omnigrok)
-    )
+    fixed_norm = False  # scale all weights to their initial norm after each update (Omnigrok)
 
 
 def _plain(value: Any) -> Any:

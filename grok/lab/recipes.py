@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, isqrt
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
 from grok.lab.config import ConfigError, device_of
-from grok.lab.mongod import home
+from grok.models.lstm import SequenceLSTM
+from grok.models.mlp import mlp, scaled
 from grok.models.transformer import Shape, Transformer, share_prefixes
 from grok.tasks import operations
-from grok.tasks.images import DIGITS, digits, mnist
 from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
 from grok.tasks.tables import sums, train_size
@@ -22,6 +21,7 @@ from grok.training.answers import AnswerLoss, AnswerMetrics
 from grok.training.determinism import drawing
 from grok.training.losses import DTYPES
 from grok.training.problem import Grokfast, Group, Optimizer, Problem, log_steps
+from grok.training.teachers import TeacherLoss, TeacherMetrics
 from grok.training.watch import Watching
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
@@ -150,25 +150,35 @@ def drawn(c: SimpleNamespace, make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def digits_of(c: SimpleNamespace) -> dict[str, Tensor]:
-    """`train_count` handwritten digits to train on (ConfigError if not one at least is left), the rest
-    to test on: images in the run's dtype, and answers."""
-    if not c.train_count or c.train_count >= DIGITS:
-        raise ConfigError("train_count", c.train_count, f"1 to {DIGITS - 1} of the digits")
-    split = digits(c.train_count, data_seed_of(c))
-    return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
+def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
+    """The transformer of Nanda et al. 2023, reading `a b =`: one layer, no normalization."""
+    shape = Shape(
+        elements + 1, elements + 1, 3, c.width, 1, c.heads, c.mlp_width, norm="none",
+        biases=("mlp",), activation=c.activation, positions="learned", init="normal",
+        init_scale=getattr(c, "init_scale", 1.0), elements=elements,
+    )  # fmt: skip
+    return transformer_of(c, shape)
 
 
-def images_of(c: SimpleNamespace) -> dict[str, Tensor]:
-    """Digits or MNIST, as `dataset` says, in the run's dtype; ConfigError if MNIST cannot be had."""
-    if c.dataset == "digits":
-        return digits_of(c)
-    folder = Path(c.data_folder) if c.data_folder else home() / "mnist"
-    try:
-        split = mnist(count_of(c, 60_000, least=0), data_seed_of(c), folder)
-    except OSError as error:
-        raise ConfigError("dataset", "mnist", f"digits, or MNIST's files: {error}") from error
-    return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
+def perceptron_of(c: SimpleNamespace, inputs: int, outputs: int) -> nn.Module:
+    """`depth` linear layers of `width`, torch's initial parameters times init_scale."""
+    sizes = [inputs, *[c.width] * (c.depth - 1), outputs]
+    return drawn(c, lambda: scaled(mlp(sizes, c.activation), c.init_scale))
+
+
+def lstm_of(c: SimpleNamespace, vocabulary: int, classes: int) -> nn.Module:
+    """`depth` layers of LSTM of `width`, torch's initial parameters times init_scale."""
+    sizes = vocabulary, c.width, c.width, c.depth, classes
+    return drawn(c, lambda: scaled(SequenceLSTM(*sizes), c.init_scale))
+
+
+def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
+    """A perceptron that learns {train,test}_targets (N, K) of _inputs (N, D); right within `near`."""
+    sizes = (data[f"train_{part}"].shape[1] for part in ("inputs", "targets"))
+    loss = TeacherLoss(c.loss_dtype)
+    metrics = TeacherMetrics(loss, c.near)
+    return problem_of(c, perceptron_of(c, *sizes), data, loss, metrics, optimizer_of(c),
+                      batch_size=c.batch_size, batched=("train_inputs", "train_targets"))  # fmt: skip
 
 
 def optimizer_of(c: SimpleNamespace) -> Optimizer:

@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_diabetes
 from torch import Tensor
 
+ROWS = 442  # of diabetes
 CHARGES = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 MOST_ATOMS = 29
 POLARIZABILITY = 6  # place in the second line of a QM9 file

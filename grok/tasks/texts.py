@@ -50,7 +50,9 @@ def _reviews(folder: Path) -> tuple[list[str], Tensor]:
     tables = sorted(folder.glob("*.csv"))
     if tables:
         found = pd.read_csv(tables[0])
-        return list(found["review"]), torch.tensor((found["sentiment"] == "positive").to_numpy()).long()
+        return list(found["review"]), torch.tensor(
+            (found["sentiment"] == "positive").to_numpy()
+        ).long()
     paths = sorted(folder.glob("*/neg/*.txt")), sorted(folder.glob("*/pos/*.txt"))
     if not all(paths):
         raise OSError(f"no IMDb in {folder}: neither train/pos/*.txt and so on, nor a .csv")

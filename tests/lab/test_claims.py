@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from grok.lab import claims, scorecard
+from grok.lab import checks, claims, scorecard
 from grok.lab.claims import Claim, Missing, Run, Runs, evaluate
 from grok.lab.experiment import load
 from grok.sweep import file as files
@@ -37,7 +37,7 @@ def test_a_claim_that_cannot_be_evaluated_is_not_passed():
 
 def test_two_of_three_seeds_are_enough():
     runs = Runs(run(seed, {"x": value}) for seed, value in enumerate((1, 5, 6)))
-    at_least = claims.within(("cpu", "x", 5, inf))
+    at_least = checks.within(("cpu", "x", 5, inf))
     found = claims.of_sweep([claim(at_least)], "paper_cpu", runs)
     assert [(f.seed, f.passed) for f in found] == [(0, False), (1, True), (2, True)]
     assert found[1].measured == {"cpu x": 5}

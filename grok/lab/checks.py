@@ -1,0 +1,79 @@
+"""Checks of claims that many papers share. Each makes a check, or is a piece of one."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+import numpy as np
+from scipy.stats import binomtest
+
+from grok.lab.claims import Check, Run, Runs, Verdict
+
+SIGNIFICANT = 0.05
+Rule = tuple[str, str, float, float]  # named config, entry of the result, least, most
+
+
+def within(*rules: Rule) -> Check:
+    """A check that entries of the results of runs, one of each named config, are in their ranges."""
+
+    def check(runs: Runs) -> Verdict:
+        values = [runs.one(recipe)[entry] for recipe, entry, _, _ in rules]
+        passed = (low <= v <= high for v, (_, _, low, high) in zip(values, rules, strict=True))
+        labels = [f"{recipe} {entry}".replace("_", " ") for recipe, entry, _, _ in rules]
+        return all(passed), dict(zip(labels, values, strict=True))
+
+    return check
+
+
+def steps(holds: Callable[..., bool], *names: str, test: float = 0.95) -> Check:
+    """A check of the steps of these named configs to a test accuracy; `holds` takes them by name."""
+
+    def check(runs: Runs) -> Verdict:
+        found = {name: runs.one(name).steps_to("test_accuracy", test) for name in names}
+        return holds(found), found
+
+    return check
+
+
+def delay(run: Run, train: float, test: float) -> float:
+    """Steps to a test accuracy over those to a train accuracy; inf if either never comes."""
+    memorized = run.crossing("train_accuracy", train)
+    return run.crossing("test_accuracy", test) / memorized if memorized < inf else inf
+
+
+def delays(
+    holds: Callable[..., bool], *names: str, train: float = 0.99, test: float = 0.8
+) -> Check:
+    """A check of the delays of these named configs; `holds` takes them in order."""
+
+    def check(runs: Runs) -> Verdict:
+        found = {name: delay(runs.one(name), train, test) for name in names}
+        return holds(*found.values()), found
+
+    return check
+
+
+def decays(test: float, least: float, most: float, **config) -> Check:
+    """A check, over runs with these config values, that the steps to a test accuracy are a power of weight
+    decay between `least` and `most`, and without decay never come."""
+
+    def check(runs: Runs) -> Verdict:
+        mine = runs.where(**config)
+        found = {r.config["weight_decay"]: r.crossing("test_accuracy", test) for r in mine}
+        never = found.pop(0.0)
+        power = exponent(list(found), list(found.values()))
+        numbers = {f"decay {decay:g}": found[decay] for decay in sorted(found)}
+        return least <= power <= most and never == inf, {"power": power, "0": never, **numbers}
+
+    return check
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """b of the power law y = a x^b nearest to these points, in logarithms."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def more_often(groups: Sequence[Sequence[float]], base: Sequence[float]) -> Verdict:
+    """A sign test at 5 %: that what is in the groups is above the base's, place by place (seed by seed)."""
+    above = [mine > its for group in groups for mine, its in zip(group, base, strict=True)]
+    p = binomtest(sum(above), len(above), alternative="greater").pvalue
+    return p <= SIGNIFICANT, {"above": sum(above), "of": len(above), "p": p}

@@ -1,0 +1,89 @@
+"""Data that is not a table of an operation: images, texts, rows of numbers, as `dataset` says."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+from torch import Tensor
+
+from grok.lab.config import ConfigError
+from grok.lab.mongod import home
+from grok.lab.recipes import count_of, data_seed_of
+from grok.models.mlp import mlp
+from grok.tasks import gaussian, texts
+from grok.tasks.images import DIGITS, digits, mnist
+from grok.tasks.tabular import ROWS, diabetes, qm9
+from grok.training.determinism import drawing
+from grok.training.losses import DTYPES
+
+Split = dict[str, Tensor]
+TOKENS = {"sequences": texts.VOCABULARY, "imdb": texts.IMDB_VOCABULARY + 1}
+SOURCES = {  # of Omnigrok: the paper's own data, or what stands in for it offline
+    "mnist": "published", "teacher": "published", "addition": "published", "imdb": "published",
+    "qm9": "published", "digits": "substitute", "sequences": "substitute", "diabetes": "substitute",
+}  # fmt: skip
+
+
+def digits_of(c: SimpleNamespace) -> Split:
+    """`train_count` handwritten digits to train on, the rest to test on: images and answers."""
+    return in_dtype(c, digits(_some_of(c, DIGITS, "digits"), data_seed_of(c)))
+
+
+def images_of(c: SimpleNamespace) -> Split:
+    """Digits or MNIST, images and answers."""
+    if c.dataset == "digits":
+        return digits_of(c)
+    count = count_of(c, 60_000, least=0)
+    return from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
+
+
+def texts_of(c: SimpleNamespace) -> Split:
+    """Drawn sequences or IMDb's reviews, tokens and answers."""
+    counts = c.train_count, c.test_count, data_seed_of(c)
+    if c.dataset == "sequences":
+        return texts.sequences(*counts)
+    return from_files(c, lambda folder: texts.imdb(*counts, folder))
+
+
+def rows_of(c: SimpleNamespace) -> Split:
+    """A teacher's answers to normal inputs, diabetes or QM9, inputs and targets."""
+    if c.dataset == "teacher":
+        return _taught(c)
+    if c.dataset == "diabetes":
+        return in_dtype(c, diabetes(_some_of(c, ROWS, "patients"), data_seed_of(c)))
+    counts = c.train_count, c.test_count, data_seed_of(c)
+    return from_files(c, lambda folder: qm9(*counts, folder))
+
+
+def _taught(c: SimpleNamespace) -> Split:
+    """Standard normal inputs (N, 5), and what a perceptron 5-width-width-5 makes of them."""
+    seed, counts = data_seed_of(c), [c.train_count, c.test_count]
+    with drawing(1_000_003 * seed + 11, DTYPES[c.dtype]):  # not what the student is drawn from
+        teacher = mlp([5, c.width, c.width, 5], c.activation)
+    inputs = gaussian.inputs(sum(counts), 5, seed).to(DTYPES[c.dtype])
+    found = {}
+    for split, part in zip(("train", "test"), inputs.split(counts), strict=True):
+        found[f"{split}_inputs"], found[f"{split}_targets"] = part, teacher(part).detach()
+    return found
+
+
+def from_files(c: SimpleNamespace, load: Callable[[Path], Split]) -> Split:
+    """What `load` finds in data_folder, .grok/DATASET if that is None; ConfigError if it cannot be had."""
+    folder = Path(c.data_folder) if c.data_folder else home() / c.dataset
+    try:
+        return in_dtype(c, load(folder))
+    except OSError as error:
+        offline = {"mnist": "digits", "imdb": "sequences", "qm9": "diabetes"}[c.dataset]
+        raise ConfigError("dataset", c.dataset, f"{offline}, or its files: {error}") from error
+
+
+def in_dtype(c: SimpleNamespace, split: Split) -> Split:
+    """The split, its numbers in the run's dtype."""
+    return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
+
+
+def _some_of(c: SimpleNamespace, total: int, of: str) -> int:
+    """train_count; ConfigError if not one at least is left to test on."""
+    if not c.train_count or c.train_count >= total:
+        raise ConfigError("train_count", c.train_count, f"1 to {total - 1} of the {of}")
+    return c.train_count
