@@ -40,16 +40,21 @@ def delay(run: Run, train: float, test: float) -> float:
     return run.crossing("test_accuracy", test) / memorized if memorized < inf else inf
 
 
+def compared(holds: Callable[..., bool], *names: str, of: Callable[[Run], float]) -> Check:
+    """A check of what `of` says of the runs of these named configs; `holds` takes it in order."""
+
+    def check(runs: Runs) -> Verdict:
+        found = {name: of(runs.one(name)) for name in names}
+        return holds(*found.values()), found
+
+    return check
+
+
 def delays(
     holds: Callable[..., bool], *names: str, train: float = 0.99, test: float = 0.8
 ) -> Check:
     """A check of the delays of these named configs; `holds` takes them in order."""
-
-    def check(runs: Runs) -> Verdict:
-        found = {name: delay(runs.one(name), train, test) for name in names}
-        return holds(*found.values()), found
-
-    return check
+    return compared(holds, *names, of=lambda run: delay(run, train, test))
 
 
 def decays(test: float, least: float, most: float, **config) -> Check:

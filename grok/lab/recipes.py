@@ -26,6 +26,9 @@ from grok.training.watch import Watching
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
 LEAST_SHARE = 0.1
+OPTIONS = (  # of the optimizer, where a config has them
+    "decay_to", "anneal_steps", "lr_floor", "weight_noise", "update_noise", "clip_norm", "sam_rho",
+)  # fmt: skip
 
 
 def table_of(c: SimpleNamespace) -> operations.Table:
@@ -182,11 +185,15 @@ def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
 
 
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
-    """One group for all parameters, and the options that the config has."""
+    """One group for all parameters, or without decay of biases and LayerNorm's if the config has
+    decay_vectors=False; and the options that the config has."""
     group = Group("", c.lr, c.weight_decay, tuple(c.betas), c.eps)
-    options = ("decay_to", "anneal_steps", "lr_floor", "weight_noise", "update_noise", "sam_rho")
-    given = {name: vars(c)[name] for name in options if name in vars(c)}
-    return Optimizer(c.optimizer, (group,), warmup_steps=c.warmup_steps, **given)
+    plain = ()
+    if not getattr(c, "decay_vectors", True):
+        parts = ("bias", "norm", "final")
+        plain = tuple(replace(group, weight_decay=0.0, part=part) for part in parts)
+    given = {name: vars(c)[name] for name in OPTIONS if name in vars(c)}
+    return Optimizer(c.optimizer, (*plain, group), warmup_steps=c.warmup_steps, **given)
 
 
 def looks_of(c: SimpleNamespace) -> list[int]:

@@ -22,8 +22,10 @@ class Shape:
     sublayer, after it, or none. biases: which linear layers have one ("attention", "mlp", "output").
     positions: learned, or the fixed sines of Vaswani et al. 2017. tied: the output layer is the
     embedding. init: "torch" (each linear layer's own), "multihead" (torch.nn.MultiheadAttention's for
-    the attention) or "normal" (N(0, 1/width), the output's N(0, 1/classes): Nanda et al. 2023).
-    init_scale: factor of all initial parameters but LayerNorm's.
+    the attention), "normal" (N(0, 1/width), the output's N(0, 1/classes): Nanda et al. 2023) or "gpt2"
+    (N(0, 0.02), what is added to the residual stream by 1/sqrt(2 depth) less, biases 0).
+    init_scale: factor of all initial parameters but LayerNorm's. repeats: how many times the layers are
+    gone through, with the same parameters (Wang et al. 2024, section 3.4).
     """
 
     vocabulary: int
@@ -45,6 +47,7 @@ class Shape:
     causal: bool = True  # False: every position sees all
     pool: bool = False  # read the mean over all positions, not the last one
     elements: int | None = None
+    repeats: int = 1
 
 
 class Transformer(nn.Module):
@@ -78,6 +81,10 @@ class Transformer(nn.Module):
                 parameter.normal_(0, fan**-0.5)
             elif self.shape.init == "normal":
                 parameter.zero_()
+            elif self.shape.init == "gpt2":
+                added = "mix" in name or "down" in name
+                std = 0.02 / (2 * self.shape.depth) ** 0.5 if added else 0.02
+                parameter.zero_() if parameter.ndim == 1 else parameter.normal_(0, std)
             elif self.shape.init == "multihead" and ("queries" in name or "keys_values" in name):
                 bound = (1.5 / self.shape.width) ** 0.5 if parameter.ndim > 1 else 0.0
                 parameter.uniform_(-bound, bound)
@@ -88,10 +95,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (N, S, C) for tokens (N, S), or (N, 1, C) with `pool`; if `causal`, each position
         sees itself and those before."""
-        x = self._embed(tokens, 0)
-        for block in self.blocks:
-            x, _ = block(x, None, x.shape[1])
-        return self._read(x)
+        return self.read(self.states(tokens)[-1])
 
     def answers(
         self,
@@ -110,8 +114,9 @@ class Transformer(nn.Module):
         shared = prefixes.shape[1]
         before = self._embed(prefixes, 0) if shared else None
         x = self._embed(rest, shared)
-        last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks):
+        layers = self.layers()
+        last = len(layers) - 1
+        for index, block in enumerate(layers):
             wanted = count if index == last and not self.shape.pool else x.shape[1]
             past = None
             if before is not None:
@@ -119,12 +124,29 @@ class Transformer(nn.Module):
                 past = past[which]  # keys and values, (N, K, 2D)
                 before = following
             x, _ = block(x, past, wanted, key if key is None else key + index)
-        return self._read(x)
+        return self.read(x)
+
+    def layers(self) -> list["Block"]:
+        """The blocks in the order in which they are gone through."""
+        return list(self.blocks) * self.shape.repeats
+
+    def states(self, tokens: Tensor) -> list[Tensor]:
+        """What is on the residual stream of tokens (N, S) before the first layer and after each, (N, S, D)."""
+        found = [self._embed(tokens, 0)]
+        for block in self.layers():
+            found.append(block(found[-1], None, tokens.shape[1])[0])
+        return found
+
+    def resumed(self, x: Tensor, layer: int) -> Tensor:
+        """Logits (N, S, C) from what is on the residual stream (N, S, D) after so many layers."""
+        for block in self.layers()[layer:]:
+            x, _ = block(x, None, x.shape[1])
+        return self.read(x)
 
     def attention(self, tokens: Tensor) -> list[Tensor]:
         """Of every layer, how much each position of tokens (N, S) looks at which, (N, H, S, S)."""
         x, maps = self._embed(tokens, 0), []
-        for block in self.blocks:
+        for block in self.layers():
             maps.append(block.attention(x))
             x, _ = block(x, None, x.shape[1])
         return maps
@@ -132,7 +154,8 @@ class Transformer(nn.Module):
     def _embed(self, tokens: Tensor, offset: int) -> Tensor:
         return self.tokens[tokens] + self.positions[offset : offset + tokens.shape[-1]]
 
-    def _read(self, x: Tensor) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
+        """Logits (..., C) of states (..., D), as if they were the last layer's."""
         if self.shape.pool:
             x = x.mean(-2, keepdim=True)
         x = self.final(x)

@@ -113,6 +113,9 @@ def update(
     rates: (groups, 11) of this update, from `scalars`. goal: weights that the decay pulls towards,
     zero if None. keys: of the noise, by name.
     """
+    if optimizer.clip_norm:
+        factor = (optimizer.clip_norm / norm_of(grads).clamp(min=1e-300)).clamp(max=1)
+        grads = {name: (grad * factor).to(grad.dtype) for name, grad in grads.items()}
     if optimizer.orthogonal:
         grads = {name: across(grad, params[name]) for name, grad in grads.items()}
     step = _sgd if optimizer.kind == "sgd" else _adam

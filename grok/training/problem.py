@@ -16,7 +16,7 @@ WEIGHTS = "weights/"  # a record's arrays of this prefix are the parameters
 
 @dataclass(frozen=True)
 class Group:
-    """Optimizer settings of the parameters whose names start with `prefix`."""
+    """Optimizer settings of the parameters whose names start with `prefix` and have `part` in them."""
 
     prefix: str = ""
     lr: float = 1e-3
@@ -24,6 +24,7 @@ class Group:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     momentum: float = 0.0  # SGD only
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Optimizer:
         in stairs of `anneal_every` updates.
     weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
     update_noise: std of noise on Adam's direction before the learning rate.
+    clip_norm: the gradient is scaled down to this norm where it is longer, 0 for never.
     sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
     orthogonal: each tensor's gradient without its part along the weights (Prieto et al. 2025).
     fixed_norm: after each update all weights are scaled alike to their initial norm (Omnigrok, section 2).
@@ -61,6 +63,7 @@ class Optimizer:
     anneal_every: int = 1
     weight_noise: float = 0.0
     update_noise: float = 0.0
+    clip_norm: float = 0.0
     sam_rho: float = 0.0
     grokfast: Grokfast | None = None
     orthogonal: bool = False
@@ -71,9 +74,9 @@ class Optimizer:
         return [name for name in ("weight_noise", "update_noise") if getattr(self, name)]
 
     def group_of(self, name: str) -> int:
-        """Index of the group of the parameter `name`; ValueError if no prefix matches."""
+        """Index of the group of the parameter `name`; ValueError if none matches."""
         for index, group in enumerate(self.groups):
-            if name.startswith(group.prefix):
+            if name.startswith(group.prefix) and group.part in name:
                 return index
         raise ValueError(f"no optimizer group matches the parameter {name!r}")
 
@@ -138,7 +141,7 @@ class Problem:
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
         optimizer = self.optimizer
-        groups = tuple(Group(group.prefix) for group in optimizer.groups)
+        groups = tuple(Group(group.prefix, part=group.part) for group in optimizer.groups)
         schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0, "anneal_every": 1}
         return (
             repr(self.module),

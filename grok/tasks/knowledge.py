@@ -1,0 +1,119 @@
+"""Knowledge graphs as token sequences: two-hop composition, and comparison (Wang et al. 2024, 3.1, 4.1).
+
+A part has `tokens` (N, S), `places` (N,), the position at which the answer follows, and `answers` (N,).
+Parts: atomic (all facts, told in training), train, test (inferred from facts that are used in training
+inferences) and ood (from facts that are not).
+"""
+
+import torch
+from torch import Tensor
+
+Parts = dict[str, Tensor]
+
+
+def composition(
+    entities: int, relations: int, degree: int, ood: float, test: float, phi: float, seed: int
+) -> Parts:
+    """PART_{tokens,places,answers}, and train_bridges (N,): h r -> t, and h r1 r2 -> t by way of b.
+
+    Every entity heads `degree` facts of different relations; a share `ood` of the facts is in no
+    inference of train or test, a share `test` of the other facts' pairs is test. phi: train inferences
+    by each of their facts. ValueError, naming the most, if there are not so many. Tokens: entities,
+    relations, and a filler.
+    """
+    g = torch.Generator().manual_seed(seed)
+    heads = torch.arange(entities).repeat_interleave(degree)
+    ranked = torch.rand(entities, relations, generator=g).argsort(1)
+    used = ranked[:, :degree].flatten()
+    tails = torch.randint(entities, heads.shape, generator=g)
+    count = len(heads)
+    is_ood = torch.zeros(count, dtype=torch.bool)
+    is_ood[torch.randperm(count, generator=g)[: round(ood * count)]] = True
+    first = torch.arange(count).repeat_interleave(degree)
+    second = tails[first] * degree + torch.arange(degree).repeat(count)
+    inside = (~is_ood[first] & ~is_ood[second]).nonzero().flatten()
+    inside = inside[torch.randperm(len(inside), generator=g)]
+    cut = round(test * len(inside))
+    rows = {
+        "test": inside[:cut],
+        "train": _first(inside[cut:], phi, int((~is_ood).sum())),
+        "ood": (is_ood[first] & is_ood[second]).nonzero().flatten(),
+    }
+    filler = torch.full_like(heads, entities + relations)
+    tokens = {"atomic": torch.stack([heads, entities + used, filler], 1)}
+    answers = {"atomic": tails}
+    for part, pairs in rows.items():
+        f, s = first[pairs], second[pairs]
+        tokens[part] = torch.stack([heads[f], entities + used[f], entities + used[s]], 1)
+        answers[part] = tails[s]
+    places = {part: 1 if part == "atomic" else 2 for part in tokens}
+    return {**_named(tokens, places, answers), "train_bridges": tails[first[rows["train"]]]}
+
+
+def comparison(
+    entities: int, attributes: int, values: int, ood: float, test: float, phi: float, seed: int
+) -> Parts:
+    """PART_{tokens,places,answers}: e a -> value, and a q e1 m e2 -> whether e1's value is less than, equal
+    to or greater than e2's, a token of each attribute.
+
+    Of each attribute a share `ood` of the entities is in no inference of train or test; both orders of
+    a pair are on one side. phi, ValueError: as in `composition`. Tokens: entities, attributes, values,
+    answers (three an attribute), q, m, and a filler.
+    """
+    g = torch.Generator().manual_seed(seed)
+    table = torch.randint(values, (entities, attributes), generator=g)
+    hidden = torch.rand(entities, attributes, generator=g).argsort(0) < round(ood * entities)
+    e1, e2, a = torch.meshgrid(
+        torch.arange(entities), torch.arange(entities), torch.arange(attributes), indexing="ij"
+    )
+    e1, e2, a = (grid.flatten() for grid in (e1, e2, a))
+    one, other, same = hidden[e1, a], hidden[e2, a], e1 == e2
+    drawn = torch.rand(entities, entities, attributes, generator=g)
+    is_test = drawn[torch.minimum(e1, e2), torch.maximum(e1, e2), a] < test
+    inside = ~one & ~other & ~same
+    pool = (inside & ~is_test).nonzero().flatten()
+    pool = pool[torch.randperm(len(pool), generator=g)]
+    rows = {
+        "test": (inside & is_test).nonzero().flatten(),
+        "train": _first(pool, phi, int((~hidden).sum())),
+        "ood": (one & other & ~same).nonzero().flatten(),
+    }
+    first_value = entities + attributes
+    first_answer = first_value + values
+    ask, middle, filler = (first_answer + 3 * attributes + k for k in range(3))
+    e, of = (grid.flatten() for grid in torch.meshgrid(
+        torch.arange(entities), torch.arange(attributes), indexing="ij"))  # fmt: skip
+    fill = torch.full_like(e, filler)
+    tokens = {"atomic": torch.stack([e, entities + of, fill, fill, fill], 1)}
+    answers = {"atomic": first_value + table[e, of]}
+    for part, at in rows.items():
+        left, right, which = e1[at], e2[at], a[at]
+        ends = [torch.full_like(left, token) for token in (ask, middle)]
+        tokens[part] = torch.stack([entities + which, ends[0], left, ends[1], right], 1)
+        order = (table[left, which] - table[right, which]).sign() + 1
+        answers[part] = first_answer + 3 * which + order
+    places = {part: 1 if part == "atomic" else 4 for part in tokens}
+    return _named(tokens, places, answers)
+
+
+def vocabulary(parts: Parts) -> int:
+    """How many tokens there are: the filler is the last."""
+    return int(parts["atomic_tokens"].max()) + 1
+
+
+def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
+    """The first phi inferences for each of so many facts; ValueError if the pool has fewer."""
+    wanted = round(phi * facts)
+    if not 1 <= wanted <= len(pool):
+        raise ValueError(
+            f"at most {len(pool) / facts:.2f}: {len(pool)} inferences from {facts} facts"
+        )
+    return pool[:wanted]
+
+
+def _named(tokens: Parts, places: dict[str, int], answers: Parts) -> Parts:
+    found = {}
+    for part, rows in tokens.items():
+        found[f"{part}_tokens"], found[f"{part}_answers"] = rows, answers[part]
+        found[f"{part}_places"] = torch.full((len(rows),), places[part])
+    return found
