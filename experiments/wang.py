@@ -56,8 +56,8 @@ SMALL = {"dropout": 0.0, "warmup_steps": 200, "lr": 1e-3, "weight_decay": 1.0, "
 CPU = {**SMALL, "entities": 60, "relations": 20, "out_degree": 10, "phi": 8.5, "train_steps": 8000}
 COMPARISON = {**COMPARED, "entities": 100, "relations": 4, "values": 10, "phi": 12.6}
 ex.add_named_configs({
-    "paper": {}, "paper_comparison": {**COMPARED, "entities": 1000, "phi": 7.2},
-    "paper_shared": {"depth": 4, "repeats": 2, "phi": 12.6},
+    "paper": {}, "paper_shared": {"depth": 4, "repeats": 2, "phi": 12.6},
+    "paper_comparison": {**COMPARED, "entities": 1000, "phi": 7.2},
     "laptop": {**SMALL, "entities": 400, "relations": 40, "depth": 4, "width": 256,
                "weight_decay": 0.3, "ood_share": 0.05, "train_steps": 100_000},
     "cpu": {**CPU, "record_trajectory": True, "trajectory_every": 4},  # for the circuit
@@ -71,9 +71,9 @@ ex.add_named_configs({
 def build(c) -> Problem:
     graph = knowledge.composition if c.task == "composition" else knowledge.comparison
     each = c.out_degree if c.task == "composition" else c.values
-    shares = c.ood_share, c.test_share, c.phi
+    sizes = c.entities, c.relations, each, c.ood_share, c.test_share, c.phi
     try:
-        parts = graph(c.entities, c.relations, each, *shares, recipes.data_seed_of(c))
+        parts = graph(*sizes, recipes.data_seed_of(c))
     except ValueError as error:
         raise ConfigError("phi", c.phi, str(error)) from None
     tokens, length = knowledge.vocabulary(parts), parts["train_tokens"].shape[1]
@@ -94,11 +94,10 @@ def build(c) -> Problem:
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
     """How many inferences of each part there are; logs how a composition comes about."""
-    weights = recorder.kept_weights()
-    if c.task == "composition" and weights:
+    kept = recorder.kept_weights()
+    if c.task == "composition" and kept:
         steps = [record.step for record in recorder.records if record.arrays]
-        found = reasoning.circuit(problem.module, weights, problem.data, c.seed)
-        for name, values in found.items():
+        for name, values in reasoning.circuit(problem.module, kept, problem.data, c.seed).items():
             recorder.add(name, steps, values)
     return {f"{part}_count": len(problem.data[f"{part}_answers"]) for part in reasoning.PARTS}
 

@@ -9,7 +9,7 @@ from grok.training import products
 from grok.training.engine import train
 from grok.training.filters import amplified, initial_state
 from grok.training.optimizers import across
-from grok.training.problem import Grokfast, Optimizer, drawn_batches
+from grok.training.problem import Grokfast, Group, Optimizer, drawn_batches
 from tests.training.test_engine import losses, outcome, problem
 
 ALPHA, GAIN, WINDOW = 0.9, 3.0, 4
@@ -161,3 +161,24 @@ def test_a_fixed_norm_is_kept_and_the_direction_is_the_updates(kind):
     fixed, free = (outcome(train([p], compiled=False)).weights for p in first)
     ratio = norm(free) / start
     assert all(torch.allclose(fixed[k] * ratio, free[k]) for k in free)
+
+
+def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_left():
+    for clip, factor in ((0.01, None), (1e6, 1.0)):
+        one = problem(1, "sgd", train_steps=1, log_steps=[0, 1])
+        group = replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=1.0, weight_decay=0.0)
+        one.optimizer = Optimizer("sgd", (group,), clip_norm=clip)
+        weights = list(one.module.parameters())
+        grads = torch.autograd.grad(one.loss(one.module, one.data), weights)
+        before = [weight.detach().clone() for weight in weights]
+        norm = sum((g**2).sum() for g in grads).sqrt()
+        after = outcome(train([one], compiled=False)).weights.values()
+        for old, new, g in zip(before, after, grads, strict=True):
+            assert torch.allclose(old - new, g * (factor or clip / norm))
+
+
+def test_a_group_can_be_the_biases_alone():
+    groups = (Group(weight_decay=0.0, part="bias"), Group(weight_decay=1.0))
+    optimizer = Optimizer("adamw", groups)
+    assert optimizer.group_of("blocks.0.up.bias") == 0
+    assert optimizer.group_of("blocks.0.up.weight") == 1
