@@ -1,0 +1,117 @@
+"""Loss landscapes and delays of Omnigrok (Liu, Michaud, Tegmark 2022, figures 2, 3, 7 and 10).
+
+`grok replicate omnigrok` first.
+"""
+
+import click
+import matplotlib.pyplot as plt
+import numpy as np
+
+from analysis import query, style
+from grok.lab import claims
+
+NAMES = {"teacher": "teacher and student", "digits": "digits"}
+WITHIN = {"teacher": (0.95, 0.95), "digits": (0.99, 0.9)}  # accuracies that count
+KINDS = {
+    "addition": "addition, free norm", "addition_fixed": "addition, norm fixed at 0.8 times",
+    "sequences": "sequences, 6 times", "plain_sequences": "sequences, torch's weights",
+    "diabetes": "diabetes, 3 times", "plain_diabetes": "diabetes, torch's weights",
+}  # fmt: skip
+
+
+@click.command(help=__doc__)
+@style.options
+def main() -> None:
+    store = query.connect()
+    landscape, decay, rest = (
+        query.sweep(store, f"omnigrok_{name}")[1] for name in ("landscape", "decay", "cpu")
+    )
+    style.save(landscapes(landscape), "omnigrok_landscapes")
+    style.save(delays(store, decay), "omnigrok_decay")
+    style.save(others(store, rest), "omnigrok_others")
+
+
+def landscapes(runs):
+    """Train and test loss after training at a fixed norm, against that norm in torch's."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
+        mine = runs[runs["config.dataset"] == dataset]
+        for part, colour in (("train", style.TRAIN), ("test", style.TEST)):
+            losses = mine[f"result.{part}_loss"].astype(float)
+            axes.plot(mine["config.init_scale"], losses, "o", ms=3, alpha=0.4, color=colour)
+            means = losses.groupby(mine["config.init_scale"]).median()
+            axes.plot(means.index, means, color=colour, label=part)
+        axes.set(xscale="log", yscale="log", title=title, ylabel="loss",
+                 xlabel="norm of the weights, in torch's initial norm")  # fmt: skip
+    panels[0].legend()
+    return figure
+
+
+def delays(store, runs):
+    """Accuracies by weight decay, one seed; steps to memorize and to generalize against it, all seeds."""
+    figure, panels = plt.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
+    for (left, right), (dataset, title) in zip(panels, NAMES.items(), strict=True):
+        mine = runs[runs["config.dataset"] == dataset].sort_values("config.weight_decay")
+        steps = []
+        for _, row in mine.iterrows():
+            curve, decay = query.curves(store, row["run"]), row["config.weight_decay"]
+            colour = style.COLOURS[list(mine["config.weight_decay"].unique()).index(decay)]
+            if row["config.seed"] == mine["config.seed"].min():
+                left.plot(curve["test_accuracy"], color=colour, label=f"weight decay {decay:g}")
+                left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
+            series = {
+                n: (list(curve.index), list(curve[n])) for n in curve if n.endswith("accuracy")
+            }
+            run = claims.Run({}, {}, series)
+            found = [run.crossing(f"{part}_accuracy", least)
+                     for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
+            steps.append((decay, *found))
+        table = np.array([row for row in steps if row[0] > 0])
+        right.plot(table[:, 0], table[:, 1], "o", ms=4, color=style.TRAIN, label="to memorize")
+        right.plot(table[:, 0], table[:, 2], "o", ms=4, color=style.TEST, label="to generalize")
+        middle = np.exp(np.log(table[:, 0] * table[:, 2]).mean())
+        right.plot(
+            table[:, 0], middle / table[:, 0], color="grey", lw=0.8, label="1 / weight decay"
+        )
+        left.set(xscale="log", xlim=(10, None), ylabel="test accuracy; train accuracy dotted",
+                 xlabel="update", title=title)  # fmt: skip
+        right.set(xscale="log", yscale="log", xlabel="weight decay", ylabel="updates")
+        left.legend(fontsize="small")
+        right.legend(fontsize="small")
+    return figure
+
+
+def others(store, runs):
+    """Addition with its norm free and fixed, and what stands in for texts and tables, all seeds."""
+    figure, panels = plt.subplots(1, 4, figsize=(18, 3.8), layout="constrained")
+    for axes, pair in zip(
+        (panels[0], panels[2], panels[3]), np.reshape(list(KINDS), (3, 2)), strict=True
+    ):
+        for number, preset in enumerate(pair):
+            for place, run in enumerate(runs.loc[runs["config.preset"] == preset, "run"]):
+                curve, colour = query.curves(store, run), style.COLOURS[number]
+                axes.plot(
+                    curve["test_accuracy"],
+                    color=colour,
+                    lw=1,
+                    label=None if place else KINDS[preset],
+                )
+                axes.plot(curve["train_accuracy"], color=colour, ls=":", lw=0.8)
+                if axes is panels[0]:
+                    norm = curve["weight_norm"]
+                    panels[1].plot(norm / norm.iloc[0], color=colour, lw=1)
+        axes.set(
+            xscale="log",
+            xlabel="update",
+            ylabel="test accuracy; train accuracy dotted",
+            xlim=(1, None),
+        )
+        axes.legend(fontsize="small")
+    panels[1].set(
+        xscale="log", xlabel="update", ylabel="norm of the weights / at the start", xlim=(1, None)
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    main()
