@@ -60,11 +60,11 @@ SMALL_SUM = {
     "train_steps": 8000,
 }
 TEXT = {"loss": "cross_entropy", "depth": 2, "init_scale": 6.0, "weight_decay": 1.0}
-DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 2000}
+DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 800}
 ROWS = {"train_count": 100, "width": 64, "init_scale": 3.0, "weight_decay": 0.0, "near": 0.25}
 PATIENTS = {**ROWS, "dataset": "diabetes", "train_steps": 12_000}
 FIXED = {"fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000}  # of any init_scale
-PLAIN = {"init_scale": 1.0, "weight_decay": 0.0, "train_steps": 2000}
+PLAIN = {"init_scale": 1.0, "weight_decay": 0.0, "train_steps": 800}
 ex.add_named_configs({
     "paper": {"batch_size": 200, "dtype": "float64"}, "paper_addition": SUM,
     "paper_teacher": {**TEACHER, "weight_decay": 0.03, "train_steps": 100_000},

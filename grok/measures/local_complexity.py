@@ -8,6 +8,7 @@ from torch import Tensor
 Layers = Callable[
     [Tensor], list[Tensor]
 ]  # inputs (n, D) -> pre-activations (n, H) of hidden layers
+TOGETHER = 200  # points at a time, for the memory that their vertices take
 
 
 def frame(count: int, size: int, seed: int) -> Tensor:
@@ -23,9 +24,12 @@ def local_complexity(layers: Layers, points: Tensor, directions: Tensor, radius:
     """Mean over points (n, D) of the number of hidden neurons whose sign is not the same at all vertices
     x + r v, x - r v, for directions v (P, D)."""
     moves = radius * torch.cat([directions, -directions])
-    vertices = points.unsqueeze(1) + moves  # (n, 2P, D)
-    total = 0
-    for values in layers(vertices.flatten(0, 1)):
-        positive = (values > 0).unflatten(0, vertices.shape[:2])
-        total = total + (positive.any(1) & ~positive.all(1)).sum(1)
-    return total.double().mean()
+    counts = []
+    for some in points.split(TOGETHER):
+        vertices = some.unsqueeze(1) + moves  # (n, 2P, D)
+        total = 0
+        for values in layers(vertices.flatten(0, 1)):
+            positive = (values > 0).unflatten(0, vertices.shape[:2])
+            total = total + (positive.any(1) & ~positive.all(1)).sum(1)
+        counts.append(total)
+    return torch.cat(counts).double().mean()

@@ -26,11 +26,13 @@ class SequenceLSTM(nn.Module):
             inputs = x @ cell.weight_ih.T + cell.bias_ih + cell.bias_hh
             hidden = memory = torch.zeros_like(inputs[:, 0, : cell.hidden_size])
             states = []
-            for step in range(x.shape[1]):
-                gates = inputs[:, step] + hidden @ cell.weight_hh.T
+            for new_inputs in inputs.unbind(
+                1
+            ):  # one by one, a slice's gradient would be all of them
+                gates = new_inputs + hidden @ cell.weight_hh.T
                 enter, forget, new, leave = gates.chunk(4, dim=-1)
                 memory = forget.sigmoid() * memory + enter.sigmoid() * new.tanh()
                 hidden = leave.sigmoid() * memory.tanh()
                 states.append(hidden)
             x = torch.stack(states, 1)
-        return self.output(x[:, -1])
+        return self.output(hidden)

@@ -8,14 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-VOCABULARY, LENGTH = 200, 50  # of the drawn sequences
+VOCABULARY, LENGTH = 200, 32  # of the drawn sequences
 CONTRAST = 0.5  # std of the logarithms of a class's token frequencies
 IMDB_VOCABULARY, IMDB_LENGTH = 1000, 500
 WORD = re.compile(r"[a-z']+")
 
 
 def sequences(train_count: int, test_count: int, seed: int) -> dict[str, Tensor]:
-    """{train,test}_tokens (N, 50) and _answers (N,): each of two classes draws its tokens with frequencies
+    """{train,test}_tokens (N, 32) and _answers (N,): each of two classes draws its tokens with frequencies
     of its own, the exponentials of normal numbers, from `seed` alone."""
     generator = torch.Generator().manual_seed(seed)
     frequencies = (CONTRAST * torch.randn(2, VOCABULARY, generator=generator)).exp()
