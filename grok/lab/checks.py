@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import numpy as np
-from scipy.stats import binomtest
 
 from grok.lab.claims import Check, Run, Runs, Verdict
 
-SIGNIFICANT = 0.05
 Rule = tuple[str, str, float, float]  # named config, entry of the result, least, most
 
 
@@ -75,10 +73,3 @@ def decays(test: float, least: float, most: float, **config) -> Check:
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     """b of the power law y = a x^b nearest to these points, in logarithms."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def more_often(groups: Sequence[Sequence[float]], base: Sequence[float]) -> Verdict:
-    """A sign test at 5 %: that what is in the groups is above the base's, place by place (seed by seed)."""
-    above = [mine > its for group in groups for mine, its in zip(group, base, strict=True)]
-    p = binomtest(sum(above), len(above), alternative="greater").pvalue
-    return p <= SIGNIFICANT, {"above": sum(above), "of": len(above), "p": p}
