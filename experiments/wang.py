@@ -74,8 +74,8 @@ def build(c) -> Problem:
     sizes = c.entities, c.relations, each, c.ood_share, c.test_share, c.phi
     try:
         parts = graph(*sizes, recipes.data_seed_of(c))
-    except ValueError as error:
-        raise ConfigError("phi", c.phi, str(error)) from None
+    except knowledge.GraphError as error:
+        raise ConfigError(error.key, vars(c)[error.key], str(error)) from None
     tokens, length = knowledge.vocabulary(parts), parts["train_tokens"].shape[1]
     shape = Shape(
         tokens, tokens, length, c.width, c.depth, c.heads, 4 * c.width,

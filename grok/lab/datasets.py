@@ -39,10 +39,9 @@ def images_of(c: SimpleNamespace) -> Split:
 
 def texts_of(c: SimpleNamespace) -> Split:
     """Drawn sequences or IMDb's reviews, tokens and answers."""
-    counts = c.train_count, c.test_count, data_seed_of(c)
     if c.dataset == "sequences":
-        return texts.sequences(*counts)
-    return from_files(c, lambda folder: texts.imdb(*counts, folder))
+        return texts.sequences(*_drawn(c))
+    return from_files(c, lambda folder: texts.imdb(*_drawn(c), folder))
 
 
 def rows_of(c: SimpleNamespace) -> Split:
@@ -51,13 +50,12 @@ def rows_of(c: SimpleNamespace) -> Split:
         return _taught(c)
     if c.dataset == "diabetes":
         return in_dtype(c, diabetes(_some_of(c, ROWS, "patients"), data_seed_of(c)))
-    counts = c.train_count, c.test_count, data_seed_of(c)
-    return from_files(c, lambda folder: qm9(*counts, folder))
+    return from_files(c, lambda folder: qm9(*_drawn(c), folder))
 
 
 def _taught(c: SimpleNamespace) -> Split:
     """Standard normal inputs (N, 5), and what a perceptron 5-width-width-5 makes of them."""
-    seed, counts = data_seed_of(c), [c.train_count, c.test_count]
+    *counts, seed = _drawn(c)
     with drawing(1_000_003 * seed + 11, DTYPES[c.dtype]):  # not what the student is drawn from
         teacher = mlp([5, c.width, c.width, 5], c.activation)
     inputs = gaussian.inputs(sum(counts), 5, seed).to(DTYPES[c.dtype])
@@ -80,6 +78,13 @@ def from_files(c: SimpleNamespace, load: Callable[[Path], Split]) -> Split:
 def in_dtype(c: SimpleNamespace, split: Split) -> Split:
     """The split, its numbers in the run's dtype."""
     return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
+
+
+def _drawn(c: SimpleNamespace) -> tuple[int, int, int]:
+    """train_count, test_count and the seed of what is drawn; ConfigError if there is no train_count."""
+    if not c.train_count:
+        raise ConfigError("train_count", c.train_count, "a whole number from 1 up")
+    return c.train_count, c.test_count, data_seed_of(c)
 
 
 def _some_of(c: SimpleNamespace, total: int, of: str) -> int:

@@ -11,6 +11,14 @@ from torch import Tensor
 Parts = dict[str, Tensor]
 
 
+class GraphError(ValueError):
+    """A graph that cannot be made; `key` is the config key at fault."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
 def composition(
     entities: int, relations: int, degree: int, ood: float, test: float, phi: float, seed: int
 ) -> Parts:
@@ -18,9 +26,11 @@ def composition(
 
     Every entity heads `degree` facts of different relations; a share `ood` of the facts is in no
     inference of train or test, a share `test` of the other facts' pairs is test. phi: train inferences
-    by each of their facts. ValueError, naming the most, if there are not so many. Tokens: entities,
+    by each of their facts. GraphError if there are not so many. Tokens: entities,
     relations, and a filler.
     """
+    if degree > relations:
+        raise GraphError("out_degree", f"at most relations={relations}")
     g = torch.Generator().manual_seed(seed)
     heads = torch.arange(entities).repeat_interleave(degree)
     ranked = torch.rand(entities, relations, generator=g).argsort(1)
@@ -57,7 +67,7 @@ def comparison(
     to or greater than e2's, a token of each attribute.
 
     Of each attribute a share `ood` of the entities is in no inference of train or test; both orders of
-    a pair are on one side. phi, ValueError: as in `composition`. Tokens: entities, attributes, values,
+    a pair are on one side. phi, GraphError: as in `composition`. Tokens: entities, attributes, values,
     answers (three an attribute), q, m, and a filler.
     """
     g = torch.Generator().manual_seed(seed)
@@ -102,11 +112,11 @@ def vocabulary(parts: Parts) -> int:
 
 
 def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
-    """The first phi inferences for each of so many facts; ValueError if the pool has fewer."""
+    """The first phi inferences for each of so many facts; GraphError if the pool has fewer."""
     wanted = round(phi * facts)
     if not 1 <= wanted <= len(pool):
-        raise ValueError(
-            f"at most {len(pool) / facts:.2f}: {len(pool)} inferences from {facts} facts"
+        raise GraphError(
+            "phi", f"at most {len(pool) / facts:.2f}: {len(pool)} inferences from {facts} facts"
         )
     return pool[:wanted]
 
@@ -114,6 +124,9 @@ def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
 def _named(tokens: Parts, places: dict[str, int], answers: Parts) -> Parts:
     found = {}
     for part, rows in tokens.items():
+        if not len(rows):
+            key = "ood_share" if part == "ood" else "test_share"
+            raise GraphError(key, f"enough for one {part} inference")
         found[f"{part}_tokens"], found[f"{part}_answers"] = rows, answers[part]
         found[f"{part}_places"] = torch.full((len(rows),), places[part])
     return found

@@ -65,7 +65,7 @@ def match(module: nn.Module, masks: Tensors, order: int) -> None:
     with torch.no_grad():
         weights = dict(module.named_parameters())
         whole = sum((w.double().abs() ** order).sum() for w in weights.values())
-        left = sum(((w * masks[k]).double().abs() ** order).sum() for k, w in weights.items())
+        left = sum(((w * masks[k].to(w)).double().abs() ** order).sum() for k, w in weights.items())
         for weight in weights.values():
             weight.mul_((left / whole) ** (1 / order))
 
@@ -99,7 +99,7 @@ def turning(series: Mapping[str, tuple], generalized: float | None) -> dict[str,
     """What happens as the network generalizes: ticket_change_rise, the largest ticket_change up to half
     as late again, less the smallest before it; entropy_ratio, of the Fourier entropy 2000 updates later
     to the first. Empty if it did not, or not in time."""
-    if generalized is None:
+    if generalized is None or "ticket_change" not in series:
         return {}
     steps, values = (np.array(x) for x in series["ticket_change"])
     window = np.flatnonzero((steps >= generalized) & (steps <= 1.5 * generalized))

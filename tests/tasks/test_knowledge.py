@@ -47,7 +47,7 @@ def test_a_graph_has_the_facts_and_inferences_of_enumeration():
 def test_every_pair_of_facts_is_in_its_part_exactly(ood):
     """All two-hop pairs: both known inside -> train, test or spare; both outside -> ood; else in none."""
     sizes = {**SMALL, "ood": ood}
-    with pytest.raises(ValueError, match="at most") as error:
+    with pytest.raises(knowledge.GraphError, match="at most") as error:
         knowledge.composition(**sizes, phi=100.0, seed=1)
     most = int(str(error.value).split(": ")[1].split()[0])
     inside = 36 - round(ood * 36)
@@ -98,6 +98,17 @@ def test_comparisons_are_right_and_apart():
 
 def test_a_seed_is_a_graph():
     first, same, other = (
-        knowledge.composition(**SMALL, phi=1.0, seed=seed)["atomic_answers"] for seed in (1, 1, 2)
+        knowledge.composition(**{**SMALL, "ood": 0.4}, phi=0.5, seed=seed)["atomic_answers"]
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [({"degree": 8}, "out_degree"), ({"ood": 0.0}, "ood_share"), ({"test": 0.0}, "test_share")],
+)
+def test_a_graph_that_cannot_be_made_names_the_key(wrong, key):
+    with pytest.raises(knowledge.GraphError) as error:
+        knowledge.composition(**{**SMALL, **wrong}, phi=1.0, seed=1)
+    assert error.value.key == key
