@@ -55,17 +55,21 @@ def delays(
     return compared(holds, *names, of=lambda run: delay(run, train, test))
 
 
-def decays(test: float, least: float, most: float, **config) -> Check:
+def decays(
+    train: float, test: float, least: float, most: float, spread: float = inf, **config
+) -> Check:
     """A check, over runs with these config values, that the steps to a test accuracy are a power of weight
-    decay between `least` and `most`, and without decay never come."""
+    decay between `least` and `most`, and without decay never come; and that the steps to a train accuracy
+    differ by less than a factor `spread`."""
 
     def check(runs: Runs) -> Verdict:
-        mine = runs.where(**config)
-        found = {r.config["weight_decay"]: r.crossing("test_accuracy", test) for r in mine}
-        never = found.pop(0.0)
-        power = exponent(list(found), list(found.values()))
-        numbers = {f"decay {decay:g}": found[decay] for decay in sorted(found)}
-        return least <= power <= most and never == inf, {"power": power, "0": never, **numbers}
+        mine = sorted(runs.where(**config), key=lambda run: run.config["weight_decay"])
+        never, *tests = (run.crossing("test_accuracy", test) for run in mine)
+        trains = [run.crossing("train_accuracy", train) for run in mine[1:]]
+        power = exponent([run.config["weight_decay"] for run in mine[1:]], tests)
+        factor = max(trains) / min(trains)
+        numbers = {"power": power, "to memorize, most / least": factor, "without decay": never}
+        return least <= power <= most and never == inf and factor < spread, numbers
 
     return check
 

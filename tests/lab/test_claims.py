@@ -110,3 +110,34 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     assert [f.why for f in found["08i"]] == ["needs a run with noisy"] * 2
     table, complete = scorecard.scorecard([paper], store.database)
     assert table.row_count == len(paper.claims) and not complete
+
+
+def decaying(decay: float, memorized: int, generalized: float) -> Run:
+    """A run that reaches its train set at one step and its test set at another, or never."""
+    steps = [0, memorized, 10**6]
+    tests = ([0, 1000, 10**6], [0.0, 0.0, 0.0])
+    if generalized < inf:
+        tests = ([0, generalized], [0.0, 1.0])
+    series = {"train_accuracy": (steps, [0.0, 1.0, 1.0]), "test_accuracy": tests}
+    return Run({"weight_decay": decay, "seed": 0}, {}, series)
+
+
+def test_decays_reads_the_power_and_the_spread():
+    runs = Runs([decaying(d, 100, 1000 / d) for d in (1.0, 0.1, 0.3)] + [decaying(0.0, 100, inf)])
+    passed, numbers = checks.decays(0.5, 0.5, -1.01, -0.99)(runs)
+    assert passed and numbers["power"] == pytest.approx(-1)
+    assert not checks.decays(0.5, 0.5, -0.9, -0.1)(runs)[0]
+    slower = Runs([*runs[:2], decaying(0.3, 150, 1000 / 0.3), runs[3]])
+    assert checks.decays(0.5, 0.5, -1.1, -0.9, spread=1.6)(slower)[0]
+    assert not checks.decays(0.5, 0.5, -1.1, -0.9, spread=1.4)(slower)[0]
+    ever = Runs([*runs[:3], decaying(0.0, 100, 10**5)])
+    assert not checks.decays(0.5, 0.5, -1.1, -0.9)(ever)[0]
+
+
+def test_a_crossing_is_between_logged_steps_and_a_delay_needs_both():
+    run = Run(
+        {}, {}, {"train_accuracy": ([0, 10], [0.0, 1.0]), "test_accuracy": ([0, 100], [0.0, 0.5])}
+    )
+    assert run.crossing("train_accuracy", 0.9) == pytest.approx(9)
+    assert checks.delay(run, train=0.5, test=0.25) == pytest.approx(10)
+    assert checks.delay(run, train=0.5, test=0.75) == inf
