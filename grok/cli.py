@@ -192,16 +192,17 @@ def run(file, limit, seeds, slots, resume, sweep_id, dry_run) -> None:
 
 @main.command("papers")
 @click.argument("paper", required=False)
+@click.option("--check", is_flag=True, help="check again, as they are stated now, on stored runs")
 @with_store
-def list_papers(found: stores.Store, paper) -> None:
+def list_papers(found: stores.Store, paper, check) -> None:
     """List the papers and how their claims came out, or one paper's claims."""
-    from grok.lab import scorecard
-    from grok.lab.show import wide
+    from grok.lab import scorecard, show
 
-    if paper is None:
-        wide().print(scorecard.overview(found.database))
-        return
-    wide().print(scorecard.scorecard(scorecard.named([paper]), found.database)[0])
+    chosen = scorecard.named([paper] if paper else [])
+    if check:
+        scorecard.check_again(found.database, chosen)
+    table = scorecard.scorecard(chosen, found.database)[0] if paper else None
+    show.wide().print(table or scorecard.overview(found.database))
 
 
 @main.command()

@@ -57,6 +57,16 @@ def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
     return found
 
 
+def check_again(database, papers: Iterable[Paper]) -> None:
+    """Check the claims of papers, as they are stated now, on the latest sweep of each of their files."""
+    for paper in papers:
+        for name in {claim.sweep: None for claim in paper.claims}:
+            wanted = {"name": name, "experiment": paper.path, "claims": {"$exists": True}}
+            sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
+            if sweep is not None:
+                check_sweep(database, paper, sweep)
+
+
 def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | None]:
     """What came of each claim in the latest checked sweep of its file, and how long the sweeps took,
     in seconds (None until all of them have run)."""

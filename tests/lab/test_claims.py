@@ -110,6 +110,9 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     assert [f.why for f in found["08i"]] == ["needs a run with noisy"] * 2
     table, complete = scorecard.scorecard([paper], store.database)
     assert table.row_count == len(paper.claims) and not complete
+    paper.claims = [Claim("08c", "reworded, and now denied", lambda runs: (False, {}), "doshi_cpu")]
+    scorecard.check_again(store.database, [paper])
+    assert [f.passed for f in scorecard.latest(store.database, paper)[0]["08c"]] == [False, False]
 
 
 def decaying(decay: float, memorized: int, generalized: float) -> Run:
