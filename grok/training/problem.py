@@ -110,7 +110,7 @@ class Problem:
     watching: the measures that the run takes (training/instruments.py).
     origin: id of the run that the module's weights, or its mask, come from; None if they were drawn.
     keep_weights: the weights are among the record's arrays, as WEIGHTS + name.
-    arrays_every: records have arrays at every so-many-th logged step only.
+    arrays_every: records have arrays at every so-many-th logged step only, and at the last.
     """
 
     module: nn.Module
@@ -136,7 +136,9 @@ class Problem:
 
     def has_arrays(self, step: int) -> bool:
         """Whether the record of this logged step has arrays."""
-        return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
+        if self.arrays_every == 1 or step >= self.train_steps:  # the last need not be in log_steps
+            return True
+        return self.log_steps.index(step) % self.arrays_every == 0
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""
