@@ -1,7 +1,7 @@
 """Liu, Michaud, Tegmark 2022, arXiv:2210.01117.
 
-"Omnigrok: Grokking Beyond Algorithmic Data": train loss against the weights' norm is L-shaped, test loss
-U-shaped; from large weights a network memorizes at once and generalizes when decay has brought it down.
+"Omnigrok: Grokking Beyond Algorithmic Data": test loss against the weights' norm is U-shaped; from large
+weights a network memorizes at once and generalizes when decay has brought it down.
 """
 
 from math import inf
@@ -62,20 +62,20 @@ SMALL_SUM = {
 TEXT = {"loss": "cross_entropy", "depth": 2, "init_scale": 6.0, "weight_decay": 1.0}
 DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 800}
 ROWS = {"train_count": 100, "width": 64, "init_scale": 3.0, "weight_decay": 0.0, "near": 0.25}
-PATIENTS = {**ROWS, "dataset": "diabetes", "train_steps": 12_000}
 FIXED = {"fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000}  # of any init_scale
 PLAIN = {"init_scale": 1.0, "weight_decay": 0.0, "train_steps": 800}
 ex.add_named_configs({
-    "paper": {"batch_size": 200, "dtype": "float64"}, "paper_addition": SUM,
+    "paper": {"batch_size": 200, "dtype": "float64"}, "paper_addition": SUM, "teacher": TEACHER,
     "paper_teacher": {**TEACHER, "weight_decay": 0.03, "train_steps": 100_000},
     "paper_imdb": {**TEXT, "dataset": "imdb", "train_count": 750, "width": 128, "batch_size": 50},
     "paper_qm9": {**ROWS, "dataset": "qm9", "test_count": 100, "batch_size": 32},
-    "cpu": DIGITS, "little_decay": {**DIGITS, "weight_decay": 0.1}, "teacher": TEACHER,
+    "cpu": DIGITS, "little_decay": {**DIGITS, "weight_decay": 0.1},
     "addition": SMALL_SUM, "addition_fixed": {**SMALL_SUM, **FIXED, "init_scale": 0.8},
-    "sequences": DRAWN, "diabetes": PATIENTS, "plain": {**DIGITS, **PLAIN},
+    "sequences": DRAWN, "plain_sequences": {**DRAWN, **PLAIN}, "plain": {**DIGITS, **PLAIN},
     **{f"count_{count}": {**DIGITS, "train_count": count} for count in (500, 1000)},
-    "plain_sequences": {**DRAWN, **PLAIN}, "plain_diabetes": {**PATIENTS, **PLAIN},
-    "plain_teacher": {**TEACHER, **PLAIN, "init_scale": 0.5, "weight_decay": 0.03},
+    "diabetes": {**ROWS, "dataset": "diabetes", "train_steps": 12_000},
+    "plain_diabetes": {**ROWS, **PLAIN, "dataset": "diabetes"},
+    "plain_teacher": {**TEACHER, "init_scale": 0.5, "weight_decay": 0.03, "train_steps": 3000},
     "landscape": {**TEACHER, **FIXED}, "landscape_digits": {**DIGITS, **FIXED},
 })  # fmt: skip
 
@@ -85,9 +85,9 @@ def build(c):
     if c.dataset in ("teacher", "diabetes", "qm9"):
         return recipes.regression_problem(c, datasets.rows_of(c))
     if c.dataset == "addition":
-        split = recipes.tokenized(c, recipes.table_of(c), "ab=")
+        split = recipes.tokenized(c, table := recipes.table_of(c), "ab=")
         data, read = recipes.sequence_data(split, len(split["train_tokens"])), Sequences()
-        model = recipes.one_layer_of(c, c.p)
+        model = recipes.one_layer_of(c, table.elements)
     elif c.dataset in ("sequences", "imdb"):
         data, read = recipes.in_columns(datasets.texts_of(c)), Inputs("tokens")
         model = recipes.lstm_of(c, datasets.TOKENS[c.dataset], classes=2)
@@ -118,8 +118,8 @@ def norm(runs):
     run = runs.one("addition")
     first, last = run.crossing("train_accuracy", 0.99), run.crossing("test_accuracy", 0.5)
     steps, values = run.logged("weight_norm")
-    top = steps[values.argmax()]
-    return first <= top <= last and values[-1] < values[0], {"from": first, "top": top, "to": last}
+    passed = first <= (top := steps[values.argmax()]) <= last < inf and values[-1] < values[0]
+    return passed, {"from": first, "top": top, "to": last}
 
 
 LAND, DECAY = {"sweep": "omnigrok_landscape"}, {"sweep": "omnigrok_decay"}
@@ -130,18 +130,18 @@ for id, says, check, how in (
     ("05-C3", "Teacher: in time to 1 / weight decay, never without (figure 2)",
      decays(0.95, 0.95, -1.2, -0.7, spread=1.3, dataset="teacher"), DECAY),
     ("05-C4", "Images from large weights: memorized at once, known long after (figure 3)",
-     delays(lambda ratio: 5 <= ratio < inf, "little_decay"), {}),
+     delays(lambda ratio: 5 <= ratio < inf, "little_decay"), DECAY),
     ("05-C5", "From plain weights, or with more images, they are not (figure 3)",
-     delays(lambda plain, *counts: plain <= 2 and sorted(counts) == [*counts],
+     delays(lambda plain, *counts: plain <= 2 and counts[0] < counts[1] < counts[2] < inf,
             "plain", "count_1000", "count_500", "cpu"), {}),
     ("05-C6", "Images: in time to 1 / weight decay, never without (section 3)",
      decays(0.99, 0.9, -1.3, -0.7, dataset="digits"), DECAY),
     ("05-C7", "Addition: the norm rises to memorize, falls to generalize (figure 7)", norm, {}),
     ("05-C8", "Addition at a fixed small norm does not grok (figure 7)",
-     delays(lambda free, fixed: fixed <= 2 and free >= 8, "addition", "addition_fixed", test=0.99), {}),
-    ("05-C9", "Texts and tables grok weakly, from large weights (section 4)",
-     delays(lambda *large: min(large[:2]) >= 3, "sequences", "diabetes", "plain_sequences",
-            "plain_diabetes"), {"report_only": True}),
+     delays(lambda free, fixed: fixed <= 2 and 8 <= free < inf, "addition", "addition_fixed", test=0.99), {}),
+    ("05-C9", "Texts grok weakly, from large weights; tables are shown (section 4)",
+     delays(lambda large, plain, *tables: plain < 3 <= large < inf, "sequences", "plain_sequences",
+            "diabetes", "plain_diabetes", test=0.65), {"report_only": True}),
 ):  # fmt: skip
     ex.claim(id, says, check, **how)
 

@@ -63,10 +63,12 @@ def decays(
     differ by less than a factor `spread`."""
 
     def check(runs: Runs) -> Verdict:
-        mine = sorted(runs.where(**config), key=lambda run: run.config["weight_decay"])
-        never, *tests = (run.crossing("test_accuracy", test) for run in mine)
-        trains = [run.crossing("train_accuracy", train) for run in mine[1:]]
-        power = exponent([run.config["weight_decay"] for run in mine[1:]], tests)
+        mine = runs.where(**config)
+        never = mine.where(weight_decay=0.0)[0].crossing("test_accuracy", test)
+        decayed = [run for run in mine if run.config["weight_decay"]]
+        tests, trains = ([run.crossing(f"{part}_accuracy", least) for run in decayed]
+                         for part, least in (("test", test), ("train", train)))  # fmt: skip
+        power = exponent([run.config["weight_decay"] for run in decayed], tests)
         factor = max(trains) / min(trains)
         numbers = {"power": power, "to memorize, most / least": factor, "without decay": never}
         return least <= power <= most and never == inf and factor < spread, numbers

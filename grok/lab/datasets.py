@@ -1,5 +1,6 @@
 """Data that is not a table of an operation: images, texts, rows of numbers, as `dataset` says."""
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ def from_files(c: SimpleNamespace, load: Callable[[Path], Split]) -> Split:
     folder = Path(c.data_folder) if c.data_folder else home() / c.dataset
     try:
         return in_dtype(c, load(folder))
-    except OSError as error:
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
         offline = {"mnist": "digits", "imdb": "sequences", "qm9": "diabetes"}[c.dataset]
         raise ConfigError("dataset", c.dataset, f"{offline}, or its files: {error}") from error
 

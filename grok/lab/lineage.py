@@ -42,15 +42,15 @@ class Ancestor:
         return stores.final_weights(self.store, self.number)
 
     def at(self, step: float) -> tuple[int, dict[str, Tensor]]:
-        """The last step up to `step` whose weights it has kept, and they; UserError if there is none."""
+        """The first step from `step` on whose weights it has kept, and they; UserError if there is none."""
         content = stores.artifact(
             stores.require_database(self.store), self.number, "trajectory.npz"
         )
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             weights = below(kept, WEIGHTS)
-            place = int(np.searchsorted(kept["steps"], step, side="right")) - 1
-            if place < 0 or not weights:
-                raise UserError(f"run {self.number} has kept no weights up to step {step}")
+            place = int(np.searchsorted(kept["steps"], step))
+            if place == len(kept["steps"]) or not weights:
+                raise UserError(f"run {self.number} has kept no weights from step {step} on")
             found = {name: torch.from_numpy(values[place]) for name, values in weights.items()}
             return int(kept["steps"][place]), found
 

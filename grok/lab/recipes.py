@@ -216,7 +216,10 @@ def problem_of(
 
     Looks every eval_steps or at log_points, unless `log_steps` is given.
     """
-    device = device_of(c.device)
+    device, size = device_of(c.device), more.get("batch_size")
+    rows = len(data[more["batched"][0]]) if size else 0
+    if size and size > rows and more.get("sampling") != "replacement":
+        raise ConfigError("batch_size", size, f"at most {rows}, the train rows, or None")
     return Problem(
         module.to(device),
         {name: tensor.to(device) for name, tensor in data.items()},
@@ -242,11 +245,6 @@ def answer_problem(
     more = {"batch_size": c.batch_size, **more}
     batched = loss.read.batched if more["batch_size"] else ()
     draws = metrics.draws or loss.read.draws
-    rows = len(data["train_answers"])
-    if batched and more["batch_size"] > rows and more.get("sampling") != "replacement":
-        raise ConfigError(
-            "batch_size", more["batch_size"], f"at most {rows}, the train rows, or None"
-        )
     optimizer = optimizer_of(c)
     return problem_of(
         c, model, data, loss, metrics, optimizer, batched=batched, draws=draws, **more

@@ -88,7 +88,7 @@ class Recorder:
         return np.stack([record.arrays[name] for record in self.records if record.arrays])
 
     def kept_weights(self) -> list[dict[str, np.ndarray]]:
-        """The weights at every logged step, by name; empty without record_trajectory."""
+        """The weights at the logged steps that have arrays, by name; empty without record_trajectory."""
         return [below(r.arrays, WEIGHTS) for r in self.records if r.arrays]
 
     def result(self) -> dict[str, Any]:

@@ -22,8 +22,10 @@ def graph_metrics(weights: np.ndarray) -> dict[str, float]:
     eigenvalues of the weighted adjacency; ramanujan_gap, sqrt(2 d - 1) less the largest but one of the
     plain adjacency, d the mean degree; path_length, the mean over connected pairs; clustering."""
     mask = (weights != 0).astype(float)
-    sizes = np.linalg.svd(np.abs(weights), compute_uv=False)
-    plain = np.linalg.svd(mask, compute_uv=False)
+    sizes, plain = (
+        np.append(np.linalg.svd(matrix, compute_uv=False), 0.0)
+        for matrix in (np.abs(weights), mask)
+    )
     degree = 2 * mask.sum() / sum(mask.shape)
     return {
         "spectral_gap": float(sizes[0] - sizes[1]),

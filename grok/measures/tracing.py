@@ -42,4 +42,6 @@ def other_heads(
         if len(places):
             found.append(known[places[0]])
             which.append(index)
+    if not found:
+        return tokens[:0], torch.empty(0, dtype=torch.long)
     return torch.stack(found), torch.tensor(which)

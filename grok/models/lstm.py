@@ -26,10 +26,8 @@ class SequenceLSTM(nn.Module):
             inputs = x @ cell.weight_ih.T + cell.bias_ih + cell.bias_hh
             hidden = memory = torch.zeros_like(inputs[:, 0, : cell.hidden_size])
             states = []
-            for new_inputs in inputs.unbind(
-                1
-            ):  # one by one, a slice's gradient would be all of them
-                gates = new_inputs + hidden @ cell.weight_hh.T
+            for entering in inputs.unbind(1):  # the gradient of each slice would be all of them
+                gates = entering + hidden @ cell.weight_hh.T
                 enter, forget, new, leave = gates.chunk(4, dim=-1)
                 memory = forget.sigmoid() * memory + enter.sigmoid() * new.tanh()
                 hidden = leave.sigmoid() * memory.tanh()

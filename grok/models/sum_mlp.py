@@ -50,7 +50,8 @@ class MaskedSumMLP(SumMLP):
         with torch.no_grad():
             for name, mask in masks.items():
                 getattr(self, f"kept_{name}").copy_(mask)
-                getattr(self, name).mul_(mask)
+                own = getattr(self, name)
+                own.mul_(mask.to(own))
 
 
 class SearchedSumMLP(nn.Module):

@@ -41,13 +41,12 @@ def composition(
     is_ood[torch.randperm(count, generator=g)[: round(ood * count)]] = True
     first = torch.arange(count).repeat_interleave(degree)
     second = tails[first] * degree + torch.arange(degree).repeat(count)
-    inside = (~is_ood[first] & ~is_ood[second]).nonzero().flatten()
-    inside = inside[torch.randperm(len(inside), generator=g)]
+    inside = _shuffled(~is_ood[first] & ~is_ood[second], g)
     cut = round(test * len(inside))
     rows = {
         "test": inside[:cut],
         "train": _first(inside[cut:], phi, int((~is_ood).sum())),
-        "ood": (is_ood[first] & is_ood[second]).nonzero().flatten(),
+        "ood": _shuffled(is_ood[first] & is_ood[second], g),
     }
     filler = torch.full_like(heads, entities + relations)
     tokens = {"atomic": torch.stack([heads, entities + used, filler], 1)}
@@ -81,12 +80,11 @@ def comparison(
     drawn = torch.rand(entities, entities, attributes, generator=g)
     is_test = drawn[torch.minimum(e1, e2), torch.maximum(e1, e2), a] < test
     inside = ~one & ~other & ~same
-    pool = (inside & ~is_test).nonzero().flatten()
-    pool = pool[torch.randperm(len(pool), generator=g)]
+    pool = _shuffled(inside & ~is_test, g)
     rows = {
-        "test": (inside & is_test).nonzero().flatten(),
+        "test": _shuffled(inside & is_test, g),
         "train": _first(pool, phi, int((~hidden).sum())),
-        "ood": (one & other & ~same).nonzero().flatten(),
+        "ood": _shuffled(one & other & ~same, g),
     }
     first_value = entities + attributes
     first_answer = first_value + values
@@ -111,8 +109,16 @@ def vocabulary(parts: Parts) -> int:
     return int(parts["atomic_tokens"].max()) + 1
 
 
+def _shuffled(chosen: Tensor, g: torch.Generator) -> Tensor:
+    """The places (N,) where this is true, in drawn order."""
+    found = chosen.nonzero().flatten()
+    return found[torch.randperm(len(found), generator=g)]
+
+
 def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
     """The first phi inferences for each of so many facts; GraphError if the pool has fewer."""
+    if not facts:
+        raise GraphError("ood_share", "less: it leaves no fact to infer from")
     wanted = round(phi * facts)
     if not 1 <= wanted <= len(pool):
         raise GraphError(

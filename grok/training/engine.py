@@ -193,13 +193,16 @@ class _Training:
             replica, step = self.replicas[slot], self.program.steps[slot]
             mine = {name: value[slot] for name, value in measured.items()}
             metrics = {name: float(value) for name, value in mine.items() if value.ndim == 0}
-            arrays = self._arrays(slot, mine) if self.problems[replica].has_arrays(step) else {}
+            reason = self._verdict(slot, metrics)
+            kept = reason or self.problems[replica].has_arrays(step)
+            arrays = self._arrays(slot, mine) if kept else {}
             watch, between = self.watches[slot], ()
             if watch is not None:
                 metrics |= watch.look(self.program, slot, metrics)
                 between = watch.taken_points()
             yield Record(replica, step, metrics, arrays, between)
-            reason = self._verdict(slot, metrics)
+            if not reason and replica in self.terminate:  # since it was seen
+                reason = "terminated"
             if reason:
                 yield Outcome(replica, step, reason, self.program.weights(slot))
                 yield from self._refill(slot)
@@ -219,8 +222,6 @@ class _Training:
             return "diverged"
         if self.program.steps[slot] >= problem.train_steps:
             return "budget"
-        if self.replicas[slot] in self.terminate:
-            return "terminated"
         met = problem.stop is not None and problem.stop.met(metrics)
         self.streak[slot] = self.streak[slot] + 1 if met else 0
         return "stopped" if self.streak[slot] >= 2 else None

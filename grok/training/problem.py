@@ -135,10 +135,8 @@ class Problem:
     origin: int | None = None
 
     def has_arrays(self, step: int) -> bool:
-        """Whether the record of this logged step has arrays."""
-        if self.arrays_every == 1 or step >= self.train_steps:  # the last need not be in log_steps
-            return True
-        return self.log_steps.index(step) % self.arrays_every == 0
+        """Whether the record of this logged step, if it is not the last, has arrays."""
+        return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
 
     def signature(self) -> tuple:
         """What two problems must share to be trained as one program: shapes and code, not values."""

@@ -14,6 +14,7 @@ from grok.training.losses import accuracy
 PARTS = ("atomic", "train", "test", "ood")
 BATCHED = ("rows_tokens", "rows_places", "rows_answers")
 TRACED = 300  # train inferences that are looked into
+PROBES = 3000  # rows of each part that accuracies are measured on, as published
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class FactMetrics:
 
 
 def with_rows(parts: Data) -> Data:
-    """The parts, answers (N, 1), and the rows that are trained on, atomic and train together."""
+    """Up to 3000 rows of each part, answers (N, 1), and all that are trained on: atomic and train."""
     data = {k: v.view(-1, 1) if k.endswith("answers") else v for k, v in parts.items()}
-    for kind in ("tokens", "places", "answers"):
-        data[f"rows_{kind}"] = torch.cat([data[f"atomic_{kind}"], data[f"train_{kind}"]])
-    return data
+    rows = {f"rows_{kind}": torch.cat([data[f"{part}_{kind}"] for part in ("atomic", "train")])
+            for kind in ("tokens", "places", "answers")}  # fmt: skip
+    return {**{name: values[:PROBES] for name, values in data.items()}, **rows}
 
 
 def circuit(model: nn.Module, weights: Iterable[Data], parts: Data, seed: int) -> dict[str, list]:
@@ -94,7 +95,9 @@ def circuit(model: nn.Module, weights: Iterable[Data], parts: Data, seed: int) -
                 "lens_bridge": tracing.reciprocal_rank(model, states[layer][:, 1], bridges),
                 "lens_relation": tracing.reciprocal_rank(model, states[layer][:, 2], tokens[:, 2]),
             }
-            if layer < len(states) - 1:  # after the last nothing moves between places
+            if layer < len(states) - 1 and len(
+                which
+            ):  # after the last nothing moves between places
                 numbers["causal"] = tracing.causal_strength(
                     model, tokens[which], corrupted, layer, [1], 2
                 )

@@ -41,7 +41,8 @@ def mask_at_start(kind: str, module: nn.Module, split: Tensors, keep: float, see
         return (2 * of["embed"].sum(0) @ of["w_in"] @ of["w_out"] @ of["unembed"]).sum()
 
     scores = {
-        "random": lambda: pruning.at_random(weights, seed),
+        # not the stream that the weights were drawn from
+        "random": lambda: pruning.at_random(weights, 1_000_003 * seed + 13),
         "magnitude": lambda: pruning.magnitude(weights),
         "snip": lambda: pruning.snip(weights, loss),
         "grasp": lambda: pruning.grasp(weights, lambda of: loss(of, pruning.TEMPERATURE)),

@@ -69,7 +69,7 @@ def test_a_ticket_is_the_mask_of_a_kept_step_on_the_same_initial_weights(store):
     assert ticket.info["initial_run"] == dense._id
     found = trajectory(store, ticket)
     names = [name for name in found if name.startswith("weights/")]
-    at = list(arrays["steps"]).index(20)
+    at = list(arrays["steps"]).index(30)
     sizes = np.concatenate([np.abs(arrays[name][at]).ravel() for name in names])
     least = np.sort(sizes)[-round(0.4 * len(sizes))]
     for name in names:
