@@ -29,10 +29,9 @@ def main() -> None:
 def by_preset(store, axes, runs, metric: str, presets: dict[str, str], **line) -> None:
     """A metric's curves, one colour per preset, every seed."""
     for number, (preset, label) in enumerate(presets.items()):
-        for place, run in enumerate(runs.loc[runs["config.preset"] == preset, "run"]):
-            curve = query.curves(store, run)[metric]
-            axes.plot(curve.index, curve, color=style.COLOURS[number], lw=1, **line,
-                      label=None if place or line else label)  # fmt: skip
+        mine = runs.loc[runs["config.preset"] == preset, "run"]
+        seeds = (query.curves(store, run)[metric] for run in mine)
+        style.draw_seeds(axes, seeds, None if line else label, color=style.COLOURS[number], **line)
     style.log_steps(axes, "update")
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import query, style
-from grok.lab import claims, show
+from grok.lab import show
+from grok.phases import crossing
 
 ATTACKS = {"test_accuracy": "clean", "adversarial_accuracy_03": "attacked, 0.03",
            "adversarial_accuracy_06": "0.06", "adversarial_accuracy_10": "0.10"}  # fmt: skip
@@ -28,10 +29,7 @@ TREND = {
 def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "humayun_cpu")
-    curves = {
-        preset: [query.curves(store, run) for run in mine.sort_values("config.seed")["run"]]
-        for preset, mine in runs.groupby("config.preset")
-    }
+    curves = query.curves_by_preset(store, runs)
     style.save(regions(curves["cpu"][0]), "humayun_regions")
     style.save(compared(curves), "humayun_normalization")
     if query.has_run(store, "humayun_trends"):
@@ -67,9 +65,8 @@ def compared(curves: dict[str, list[pd.DataFrame]]):
     figure, panels = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
     for axes, (metric, label) in zip(panels, names.items(), strict=True):
         for number, (preset, case) in enumerate(cases.items()):
-            for place, curve in enumerate(curves[preset]):
-                axes.plot(curve[metric], color=style.COLOURS[number], lw=1,
-                          label=None if place else case)  # fmt: skip
+            seeds = (curve[metric] for curve in curves[preset])
+            style.draw_seeds(axes, seeds, case, color=style.COLOURS[number])
         axes.set(xlabel="update", xscale="log", ylabel=label, xlim=(100, None))
     panels[0].legend(fontsize="small")
     return figure
@@ -77,11 +74,10 @@ def compared(curves: dict[str, list[pd.DataFrame]]):
 
 def crossings(store, runs: pd.DataFrame) -> dict[str, list[float]]:
     """Updates to half of the test set under attacks of 0.03, by preset, seed by seed."""
-    found: dict[str, list[float]] = {}
-    for _, row in runs.sort_values("config.seed").iterrows():
-        curve = query.curves(store, row["run"])[ROBUST].dropna()
-        run = claims.Run({}, {}, {ROBUST: (list(curve.index), list(curve))})
-        found.setdefault(row["config.preset"], []).append(run.crossing(ROBUST, 0.5))
+    found = {}
+    for preset, curves in query.curves_by_preset(store, runs).items():
+        robust = [curve[ROBUST].dropna() for curve in curves]
+        found[preset] = [crossing(list(seed.index), list(seed), 0.5) for seed in robust]
     return {preset: found[preset] for preset in TREND}
 
 

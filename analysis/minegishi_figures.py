@@ -51,9 +51,8 @@ def tickets(runs: pd.DataFrame, curves: dict):
     for axes, (title, presets) in zip(panels.flat, SHOWN.items(), strict=False):
         for number, (preset, label) in enumerate(presets.items()):
             mine = runs.loc[runs["config.preset"] == preset, "run"]
-            for place, run in enumerate(mine):
-                values = curves[run]["test_accuracy"].dropna()
-                axes.plot(values, color=style.COLOURS[number], lw=1, label=None if place else label)
+            seeds = (curves[run]["test_accuracy"].dropna() for run in mine)
+            style.draw_seeds(axes, seeds, label, color=style.COLOURS[number])
         axes.set(title=title, ylabel="test accuracy", ylim=(-0.03, 1.03), xscale="log",
                  xlabel="update", xlim=(20, None))  # fmt: skip
         axes.legend(fontsize="small")

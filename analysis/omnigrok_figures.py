@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from analysis import query, style
-from grok.lab import claims
+from grok.phases import crossing
 
 NAMES = {"teacher": "teacher and student", "digits": "digits"}
 WITHIN = {"teacher": (0.95, 0.95), "digits": (0.99, 0.9)}  # accuracies that count
@@ -59,11 +59,7 @@ def delays(store, runs):
             if row["config.seed"] == mine["config.seed"].min():
                 left.plot(curve["test_accuracy"], color=colour, label=f"weight decay {decay:g}")
                 left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
-            series = {
-                n: (list(curve.index), list(curve[n])) for n in curve if n.endswith("accuracy")
-            }
-            run = claims.Run({}, {}, series)
-            found = [run.crossing(f"{part}_accuracy", least)
+            found = [crossing(list(curve.index), list(curve[f"{part}_accuracy"]), least)
                      for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
             steps.append((decay, *found))
         table = np.array([row for row in steps if row[0] > 0])

@@ -187,6 +187,12 @@ def curves(store: stores.Store, number: int) -> pd.DataFrame:
     return wide(metrics(store, [number])).droplevel("run")
 
 
+def curves_by_preset(store: stores.Store, runs: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """The curves of the runs of each named config, seed by seed."""
+    presets = runs.sort_values("config.seed").groupby("config.preset")
+    return {preset: [curves(store, run) for run in mine["run"]] for preset, mine in presets}
+
+
 def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:
     """The run's `trajectory.npz`: logged steps, trajectories, and kept data as `data_*`."""
     with np.load(

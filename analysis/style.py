@@ -1,6 +1,7 @@
 """One look for all figures, for a screen or a paper, and where they go."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from grok.phases import PHASE_COLOURS, PHASES
 
@@ -86,6 +88,12 @@ def place(name: str) -> Path:
     path = PLACE.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def draw_seeds(axes, curves: Iterable[pd.Series], label: str | None = None, **line) -> None:
+    """The curves of one setting's seeds, alike, the first with the label."""
+    for place, curve in enumerate(curves):
+        axes.plot(curve.index, curve, lw=1, label=None if place else label, **line)
 
 
 def log_steps(axes, label: str = "step") -> None:

@@ -23,8 +23,7 @@ CIRCUIT = {"lens_bridge_1": "bridge, at r1", "lens_relation_1": "r2, at r2"}
 def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "wang_cpu")
-    curves = {preset: [query.curves(store, run) for run in mine["run"]]
-              for preset, mine in runs.sort_values("config.seed").groupby("config.preset")}  # fmt: skip
+    curves = query.curves_by_preset(store, runs)
     style.save(accuracies(curves), "wang_accuracies")
     style.save(circuit(curves["cpu"]), "wang_circuit")
 
@@ -34,14 +33,12 @@ def accuracies(curves):
     figure, panels = plt.subplots(1, 3, figsize=(15, 3.9), layout="constrained")
     for axes, (preset, title) in zip(panels, KINDS.items(), strict=False):
         for number, (metric, label) in enumerate(PARTS.items()):
-            for place, curve in enumerate(curves[preset]):
-                axes.plot(curve[metric], color=style.COLOURS[number], lw=1,
-                          label=None if place else label)  # fmt: skip
+            seeds = (curve[metric] for curve in curves[preset])
+            style.draw_seeds(axes, seeds, label, color=style.COLOURS[number])
         axes.set(title=title, ylabel="accuracy")
     for number, (preset, label) in enumerate(SPEEDS.items()):
-        for place, curve in enumerate(curves[preset]):
-            panels[2].plot(curve["test_accuracy"], color=style.COLOURS[number], lw=1,
-                           label=None if place else label)  # fmt: skip
+        seeds = (curve["test_accuracy"] for curve in curves[preset])
+        style.draw_seeds(panels[2], seeds, label, color=style.COLOURS[number])
     panels[2].set(title="composition, how soon", ylabel="accuracy on test inferences")
     for axes in panels:
         axes.set(xlabel="update", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
@@ -52,15 +49,16 @@ def accuracies(curves):
 def circuit(curves):
     """After the first of two layers: what the lens reads, and what the answer hangs on."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for place, curve in enumerate(curves):
-        for number, (metric, label) in enumerate(CIRCUIT.items()):
-            left.plot(curve[metric].dropna(), "o-", ms=3, color=style.COLOURS[number], lw=1,
-                      label=None if place else label)  # fmt: skip
-        right.plot(curve["causal_1"].dropna(), "o-", ms=3, color=style.COLOURS[2], lw=1,
-                   label=None if place else "answers that change with the state at r1")  # fmt: skip
-        for name, colour in (("train_accuracy", style.TRAIN), ("test_accuracy", style.TEST)):
-            label = None if place else name.replace("_", " ")
-            right.plot(curve[name], color=colour, lw=0.8, ls=":", label=label)
+    lines = [(left, metric, label, {"marker": "o", "ms": 3, "color": style.COLOURS[number]})
+             for number, (metric, label) in enumerate(CIRCUIT.items())]  # fmt: skip
+    lines += [
+        (right, "causal_1", "answers that change with the state at r1",
+         {"marker": "o", "ms": 3, "color": style.COLOURS[2]}),
+        (right, "train_accuracy", "train accuracy", {"ls": ":", "color": style.TRAIN}),
+        (right, "test_accuracy", "test accuracy", {"ls": ":", "color": style.TEST}),
+    ]  # fmt: skip
+    for axes, metric, label, line in lines:
+        style.draw_seeds(axes, (curve[metric].dropna() for curve in curves), label, **line)
     left.set_ylabel("mean reciprocal rank of the token")
     right.set_ylabel("share")
     for axes in (left, right):

@@ -114,13 +114,13 @@ for id, says, check, sweep in (
     ("10a", "Its ticket, from the same initial weights, hardly delays (figure 1)",
      within(("ticket", "delay_ratio", 1, 5)), SWEEP),
     ("10b", "Not for its norm: whole networks of that norm delay (figure 3)",
-     steps(lambda s: s["ticket"] < inf and 5 * s["ticket"] <= min(s["l1_norm"], s["l2_norm"]),
+     steps(lambda ticket, *whole: ticket < inf and 5 * ticket <= min(whole),
           "ticket", "l1_norm", "l2_norm"), SWEEP),
     ("10c", "Not for its sparsity: networks under other masks delay (figure 4)",
-     steps(lambda s: s["ticket"] < inf and 20 * s["ticket"] <= min(s[kind] for kind in tickets.AT_START),
+     steps(lambda ticket, *others: ticket < inf and 20 * ticket <= min(others),
           "ticket", *tickets.AT_START), SWEEP),
     ("10d", "A mask from when it had only memorized does not help (figure 2)",
-     steps(lambda s: s["ticket"] < inf == s["ticket_memorized"], "ticket", "ticket_at_once", "ticket_memorized"),
+     steps(lambda ticket, at_once, memorized: ticket < inf == memorized, "ticket", "ticket_at_once", "ticket_memorized"),
      SWEEP),
     ("10f", "Its ticket needs no weight decay (figure 5)",
      within(("ticket_no_decay", "steps_to_test", 1, 1000)), SWEEP),
@@ -128,8 +128,7 @@ for id, says, check, sweep in (
      within(("search", "test_accuracy", 0.9, 1), ("search_no_decay", "test_accuracy", 0, 1),
             ("search_memorized", "test_accuracy", 0, 1)), SWEEP),
     ("10i", "A third of the weights does better than a tenth or 60 %, a twentieth fails (figure 8)",
-     steps(lambda s: s["keep_30"] < min(s["keep_10"], s["keep_60"]) and s["keep_5"] == inf, *KEEPS),
-     SWEEP),
+     steps(lambda k5, k10, k20, k30, k50, k60: k30 < min(k10, k60) and k5 == inf, *KEEPS), SWEEP),
 ):  # fmt: skip
     ex.claim(id, says, check, **sweep)
 

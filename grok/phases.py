@@ -1,6 +1,9 @@
 """Thresholds, steps to them, the four phases, stability after grokking."""
 
 from collections.abc import Sequence
+from math import inf
+
+import numpy as np
 
 PHASES = ("comprehension", "grokking", "memorization", "confusion")
 
@@ -23,6 +26,19 @@ def first_step_at(steps: Sequence[int], values: Sequence[float], threshold: floa
         if values[index] >= threshold and values[min(index + 1, last)] >= threshold:
             return int(step)
     return None
+
+
+def crossing(steps: Sequence[int], values: Sequence[float], threshold: float) -> float:
+    """The step, between two logged ones if need be, at which the value first rises to the threshold;
+    inf if never."""
+    above = np.flatnonzero(np.asarray(values) >= threshold)
+    if not len(above):
+        return inf
+    first = above[0]
+    if first == 0:
+        return float(steps[0])
+    pair = slice(first - 1, first + 1)
+    return float(np.interp(threshold, values[pair], steps[pair]))
 
 
 def phase(steps_to_train: int | None, steps_to_test: int | None, delay: int) -> str:

@@ -22,16 +22,6 @@ def within(*rules: Rule) -> Check:
     return check
 
 
-def steps(holds: Callable[..., bool], *names: str, test: float = 0.95) -> Check:
-    """A check of the steps of these named configs to a test accuracy; `holds` takes them by name."""
-
-    def check(runs: Runs) -> Verdict:
-        found = {name: runs.one(name).steps_to("test_accuracy", test) for name in names}
-        return holds(found), found
-
-    return check
-
-
 def delay(run: Run, train: float, test: float) -> float:
     """Steps to a test accuracy over those to a train accuracy; inf if either never comes."""
     memorized = run.crossing("train_accuracy", train)
@@ -46,6 +36,11 @@ def compared(holds: Callable[..., bool], *names: str, of: Callable[[Run], float]
         return holds(*found.values()), found
 
     return check
+
+
+def steps(holds: Callable[..., bool], *names: str, test: float = 0.95) -> Check:
+    """A check of the steps of these named configs to a test accuracy; `holds` takes them in order."""
+    return compared(holds, *names, of=lambda run: run.steps_to("test_accuracy", test))
 
 
 def delays(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from grok.phases import first_step_at
+from grok.phases import crossing, first_step_at
 
 ENOUGH = 2 / 3  # of the seeds
 
@@ -63,15 +63,7 @@ class Run:
 
     def crossing(self, metric: str, threshold: float) -> float:
         """The step, between two logged ones if need be, at which a metric first rises to a threshold."""
-        steps, values = self.logged(metric)
-        above = np.flatnonzero(values >= threshold)
-        if not len(above):
-            return inf
-        last = above[0]
-        if last == 0:
-            return float(steps[0])
-        pair = slice(last - 1, last + 1)
-        return float(np.interp(threshold, values[pair], steps[pair]))
+        return crossing(*self.logged(metric), threshold)
 
     def half_fallen(self, metric: str) -> float:
         """First logged step after its largest value at which a metric is below half of it."""

@@ -60,11 +60,16 @@ def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
 def check_again(database, papers: Iterable[Paper]) -> None:
     """Check the claims of papers, as they are stated now, on the latest sweep of each of their files."""
     for paper in papers:
-        for name in {claim.sweep: None for claim in paper.claims}:
-            wanted = {"name": name, "experiment": paper.path, "claims": {"$exists": True}}
-            sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
-            if sweep is not None:
-                check_sweep(database, paper, sweep)
+        for sweep in filter(None, checked_sweeps(database, paper).values()):
+            check_sweep(database, paper, sweep)
+
+
+def checked_sweeps(database, paper: Paper) -> dict[str, dict[str, Any] | None]:
+    """The latest checked sweep of each file that a paper's claims are made on, by name."""
+    names = {claim.sweep: None for claim in paper.claims}
+    checked = {"experiment": paper.path, "claims": {"$exists": True}}
+    latest_first = [("created", -1)]
+    return {n: database.sweeps.find_one({"name": n, **checked}, sort=latest_first) for n in names}
 
 
 def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | None]:
@@ -73,9 +78,7 @@ def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | No
     findings: dict[str, list[Finding]] = {claim.id: [] for claim in paper.claims}
     seconds: list[float | None] = []
     recipe = sweeps_of(paper)
-    for name in {claim.sweep: None for claim in paper.claims}:
-        wanted = {"name": name, "experiment": paper.path, "claims": {"$exists": True}}
-        sweep = database.sweeps.find_one(wanted, sort=[("created", -1)])
+    for name, sweep in checked_sweeps(database, paper).items():
         if name in recipe:
             seconds.append(None if sweep is None else sweep.get("seconds"))
         made = {claim.id for claim in paper.claims if claim.sweep == name}

@@ -6,15 +6,16 @@ Minegishi et al. 2023, section 4. A mask (I, O) of 0 and 1 is a bipartite graph,
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import shortest_path
+from torch import Tensor
 
-Masks = dict[str, np.ndarray]
+Masks = dict[str, np.ndarray | Tensor]
 
 
 def jaccard_distance(first: Masks, second: Masks) -> float:
     """1 - |both| / |either|, over all parameters; of independent masks that keep k: 2(1 - k)/(2 - k)."""
-    both = sum((first[k].astype(bool) & second[k].astype(bool)).sum() for k in first)
-    either = sum((first[k].astype(bool) | second[k].astype(bool)).sum() for k in first)
-    return float(1 - both / either)
+    both = sum(int(((first[k] != 0) & (second[k] != 0)).sum()) for k in first)
+    either = sum(int(((first[k] != 0) | (second[k] != 0)).sum()) for k in first)
+    return 1 - both / either
 
 
 def graph_metrics(weights: np.ndarray) -> dict[str, float]:

@@ -79,11 +79,10 @@ def history(kept: Mapping[int, dict[str, np.ndarray]], keep: float) -> dict[str,
     """
     weights = {step: {k: torch.from_numpy(w) for k, w in at.items()} for step, at in kept.items()}
     masks = {step: ticket(at, keep) for step, at in weights.items()}
-    plain = {step: {k: m.numpy() for k, m in at.items()} for step, at in masks.items()}
     found: dict[str, dict[int, float]] = {"ticket_change": {}}
     for step, mask in masks.items():
         if step - APART in masks:
-            found["ticket_change"][step] = jaccard_distance(plain[step - APART], plain[step])
+            found["ticket_change"][step] = jaccard_distance(masks[step - APART], mask)
         start = {k: w * mask[k] for k, w in weights[0].items()}
         now = weights[step]
         numbers = {
