@@ -1,6 +1,6 @@
-"""Loss landscapes and delays of Omnigrok (Liu, Michaud, Tegmark 2022, figures 2, 3, 7 and 10).
+"""Delays of Omnigrok against weight decay and initial scale (Liu, Michaud, Tegmark 2022, figures 2, 3, 7, 10).
 
-`grok replicate omnigrok` first.
+`grok replicate omnigrok` first, and `grok sweep run sweeps/omnigrok_alpha.yaml` for the last.
 """
 
 import click
@@ -23,28 +23,9 @@ KINDS = {
 @style.options
 def main() -> None:
     store = query.connect()
-    landscape, decay, rest = (
-        query.sweep(store, f"omnigrok_{name}")[1] for name in ("landscape", "decay", "cpu")
-    )
-    style.save(landscapes(landscape), "omnigrok_landscapes")
-    style.save(delays(store, decay), "omnigrok_decay")
-    style.save(others(store, rest), "omnigrok_others")
-
-
-def landscapes(runs):
-    """Train and test loss after training at a fixed norm, against that norm in torch's."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
-        mine = runs[runs["config.dataset"] == dataset]
-        for part, colour in (("train", style.TRAIN), ("test", style.TEST)):
-            losses = mine[f"result.{part}_loss"].astype(float)
-            axes.plot(mine["config.init_scale"], losses, "o", ms=3, alpha=0.4, color=colour)
-            means = losses.groupby(mine["config.init_scale"]).median()
-            axes.plot(means.index, means, color=colour, label=part)
-        axes.set(xscale="log", yscale="log", title=title, ylabel="loss",
-                 xlabel="norm of the weights, in torch's initial norm")  # fmt: skip
-    panels[0].legend()
-    return figure
+    for name, draw in (("decay", delays), ("cpu", others), ("alpha", scales)):
+        if query.has_run(store, f"omnigrok_{name}"):
+            style.save(draw(store, query.sweep(store, f"omnigrok_{name}")[1]), f"omnigrok_{name}")
 
 
 def delays(store, runs):
@@ -59,7 +40,7 @@ def delays(store, runs):
             if row["config.seed"] == mine["config.seed"].min():
                 left.plot(curve["test_accuracy"], color=colour, label=f"weight decay {decay:g}")
                 left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
-            found = [crossing(list(curve.index), list(curve[f"{part}_accuracy"]), least)
+            found = [steps_to(store, row["run"], part, least)
                      for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
             steps.append((decay, *found))
         table = np.array([row for row in steps if row[0] > 0])
@@ -75,6 +56,34 @@ def delays(store, runs):
         left.legend(fontsize="small")
         right.legend(fontsize="small")
     return figure
+
+
+def scales(store, runs):
+    """Steps to memorize and to generalize against the initial weights' scale, all seeds."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
+        mine = runs[runs["config.dataset"] == dataset]
+        for part, least, colour, label in zip(
+            ("train", "test"), WITHIN[dataset], (style.TRAIN, style.TEST),
+            ("to memorize", "to generalize"), strict=True,
+        ):  # fmt: skip
+            steps = mine["run"].map(
+                lambda run, part=part, least=least: steps_to(store, run, part, least)
+            )
+            axes.plot(mine["config.init_scale"], steps, "o", ms=4, alpha=0.5, color=colour)
+            medians = steps.groupby(mine["config.init_scale"]).median()
+            medians = medians[np.isfinite(medians)]
+            axes.plot(medians.index, medians, color=colour, label=label)
+        axes.set(xscale="log", yscale="log", title=title, ylabel="updates",
+                 xlabel="initial weights, in torch's")  # fmt: skip
+    panels[0].legend()
+    return figure
+
+
+def steps_to(store, run: int, part: str, least: float) -> float:
+    """Steps of a run to an accuracy, between looks; inf if it never comes."""
+    curve = query.curves(store, run)
+    return crossing(list(curve.index), list(curve[f"{part}_accuracy"]), least)
 
 
 def others(store, runs):

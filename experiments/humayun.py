@@ -10,6 +10,7 @@ import torch
 
 from grok.lab import datasets, recipes
 from grok.lab.checks import compared
+from grok.lab.config import ConfigError
 from grok.lab.experiment import Paper
 from grok.models.image_mlp import ImageMLP
 from grok.tasks.images import relabelled
@@ -36,7 +37,8 @@ def config():
     init_scale = 1.0
     loss = "cross_entropy"
     attack_steps = 100
-    directions = 25  # of local complexity
+    directions = 25  # of local complexity; 0: it is not taken
+    complexity_points = 1000  # of each kind, about which it is taken
     optimizer = "adamw"
     lr = 1e-3
     betas = (0.9, 0.999)
@@ -53,12 +55,11 @@ def config():
     device = "auto"
 
 
-CPU = {
-    "dataset": "digits", "init_scale": 8.0, "loss": "squared_error", "weight_decay": 0.05,
-    "attack_steps": 10, "train_steps": 93_000,
-}  # fmt: skip
+CPU = {"dataset": "digits", "init_scale": 8.0, "loss": "squared_error", "weight_decay": 0.05,
+       "attack_steps": 10, "train_steps": 93_000, "complexity_points": 250}  # fmt: skip
 SMALL = {"init_scale": 1.0, "loss": "cross_entropy", "weight_decay": 0.01, "train_steps": 5000}
-TREND = {**CPU, "stop_when_robust": True, "train_steps": 50_000, "eval_steps": 1000}
+TREND = {**CPU, "stop_when_robust": True, "train_steps": 50_000, "eval_steps": 1000,
+         "directions": 0}  # fmt: skip
 LATER = {  # than `trend`, by table 1
     "shallow": {"depth": 3}, "narrow": {"width": 100}, "little_data": {"train_count": 500},
     "small_batch": {"batch_size": 50}, "random_labels": {"random_labels": 0.1},
@@ -77,13 +78,16 @@ def build(c) -> Problem:
     generator = torch.Generator().manual_seed(seed + 2**20)
     split["train_answers"] = relabelled(split["train_answers"], c.random_labels, generator)
     images = split["test_images"]
-    data = {**recipes.in_columns(split), **probes(images, c.directions, seed, generator)}
-    sizes = [images.shape[1], *[c.width] * (c.depth - 1), 10]
+    if c.directions > (pixels := images.shape[1]):
+        raise ConfigError("directions", c.directions, f"at most {pixels}, as many as pixels")
+    data = recipes.in_columns(split) | probes(images, c.directions, seed, generator)
+    sizes = [pixels, *[c.width] * (c.depth - 1), 10]
     model = recipes.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
     loss = AnswerLoss(Images(), c.loss, c.loss_dtype)
     stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
     problem = recipes.answer_problem(c, model, data, loss, sampling="replacement", stop=stop)
-    return with_robustness(problem, SIZES, RADII, c.attack_steps)
+    about = RADII if c.directions else ()
+    return with_robustness(problem, SIZES, about, c.attack_steps, c.complexity_points)
 
 
 @ex.claim("06a", "Robustness comes long after the test accuracy (figures 1, 7)", **SWEEP)
@@ -130,9 +134,8 @@ def normalized(runs):
 
 
 for name in LATER:  # the paper's trends; from initial weights as large as these some turn round
-    check = compared(
-        lambda whole, less: whole < less, "trend", name, of=lambda r: r.crossing(ROBUST, 0.5)
-    )
+    check = compared(lambda whole, less: whole < less, "trend", name,
+                     of=lambda run: run.crossing(ROBUST, 0.5))  # fmt: skip
     says = f"Later: {name.replace('_', ' ')} (table 1)"
     ex.claim(f"06g-{name}", says, check, sweep="humayun_trends")
 

@@ -86,6 +86,8 @@ def build(c) -> Problem:
 @ex.inherit
 def inherit(c, problem, ancestor) -> Problem:
     """What the ancestor's weights give at mask_step, or mask_delay after it generalized."""
+    if c.seed != ancestor.seed:  # a ticket is trained from the ancestor's own initial weights
+        raise ConfigError("seed", c.seed, f"{ancestor.seed}, as of run {ancestor.number}")
     step = ancestor.after("steps_to_test", c.mask_delay) if c.mask_step is None else c.mask_step
     tickets.inherit(c.mask, problem.module, fitting(c, problem, ancestor.at(step)[1]), c.keep)
     return problem

@@ -7,7 +7,7 @@ weights a network memorizes at once and generalizes when decay has brought it do
 from math import inf
 
 from grok.lab import datasets, recipes
-from grok.lab.checks import decays, delays
+from grok.lab.checks import decays, delays, dependences
 from grok.lab.experiment import Paper
 from grok.training.answers import AnswerLoss, Inputs, Sequences
 
@@ -22,6 +22,7 @@ def config():
     test_count = 250  # of sequences, imdb, qm9
     operation = "x_plus_y"  # of addition
     p = 113
+    messiness = 1.0  # of sums and images: 0, laid out by their answers
     train_fraction = 0.3  # of addition, where there is no train_count
     data_seed = None  # of the split; None: the run's seed
     width = 200
@@ -51,18 +52,13 @@ TEACHER = {"dataset": "teacher", "train_count": 100, "test_count": 100, "width":
            "activation": "tanh", "init_scale": 2.0, "weight_decay": 0.3, "train_steps": 25_000}  # fmt: skip
 SUM = {"dataset": "addition", "loss": "cross_entropy", "loss_dtype": "float64", "init_scale": 1.0,
        "betas": (0.9, 0.98), "weight_decay": 1.0, "train_count": None, "width": 128}  # fmt: skip
-SMALL_SUM = {
-    **SUM,
-    "p": 59,
-    "train_fraction": 0.45,
-    "width": 64,
-    "mlp_width": 256,
-    "train_steps": 8000,
-}
+SMALL_SUM = {**SUM, "p": 59, "train_fraction": 0.45, "width": 64, "mlp_width": 256,
+             "train_steps": 8000}  # fmt: skip
 TEXT = {"loss": "cross_entropy", "depth": 2, "init_scale": 6.0, "weight_decay": 1.0}
-DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 800}
+DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 300}
 ROWS = {"train_count": 100, "width": 64, "init_scale": 3.0, "weight_decay": 0.0, "near": 0.25}
 FIXED = {"fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000}  # of any init_scale
+TOY = {"dataset": "sums", "train_count": 45, "lr": 1e-2, "betas": (0.9, 0.99), "near": 0.25}
 PLAIN = {"init_scale": 1.0, "weight_decay": 0.0, "train_steps": 800}
 ex.add_named_configs({
     "paper": {"batch_size": 200, "dtype": "float64"}, "paper_addition": SUM, "teacher": TEACHER,
@@ -71,18 +67,19 @@ ex.add_named_configs({
     "paper_qm9": {**ROWS, "dataset": "qm9", "test_count": 100, "batch_size": 32},
     "cpu": DIGITS, "little_decay": {**DIGITS, "weight_decay": 0.1},
     "addition": SMALL_SUM, "addition_fixed": {**SMALL_SUM, **FIXED, "init_scale": 0.8},
-    "sequences": DRAWN, "plain_sequences": {**DRAWN, **PLAIN}, "plain": {**DIGITS, **PLAIN},
+    "sequences": DRAWN, "plain_sequences": {**DRAWN, **PLAIN, "train_steps": 300}, "plain": {**DIGITS, **PLAIN},
     **{f"count_{count}": {**DIGITS, "train_count": count} for count in (500, 1000)},
     "diabetes": {**ROWS, "dataset": "diabetes", "train_steps": 12_000},
     "plain_diabetes": {**ROWS, **PLAIN, "dataset": "diabetes"},
     "plain_teacher": {**TEACHER, "init_scale": 0.5, "weight_decay": 0.03, "train_steps": 3000},
     "landscape": {**TEACHER, **FIXED}, "landscape_digits": {**DIGITS, **FIXED},
+    "messy_sums": {**TOY, **FIXED}, "messy_digits": {**DIGITS, **FIXED, "train_steps": 1000},
 })  # fmt: skip
 
 
 @ex.build
 def build(c):
-    if c.dataset in ("teacher", "diabetes", "qm9"):
+    if c.dataset in ("teacher", "sums", "diabetes", "qm9"):
         return recipes.regression_problem(c, datasets.rows_of(c))
     if c.dataset == "addition":
         split = recipes.tokenized(c, table := recipes.table_of(c), "ab=")
@@ -142,6 +139,9 @@ for id, says, check, how in (
     ("05-C9", "Texts grok weakly, from large weights; tables are shown (section 4)",
      delays(lambda large, plain, *tables: plain < 3 <= large < inf, "sequences", "plain_sequences",
             "diabetes", "plain_diabetes", test=0.65), {"report_only": True}),
+    ("05-C10", "Messy inputs harm sums, hardly digits (figures 6, 8)",
+     dependences("messiness", "test_loss", sums=(10, inf), digits=(1, 3)),
+     {"sweep": "omnigrok_messiness", "report_only": True}),
 ):  # fmt: skip
     ex.claim(id, says, check, **how)
 

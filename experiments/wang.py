@@ -51,19 +51,19 @@ def config():
 
 
 COMPARED = {"task": "comparison", "relations": 20, "test_share": 0.1, "ood_share": 0.1}
-SMALL = {"dropout": 0.0, "warmup_steps": 200, "lr": 1e-3, "weight_decay": 1.0, "width": 64, "depth": 2,
+SMALL = {"dropout": 0.0, "warmup_steps": 200, "lr": 1e-3, "weight_decay": 0.5, "width": 64, "depth": 2,
          "heads": 4, "test_share": 0.05, "ood_share": 0.1, "stop_when_grokked": True}  # fmt: skip
 CPU = {**SMALL, "entities": 60, "relations": 20, "out_degree": 10, "phi": 8.5, "train_steps": 8000}
 COMPARISON = {**COMPARED, "entities": 100, "relations": 4, "values": 10, "phi": 12.6}
 ex.add_named_configs({
     "paper": {}, "paper_shared": {"depth": 4, "repeats": 2, "phi": 12.6},
-    "paper_comparison": {**COMPARED, "entities": 1000, "phi": 7.2},
+    "paper_comparison": {**COMPARED, "entities": 1000, "phi": 7.2}, "cpu_shared": {**CPU, "repeats": 2},
     "laptop": {**SMALL, "entities": 400, "relations": 40, "depth": 4, "width": 256,
                "weight_decay": 0.3, "ood_share": 0.05, "train_steps": 100_000},
     "cpu": {**CPU, "record_trajectory": True, "trajectory_every": 4},  # for the circuit
-    "phi_60": {**CPU, "phi": 6.0}, "phi_72": {**CPU, "phi": 7.2}, "cpu_shared": {**CPU, "repeats": 2},
-    "decay_30": {**CPU, "weight_decay": 0.3, "train_steps": 3000},
-    "cpu_comparison": {**CPU, **COMPARISON, "train_steps": 5000},
+    "cpu_comparison": {**CPU, **COMPARISON, "weight_decay": 1.0, "train_steps": 2500},
+    **{f"phi_{share}": {**CPU, "phi": share / 10, "train_steps": 6500} for share in (60, 72)},
+    **{f"decay_{share}": {**CPU, "weight_decay": share / 100, "train_steps": 3000} for share in (30, 100)},
 })  # fmt: skip
 
 
@@ -129,7 +129,7 @@ for id, says, check in (
      compared(lambda few, more, most: few > more > most, "phi_60", "phi_72", "cpu",
               of=lambda run: run.crossing("test_accuracy", 0.5))),
     ("04-C5", "The more weight decay, the sooner (figure 13)",
-     compared(lambda a, b: a < b, "decay_30", "cpu", of=lambda run: run.at("test_accuracy", 3000))),
+     compared(lambda a, b: a < b, "decay_30", "decay_100", of=lambda run: run.at("test_accuracy", 3000))),
 ):  # fmt: skip
     ex.claim(id, says, check)
 

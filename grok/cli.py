@@ -208,12 +208,13 @@ def list_papers(found: stores.Store, paper, check) -> None:
 @main.command()
 @click.argument("paper", nargs=-1)
 @click.option("--resume", is_flag=True, help="go on with each sweep's latest, if there is one")
-def replicate(paper, resume) -> None:
+@click.option("--jobs", type=click.IntRange(1), help="papers at once  [default: cores; on a GPU 1]")
+def replicate(paper, resume, jobs) -> None:
     """Run the CPU recipes of papers (all, if none is named) and print the scorecard; exit 1 unless
     every claim that counts has passed."""
-    from grok.sweep import commands
+    from grok.sweep import replication
 
-    sys.exit(0 if commands.replicate(paper, resume) else 1)
+    sys.exit(0 if replication.replicate(paper, resume, jobs) else 1)
 
 
 @main.command(epilog=selection.HELP)

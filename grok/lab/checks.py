@@ -71,6 +71,23 @@ def decays(
     return check
 
 
+def dependences(key: str, metric: str, **bounds: tuple[float, float]) -> Check:
+    """A check, for each data set that bounds name, of how much the least that a metric ends at depends on a
+    config key: most over least, over its values, is between two numbers."""
+
+    def check(runs: Runs) -> Verdict:
+        found = {}
+        for dataset in bounds:
+            least: dict[float, float] = {}
+            for run in runs.where(dataset=dataset):
+                value = run.config[key]
+                least[value] = min(run.final(metric), least.get(value, inf))
+            found[dataset] = max(least.values()) / min(least.values())
+        return all(low <= found[name] <= high for name, (low, high) in bounds.items()), found
+
+    return check
+
+
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     """b of the power law y = a x^b nearest to these points, in logarithms."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -60,6 +60,8 @@ RULES: list[Rule] = [
     ("train_count", *_at_least(1, optional=True)),
     ("test_count", *_at_least(1)),
     ("data_folder", lambda v: v is None or isinstance(v, str), "a folder or None"),
+    ("messiness", lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
+    ("directions", *_at_least(0)),
     ("phi", lambda v: _number(v) and 0 < v < 1e6, "a number above 0"),
     ("repeats", *_at_least(1)),
     ("relations", *_at_least(1)),
@@ -75,7 +77,6 @@ RULES: list[Rule] = [
     ("eval_steps", *_at_least(1, optional=True)),
     ("*_steps", *_at_least(1)),
     ("*_points", *_at_least(1)),
-    ("embedding_width", *_at_least(1, optional=True)),
     ("*width", *_at_least(1)),
     ("*depth", *_at_least(1)),
     ("*_dim", *_at_least(1)),
@@ -134,6 +135,8 @@ def check_values(values: dict[str, Any], defaults: dict[str, Any], choices: dict
     for key, value in values.items():
         if key in choices:
             check_choice(key, value, choices[key])
+            continue
+        if value is None and key in defaults and defaults[key] is None:
             continue
         name = key.rpartition(".")[2]
         rule = next((rule for rule in RULES if fnmatchcase(name, rule[0])), None)

@@ -11,7 +11,7 @@ from grok.lab.config import ConfigError
 from grok.lab.mongod import home
 from grok.lab.recipes import count_of, data_seed_of
 from grok.models.mlp import mlp
-from grok.tasks import gaussian, texts
+from grok.tasks import gaussian, messy, texts
 from grok.tasks.images import DIGITS, digits, mnist
 from grok.tasks.tabular import ROWS, diabetes, qm9
 from grok.training.determinism import drawing
@@ -21,7 +21,7 @@ Split = dict[str, Tensor]
 TOKENS = {"sequences": texts.VOCABULARY, "imdb": texts.IMDB_VOCABULARY + 1}
 SOURCES = {  # of Omnigrok: the paper's own data, or what stands in for it offline
     "mnist": "published", "teacher": "published", "addition": "published", "imdb": "published",
-    "qm9": "published", "digits": "substitute", "sequences": "substitute", "diabetes": "substitute",
+    "qm9": "published", "sums": "published", "digits": "substitute", "sequences": "substitute", "diabetes": "substitute",
 }  # fmt: skip
 
 
@@ -31,11 +31,17 @@ def digits_of(c: SimpleNamespace) -> Split:
 
 
 def images_of(c: SimpleNamespace) -> Split:
-    """Digits or MNIST, images and answers."""
+    """Digits or MNIST, images and answers; tidied where the config has a messiness."""
     if c.dataset == "digits":
-        return digits_of(c)
-    count = count_of(c, 60_000, least=0)
-    return from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
+        split = digits_of(c)
+    else:
+        count = count_of(c, 60_000, least=0)
+        split = from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
+    messiness = getattr(c, "messiness", 1.0)
+    for part in ("train", "test"):
+        images = split[f"{part}_images"]
+        split[f"{part}_images"] = messy.tidied(images, split[f"{part}_answers"], messiness)
+    return split
 
 
 def texts_of(c: SimpleNamespace) -> Split:
@@ -46,9 +52,12 @@ def texts_of(c: SimpleNamespace) -> Split:
 
 
 def rows_of(c: SimpleNamespace) -> Split:
-    """A teacher's answers to normal inputs, diabetes or QM9, inputs and targets."""
+    """A teacher's answers to normal inputs, sums, diabetes or QM9, inputs and targets."""
     if c.dataset == "teacher":
         return _taught(c)
+    if c.dataset == "sums":
+        count = _some_of(c, messy.PAIRS, "sums", messy.SUMS)
+        return in_dtype(c, messy.sums(count, c.messiness, data_seed_of(c)))
     if c.dataset == "diabetes":
         return in_dtype(c, diabetes(_some_of(c, ROWS, "patients"), data_seed_of(c)))
     return from_files(c, lambda folder: qm9(*_drawn(c), folder))
@@ -88,8 +97,8 @@ def _drawn(c: SimpleNamespace) -> tuple[int, int, int]:
     return c.train_count, c.test_count, data_seed_of(c)
 
 
-def _some_of(c: SimpleNamespace, total: int, of: str) -> int:
+def _some_of(c: SimpleNamespace, total: int, of: str, least: int = 1) -> int:
     """train_count; ConfigError if not one at least is left to test on."""
-    if not c.train_count or c.train_count >= total:
-        raise ConfigError("train_count", c.train_count, f"1 to {total - 1} of the {of}")
+    if not c.train_count or not least <= c.train_count < total:
+        raise ConfigError("train_count", c.train_count, f"{least} to {total - 1} of the {of}")
     return c.train_count

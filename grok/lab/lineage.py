@@ -27,15 +27,21 @@ class Ancestor:
     number: int
 
     @cached_property
-    def result(self) -> Mapping[str, Any]:
-        """What it measured."""
-        return stores.find_run(stores.require_database(self.store), self.number)["result"] or {}
+    def run(self) -> Mapping[str, Any]:
+        """Its document; UserError if there is none."""
+        return stores.find_run(stores.require_database(self.store), self.number)
+
+    @property
+    def seed(self) -> int:
+        """What its initial weights, among others, were drawn from."""
+        return self.run["config"]["seed"]
 
     def after(self, event: str, delay: int) -> int:
         """`delay` updates after an event of its result; UserError if it never happened."""
-        if self.result.get(event) is None:
+        found = (self.run["result"] or {}).get(event)
+        if found is None:
             raise UserError(f"run {self.number}, the initial_run, has no {event}")
-        return self.result[event] + delay
+        return found + delay
 
     def final(self) -> dict[str, Tensor]:
         """The weights that it ended with; UserError if it kept none."""

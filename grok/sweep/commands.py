@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from grok.lab import store as stores
-from grok.lab.experiment import PROJECT, Terminated, end_on_signals, exit_code
-from grok.lab.scorecard import duration, named, scorecard, sweeps_of
-from grok.lab.show import wide
+from grok.lab.experiment import Terminated, end_on_signals, exit_code
+from grok.lab.scorecard import duration
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -71,18 +70,3 @@ def run(
         f"{progress.done} runs ({endings}) in {duration(progress.seconds)}: {progress.steps:,} "
         f"replica-steps, {rate:,.0f}/s; {progress.saved:,} spared by retirement"
     )
-
-
-def replicate(names: tuple[str, ...], resume: bool) -> bool:
-    """Run the sweeps that the named papers' claims (all papers' if none are) are checked on, print the
-    scorecard, and return whether every claim that counts has passed. UserError for an unknown paper."""
-    wanted = [paper for paper in named(names) if names or paper.claims]
-    store = stores.mongo()
-    for paper in wanted:
-        for sweep in sweeps_of(paper):
-            known = resume and stores.find_sweep(store.database, sweep)
-            path = PROJECT / "sweeps" / f"{sweep}.yaml"
-            run(path, None, None, None, bool(known), known["_id"] if known else None)
-    table, complete = scorecard(wanted, store.database)
-    wide().print(table)
-    return complete

@@ -336,13 +336,13 @@ def can_compile() -> bool:
     """Whether torch.compile works here (it needs a C++ compiler on CPU, Triton on CUDA)."""
     global _CAN_COMPILE
     if _CAN_COMPILE is None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with held_back, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
                 torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8))
-            _CAN_COMPILE = True
-        except Exception:
-            _CAN_COMPILE = False
+                _CAN_COMPILE = True
+            except Exception:
+                _CAN_COMPILE = False
     return _CAN_COMPILE
 
 

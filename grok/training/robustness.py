@@ -27,7 +27,7 @@ class Images:
 @dataclass(frozen=True)
 class RobustnessMetrics:
     """Loss and accuracies; test accuracy under attacks of each size in `sizes`; mean local complexity
-    around train, test and random points at each radius in `radii`.
+    around train, test and random points, the first `points` of each, at each radius in `radii`.
 
     Data: start (M, D), where in its ball each test image's attack begins; directions (P, D);
     random_images (N, D).
@@ -37,6 +37,7 @@ class RobustnessMetrics:
     sizes: tuple[float, ...]
     radii: tuple[float, ...]
     attack_steps: int
+    points: int
 
     def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
         result = self.answers(model, data)
@@ -51,7 +52,7 @@ class RobustnessMetrics:
         for split in ("train", "test", "random"):
             for radius in self.radii:
                 result[complexity(split, radius)] = local_complexity(
-                    layers, data[f"{split}_images"], data["directions"], radius
+                    layers, data[f"{split}_images"][: self.points], data["directions"], radius
                 )
         return result
 
@@ -93,7 +94,7 @@ def probes(
     }
 
 
-def with_robustness(problem: Problem, sizes, radii, attack_steps: int) -> Problem:
+def with_robustness(problem: Problem, sizes, radii, attack_steps: int, points: int) -> Problem:
     """The problem, looked at for robustness and local complexity."""
-    metrics = RobustnessMetrics(problem.metrics, tuple(sizes), tuple(radii), attack_steps)
+    metrics = RobustnessMetrics(problem.metrics, tuple(sizes), tuple(radii), attack_steps, points)
     return replace(problem, metrics=metrics)

@@ -137,6 +137,20 @@ def test_decays_reads_the_power_and_the_spread():
     assert not checks.decays(0.5, 0.5, -1.1, -0.9)(ever)[0]
 
 
+def test_dependences_compares_the_best_of_each_value():
+    def ended(dataset, m, norm, loss):
+        config = {"dataset": dataset, "m": m, "norm": norm}
+        return Run(config, {}, {"test_loss": ([0, 9], [50.0, loss])})
+
+    runs = Runs([
+        ended("a", 0, 1, 0.5), ended("a", 0, 2, 0.1), ended("a", 1, 1, 2.0), ended("a", 1, 2, 7.0),
+        ended("b", 0, 1, 0.3), ended("b", 1, 1, 0.6),
+    ])  # fmt: skip
+    passed, found = checks.dependences("m", "test_loss", a=(10, inf), b=(1, 3))(runs)
+    assert passed and found == {"a": pytest.approx(20), "b": pytest.approx(2)}
+    assert not checks.dependences("m", "test_loss", a=(10, inf), b=(1, 1.5))(runs)[0]
+
+
 def test_a_crossing_is_between_logged_steps_and_a_delay_needs_both():
     run = Run(
         {}, {}, {"train_accuracy": ([0, 10], [0.0, 1.0]), "test_accuracy": ([0, 100], [0.0, 0.5])}

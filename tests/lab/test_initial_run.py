@@ -88,6 +88,8 @@ def test_a_ticket_needs_a_run_that_kept_weights_and_generalized(store):
         paper.run(config_updates=ticket)
     with pytest.raises(UserError, match=r"has kept no trajectory\.npz"):
         paper.run(config_updates={**ticket, "mask_step": 10})
+    with pytest.raises(UserError, match=f"seed=2: expected 1, as of run {dense._id}"):
+        paper.run(config_updates={**ticket, "mask_step": 0, "seed": 2})
     with pytest.raises(UserError, match=r"initial_run=None: expected an id or named config"):
         paper.run(config_updates={**tiny, "mask": "search"})
 

@@ -56,7 +56,7 @@ def test_it_grows_with_the_radius_and_falls_away_from_the_origin(model, points):
 
 def metrics(steps: int) -> RobustnessMetrics:
     answers = AnswerMetrics(AnswerLoss(Images(), kind="squared_error"))
-    return RobustnessMetrics(answers, (0.1,), (0.01,), steps)
+    return RobustnessMetrics(answers, (0.1,), (0.01,), steps, 1000)
 
 
 def data_of(points) -> dict:

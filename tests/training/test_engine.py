@@ -1,5 +1,7 @@
 """The replica engine: a replica of a batch is the solo run, whatever its neighbours do."""
 
+import os
+import signal
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from grok.training import program
 from grok.training.determinism import drawing
 from grok.training.engine import train
+from grok.training.interrupts import end_on
 from grok.training.losses import squared_error
 from grok.training.problem import (
     Group,
@@ -231,3 +235,22 @@ def test_two_threads_give_the_same_bits_twice():
     finally:
         torch.set_num_threads(threads)
     assert all((end == ends[0]).all() for end in ends)
+
+
+def test_a_signal_while_the_compiler_is_tried_is_not_swallowed(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def interrupted(function, **_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(program, "_CAN_COMPILE", None)
+    monkeypatch.setattr(torch, "compile", interrupted)
+    try:
+        end_on(signal.SIGTERM, Asked)
+        with pytest.raises(Asked):
+            program.can_compile()
+    finally:
+        signal.signal(signal.SIGTERM, before)
