@@ -6,6 +6,7 @@
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from analysis import query, style
 from grok.phases import crossing
@@ -63,19 +64,23 @@ def scales(store, runs):
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
         mine = runs[runs["config.dataset"] == dataset]
+        alphas = mine["config.init_scale"]
         for part, least, colour, label in zip(
             ("train", "test"), WITHIN[dataset], (style.TRAIN, style.TEST),
             ("to memorize", "to generalize"), strict=True,
         ):  # fmt: skip
-            steps = mine["run"].map(
-                lambda run, part=part, least=least: steps_to(store, run, part, least)
+            steps = pd.Series(
+                [steps_to(store, run, part, least) for run in mine["run"]], mine.index
             )
-            axes.plot(mine["config.init_scale"], steps, "o", ms=4, alpha=0.5, color=colour)
-            medians = steps.groupby(mine["config.init_scale"]).median()
-            medians = medians[np.isfinite(medians)]
+            axes.plot(alphas, steps, "o", ms=4, alpha=0.5, color=colour)
+            medians = steps.groupby(alphas).median()
             axes.plot(medians.index, medians, color=colour, label=label)
         axes.set(xscale="log", yscale="log", title=title, ylabel="updates",
                  xlabel="initial weights, in torch's")  # fmt: skip
+        axes.set_xticks(
+            sorted(alphas.unique()), [f"{alpha:g}" for alpha in sorted(alphas.unique())]
+        )
+        axes.minorticks_off()
     panels[0].legend()
     return figure
 

@@ -49,8 +49,9 @@ def messiness(runs):
             )
             image = axes.imshow(np.log10(losses), origin="lower", aspect="auto", cmap="magma")
             for (y, x), value in np.ndenumerate(losses.to_numpy()):
-                axes.text(x, y, f"{value:.1g}", ha="center", va="center", fontsize=7, color="white",
-                          bbox={"color": "black", "alpha": 0.3, "pad": 1})  # fmt: skip
+                is_dark = image.norm(np.log10(value)) < 0.6
+                colour = "white" if is_dark else "black"
+                axes.text(x, y, f"{value:.1g}", ha="center", va="center", fontsize=7, color=colour)
             axes.set(title=f"{dataset}, {part} loss", xlabel="norm of the weights, in torch's initial norm",
                      ylabel="messiness of the inputs", xticks=range(losses.shape[1]), xticklabels=losses.columns,
                      yticks=range(losses.shape[0]), yticklabels=losses.index)  # fmt: skip

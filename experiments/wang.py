@@ -82,10 +82,10 @@ def build(c) -> Problem:
         norm="pre", final_norm=True, biases=("attention", "mlp"), activation="gelu",
         positions="learned", tied=True, init="gpt2", dropout=c.dropout, repeats=c.repeats,
     )  # fmt: skip
-    loss = AnswerLoss(reasoning.Facts(c.dropout > 0), loss_dtype=c.loss_dtype)
+    loss = AnswerLoss(reasoning.Facts(c.dropout > 0), loss_dtype=c.loss_dtype, part="rows")
     stop = Stop((("test_accuracy", 0.95),)) if c.stop_when_grokked else None
     return recipes.problem_of(
-        c, recipes.transformer_of(c, shape), reasoning.with_rows(parts), reasoning.FactLoss(loss),
+        c, recipes.transformer_of(c, shape), reasoning.with_rows(parts), loss,
         reasoning.FactMetrics(loss), recipes.optimizer_of(c), batch_size=c.batch_size,
         batched=reasoning.BATCHED, sampling="replacement", draws=c.dropout > 0, stop=stop,
     )  # fmt: skip

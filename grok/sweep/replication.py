@@ -101,6 +101,6 @@ class Replication:
         said = process.communicate()[0]
         del self.running[name]
         if said:
-            self.bar.console.print(said.strip(), highlight=False)
+            self.bar.console.print(said.strip(), highlight=False, soft_wrap=True)
         self.bar.advance(self.task)
         return process.returncode == 0

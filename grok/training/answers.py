@@ -50,17 +50,18 @@ class Inputs:
 @dataclass(frozen=True)
 class AnswerLoss:
     """Cross-entropy in `loss_dtype`, of softmax or of StableMax, or squared error to one-hot answers, on
-    the train rows.
+    the rows of a part of the data.
 
-    Data: train_answers (N, count) beside what `read` needs.
+    Data: PART_answers (N, count) beside what `read` needs.
     """
 
     read: Sequences | Inputs
     kind: str = "cross_entropy"
     loss_dtype: str | None = None
+    part: str = "train"
 
     def __call__(self, model: nn.Module, data: Data) -> Tensor:
-        return self.of(self.read(model, data, "train", True), data["train_answers"])
+        return self.of(self.read(model, data, self.part, True), data[f"{self.part}_answers"])
 
     def of(self, logits: Tensor, answers: Tensor) -> Tensor:
         """Mean loss of logits (N, count, C) whose answers are (N, count)."""

@@ -1,4 +1,4 @@
-"""A transformer that infers from facts (Wang et al. 2024): loss, accuracies, and how it comes to its answers."""
+"""A transformer that infers from facts (Wang et al. 2024): accuracies, and how it comes to its answers."""
 
 import copy
 from collections.abc import Iterable
@@ -41,17 +41,6 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class FactLoss:
-    """The loss of `answers`, over atomic facts and train inferences alike: the part `rows`."""
-
-    answers: AnswerLoss
-
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
-        logits = self.answers.read(model, data, "rows", True)
-        return self.answers.of(logits, data["rows_answers"])
-
-
-@dataclass(frozen=True)
 class FactMetrics:
     """Loss and accuracy on train and test inferences; accuracy on atomic facts and on ood inferences."""
 
@@ -68,7 +57,8 @@ class FactMetrics:
 
 
 def with_rows(parts: Data) -> Data:
-    """Up to 3000 rows of each part, answers (N, 1), and all that are trained on: atomic and train."""
+    """Up to 3000 rows of each part, answers (N, 1), and all that are trained on, atomic facts and train
+    inferences alike: the part `rows`."""
     data = {k: v.view(-1, 1) if k.endswith("answers") else v for k, v in parts.items()}
     rows = {f"rows_{kind}": torch.cat([data[f"{part}_{kind}"] for part in ("atomic", "train")])
             for kind in ("tokens", "places", "answers")}  # fmt: skip

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from grok.lab.experiment import load
 from grok.training import products
 from grok.training.engine import train
 from grok.training.filters import amplified, initial_state
 from grok.training.optimizers import across
 from grok.training.problem import Grokfast, Group, Optimizer, drawn_batches
+from tests.conftest import PROJECT
 from tests.training.test_engine import losses, outcome, problem
 
 ALPHA, GAIN, WINDOW = 0.9, 3.0, 4
@@ -182,3 +184,17 @@ def test_a_group_can_be_the_biases_alone():
     optimizer = Optimizer("adamw", groups)
     assert optimizer.group_of("blocks.0.up.bias") == 0
     assert optimizer.group_of("blocks.0.up.weight") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("minegishi", {"p": 7}),
+        ("omnigrok", {"dataset": "digits", "loss": "cross_entropy"}),
+        ("wang", {"entities": 20, "relations": 5, "out_degree": 3, "phi": 2.0, "width": 24}),
+    ],
+)
+def test_stablemax_is_trained_with_and_reported(name, config):
+    paper = load(PROJECT / "experiments" / f"{name}.py")
+    found = paper.problem_of(paper.config_of({"seed": 0, "stablemax": True, **config}))
+    assert found.loss.kind == found.metrics.loss.kind == "stablemax"
