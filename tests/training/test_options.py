@@ -191,7 +191,7 @@ def test_a_group_can_be_the_biases_alone():
     [
         ("minegishi", {"p": 7}),
         ("omnigrok", {"dataset": "digits", "loss": "cross_entropy"}),
-        ("wang", {"entities": 20, "relations": 5, "out_degree": 3, "phi": 2.0, "width": 24}),
+        ("wang", {"entities": 20, "relations": 5, "out_degree": 3, "phi": 2.0, "ood_share": 0.1}),
     ],
 )
 def test_stablemax_is_trained_with_and_reported(name, config):
