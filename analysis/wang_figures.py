@@ -14,7 +14,7 @@ PARTS = {
 }  # fmt: skip
 KINDS = {"cpu": "composition", "cpu_comparison": "comparison"}
 SPEEDS = {"cpu": "8.5 inferences a fact", "phi_72": "7.2", "phi_60": "6.0",
-          "decay_30": "8.5, weight decay 0.3"}  # fmt: skip
+          "decay_30": "8.5, weight decay 0.3", "decay_100": "8.5, weight decay 1"}  # fmt: skip
 CIRCUIT = {"lens_bridge_1": "bridge, at r1", "lens_relation_1": "r2, at r2"}
 
 
