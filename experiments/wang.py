@@ -93,13 +93,13 @@ def build(c) -> Problem:
 
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
-    """How many inferences of each part there are; logs how a composition comes about."""
+    """How many rows are trained on, and of each part looked at; logs how a composition comes about."""
     kept = recorder.kept_weights()
     if c.task == "composition" and kept:
         steps = [record.step for record in recorder.records if record.arrays]
         for name, values in reasoning.circuit(problem.module, kept, problem.data, c.seed).items():
             recorder.add(name, steps, values)
-    return {f"{part}_count": len(problem.data[f"{part}_answers"]) for part in reasoning.PARTS}
+    return {f"{p}_count": len(problem.data[f"{p}_answers"]) for p in ("rows", *reasoning.PARTS)}
 
 
 def phases(run) -> tuple[float, float]:
