@@ -95,7 +95,7 @@ class Replication:
             command, env=self.environment, text=True, process_group=0, **apart
         )
         self.running[name] = process
-        self.bar.update(self.task, description=", ".join(self.running))
+        self.bar.update(self.task, description=", ".join([*self.running]))
         if self.is_over:
             process.terminate()
         said = process.communicate()[0]
