@@ -11,7 +11,6 @@ from rich.table import Table
 
 from analysis import query, style
 from grok.lab import show
-from grok.phases import crossing
 
 ATTACKS = {"test_accuracy": "clean", "adversarial_accuracy_03": "attacked, 0.03",
            "adversarial_accuracy_06": "0.06", "adversarial_accuracy_10": "0.10"}  # fmt: skip
@@ -76,8 +75,7 @@ def crossings(store, runs: pd.DataFrame) -> dict[str, list[float]]:
     """Updates to half of the test set under attacks of 0.03, by preset, seed by seed."""
     found = {}
     for preset, curves in query.curves_by_preset(store, runs).items():
-        robust = [curve[ROBUST].dropna() for curve in curves]
-        found[preset] = [crossing(list(seed.index), list(seed), 0.5) for seed in robust]
+        found[preset] = [query.steps_to(curve[ROBUST], 0.5) for curve in curves]
     return {preset: found[preset] for preset in TREND}
 
 

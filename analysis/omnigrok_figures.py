@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import query, style
-from grok.phases import crossing
 
 NAMES = {"teacher": "teacher and student", "digits": "digits"}
 WITHIN = {"teacher": (0.95, 0.95), "digits": (0.99, 0.9)}  # accuracies that count
@@ -41,9 +40,7 @@ def delays(store, runs):
             if row["config.seed"] == mine["config.seed"].min():
                 left.plot(curve["test_accuracy"], color=colour, label=f"weight decay {decay:g}")
                 left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
-            found = [steps_to(store, row["run"], part, least)
-                     for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
-            steps.append((decay, *found))
+            steps.append((decay, *crossings(curve, dataset)))
         table = np.array([row for row in steps if row[0] > 0])
         right.plot(table[:, 0], table[:, 1], "o", ms=4, color=style.TRAIN, label="to memorize")
         right.plot(table[:, 0], table[:, 2], "o", ms=4, color=style.TEST, label="to generalize")
@@ -65,51 +62,43 @@ def scales(store, runs):
     for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
         mine = runs[runs["config.dataset"] == dataset]
         alphas = mine["config.init_scale"]
-        for part, least, colour, label in zip(
-            ("train", "test"), WITHIN[dataset], (style.TRAIN, style.TEST),
-            ("to memorize", "to generalize"), strict=True,
-        ):  # fmt: skip
-            steps = pd.Series(
-                [steps_to(store, run, part, least) for run in mine["run"]], mine.index
-            )
+        found = [crossings(query.curves(store, run), dataset) for run in mine["run"]]
+        table = pd.DataFrame(found, mine.index, ["to memorize", "to generalize"])
+        for (label, steps), colour in zip(table.items(), (style.TRAIN, style.TEST), strict=True):
             axes.plot(alphas, steps, "o", ms=4, alpha=0.5, color=colour)
             medians = steps.groupby(alphas).median()
             axes.plot(medians.index, medians, color=colour, label=label)
         axes.set(xscale="log", yscale="log", title=title, ylabel="updates",
                  xlabel="initial weights, in torch's")  # fmt: skip
-        axes.set_xticks(
-            sorted(alphas.unique()), [f"{alpha:g}" for alpha in sorted(alphas.unique())]
-        )
+        ticks = sorted(alphas.unique())
+        axes.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
         axes.minorticks_off()
     panels[0].legend()
     return figure
 
 
-def steps_to(store, run: int, part: str, least: float) -> float:
-    """Steps of a run to an accuracy, between looks; inf if it never comes."""
-    curve = query.curves(store, run)
-    return crossing(list(curve.index), list(curve[f"{part}_accuracy"]), least)
+def crossings(curve: pd.DataFrame, dataset: str) -> list[float]:
+    """Steps of a run to the train accuracy and to the test accuracy that count."""
+    return [query.steps_to(curve[f"{part}_accuracy"], least)
+            for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
 
 
 def others(store, runs):
     """Addition with its norm free and fixed, and what stands in for texts and tables, all seeds."""
+    curves = query.curves_by_preset(store, runs[runs["config.preset"].isin(KINDS)])
     figure, panels = plt.subplots(1, 4, figsize=(18, 3.8), layout="constrained")
     for axes, pair in zip(
         (panels[0], panels[2], panels[3]), np.reshape(list(KINDS), (3, 2)), strict=True
     ):
         for number, preset in enumerate(pair):
-            for place, run in enumerate(runs.loc[runs["config.preset"] == preset, "run"]):
-                curve, colour = query.curves(store, run), style.COLOURS[number]
-                axes.plot(
-                    curve["test_accuracy"],
-                    color=colour,
-                    lw=1,
-                    label=None if place else KINDS[preset],
-                )
-                axes.plot(curve["train_accuracy"], color=colour, ls=":", lw=0.8)
-                if axes is panels[0]:
-                    norm = curve["weight_norm"]
-                    panels[1].plot(norm / norm.iloc[0], color=colour, lw=1)
+            colour = style.COLOURS[number]
+            tests, trains = ([curve[f"{part}_accuracy"] for curve in curves[preset]]
+                             for part in ("test", "train"))  # fmt: skip
+            style.draw_seeds(axes, tests, KINDS[preset], color=colour)
+            style.draw_seeds(axes, trains, color=colour, ls=":", lw=0.8)
+            if axes is panels[0]:
+                norms = (curve["weight_norm"] for curve in curves[preset])
+                style.draw_seeds(panels[1], (n / n.iloc[0] for n in norms), color=colour)
         axes.set(
             xscale="log",
             xlabel="update",

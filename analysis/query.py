@@ -21,6 +21,7 @@ from grok.lab import selection
 from grok.lab import store as stores
 from grok.lab.errors import UserError
 from grok.lab.status import FINISHED
+from grok.phases import crossing
 
 
 def connect() -> stores.Store:
@@ -191,6 +192,12 @@ def curves_by_preset(store: stores.Store, runs: pd.DataFrame) -> dict[str, list[
     """The curves of the runs of each named config, seed by seed."""
     presets = runs.sort_values("config.seed").groupby("config.preset")
     return {preset: [curves(store, run) for run in mine["run"]] for preset, mine in presets}
+
+
+def steps_to(curve: pd.Series, threshold: float) -> float:
+    """Steps to a value of a run's curve, between looks if need be; inf if it never comes."""
+    looks = curve.dropna()
+    return crossing(list(looks.index), list(looks), threshold)
 
 
 def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:

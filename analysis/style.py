@@ -93,7 +93,7 @@ def place(name: str) -> Path:
 def draw_seeds(axes, curves: Iterable[pd.Series], label: str | None = None, **line) -> None:
     """The curves of one setting's seeds, alike, the first with the label."""
     for place, curve in enumerate(curves):
-        axes.plot(curve.index, curve, lw=1, label=None if place else label, **line)
+        axes.plot(curve.index, curve, label=None if place else label, **{"lw": 1, **line})
 
 
 def log_steps(axes, label: str = "step") -> None:

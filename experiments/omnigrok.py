@@ -89,7 +89,7 @@ def build(c):
         data, read = recipes.in_columns(datasets.texts_of(c)), Inputs("tokens")
         model = recipes.lstm_of(c, datasets.TOKENS[c.dataset], classes=2)
     else:
-        data, read = recipes.in_columns(datasets.images_of(c)), Inputs("images")
+        data, read = recipes.in_columns(datasets.tidied_images_of(c)), Inputs("images")
         model = recipes.perceptron_of(c, data["train_images"].shape[1], 10)
     return recipes.answer_problem(c, model, data, AnswerLoss(read, c.loss, c.loss_dtype))
 

@@ -61,8 +61,8 @@ def decays(
         mine = runs.where(**config)
         never = mine.where(weight_decay=0.0)[0].crossing("test_accuracy", test)
         decayed = [run for run in mine if run.config["weight_decay"]]
-        tests, trains = ([run.crossing(f"{part}_accuracy", least) for run in decayed]
-                         for part, least in (("test", test), ("train", train)))  # fmt: skip
+        tests, trains = ([run.crossing(f"{part}_accuracy", level) for run in decayed]
+                         for part, level in (("test", test), ("train", train)))  # fmt: skip
         power = exponent([run.config["weight_decay"] for run in decayed], tests)
         factor = max(trains) / min(trains)
         numbers = {"power": power, "to memorize, most / least": factor, "without decay": never}

@@ -31,16 +31,19 @@ def digits_of(c: SimpleNamespace) -> Split:
 
 
 def images_of(c: SimpleNamespace) -> Split:
-    """Digits or MNIST, images and answers; tidied where the config has a messiness."""
+    """Digits or MNIST, images and answers."""
     if c.dataset == "digits":
-        split = digits_of(c)
-    else:
-        count = count_of(c, 60_000, least=0)
-        split = from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
-    messiness = getattr(c, "messiness", 1.0)
+        return digits_of(c)
+    count = count_of(c, 60_000, least=0)
+    return from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
+
+
+def tidied_images_of(c: SimpleNamespace) -> Split:
+    """Digits or MNIST as messy as `messiness` says, images and answers."""
+    split = images_of(c)
     for part in ("train", "test"):
-        images = split[f"{part}_images"]
-        split[f"{part}_images"] = messy.tidied(images, split[f"{part}_answers"], messiness)
+        images, answers = split[f"{part}_images"], split[f"{part}_answers"]
+        split[f"{part}_images"] = messy.tidied(images, answers, c.messiness)
     return split
 
 

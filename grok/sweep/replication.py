@@ -16,6 +16,7 @@ from grok.lab.progress import console
 from grok.lab.scorecard import duration, latest, named, scorecard, sweeps_of
 from grok.lab.show import wide
 
+CORES = len(os.sched_getaffinity(0))
 GROK = sys.executable, "-m", "grok.cli"
 
 
@@ -27,7 +28,7 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     """
     wanted = [paper for paper in named(names) if names or paper.claims]
     store = stores.mongo()
-    jobs = min(jobs or _cores(), len(wanted))
+    jobs = min(jobs or (1 if torch.cuda.is_available() else CORES), len(wanted))
     longest_first = sorted(
         wanted, key=lambda paper: latest(store.database, paper)[1] or inf, reverse=True
     )
@@ -44,17 +45,13 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     return whole and complete
 
 
-def _cores() -> int:
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-
-
 class Replication:
     """Papers' sweeps, each a `grok sweep run` of its own; those of one paper one after another, since
     they may take up each other's runs."""
 
     def __init__(self, store: stores.Store, resume: bool, jobs: int):
         self.store, self.resume, self.jobs = store, resume, jobs
-        threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+        threads = max(1, CORES // jobs)
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False

@@ -85,9 +85,8 @@ def circuit(model: nn.Module, weights: Iterable[Data], parts: Data, seed: int) -
                 "lens_bridge": tracing.reciprocal_rank(model, states[layer][:, 1], bridges),
                 "lens_relation": tracing.reciprocal_rank(model, states[layer][:, 2], tokens[:, 2]),
             }
-            if layer < len(states) - 1 and len(
-                which
-            ):  # after the last nothing moves between places
+            # after the last nothing moves between places
+            if layer < len(states) - 1 and len(which):
                 numbers["causal"] = tracing.causal_strength(
                     model, tokens[which], corrupted, layer, [1], 2
                 )

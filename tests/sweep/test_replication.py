@@ -58,7 +58,7 @@ def test_papers_run_side_by_side_and_what_is_missing_is_not_passed(
     assert said.err.count("2 runs to do") == 2
 
 
-def test_sigterm_ends_every_sweep_and_resume_goes_on(short, store):
+def test_sigterm_ends_every_sweep_and_says_how_to_go_on(short, store):
     since, folder = datetime.now(UTC).replace(tzinfo=None), short(20_000_000)
     script = (
         "from pathlib import Path; from grok.sweep import replication;"
