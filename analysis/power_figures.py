@@ -1,7 +1,9 @@
-"""Figures 1 to 4 of Power et al. 2022 from stored sweeps: `python analysis/power_figures.py [--paper]`.
+"""Figures 1 to 4, 6 and 7 of Power et al. 2022 from stored sweeps: `python analysis/power_figures.py [--paper]`.
 
 Draws those whose sweep (sweeps/power_figure*.yaml, or *_paper.yaml) has been run.
 """
+
+from functools import partial
 
 import click
 import matplotlib.pyplot as plt
@@ -84,28 +86,39 @@ def draw_fractions(store, runs: pd.DataFrame):
     return figure
 
 
-def draw_best(store, runs: pd.DataFrame):
-    """Figure 2: best test accuracy against the train fraction, a line per variant or operation."""
-    key = "config.preset" if runs["config.preset"].notna().any() else "config.operation"
+def draw_best(store, runs: pd.DataFrame, key: str):
+    """Figures 2 and 6: best test accuracy against the train fraction, a line per value of a config key."""
     tests = query.metrics(store, list(runs["run"]), ["test_accuracy"])
     best = tests.groupby("run")["value"].max().rename("best")
     table = runs.merge(best, on="run")
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for place, (name, rows) in enumerate(table.groupby(key, sort=False)):
+    for place, (name, rows) in enumerate(table.groupby(f"config.{key}", sort=False)):
         means = rows.groupby("config.train_fraction")["best"].mean()
-        label = name.removeprefix("small_").removeprefix("paper_").replace("_", " ")
+        label = str(name).removeprefix("small_").removeprefix("paper_").replace("_", " ")
         marker = "osv^D*Px+<>dhp"[place % 14]
         axes.plot(means.index, means, marker=marker, ms=4, label=label, color=plt.cm.tab20(place))
     axes.set(xlabel="train fraction", ylabel="best test accuracy")
-    axes.legend(fontsize=8, bbox_to_anchor=(1, 1))
+    axes.legend(fontsize=8, bbox_to_anchor=(1, 1), title=key.replace("_", " "))
+    return figure
+
+
+def draw_sharpness(store, runs: pd.DataFrame):
+    """Figure 7: the final test accuracy against the sharpness of the final weights."""
+    found, accuracies = runs["result.sharpness"].astype(float), runs["result.test_accuracy"]
+    figure, axes = plt.subplots(figsize=(5, 4))
+    axes.scatter(found, accuracies, s=20, color=style.TEST)
+    axes.set(xscale="log", xlabel="sharpness of the final weights", ylabel="final test accuracy")
+    axes.set_title(f"rank correlation {found.corr(accuracies, method='spearman'):.2f}", fontsize=9)
     return figure
 
 
 FIGURES = {
     "power_figure1": draw_learning,
     "power_figure1_center": draw_fractions,
-    "power_figure2_left": draw_best,
-    "power_figure2_right": draw_best,
+    "power_figure2_left": partial(draw_best, key="preset"),
+    "power_figure2_right": partial(draw_best, key="operation"),
+    "power_figure6": partial(draw_best, key="noisy_answers"),
+    "power_figure7": draw_sharpness,
 }
 
 if __name__ == "__main__":

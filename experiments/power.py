@@ -6,10 +6,8 @@ a table of a binary operation; the answer is learned by heart first and understo
 
 from math import inf
 
-import numpy as np
-
 from grok.lab import recipes
-from grok.lab.checks import within
+from grok.lab.checks import correlation, fractions, medians, within
 from grok.lab.experiment import Paper
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_share
@@ -35,9 +33,7 @@ def config():
     data_seed = None  # of the split; None: the run's seed
     list_length = 4  # of sort, reverse, copy: so many different numbers below p
     list_count = 5000  # of them in the table
-    depth = 2
-    width = 128
-    heads = 4
+    depth, width, heads = 2, 128, 4
     activation = "relu"
     norm = "post"
     positions = "sinusoidal"
@@ -127,22 +123,27 @@ def summarize(c, problem, recorder) -> dict:
     return result
 
 
-SWEEP = {"sweep": "power_figure1_center"}
+# fmt: off
+CENTER, LEFT, RIGHT = (f"power_figure{name}" for name in ("1_center", "2_left", "2_right"))
 ex.claim("01-C1", "Generalizes long after it has memorized (figure 1 left)", within(
-    ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), **SWEEP)  # fmt: skip
-ex.claim(  # modulo 97: of the 15 frequencies modulo 31 the strongest has a twelfth at the start
-    "01-C7", "The numbers lie on a circle in the output layer (figure 3)",
-    within(("cpu", "circle_gain", 3, inf)), sweep="power_cpu",
-)  # fmt: skip
-
-
-@ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", pooled=True, **SWEEP)
-def data(runs):
-    steps = {f: [r.steps_to("test_accuracy", 0.99) for r in runs.where(train_fraction=f)]
-             for f in (0.4, 0.5, 0.6, 0.7)}  # fmt: skip
-    medians = [np.median(found) for found in steps.values()]
-    falls = (np.diff(medians) < 0).all() and medians[0] >= 2 * medians[2]
-    return falls, {f"at {f}": median for f, median in zip(steps, medians, strict=True)}
+    ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), sweep=CENTER)
+ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", medians(
+    lambda a, b, c, d: a > b > c > d and a >= 2 * c, "train_fraction", 0.4, 0.5, 0.6, 0.7,
+    test=0.99), sweep=CENTER, pooled=True)
+ex.claim("01-C3", "Weight decay needs half the data, towards the start more (figure 2 left)", fractions(
+    lambda zero, start, none: 2 * zero <= none and zero < start < none, "preset", "small_adamw",
+    "small_adamw_to_init", "small_adam"), sweep=LEFT)
+ex.claim("01-C4", "A symmetric operation needs no more data (figure 2 right)", fractions(
+    lambda plus, minus: plus <= minus < inf, "operation", "x_plus_y", "x_minus_y"), sweep=RIGHT)
+ex.claim("01-C4-never", "x^3 + x y^2 + y is never learned (figure 2 right)", fractions(
+    lambda cubic: cubic == inf, "operation", "x3_plus_xy2_plus_y", test=0.3), sweep=RIGHT)
+ex.claim("01-C5", "A few outliers cost no data, many do (figure 6)", fractions(
+    lambda none, few, many: none == few < many, "noisy_answers", 0, 12, 173), sweep="power_figure6")
+ex.claim("01-C6", "The sharper the minimum the worse the test accuracy (figure 7)", correlation(
+    "sharpness", "test_accuracy", -1, -0.5), sweep="power_figure7", pooled=True)
+ex.claim("01-C7", "The numbers lie on a circle in the output layer (figure 3)",
+         within(("cpu", "circle_gain", 3, inf)))  # modulo 31 it starts at a twelfth
+# fmt: on
 
 
 if __name__ == "__main__":

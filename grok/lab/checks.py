@@ -50,6 +50,57 @@ def delays(
     return compared(holds, *names, of=lambda run: delay(run, train, test))
 
 
+def fractions(
+    holds: Callable[..., bool], key: str, *values: str | float, test: float = 0.95
+) -> Check:
+    """A check of the smallest train fractions at which a test accuracy is ever reached, for these values of
+    a config key (inf where at none of those tried); `holds` takes them in order."""
+
+    def least(runs: Runs) -> float:
+        reached = [run for run in runs if run.logged("test_accuracy")[1].max() >= test]
+        return min((run.config["train_fraction"] for run in reached), default=inf)
+
+    return _by_value(holds, key, values, least)
+
+
+def medians(
+    holds: Callable[..., bool], key: str, *values: str | float, test: float = 0.95
+) -> Check:
+    """A check of the median steps to a test accuracy for these values of a config key; `holds` takes them
+    in order."""
+
+    def median(runs: Runs) -> float:
+        return float(np.median([run.steps_to("test_accuracy", test) for run in runs]))
+
+    return _by_value(holds, key, values, median)
+
+
+def _by_value(
+    holds: Callable[..., bool], key: str, values: Sequence[str | float], of: Callable[[Runs], float]
+) -> Check:
+    def check(runs: Runs) -> Verdict:
+        found = {
+            f"{key} {value}".replace("_", " "): of(runs.where(**{key: value})) for value in values
+        }
+        return holds(*found.values()), found
+
+    return check
+
+
+def correlation(a: str, b: str, low: float, high: float, least: int = 15) -> Check:
+    """A check of the rank correlation of two entries of the results of at least so many runs: its range,
+    and p < 0.05."""
+
+    def check(runs: Runs) -> Verdict:
+        from scipy.stats import spearmanr  # half a second that few need
+
+        found = spearmanr([run[a] for run in runs], [run[b] for run in runs])
+        passed = len(runs) >= least and low <= found.statistic <= high and found.pvalue < 0.05
+        return passed, {"rank correlation": found.statistic, "p": found.pvalue}
+
+    return check
+
+
 def decays(
     train: float, test: float, least: float, most: float, spread: float = inf, **config
 ) -> Check:

@@ -52,7 +52,8 @@ class Replication:
     def __init__(self, store: stores.Store, resume: bool, jobs: int):
         self.store, self.resume, self.jobs = store, resume, jobs
         threads = max(1, CORES // jobs)
-        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        # what the user has set stays
+        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False
         screen = console()

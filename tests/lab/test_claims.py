@@ -151,6 +151,45 @@ def test_dependences_compares_the_best_of_each_value():
     assert not checks.dependences("m", "test_loss", a=(10, inf), b=(1, 1.5))(runs)[0]
 
 
+def test_fractions_are_the_smallest_that_ever_sufficed():
+    def best(preset, fraction, *accuracies):
+        series = {"test_accuracy": (list(range(len(accuracies))), list(accuracies))}
+        return Run({"preset": preset, "train_fraction": fraction}, {}, series)
+
+    runs = Runs([
+        best("decay", 0.7, 0.0, 1.0), best("decay", 0.5, 0.0, 0.96, 0.1), best("decay", 0.3, 0.5, 0.94),
+        best("none", 0.7, 0.0, 0.9), best("none", 0.5, 0.0, 0.2),
+    ])  # fmt: skip
+    less = checks.fractions(lambda decay, none: decay < none, "preset", "decay", "none")
+    passed, found = less(runs)
+    assert passed and found == {"preset decay": 0.5, "preset none": inf}
+    lower = checks.fractions(lambda none: none == 0.7, "preset", "none", test=0.9)
+    assert lower(runs)[0]
+    with pytest.raises(Missing, match="preset=noise"):
+        checks.fractions(lambda noise: True, "preset", "noise")(runs)
+
+
+def test_medians_count_a_run_that_never_gets_there_as_the_longest():
+    def reaching(fraction, step):
+        steps = [0, 10**6] if step == inf else [0, step]
+        series = {"test_accuracy": (steps, [0.0, float(step < inf)])}
+        return Run({"train_fraction": fraction}, {}, series)
+
+    runs = Runs(reaching(0.4, step) for step in (300, inf, 500))
+    runs += [reaching(0.6, step) for step in (100, 300, inf)]
+    check = checks.medians(lambda little, more: little > more, "train_fraction", 0.4, 0.6)
+    passed, found = check(runs)
+    assert passed and found == {"train fraction 0.4": 500, "train fraction 0.6": 300}
+
+
+def test_a_correlation_is_of_ranks_and_needs_enough_runs():
+    runs = Runs(Run({}, {"x": x, "y": -(x**3)}, {}) for x in range(15))
+    passed, found = checks.correlation("x", "y", -1, -0.5)(runs)
+    assert passed and found["rank correlation"] == pytest.approx(-1)
+    assert not checks.correlation("x", "y", 0.5, 1)(runs)[0]
+    assert not checks.correlation("x", "y", -1, -0.5)(Runs(runs[:14]))[0]
+
+
 def test_a_crossing_is_between_logged_steps_and_a_delay_needs_both():
     run = Run(
         {}, {}, {"train_accuracy": ([0, 10], [0.0, 1.0]), "test_accuracy": ([0, 100], [0.0, 0.5])}
