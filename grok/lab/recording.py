@@ -1,6 +1,7 @@
 """From the engine's events to one Sacred run: scalars, trajectories, weights and the result."""
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from safetensors.torch import save_file
 from grok.phases import first_step_at, phase
 from grok.training.checkpoint import below
 from grok.training.problem import WEIGHTS, Event, Outcome, Problem, Record, Saved, Start, stacked
+
+# Of runs that end together: a dozen summaries at once would keep Python from all else, as from
+# answering the store in time.
+ONE_SUMMARY = threading.Lock()
 
 
 class Recorder:
@@ -144,6 +149,8 @@ def record_run(
             if isinstance(event, Record):
                 show(event)
     finally:
-        run.result = {**recorder.result(), **(summarize(recorder) if recorder.series else {})}
+        with ONE_SUMMARY:
+            summary = summarize(recorder) if recorder.series else {}
+        run.result = {**recorder.result(), **summary}
         recorder.save_artifacts()
     return run.result

@@ -25,24 +25,17 @@ import gridfs
 import pymongo
 from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
-    DuplicateKeyError,
-    NetworkTimeout,
-    PyMongoError,
-)
+from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, PyMongoError
 from sacred.dependencies import get_digest
 from sacred.observers import MongoObserver
 from sacred.serializer import flatten
 
 from grok.lab.errors import UserError
 
-START_TIMEOUT = 5.0  # seconds for a run's first document
+START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
 JOIN_TIMEOUT = 10.0  # seconds that a run's end waits for the server
 OPERATION_TIMEOUT = 20.0
 DUPLICATE_KEY = 11000
-AWAY = (AutoReconnect, NetworkTimeout)  # ServerSelectionTimeoutError is an AutoReconnect
 
 
 class Spool:
@@ -181,7 +174,11 @@ class DurableObserver(MongoObserver):
         self.resumes: dict[str, Any] | None = None  # the stored run that goes on, not a new one
 
     def started_event(self, *args, **kwargs):
-        """Insert the run and return its id; UserError if the server does not answer in 5 s."""
+        """Insert the run and return its id; UserError if the server does not answer.
+
+        It must answer at once; one that does may be slow, where many runs keep the machine busy.
+        """
+        self.store.greet()
         try:
             with pymongo.timeout(START_TIMEOUT):
                 run_id = super().started_event(*args, **kwargs)
@@ -271,6 +268,8 @@ class DurableObserver(MongoObserver):
         )
 
     def _journal(self, event: dict[str, Any]) -> None:
+        if self.spool is None:  # the run could not be begun: there is nothing to add to
+            return
         self.seq += 1
         event["seq"] = self.seq
         self.spool.append(event)
@@ -340,11 +339,13 @@ class Courier(threading.Thread):
                 with pymongo.timeout(OPERATION_TIMEOUT):
                     delivery.apply(event, spool)
                 return
-            except AWAY:
-                time.sleep(pause)
-                pause = min(pause * 2, 5.0)
-                store.revive()
-            except Exception as error:  # refused for good: set aside, go on with the next
+            except Exception as error:
+                if is_away(error):
+                    time.sleep(pause)
+                    pause = min(pause * 2, 5.0)
+                    store.revive()
+                    continue
+                # refused for good: set aside, go on with the next
                 self.refused[spool.folder] = self.refused.get(spool.folder, 0) + 1
                 with contextlib.suppress(OSError), open(spool.folder / "refused", "a") as file:
                     file.write(f"{event['kind']} {event['seq']}: {error}\n")
@@ -352,6 +353,11 @@ class Courier(threading.Thread):
 
 
 COURIER = Courier()
+
+
+def is_away(error: Exception) -> bool:
+    """Whether this says that the server did not answer (in time), not that it refused."""
+    return isinstance(error, PyMongoError) and (error.timeout or isinstance(error, AutoReconnect))
 
 
 def next_number(runs) -> int:
@@ -394,8 +400,8 @@ def recover(store, tell: Callable[[str], None] = lambda line: None) -> int:
             head = spool.head
             delivery = Delivery(store.client[head["database"]], head["prefix"], head["run_id"])
             try:
-                with pymongo.timeout(OPERATION_TIMEOUT):
-                    for event in spool.events():
+                for event in spool.events():
+                    with pymongo.timeout(OPERATION_TIMEOUT):
                         delivery.apply(event, spool)
                 ok = True
             except PyMongoError as error:

@@ -76,6 +76,15 @@ class Store:
             return FileStorageObserver(self.home / "files")
         return DurableObserver(self, **options)
 
+    def greet(self) -> None:
+        """UserError if the server does not answer within 4 s."""
+        try:
+            with pymongo.timeout(ANSWER_TIMEOUT):
+                self.client.admin.command("ping")
+        except (PyMongoError, ValueError) as error:
+            reason = str(error).split(",")[0]
+            raise UserError(f"{self.describe()} does not answer: {reason}") from error
+
     def revive(self) -> None:
         """Start the embedded server again if it has gone."""
         if self.kind == "embedded":
@@ -91,7 +100,7 @@ def connect(uri: str | None = None, db_name: str | None = None) -> Store:
     uri = uri or os.environ.get("GROK_MONGO_URI")
     if uri:
         store = Store("uri", uri, db_name or _database_of(uri))
-        _greet(store)
+        store.greet()
     elif mongod.binary():
         store = Store("embedded", mongod.Server(mongod.home()).ensure())
     else:
@@ -170,15 +179,6 @@ def _database_of(uri: str) -> str:
         return pymongo.uri_parser.parse_uri(full)["database"] or DATABASE
     except (PyMongoError, ValueError) as error:
         raise UserError(f"{redacted(uri)} is not a MongoDB URI: {error}") from error
-
-
-def _greet(store: Store) -> None:
-    try:
-        with pymongo.timeout(ANSWER_TIMEOUT):
-            store.client.admin.command("ping")
-    except (PyMongoError, ValueError) as error:
-        reason = str(error).split(",")[0]
-        raise UserError(f"{store.describe()} does not answer: {reason}") from error
 
 
 def make_indexes(database) -> None:

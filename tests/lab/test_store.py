@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pymongo
 import pytest
+from pymongo.errors import ExecutionTimeout
 
 from grok.lab import mongod, spool
 from grok.lab import store as stores
@@ -158,6 +159,38 @@ def test_every_event_may_be_delivered_twice(store):
     assert found["steps"] == [0, 1]
     assert found["values"][0] == 1.0 and found["values"][1] != found["values"][1]
     assert store.database.runs.find_one({"_id": 9001})["status"] == "COMPLETED"
+
+
+LATE = ExecutionTimeout("operation would exceed time limit", 50)  # of a server that is slow
+
+
+def test_what_the_server_was_too_slow_for_is_delivered_again(liu_toy, store, monkeypatch, capsys):
+    """Left out, it would be lost: later values of a metric close the way for earlier ones."""
+    deliver, late = spool.Delivery.apply, set()
+
+    def slow(self, event, *rest):
+        if event["kind"] == "values" and self.run_id not in late:
+            late.add(self.run_id)
+            raise LATE
+        deliver(self, event, *rest)
+
+    monkeypatch.setattr(spool.Delivery, "apply", slow)
+    run = liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
+    assert run._id in late
+    steps = [one["steps"][0] for one in store.database.metrics.find({"run_id": run._id})]
+    assert steps and set(steps) == {0}
+    assert store.database.runs.find_one({"_id": run._id})["status"] == "COMPLETED"
+    assert capsys.readouterr().err == "" and not list(store.spools.glob(f"{run._id}-*"))
+
+
+def test_a_run_that_cannot_be_begun_is_one_error(liu_toy, monkeypatch, caplog):
+    def late(self):
+        raise LATE
+
+    monkeypatch.setattr(spool.DurableObserver, "insert", late)
+    with pytest.raises(UserError, match="does not answer: operation would exceed time limit"):
+        liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
+    assert not [line for line in caplog.messages if "Traceback" in line]
 
 
 def test_a_torn_last_event_is_left_out(tmp_path):
