@@ -15,6 +15,7 @@ from analysis.capacity_figures import draw_sizes, draw_trajectories, export_fina
 from grok.lab import show
 from grok.phases import stability
 
+KEYS = ("operation", "depth", "width", "heads", "seed")
 SUSTAINED = 5  # evaluations in a row
 CUTS = {"small": (0, 3e5), "medium": (3e5, 1.2e6), "large": (1.2e6, np.inf)}
 CONTRASTS = {"small": (64, 128), "medium": (128, 256), "large": (256, 512)}  # 4 x d and 1 x 2d
@@ -27,6 +28,10 @@ PUBLISHED = {"x_plus_y": "2640", "x_minus_y": "4403", "x_div_y": "4353", "permut
 def main(sweep: str) -> None:
     store = query.connect()
     name, runs = query.sweep(store, sweep)
+    if "result.parameters" not in runs:
+        query.fail(f"sweep {name} is not of experiments/capacity.py")
+    if runs.duplicated([f"config.{key}" for key in KEYS]).any():
+        query.fail(f"sweep {name} varies more than {', '.join(KEYS)}: nothing to compare by")
     curves = query.metrics(store, list(runs["run"]), ["train_accuracy", "test_accuracy"])
     study = describe(runs, curves)
     show.wide(140).print(sizes(study), operations(study), contrasts(study), heads(study))
@@ -37,16 +42,18 @@ def main(sweep: str) -> None:
 
 def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """One row a run: its shape, size, bucket, sustained steps to 99 % (NaN: never) and stability."""
-    keys = ["operation", "depth", "width", "heads", "seed", "train_steps"]
-    study = runs[["run", *(f"config.{key}" for key in keys)]].copy()
-    study.columns = ["run", *keys]
+    study = runs[["run", *(f"config.{key}" for key in KEYS), "config.train_steps", "result.ended"]]
+    study.columns = ["run", *KEYS, "train_steps", "ended"]
+    study = study.copy()
     study["size"] = runs["result.parameters"].to_numpy()
     study["bucket"] = [bucket_of(size) for size in study["size"]]
     wide = query.wide(curves)
     for number in study["run"]:
         mine, row = wide.loc[number], study["run"] == number
+        # a run that retired had generalized: its last evaluation stands for those it was spared
+        spared = SUSTAINED - 1 if (study.loc[row, "ended"] == "stopped").all() else 0
         for split in ("train", "test"):
-            study.loc[row, split] = first_sustained(mine[f"{split}_accuracy"])
+            study.loc[row, split] = first_sustained(mine[f"{split}_accuracy"], spared)
         held, drop = stability(mine["test_accuracy"].to_numpy(), 0.99) or (np.nan, np.nan)
         study.loc[row, ["held", "drop"]] = held, drop
     return study
@@ -57,9 +64,10 @@ def bucket_of(size: int) -> str:
     return next(name for name, (low, high) in CUTS.items() if low <= size < high)
 
 
-def first_sustained(values: pd.Series) -> float:
-    """First step above 0.99 at which that holds for five evaluations in a row; NaN if none."""
-    good = (values.to_numpy() > 0.99).astype(int)
+def first_sustained(values: pd.Series, spared: int = 0) -> float:
+    """First step above 0.99 at which that holds for five evaluations in a row; NaN if none. The last
+    value is counted `spared` times more."""
+    good = np.pad(values.to_numpy() > 0.99, (0, spared), "edge").astype(int)
     need = min(SUSTAINED, len(good))
     runs = np.convolve(good, np.ones(need), "valid") == need
     return float(values.index[runs.argmax()]) if runs.any() else np.nan

@@ -12,6 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from analysis import query
+from grok.lab.errors import UserError, writing
 from grok.phases import PHASE_COLOURS, PHASES
 
 TRAIN, TEST = "#c0392b", "#2471a3"
@@ -86,7 +88,11 @@ def save(figure, name: str) -> Path:
 def place(name: str) -> Path:
     """The path of a file to write, its folder made."""
     path = PLACE.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except UserError as error:
+        query.fail(str(error))
     return path
 
 

@@ -116,7 +116,8 @@ def summarize(c, problem, recorder) -> dict:
     weights = recorder.outcome.weights
     result = {"rms_norms": rms_norms(weights)}
     if c.sharpness:
-        result["sharpness"] = sharpness(problem.module, problem.loss, problem.data, weights)
+        measured = sharpness(problem.module, problem.loss, problem.data, weights)
+        result["sharpness"], result["published_sharpness"] = measured
     if not c.tied:
         start, end = problem.module.output.weight.detach(), weights["output.weight"]
         result["circle_gain"] = circle_share(end) / circle_share(start)

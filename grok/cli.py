@@ -11,7 +11,7 @@ from rich.table import Table
 
 from grok.lab import mongod, selection
 from grok.lab import store as stores
-from grok.lab.errors import UserError
+from grok.lab.errors import UserError, writing
 
 
 class Group(click.Group):
@@ -370,7 +370,9 @@ def history(found: stores.Store, run: int, output: Path) -> None:
     """Write a run's training_history.json (epoch, train_loss, train_acc, test_loss, test_acc)."""
     from grok.lab.history import training_history
 
-    output.write_text(json.dumps(training_history(found.database, run)))
+    told = training_history(found.database, run)
+    with writing(output):
+        output.write_text(json.dumps(told))
     click.echo(output)
 
 

@@ -88,15 +88,16 @@ def _by_value(
 
 
 def correlation(a: str, b: str, low: float, high: float, least: int = 15) -> Check:
-    """A check of the rank correlation of two entries of the results of at least so many runs: its range,
-    and p < 0.05."""
+    """A check of the rank correlation of two entries of the results of the runs that fit their train set at
+    the end, at least so many: its range, and p < 0.05."""
 
     def check(runs: Runs) -> Verdict:
         from scipy.stats import spearmanr  # half a second that few need
 
-        found = spearmanr([run[a] for run in runs], [run[b] for run in runs])
-        passed = len(runs) >= least and low <= found.statistic <= high and found.pvalue < 0.05
-        return passed, {"rank correlation": found.statistic, "p": found.pvalue}
+        fitted = [run for run in runs if run["train_accuracy"] >= 0.99]
+        found = spearmanr([run[a] for run in fitted], [run[b] for run in fitted])
+        passed = len(fitted) >= least and low <= found.statistic <= high and found.pvalue < 0.05
+        return passed, {"rank correlation": found.statistic, "p": found.pvalue, "runs": len(fitted)}
 
     return check
 

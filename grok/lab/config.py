@@ -18,6 +18,7 @@ class ConfigError(UserError):
         super().__init__(f"{key}={value!r}: expected {expected}")
 
 
+LARGEST_SEED = 2**32 - 1  # numpy's
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
@@ -34,13 +35,19 @@ def _at_least(least: int, optional: bool = False) -> tuple[Callable, str]:
     return lambda v: (optional and v is None) or (_whole(v) and v >= least), text
 
 
+def _seed(optional: bool = False) -> tuple[Callable, str]:
+    text = f"a whole number from 0 to {LARGEST_SEED}" + (" or None" if optional else "")
+    return lambda v: (optional and v is None) or (_whole(v) and 0 <= v <= LARGEST_SEED), text
+
+
 _NOT_NEGATIVE = (lambda v: _number(v) and 0 <= v < float("inf"), "a number of at least 0")
 
 _SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below 1")
 
 # First match wins. Keys mean the same in every paper.
 RULES: list[Rule] = [
-    ("seed", *_at_least(0)),
+    ("seed", *_seed()),
+    ("data_seed", *_seed(optional=True)),
     ("mask_step", *_at_least(0, optional=True)),
     ("keep", lambda v: _number(v) and 0 < v <= 1, "a share above 0, up to 1"),
     ("reference_run", *_at_least(1, optional=True)),
@@ -59,6 +66,9 @@ RULES: list[Rule] = [
     ("train_fraction", lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1, exclusive"),
     ("train_count", *_at_least(1, optional=True)),
     ("test_count", *_at_least(1)),
+    ("eval_*_count", *_at_least(1, optional=True)),
+    ("list_*", *_at_least(1)),
+    ("noisy_answers", *_at_least(0)),
     ("data_folder", lambda v: v is None or isinstance(v, str), "a folder or None"),
     ("messiness", lambda v: _number(v) and 0 <= v <= 1, "a share from 0 to 1"),
     ("directions", *_at_least(0)),
@@ -85,14 +95,17 @@ RULES: list[Rule] = [
     ("*weight_decay", *_NOT_NEGATIVE),
     ("*scale", *_NOT_NEGATIVE),
     ("eps", *_NOT_NEGATIVE),
-    ("data_seed", *_at_least(0, optional=True)),
     ("*_window", *_at_least(1)),
     ("*_gain", *_NOT_NEGATIVE),
     ("*_noise", *_NOT_NEGATIVE),
     ("*_rho", *_NOT_NEGATIVE),
     ("*_alpha", *_SHARE),
     ("dropout", *_SHARE),
-    ("betas", lambda v: len(v) == 2 and all(_SHARE[0](b) for b in v), "two numbers below 1"),
+    (
+        "betas",
+        lambda v: isinstance(v, list | tuple) and len(v) == 2 and all(map(_SHARE[0], v)),
+        "two numbers below 1",
+    ),
 ]
 
 CHOICES: dict[str, tuple] = {
@@ -167,7 +180,7 @@ _TYPE_NAMES = {
 
 
 def _same_type(value: Any, default: Any) -> bool:
-    if default is None or value is None:
+    if default is None:
         return True
     if isinstance(default, float):
         return _number(value)

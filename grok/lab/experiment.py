@@ -56,6 +56,8 @@ def load(program: Path) -> "Paper":
     """The paper that a program file defines as `ex`; UserError if there is none."""
     if not program.exists():
         raise UserError(f"program {program}: no such file")
+    if not program.is_file() or program.suffix != ".py":
+        raise UserError(f"program {program}: not a Python file")
     spec = spec_from_file_location(program.stem, program)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,12 +1,13 @@
 """Stored runs as files: config.json, metrics.csv, summary.json, curves.png; a sweep's as a folder."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from grok.lab.errors import UserError
+from grok.lab.errors import UserError, writing
 from grok.lab.history import logged
 from grok.lab.store import find_sweep
 
@@ -16,6 +17,7 @@ COLUMNS = {
     "val_loss": "test_loss",
     "val_acc": "test_accuracy",
 }
+LONGEST_NAME = 200  # bytes; file systems take 255
 SUMMARIZED = (  # of a run's summary, in the sweep's
     "final_train_acc", "final_val_acc", "memorization_step", "generalization_step", "runtime_sec",
 )  # fmt: skip
@@ -34,11 +36,12 @@ def export_run(database, number: int, folder: Path) -> dict[str, Any]:
         }
     ).rename_axis("step")
     summary = summary_of(run, frame)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(run["config"], indent=2))
-    frame.to_csv(folder / "metrics.csv")
-    draw_curves(frame, folder / "curves.png")
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(run["config"], indent=2))
+        frame.to_csv(folder / "metrics.csv")
+        draw_curves(frame, folder / "curves.png")
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return summary
 
 
@@ -58,7 +61,7 @@ def export_sweep(database, sweep: str, folder: Path) -> int:
         config = run["config"]
         words = [config["preset"]] if config.get("preset") else []
         words += [f"{key}={config[key]}".replace("/", "div") for key in swept]
-        name = ",".join(words) or run["experiment"]["name"]
+        name = _short(",".join(words) or run["experiment"]["name"])
         place = folder / name / f"seed_{config['seed']}"
         summary = export_run(database, run["_id"], place)
         rows.append(
@@ -70,9 +73,17 @@ def export_sweep(database, sweep: str, folder: Path) -> int:
                 "run": run["_id"],
             }
         )
-    pd.DataFrame(rows).to_csv(folder / "sweep_summary.csv", index=False)
-    (folder / "sweep_summary.json").write_text(json.dumps(rows, indent=2))
+    with writing(folder):
+        pd.DataFrame(rows).to_csv(folder / "sweep_summary.csv", index=False)
+        (folder / "sweep_summary.json").write_text(json.dumps(rows, indent=2))
     return len(rows)
+
+
+def _short(name: str) -> str:
+    """The name, or what a file system takes of it and a digest of the whole."""
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:

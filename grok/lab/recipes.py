@@ -26,6 +26,7 @@ from grok.training.watch import Watching
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
 LEAST_SHARE = 0.1
+LARGEST_DRAW = 10**8  # numbers of all lists together
 OPTIONS = (  # of the optimizer, where a config has them
     "decay_to", "anneal_steps", "lr_floor", "weight_noise", "update_noise", "clip_norm", "sam_rho",
 )  # fmt: skip
@@ -49,8 +50,10 @@ def table_of(c: SimpleNamespace) -> operations.Table:
 
 def split_of(c: SimpleNamespace, table: operations.Table) -> dict[str, Tensor]:
     """Train and test rows by train_count, else train_fraction; drawn from data_seed, else seed."""
-    train_count = count_of(c, len(table.pairs))
-    return split_table(table, train_count, data_seed_of(c), getattr(c, "noisy_answers", 0))
+    train_count, noisy = count_of(c, len(table.pairs)), getattr(c, "noisy_answers", 0)
+    if noisy > train_count:
+        raise ConfigError("noisy_answers", noisy, f"at most {train_count}, the train rows")
+    return split_table(table, train_count, data_seed_of(c), noisy)
 
 
 def data_seed_of(c: SimpleNamespace) -> int:
@@ -86,6 +89,13 @@ def pair_tokens(pairs: Tensor, elements: int, layout: str) -> Tensor:
 
 def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     """Rows of a list operation: sequences `o x1 .. xL = y1 .. yL-1` and answers y1 .. yL."""
+    if c.p > operations.LARGEST_MODULUS:
+        raise ConfigError("p", c.p, f"at most {operations.LARGEST_MODULUS}")
+    if c.list_count > LARGEST_DRAW // c.p:
+        raise ConfigError("list_count", c.list_count, f"at most {LARGEST_DRAW // c.p} with p={c.p}")
+    for key in ("symmetric", "noisy_answers"):
+        if getattr(c, key, 0):
+            raise ConfigError(key, vars(c)[key], f"none with operation={c.operation}")
     if c.list_length > c.p:
         raise ConfigError("list_length", c.list_length, f"at most p={c.p} different numbers")
     inputs, answers = lists(c.operation, c.p, c.list_length, c.list_count, data_seed_of(c))
@@ -187,6 +197,8 @@ def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
     """One group for all parameters, or without decay of biases and LayerNorm's if the config has
     decay_vectors=False; and the options that the config has."""
+    if getattr(c, "decay_to", "zero") != "zero" and c.optimizer == "adam":
+        raise ConfigError("decay_to", c.decay_to, "zero with optimizer=adam (or optimizer=adamw)")
     group = Group("", c.lr, c.weight_decay, tuple(c.betas), c.eps)
     plain = ()
     if not getattr(c, "decay_vectors", True):

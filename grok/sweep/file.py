@@ -1,5 +1,6 @@
 """A W&B sweep file: read, checked against W&B's schema and the program's own configuration."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,15 @@ class SweepFile:
 
     def updates(self, point: dict[str, Any]) -> dict[str, Any]:
         """Config updates of one point, the command's fixed ones included."""
-        return {**self.fixed, **point}
+        return {**self.fixed, **{key: value_of(value) for key, value in point.items()}}
 
 
 def read(path: Path) -> SweepFile:
     """The sweep in a YAML file; UserError naming the first thing that is wrong with it."""
     try:
         text = path.read_text()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', 'not a text in UTF-8')}") from error
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -57,6 +58,10 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         for key in ("program", "method", "parameters"):
             if not config.get(key):
                 raise UserError(f"{key} is missing or empty")
+        if not _is_mapping(config["parameters"]):
+            raise UserError("parameters: expected a mapping of names to values")
+        if not isinstance(config.get("run_cap", 1), int):
+            raise UserError(f"run_cap={config['run_cap']!r}: expected a whole number")
         check_choice("method", config["method"], METHODS)
         violations = _violations(config)
         if violations:
@@ -100,4 +105,19 @@ def _fixed(command: list[str]) -> tuple[list[str], dict[str, Any]]:
     plain = [word for word in words if not word.startswith(MACROS)]
     named = [word for word in plain if "=" not in word]
     pairs = (word.split("=", 1) for word in plain if "=" in word)
-    return named, {key: yaml.safe_load(value) for key, value in pairs}
+    return named, {key: value_of(text) for key, text in pairs}
+
+
+def value_of(text: Any) -> Any:
+    """What a text means as a value on an experiment's command line, where agents put it: a Python
+    literal, else itself."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _is_mapping(parameters: Any) -> bool:
+    return isinstance(parameters, dict) and all(isinstance(name, str) for name in parameters)

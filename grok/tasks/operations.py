@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from grok.tasks import tables
+from grok.tasks.lists import LIST_OPERATIONS
 
 # Power et al. 2022, A.1.1 and the published code's further ones, modulo p.
 NAMED = {
@@ -30,7 +31,7 @@ NAMED = {
 }
 GROUP_NAMES = {"permutation": (5, "ab")}  # the AI-Scientist template's word for S_5
 GROUP_WORDS = {"": "ab", "_conjugate": "abA", "_aba": "aba"}  # A is the inverse of a
-GROUP = re.compile(r"s(\d+)(_[a-z]+)?")
+GROUP = re.compile(r"s([1-9][0-9]*)(_[a-z]+)?")
 LARGEST_GROUP = 6  # S_7 has 25 million pairs
 LARGEST_MODULUS = 5000  # a table of 25 million rows
 LONGEST = 200  # characters of an expression
@@ -68,6 +69,8 @@ def table(operation: str, p: int, symmetric: bool = False) -> Table:
             raise OperationError("p", f"expected at most {LARGEST_MODULUS}")
         pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
         answers, defined = evaluate(NAMED.get(operation, operation), pairs[:, 0], pairs[:, 1], p)
+        if not defined.any():
+            raise OperationError("operation", "expected an operation that does not divide by zero")
         pairs, answers, elements = pairs[defined], answers[defined], p
     else:
         pairs, answers = _group_table(*group)
@@ -148,17 +151,17 @@ class _Evaluation:
                 value, defined = self.run(operand)
                 return -value % self.p, defined
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(exponent))):
-                if not 0 <= exponent <= HIGHEST_POWER:
+                if isinstance(exponent, bool) or not 0 <= exponent <= HIGHEST_POWER:
                     raise OperationError("operation", f"expected powers of 0 to {HIGHEST_POWER}")
                 value, defined = self.run(left)
                 return power(value, exponent, self.p), defined
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
                 return self._binary(op, self.run(left), self.run(right))
             case ast.IfExp(test=test, body=body, orelse=other):
-                condition = self._condition(test)
+                condition, known = self._condition(test)
                 (value, defined), (value2, defined2) = self.run(body), self.run(other)
                 chosen = torch.where(condition, value, value2)
-                return chosen, torch.where(condition, defined, defined2)
+                return chosen, known & torch.where(condition, defined, defined2)
         raise OperationError("operation", _expected(ast.unparse(node)))
 
     def _binary(self, op, left, right) -> tuple[Tensor, Tensor]:
@@ -171,11 +174,11 @@ class _Evaluation:
             y = power(y, self.p - 2, self.p)  # Fermat: y^(p-2) y = 1
         return _BINARY[type(op)](x, y) % self.p, defined
 
-    def _condition(self, node: ast.expr) -> Tensor:
+    def _condition(self, node: ast.expr) -> tuple[Tensor, Tensor]:
         match node:
             case ast.Call(func=ast.Name(id="odd" | "even" as kind), args=[argument], keywords=[]):
-                value, _ = self.run(argument)
-                return value % 2 == (1 if kind == "odd" else 0)
+                value, defined = self.run(argument)
+                return value % 2 == (1 if kind == "odd" else 0), defined
         raise OperationError("operation", _expected(ast.unparse(node)))
 
 
@@ -199,7 +202,8 @@ def is_prime(n: int) -> bool:
 
 def _near(word: str) -> str:
     groups = [f"s{n}{kind}" for n in range(3, LARGEST_GROUP + 1) for kind in GROUP_WORDS]
-    near = get_close_matches(word, [*NAMED, *GROUP_NAMES, *groups], n=1, cutoff=0.5)
+    known = [*NAMED, *LIST_OPERATIONS, *GROUP_NAMES, *groups]
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"names: {', '.join(NAMED)}"
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from analysis import capacity_study, survival
 from grok.lab import exports
+from grok.lab.errors import UserError
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress
@@ -38,6 +39,13 @@ def test_a_crossing_counts_when_five_evaluations_hold_it():
     values = [0.5, 1, 1, 0.9, 1, 1, 1, 1, 1, 0.2]
     assert capacity_study.first_sustained(pd.Series(values, np.arange(10) * 10)) == 40
     assert np.isnan(capacity_study.first_sustained(pd.Series([0.99] * 9)))
+
+
+def test_a_run_that_retired_held_what_it_reached():
+    values = pd.Series([0.2, 0.5, 1, 1], [0, 10, 20, 30])
+    assert np.isnan(capacity_study.first_sustained(values))
+    assert capacity_study.first_sustained(values, spared=4) == 20
+    assert np.isnan(capacity_study.first_sustained(values - 0.5, spared=4))
 
 
 @pytest.mark.parametrize(
@@ -99,3 +107,19 @@ def test_exported_runs_read_back(sweep, store, tmp_path):
         stored = store.database.runs.find_one({"_id": row.run})
         assert json.loads((folder / "config.json").read_text()) == stored["config"]
         assert (folder / "curves.png").stat().st_size > 5000
+
+
+def test_what_cannot_be_written_is_one_line(sweep, store, tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "out"
+    with pytest.raises(UserError, match=r"cannot write .*/file/out.*: Not a directory"):
+        exports.export_sweep(store.database, sweep, below)
+    done = script("capacity_study", sweep, "-o", str(below), cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+
+
+def test_a_long_name_is_cut_and_still_its_own():
+    long = ["a" * 300 + end for end in "xy"]
+    short = [exports._short(name) for name in long]
+    assert all(len(name) < 120 for name in short) and short[0] != short[1]
+    assert exports._short("small_adamw") == "small_adamw"

@@ -182,12 +182,15 @@ def test_medians_count_a_run_that_never_gets_there_as_the_longest():
     assert passed and found == {"train fraction 0.4": 500, "train fraction 0.6": 300}
 
 
-def test_a_correlation_is_of_ranks_and_needs_enough_runs():
-    runs = Runs(Run({}, {"x": x, "y": -(x**3)}, {}) for x in range(15))
+def test_a_correlation_is_of_ranks_and_needs_enough_runs_that_fit():
+    def ended(x, train):
+        return Run({}, {"x": x, "y": -(x**3), "train_accuracy": train}, {})
+
+    runs = Runs([ended(x, 1.0) for x in range(15)] + [ended(-x, 0.9) for x in range(5)])
     passed, found = checks.correlation("x", "y", -1, -0.5)(runs)
-    assert passed and found["rank correlation"] == pytest.approx(-1)
+    assert passed and found["rank correlation"] == pytest.approx(-1) and found["runs"] == 15
     assert not checks.correlation("x", "y", 0.5, 1)(runs)[0]
-    assert not checks.correlation("x", "y", -1, -0.5)(Runs(runs[:14]))[0]
+    assert not checks.correlation("x", "y", -1, -0.5)(Runs(runs[1:]))[0]
 
 
 def test_a_crossing_is_between_logged_steps_and_a_delay_needs_both():

@@ -18,19 +18,21 @@ def test_sharpness_of_a_quadratic_bowl_at_its_bottom():
 
     eps = 1e-2
     worst = (curvature * (eps * (centre.abs() + 1)) ** 2).sum().item()
-    found = sharpness(module, loss, {}, weights, eps)
+    found, published = sharpness(module, loss, {}, weights, eps)
     assert found == pytest.approx(100 * worst / 1.5, rel=1e-6)
+    assert published == 0
 
 
-def test_sharpness_of_a_slope_is_the_better_corner():
+def test_sharpness_of_a_slope_is_the_better_corner_and_the_published_one_the_worse():
     module = nn.Linear(2, 1, bias=False).double()
     weights = {"weight": torch.tensor([[1.0, -1.0]], dtype=torch.float64)}
 
     def loss(model, data):
         return 1.0 + (model.weight * torch.tensor([[2.0, -3.0]])).sum()  # 6 here
 
-    found = sharpness(module, loss, {}, weights, eps=0.1)
+    found, published = sharpness(module, loss, {}, weights, eps=0.1)
     assert found == pytest.approx(100 * (2 * 0.2 + 3 * 0.2) / 7, rel=1e-6)
+    assert published == pytest.approx(100 * (2 * 0.2 + 3 * 0.2) / (1 - 6), rel=1e-6)
 
 
 def test_rms_norms():

@@ -182,6 +182,9 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
         ({"parameters": {}}, "parameters is missing or empty"),
         ({"method": "gird"}, "did you mean grid"),
         ({"program": "experiments/nothing.py"}, "experiments/nothing.py: no such file"),
+        ({"program": "experiments"}, "experiments: not a Python file"),
+        ({"parameters": ["seed"]}, "parameters: expected a mapping"),
+        ({"run_cap": "x"}, "run_cap='x': expected a whole number"),
         ({"program": None}, "program is missing"),
         ({"parameters": {"decoder_lr": {"values": [-1]}}}, "decoder_lr=-1: expected"),
         ({"command": ["${program}", "with", "papr", "${args_no_hyphens}"]}, "did you mean paper"),
@@ -193,6 +196,18 @@ def test_a_wrong_sweep_file_is_one_line_and_nothing_starts(written, store, chang
         LocalSweep.begin(files.read(written(**changes)), store, None, None)
     after = store.database.sweeps.count_documents({}), store.database.runs.count_documents({})
     assert before == after
+
+
+def test_texts_are_read_as_agents_put_them_on_the_command_line():
+    """YAML takes 1e-3 for a text, and None; an experiment's command line does not."""
+    command = ["${program}", "with", "eval_points=None", "betas=(0.9, 0.98)", "${args_no_hyphens}"]
+    file = files.SweepFile("x", {}, None, (), files._fixed(command)[1])
+    point = yaml.safe_load("{decoder_lr: 1e-3, variant: table, operation: a**2 + b, p: 5}")
+    assert point["decoder_lr"] == "1e-3"
+    assert file.updates(point) == {
+        "eval_points": None, "betas": (0.9, 0.98), "decoder_lr": 1e-3, "variant": "table",
+        "operation": "a**2 + b", "p": 5,
+    }  # fmt: skip
 
 
 def test_broken_yaml_and_a_missing_file_exit_with_2(tmp_path):

@@ -114,13 +114,21 @@ def test_a_large_table_takes_less_than_a_second():
         "__import__('os').system('true')", "a.__class__", "[x for x in (a,)]", "lambda: a", "a if b else a",
         "9**9**9", "a**b", "a**101", "a**-1", "a << 3", "a and b", "print(a)", "odd(a)", "(a := b)",
         "a + 1.5", "a + True", "a +", "", "(" * 5000, "a" * 201, "f'{a}'", "a + c", "x_plus_z",
-        "s7", "s1", "s5_square",
+        "s7", "s1", "s5_square", "s05", "a**True", "a/0",
     ],
 )  # fmt: skip
 def test_what_is_not_an_operation_is_refused(hostile):
     with pytest.raises(OperationError) as refused:
         table(hostile, 7)
     assert refused.value.key == "operation" and "\n" not in str(refused.value)
+
+
+def test_a_condition_that_divides_by_zero_leaves_the_pair_out():
+    found = table("a if odd(1 / a) else b", 7)
+    expected = [(a, b, a if pow(a, -1, 7) % 2 else b) for a in range(1, 7) for b in range(7)]
+    assert torch.cat([found.pairs, found.answers[:, None]], 1).tolist() == [
+        list(r) for r in expected
+    ]
 
 
 def test_division_needs_a_prime():
