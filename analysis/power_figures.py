@@ -92,11 +92,11 @@ def draw_best(store, runs: pd.DataFrame, key: str):
     best = tests.groupby("run")["value"].max().rename("best")
     table = runs.merge(best, on="run")
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for place, (name, rows) in enumerate(table.groupby(f"config.{key}", sort=False)):
-        means = rows.groupby("config.train_fraction")["best"].mean()
+    means = table.pivot_table("best", "config.train_fraction", f"config.{key}")
+    for place, name in enumerate(means.mean().sort_values(ascending=False).index):  # as they lie
         label = str(name).removeprefix("small_").removeprefix("paper_").replace("_", " ")
         marker = "osv^D*Px+<>dhp"[place % 14]
-        axes.plot(means.index, means, marker=marker, ms=4, label=label, color=plt.cm.tab20(place))
+        axes.plot(means[name], marker=marker, ms=4, label=label, color=plt.cm.tab20(place))
     axes.set(xlabel="train fraction", ylabel="best test accuracy")
     axes.legend(fontsize=8, bbox_to_anchor=(1, 1), title=key.replace("_", " "))
     return figure

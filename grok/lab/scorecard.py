@@ -14,6 +14,7 @@ from grok.lab.config import check_names
 from grok.lab.experiment import PROJECT, Paper, load
 from grok.lab.status import FINISHED
 
+CHECKED, FINISHED_SWEEP = {"claims": {"$exists": True}}, {"state": "finished"}
 VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
 
 
@@ -58,18 +59,24 @@ def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
 
 
 def check_again(database, papers: Iterable[Paper]) -> None:
-    """Check the claims of papers, as they are stated now, on the latest sweep of each of their files."""
+    """Check the claims of papers, as they are stated now, on the latest sweep of each of their files,
+    finished or checked before."""
     for paper in papers:
-        for sweep in filter(None, checked_sweeps(database, paper).values()):
+        for sweep in filter(
+            None, _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]}).values()
+        ):
             check_sweep(database, paper, sweep)
 
 
 def checked_sweeps(database, paper: Paper) -> dict[str, dict[str, Any] | None]:
     """The latest checked sweep of each file that a paper's claims are made on, by name."""
+    return _sweeps(database, paper, CHECKED)
+
+
+def _sweeps(database, paper: Paper, wanted: dict) -> dict[str, dict[str, Any] | None]:
     names = {claim.sweep: None for claim in paper.claims}
-    checked = {"experiment": paper.path, "claims": {"$exists": True}}
-    latest_first = [("created", -1)]
-    return {n: database.sweeps.find_one({"name": n, **checked}, sort=latest_first) for n in names}
+    wanted, latest_first = {"experiment": paper.path, **wanted}, [("created", -1)]
+    return {n: database.sweeps.find_one({"name": n, **wanted}, sort=latest_first) for n in names}
 
 
 def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | None]:

@@ -113,6 +113,11 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     paper.claims = [Claim("08c", "reworded, and now denied", lambda runs: (False, {}), "doshi_cpu")]
     scorecard.check_again(store.database, [paper])
     assert [f.passed for f in scorecard.latest(store.database, paper)[0]["08c"]] == [False, False]
+    # a claim may be younger than the sweep that it is checked on
+    store.database.sweeps.update_one({"_id": sweep.id}, {"$unset": {"claims": 1}})
+    assert scorecard.latest(store.database, paper)[0]["08c"] == []
+    scorecard.check_again(store.database, [paper])
+    assert len(scorecard.latest(store.database, paper)[0]["08c"]) == 2
 
 
 def decaying(decay: float, memorized: int, generalized: float) -> Run:
