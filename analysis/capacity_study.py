@@ -48,10 +48,10 @@ def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     study["size"] = runs["result.parameters"].to_numpy()
     study["bucket"] = [bucket_of(size) for size in study["size"]]
     wide = query.wide(curves)
-    for number in study["run"]:
+    for number, ended in zip(study["run"], study["ended"], strict=True):
         mine, row = wide.loc[number], study["run"] == number
         # a run that retired had generalized: its last evaluation stands for those it was spared
-        spared = SUSTAINED - 1 if (study.loc[row, "ended"] == "stopped").all() else 0
+        spared = SUSTAINED - 1 if ended == "stopped" else 0
         for split in ("train", "test"):
             study.loc[row, split] = first_sustained(mine[f"{split}_accuracy"], spared)
         held, drop = stability(mine["test_accuracy"].to_numpy(), 0.99) or (np.nan, np.nan)

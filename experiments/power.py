@@ -41,8 +41,7 @@ def config():
     dropout = 0.0  # after the MLP
     optimizer = "adamw"
     lr = 1e-3
-    betas = (0.9, 0.98)
-    eps = 1e-8
+    betas, eps = (0.9, 0.98), 1e-8
     weight_decay = 1.0
     decay_to = "zero"  # or "init"
     warmup_steps = 10
@@ -124,7 +123,8 @@ def summarize(c, problem, recorder) -> dict:
 
 
 # fmt: off
-CENTER, RIGHT, DECAY = "power_figure1_center", "power_figure2_right", "power_decay"
+CENTER, DECAY = "power_figure1_center", "power_decay"
+HOUR = {"sweep": "power_figure2_right", "report_only": True}  # its sweep takes one
 ex.claim("01-C1", "Generalizes long after it has memorized (figure 1 left)", within(
     ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), sweep=CENTER)
 ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", medians(
@@ -135,9 +135,9 @@ ex.claim("01-C3", "With weight decay half the data is enough (figure 2 left)", f
 ex.claim("01-C3-init", "Decay to the initial weights helps too (figure 2 left)", fractions(
     lambda decay, none: decay < none, "preset", "small_adamw_to_init", "small_adam"), sweep=DECAY)
 ex.claim("01-C4", "A symmetric operation needs no more data (figure 2 right)", fractions(
-    lambda plus, minus: plus <= minus < inf, "operation", "x_plus_y", "x_minus_y"), sweep=RIGHT, report_only=True)
+    lambda plus, minus: plus <= minus < inf, "operation", "x_plus_y", "x_minus_y"), **HOUR)
 ex.claim("01-C4-never", "x^3 + x y^2 + y is never learned (figure 2 right)", fractions(
-    lambda cubic: cubic == inf, "operation", "x3_plus_xy2_plus_y", test=0.3), sweep=RIGHT, report_only=True)
+    lambda cubic: cubic == inf, "operation", "x3_plus_xy2_plus_y", test=0.3), **HOUR)
 ex.claim("01-C5", "A few outliers cost no data, many do (figure 6)", fractions(
     lambda none, few, many: none == few < many, "noisy_answers", 0, 12, 173), sweep="power_figure6")
 ex.claim("01-C6", "The sharper the minimum the worse the test accuracy (figure 7)", correlation(

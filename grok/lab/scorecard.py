@@ -62,9 +62,8 @@ def check_again(database, papers: Iterable[Paper]) -> None:
     """Check the claims of papers, as they are stated now, on the latest sweep of each of their files,
     finished or checked before."""
     for paper in papers:
-        for sweep in filter(
-            None, _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]}).values()
-        ):
+        latest = _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]})
+        for sweep in filter(None, latest.values()):
             check_sweep(database, paper, sweep)
 
 
