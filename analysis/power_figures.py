@@ -107,12 +107,13 @@ def draw_sharpness(store, runs: pd.DataFrame):
     where the train set is not fit at the end, which the correlation leaves out."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
     fit = runs["result.train_accuracy"] >= 0.99
-    for axes, name in zip(panels, ("sharpness", "published_sharpness"), strict=True):
+    scales = {"sharpness": "linear", "published_sharpness": "symlog"}
+    for axes, (name, scale) in zip(panels, scales.items(), strict=True):
         found, accuracy = runs[f"result.{name}"].astype(float), runs["result.test_accuracy"]
         axes.scatter(found[fit], accuracy[fit], s=20, color=style.TEST)
         axes.scatter(found[~fit], accuracy[~fit], s=20, facecolors="none", edgecolors=style.TEST)
         rank = found[fit].corr(accuracy[fit], method="spearman")
-        axes.set(xscale="symlog", xlabel=name.replace("_", " "))
+        axes.set(xscale=scale, xlabel=name.replace("_", " "))
         axes.set_title(f"rank correlation {rank:.2f}", fontsize=9)
     panels[0].set_ylabel("final test accuracy")
     return figure
