@@ -122,7 +122,7 @@ def summarize(c, problem, recorder) -> dict:
 
 # fmt: off
 CENTER, DECAY = "power_figure1_center", "power_decay"
-HOUR = {"sweep": "power_figure2_right", "report_only": True}  # its sweep takes one
+HOUR = {"sweep": "power_figure2_right", "report_only": True}  # its sweep takes more than one
 ex.claim("01-C1", "Generalizes long after it has memorized (figure 1 left)", within(
     ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), sweep=CENTER)
 ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", medians(
