@@ -11,7 +11,6 @@ import torch
 
 from analysis import query, style
 from grok.lab import store as stores
-from grok.lab.errors import UserError
 from grok.lab.repeat import paper_of
 from grok.training.functional import run_with
 
@@ -31,14 +30,11 @@ def main(run, second, position, skip_logits) -> None:
     store = query.connect()
     row = query.run(store, run)
     number = int(row["run"])
-    try:
-        document = stores.find_run(store.database, number)
-        paper = paper_of(store, document)
-        own = {"device": "cpu", "initial_run": None}  # its final weights come below
-        problem = paper.problem_of({**paper.defaults(), **document["config"], **own})
-        weights = stores.final_weights(store, number)
-    except UserError as error:
-        query.fail(str(error))
+    document = stores.find_run(store.database, number)
+    paper = paper_of(store, document)
+    own = {"device": "cpu", "initial_run": None}  # its final weights come below
+    problem = paper.problem_of({**paper.defaults(), **document["config"], **own})
+    weights = stores.final_weights(store, number)
     inputs, pairs = inputs_of(problem.data)
     symbols, counts = np.unique(pairs[:, 1], return_counts=True)
     second = int(symbols[counts.argmax()]) if second is None else second

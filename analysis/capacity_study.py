@@ -42,13 +42,13 @@ def main(sweep: str) -> None:
 
 def describe(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """One row a run: its shape, size, bucket, sustained steps to 99 % (NaN: never) and stability."""
-    study = runs[["run", *(f"config.{key}" for key in KEYS), "config.train_steps", "result.ended"]]
-    study.columns = ["run", *KEYS, "train_steps", "ended"]
-    study = study.copy()
+    keys = [*KEYS, "train_steps"]
+    study = runs[["run", *(f"config.{key}" for key in keys)]].copy()
+    study.columns = ["run", *keys]
     study["size"] = runs["result.parameters"].to_numpy()
     study["bucket"] = [bucket_of(size) for size in study["size"]]
     wide = query.wide(curves)
-    for number, ended in zip(study["run"], study["ended"], strict=True):
+    for number, ended in zip(runs["run"], runs["result.ended"], strict=True):
         mine, row = wide.loc[number], study["run"] == number
         # a run that retired had generalized: its last evaluation stands for those it was spared
         spared = SUSTAINED - 1 if ended == "stopped" else 0

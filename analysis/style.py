@@ -49,7 +49,8 @@ PLACE = Place()
 
 
 def options(command):
-    """Give a script's command -o, --look and --pdf, for what it saves afterwards."""
+    """Give a script's command -o, --look and --pdf, for what it saves afterwards; a UserError is one
+    line and exit code 2."""
 
     @click.option(
         "-o",
@@ -65,7 +66,10 @@ def options(command):
     def wrapped(*args, output, look, pdf, **kwargs):
         PLACE.folder, PLACE.formats = output, ("png", "svg", *(["pdf"] if pdf else []))
         plt.rcParams.update(LOOKS[look])
-        return command(*args, **kwargs)
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            query.fail(str(error))
 
     return wrapped  # fmt: skip
 
@@ -88,11 +92,8 @@ def save(figure, name: str) -> Path:
 def place(name: str) -> Path:
     """The path of a file to write, its folder made."""
     path = PLACE.folder / name
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except UserError as error:
-        query.fail(str(error))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 

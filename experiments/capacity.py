@@ -64,8 +64,7 @@ ex.add_named_config(
 @ex.build
 def build(c) -> Problem:
     table = table_of(c)
-    split = tokenized(c, table, LAYOUT)
-    data = sequence_data(split, c.batch_size or len(split["train_tokens"]))
+    data = sequence_data(tokenized(c, table, LAYOUT), c.batch_size)
     shape = Shape(
         table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
         norm="post", final_norm=True, biases=("attention", "mlp", "output"),

@@ -58,7 +58,7 @@ ex.add_named_config("laptop_paper_model", {"train_fraction": 0.4, "train_steps":
 def build(c) -> Problem:
     table = recipes.table_of(c)
     split, elements = recipes.tokenized(c, table, "ab="), table.elements
-    data = recipes.sequence_data(split, c.batch_size or len(split["train_tokens"]))
+    data = recipes.sequence_data(split, c.batch_size)
     loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
     return recipes.answer_problem(c, recipes.one_layer_of(c, elements), data, loss)
 

@@ -83,7 +83,7 @@ def build(c):
         return recipes.regression_problem(c, datasets.rows_of(c))
     if c.dataset == "addition":
         split = recipes.tokenized(c, table := recipes.table_of(c), "ab=")
-        data, read = recipes.sequence_data(split, len(split["train_tokens"])), Sequences()
+        data, read = recipes.sequence_data(split, None), Sequences()
         model = recipes.one_layer_of(c, table.elements)
     elif c.dataset in ("sequences", "imdb"):
         data, read = recipes.in_columns(datasets.texts_of(c)), Inputs("tokens")

@@ -93,7 +93,7 @@ def build(c) -> Problem:
     split, count, vocabulary, classes = recipes.sequences_of(c, LAYOUT)
     rows, length = split["train_tokens"].shape
     batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
-    data = recipes.sequence_data(split, 0 if c.dropout else batch or rows)  # dropout shares nothing
+    data = recipes.sequence_data(split, 0 if c.dropout else batch)  # dropout shares nothing
     shape = Shape(
         vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
         activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
@@ -138,8 +138,8 @@ ex.claim("01-C4-never", "x^3 + x y^2 + y is never learned (figure 2 right)", fra
     lambda cubic: cubic == inf, "operation", "x3_plus_xy2_plus_y", test=0.3), **HOUR)
 ex.claim("01-C5", "A few outliers cost no data, many do (figure 6)", fractions(
     lambda none, few, many: none == few < many, "noisy_answers", 0, 12, 173), sweep="power_figure6")
-for id, measure in (("01-C6", "sharpness"), ("01-C6-published", "published_sharpness")):
-    ex.claim(id, f"The larger the {measure.replace('_', ' ')} the worse the test accuracy (figure 7)",
+for claim, measure in (("01-C6", "sharpness"), ("01-C6-published", "published_sharpness")):
+    ex.claim(claim, f"The larger the {measure.replace('_', ' ')} the worse the test accuracy (figure 7)",
              correlation(measure, "test_accuracy", -1, -0.5), sweep="power_figure7", pooled=True)
 ex.claim("01-C7", "The numbers lie on a circle in the output layer (figure 3)",
          within(("cpu", "circle_gain", 3, inf)))  # modulo 31 it starts at a twelfth

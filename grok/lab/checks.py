@@ -92,7 +92,7 @@ def correlation(a: str, b: str, low: float, high: float, least: int = 15) -> Che
     the end, at least so many: its range, and p < 0.05."""
 
     def check(runs: Runs) -> Verdict:
-        from scipy.stats import spearmanr  # half a second that few need
+        from scipy.stats import spearmanr  # a second that few need
 
         fitted = [run for run in runs if run["train_accuracy"] >= 0.99]
         found = spearmanr([run[a] for run in fitted], [run[b] for run in fitted])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any
 
 import torch
@@ -30,14 +31,10 @@ def _number(value: Any) -> bool:
     return (_whole(value) or isinstance(value, float)) and value == value
 
 
-def _at_least(least: int, optional: bool = False) -> tuple[Callable, str]:
-    text = f"a whole number of at least {least}" + (" or None" if optional else "")
-    return lambda v: (optional and v is None) or (_whole(v) and v >= least), text
-
-
-def _seed(optional: bool = False) -> tuple[Callable, str]:
-    text = f"a whole number from 0 to {LARGEST_SEED}" + (" or None" if optional else "")
-    return lambda v: (optional and v is None) or (_whole(v) and 0 <= v <= LARGEST_SEED), text
+def _at_least(least: int, optional: bool = False, most: float = inf) -> tuple[Callable, str]:
+    text = f"of at least {least}" if most == inf else f"from {least} to {most}"
+    text = f"a whole number {text}" + (" or None" if optional else "")
+    return lambda v: (optional and v is None) or (_whole(v) and least <= v <= most), text
 
 
 _NOT_NEGATIVE = (lambda v: _number(v) and 0 <= v < float("inf"), "a number of at least 0")
@@ -46,8 +43,8 @@ _SHARE = (lambda v: _number(v) and 0 <= v < 1, "a number of at least 0 and below
 
 # First match wins. Keys mean the same in every paper.
 RULES: list[Rule] = [
-    ("seed", *_seed()),
-    ("data_seed", *_seed(optional=True)),
+    ("seed", *_at_least(0, most=LARGEST_SEED)),
+    ("data_seed", *_at_least(0, optional=True, most=LARGEST_SEED)),
     ("mask_step", *_at_least(0, optional=True)),
     ("keep", lambda v: _number(v) and 0 < v <= 1, "a share above 0, up to 1"),
     ("reference_run", *_at_least(1, optional=True)),

@@ -133,10 +133,12 @@ def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> dict[
     }
 
 
-def sequence_data(split: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tensor]:
     """Data of a transformer from {train,test}_tokens (N, S) and _answers (N,) or (N, count): prefixes
-    that are equal shared, for batches of `batch` (0: none shared), answers (N, count)."""
+    that are equal shared, for batches of `batch` (None: the train set; 0: none shared), answers
+    (N, count)."""
     train, test = split["train_tokens"], split["test_tokens"]
+    batch = len(train) if batch is None else batch
     prefixes, which, rest = share_prefixes(torch.cat([train, test]), batch)
     cut = len(train)
     return {

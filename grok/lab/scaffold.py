@@ -72,7 +72,7 @@ PARTS = {
         "width": "64",
         "keys": "    heads = 4",
         "build": """    split = tokenized(c, table, "ab=")
-    data = sequence_data(split, c.batch_size or len(split["train_tokens"]))
+    data = sequence_data(split, c.batch_size)
     shape = Shape(
         table.elements + 1, table.classes, 3, c.width, c.depth, c.heads, 4 * c.width,
         activation=c.activation, init_scale=c.init_scale,

@@ -62,8 +62,8 @@ def check_again(database, papers: Iterable[Paper]) -> None:
     """Check the claims of papers, as they are stated now, on the latest sweep of each of their files,
     finished or checked before."""
     for paper in papers:
-        latest = _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]})
-        for sweep in filter(None, latest.values()):
+        found = _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]})
+        for sweep in filter(None, found.values()):
             check_sweep(database, paper, sweep)
 
 
