@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from analysis import query, style
-from grok.lab import store as stores
-from grok.lab.repeat import paper_of
-from grok.training.functional import run_with
+from grok.engine.functional import run_with
+from grok.experiment.repeat import paper_of
+from grok.store import connection as stores
 
 NEURONS = 128  # shown of a layer, evenly drawn
 PANELS = 4  # in a row

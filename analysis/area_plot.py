@@ -11,8 +11,8 @@ from rich.table import Table
 
 from analysis import groups, query, style
 from analysis.layer_dynamics import table_of
-from grok.lab import selection
-from grok.lab.show import wide
+from grok.experiment.show import wide
+from grok.store import selection
 
 
 @click.command(help=__doc__, epilog=selection.HELP)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis import query, style, survival
 from analysis.capacity_figures import draw_sizes, draw_trajectories, export_final_info
-from grok.lab import show
+from grok.experiment import show
 from grok.phases import stability
 
 KEYS = ("operation", "depth", "width", "heads", "seed")

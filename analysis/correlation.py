@@ -12,8 +12,8 @@ from rich.table import Table
 from scipy import stats
 
 from analysis import groups, query, style
-from grok.lab import selection
-from grok.lab.show import wide
+from grok.experiment.show import wide
+from grok.store import selection
 
 LEAST = 3  # runs that a coefficient needs
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare, groups, query, style
-from grok.lab import selection
+from grok.store import selection
 
 SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
 

@@ -8,9 +8,9 @@ import json
 import click
 
 from analysis import query, style
-from grok.lab import selection
-from grok.lab.errors import UserError
-from grok.lab.history import training_history
+from grok.errors import UserError
+from grok.reports.history import training_history
+from grok.store import selection
 
 
 @click.command(help=__doc__, epilog=selection.HELP)

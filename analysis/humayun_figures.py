@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import query, style
-from grok.lab import show
+from grok.experiment import show
 
 ATTACKS = {"test_accuracy": "clean", "adversarial_accuracy_03": "attacked, 0.03",
            "adversarial_accuracy_06": "0.06", "adversarial_accuracy_10": "0.10"}  # fmt: skip

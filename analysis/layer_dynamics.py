@@ -13,8 +13,8 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import groups, query, style
-from grok.lab import selection
-from grok.lab.show import wide
+from grok.experiment.show import wide
+from grok.store import selection
 
 SHOWN = 15  # rows of the table
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import groups, query, style
-from grok.lab import selection
+from grok.store import selection
 
 BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median and full range"}
 

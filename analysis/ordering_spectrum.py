@@ -15,7 +15,7 @@ import torch
 from rich.table import Table
 
 from analysis import style
-from grok.lab.show import wide
+from grok.experiment.show import wide
 from grok.measures import sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import drawn_pairs

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 
-from grok.lab import selection
-from grok.lab import store as stores
-from grok.lab.errors import UserError
-from grok.lab.status import FINISHED
+from grok.errors import UserError
 from grok.phases import crossing
+from grok.store import connection as stores
+from grok.store import selection
+from grok.store.status import FINISHED
 
 
 def connect() -> stores.Store:
@@ -39,7 +39,7 @@ def fail(message: str) -> None:
 
 
 def select(store: stores.Store, *words: str, **wanted: Any) -> dict[str, Any]:
-    """The MongoDB filter for words (`p=10`) and keywords, as `grok.lab.selection` describes them."""
+    """The MongoDB filter for words (`p=10`) and keywords, as `grok.store.selection` describes them."""
     return selection.select(store.database, words, **wanted)
 
 

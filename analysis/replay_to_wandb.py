@@ -15,9 +15,9 @@ import click
 from rich.progress import track
 
 from analysis import query
-from grok.lab import selection
-from grok.lab import store as stores
-from grok.lab.mirror import PICTURES, Identity, Mirror, mode
+from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode
+from grok.store import connection as stores
+from grok.store import selection
 
 
 @click.command(help=__doc__, epilog=selection.HELP)

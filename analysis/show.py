@@ -5,9 +5,9 @@ import pandas as pd
 from rich.table import Column, Table
 
 from analysis import query
-from grok.lab import selection
-from grok.lab.show import wide
-from grok.lab.status import DEAD_AFTER, heartbeat_age
+from grok.experiment.show import wide
+from grok.store import selection
+from grok.store.status import DEAD_AFTER, heartbeat_age
 
 COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
 

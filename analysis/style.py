@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from analysis import query
-from grok.lab.errors import UserError, writing
+from grok.errors import UserError, writing
 from grok.phases import PHASE_COLOURS, PHASES
 
 TRAIN, TEST = "#c0392b", "#2471a3"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import groups, query, style
-from grok.lab import selection
+from grok.store import selection
 
 RANK = 50  # singular values that are shown
 MOST_RUNS = 12

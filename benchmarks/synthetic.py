@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from grok.lab.experiment import PROJECT, load
-from grok.lab.store import make_indexes
+from grok.experiment.experiment import load
+from grok.paths import PROJECT
+from grok.store.connection import make_indexes
 
 METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 TOGETHER = 500

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from grok.lab.environment import cpu_model
-from grok.lab.experiment import load
-from grok.training.engine import train
-from grok.training.losses import nearest
-from grok.training.problem import Problem, Record
+from grok.engine.events import Record
+from grok.engine.problem import Problem
+from grok.engine.train import train
+from grok.experiment.environment import cpu_model
+from grok.experiment.experiment import load
+from grok.objectives.losses import nearest
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = {"variant": "table", "train_count": 45, "symbol_rep_dim": 30, "decoder_lr": 1e-4,

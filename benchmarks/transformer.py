@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.toy import PROJECT, gemm_limit, ours
-from grok.lab.environment import cpu_model
-from grok.lab.experiment import load
+from grok.experiment.environment import cpu_model
+from grok.experiment.experiment import load
 
 P, WIDTH, HEADS, DEPTH, BATCH = 97, 128, 4, 2, 512
 

@@ -4,8 +4,10 @@ Tables below 97 and S_5, as sequences `a o b =`, learned by a small post-norm tr
 layers of width 64 to 256: does capacity, or its shape, decide when a network groks?
 """
 
-from grok.lab.experiment import Paper
-from grok.lab.recipes import (
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment.experiment import Paper
+from grok.experiment.parts import (
     answer_problem,
     sequence_data,
     table_of,
@@ -13,8 +15,7 @@ from grok.lab.recipes import (
     transformer_of,
 )
 from grok.models.transformer import Shape
-from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem, Stop
+from grok.objectives.classification import AnswerLoss, Sequences
 
 LAYOUT = "aob="
 GROKKED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))

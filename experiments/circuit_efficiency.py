@@ -6,13 +6,13 @@ its norm; trained on, on too little data, a network that has grokked forgets aga
 
 import numpy as np
 
-from grok.lab import recipes
-from grok.lab.checks import within
-from grok.lab.experiment import Paper
+from grok.claims.checks import within
+from grok.engine.problem import Problem
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.sum_mlp import SumMLP
+from grok.objectives.classification import AnswerLoss, Inputs
 from grok.tasks.pairs import split_table
-from grok.training.answers import AnswerLoss, Inputs
-from grok.training.problem import Problem
 
 ex = Paper("circuit_efficiency", threshold=0.95, delay=1000)
 

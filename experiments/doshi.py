@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import torch
 
-from grok.lab import recipes
-from grok.lab.checks import within
-from grok.lab.experiment import Paper
+from grok.claims.checks import within
+from grok.engine.problem import Problem
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.power_mlp import PowerMLP
+from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.periodic import PeriodicMetrics, final_look, pruning
 from grok.theory import modular
-from grok.training.answers import AnswerLoss, Inputs
-from grok.training.periodic import PeriodicMetrics, final_look, pruning
-from grok.training.problem import Problem
 
 PRODUCT = "x_times_y"
 ex = Paper("doshi", threshold=0.99, delay=10, choices={"init": ("doshi", "gromov", "analytic")})

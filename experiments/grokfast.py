@@ -6,11 +6,12 @@ gradient, takes a transformer to x y mod 97 in a fiftieth of the updates.
 
 from math import inf
 
-from grok.lab import recipes
-from grok.lab.experiment import Paper
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.transformer import Shape
-from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem, Stop
+from grok.objectives.classification import AnswerLoss, Sequences
 
 ex = Paper("grokfast", threshold=0.95, delay=1000)
 

@@ -8,15 +8,17 @@ from math import inf
 
 import torch
 
-from grok.lab import datasets, recipes
-from grok.lab.checks import compared
-from grok.lab.config import ConfigError
-from grok.lab.experiment import Paper
+from grok.claims.checks import compared
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment import datasets
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
+from grok.experiment.validation import ConfigError
 from grok.models.image_mlp import ImageMLP
+from grok.objectives.classification import AnswerLoss
+from grok.objectives.robustness import Images, adversarial, complexity, probes, with_robustness
 from grok.tasks.images import relabelled
-from grok.training.answers import AnswerLoss
-from grok.training.problem import Problem, Stop
-from grok.training.robustness import Images, adversarial, complexity, probes, with_robustness
 
 ex = Paper("humayun", threshold=0.5, delay=1000, choices={"dataset": ("digits", "mnist")})
 SIZES, RADII = (0.03, 0.06, 0.10), (0.005, 0.05)

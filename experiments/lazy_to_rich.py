@@ -9,13 +9,14 @@ from math import inf
 
 import torch
 
-from grok.lab import recipes
-from grok.lab.experiment import Paper
+from grok.engine.problem import Problem
+from grok.engine.spec import Group, Optimizer
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.quadratic import QuadraticUnits
+from grok.objectives.curved import CurvedLoss, CurvedMetrics
+from grok.objectives.losses import DTYPES
 from grok.tasks import gaussian
-from grok.training.curved import CurvedLoss, CurvedMetrics
-from grok.training.losses import DTYPES
-from grok.training.problem import Group, Optimizer, Problem
 
 ex = Paper("lazy_to_rich", threshold=0.9, delay=1000)
 

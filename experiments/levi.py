@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from grok.lab import recipes
-from grok.lab.experiment import Paper
+from grok.engine.problem import Problem
+from grok.engine.spec import Group, Optimizer
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.linear import Student
+from grok.objectives import regression as teachers
 from grok.tasks import gaussian
 from grok.theory import linear as theory
-from grok.training import teachers
-from grok.training.problem import Group, Optimizer, Problem
 
 ex = Paper("levi", threshold=0.95, delay=100, choices={"activation": ("linear", "tanh")})
 

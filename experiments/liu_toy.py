@@ -7,14 +7,15 @@ vectors, two are added, a decoder names the sum, not modular; they generalize as
 import numpy as np
 import torch
 
-from grok.lab import recipes
-from grok.lab.checks import within
-from grok.lab.config import ConfigError
-from grok.lab.experiment import Paper
+from grok.claims.checks import within
+from grok.engine.problem import Problem
+from grok.engine.spec import Group, Optimizer, Stop
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
+from grok.experiment.validation import ConfigError
+from grok.objectives import toys
 from grok.tasks import toy as tasks
 from grok.theory import representation as theory
-from grok.training import toys
-from grok.training.problem import Group, Optimizer, Problem, Stop
 
 DECIDED = Stop((("train_accuracy", 0.9), ("test_accuracy", 0.9)))
 CHOICES = {

@@ -7,16 +7,18 @@ initial weights, generalizes at once. Neither its norm nor its sparsity explains
 from functools import partial
 from math import inf
 
-from grok.lab import recipes
-from grok.lab.checks import steps, within
-from grok.lab.config import ConfigError
-from grok.lab.experiment import Paper
-from grok.lab.lineage import fitting
+from grok.claims.checks import steps, within
+from grok.engine.checkpoint import below
+from grok.engine.events import WEIGHTS
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
+from grok.experiment.validation import ConfigError
+from grok.experiment.warm_start import fitting
 from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP
-from grok.training import tickets
-from grok.training.answers import AnswerLoss, Inputs
-from grok.training.checkpoint import below
-from grok.training.problem import WEIGHTS, Problem, Stop
+from grok.objectives import tickets
+from grok.objectives.classification import AnswerLoss, Inputs
 
 ex = Paper("minegishi", threshold=0.95, delay=1000, choices={"mask": tickets.KINDS})
 

@@ -4,11 +4,11 @@ Two one-hot vectors in, one class out. The published presets keep their numbers,
 decay is a hundredth of what groks; each has a `_small` sibling that shows what its name says.
 """
 
-from grok.lab.experiment import Paper
-from grok.lab.recipes import answer_problem, drawn, in_columns, split_of, table_of
+from grok.engine.problem import Problem
+from grok.experiment.experiment import Paper
+from grok.experiment.parts import answer_problem, drawn, in_columns, split_of, table_of
 from grok.models.mlp import PairMLP
-from grok.training.answers import AnswerLoss, Inputs
-from grok.training.problem import Problem
+from grok.objectives.classification import AnswerLoss, Inputs
 
 ex = Paper("mlp", threshold=0.99, delay=1000)
 

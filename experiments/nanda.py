@@ -6,12 +6,12 @@ add modulo p by rotations of a few frequencies; measures of that circuit move lo
 
 from math import inf
 
-from grok.lab import recipes
-from grok.lab.checks import within
-from grok.lab.experiment import Paper
+from grok.claims.checks import within
+from grok.engine.problem import Problem
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.measures import progress
-from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem
+from grok.objectives.classification import AnswerLoss, Sequences
 
 ex = Paper("nanda", threshold=0.99, delay=1000)
 

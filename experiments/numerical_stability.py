@@ -7,12 +7,12 @@ generalizes at once.
 
 from math import inf
 
-from grok.lab import recipes
-from grok.lab.experiment import Paper
+from grok.engine.problem import Problem
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.models.mlp import PairMLP
-from grok.training.answers import AnswerLoss, Inputs
-from grok.training.problem import Problem
-from grok.training.saturation import with_saturation
+from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.saturation import with_saturation
 
 ex = Paper("numerical_stability", threshold=0.99, delay=1000)
 

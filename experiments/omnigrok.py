@@ -6,10 +6,11 @@ weights a network memorizes at once and generalizes when decay has brought it do
 
 from math import inf
 
-from grok.lab import datasets, recipes
-from grok.lab.checks import decays, delays, dependences
-from grok.lab.experiment import Paper
-from grok.training.answers import AnswerLoss, Inputs, Sequences
+from grok.claims.checks import decays, delays, dependences
+from grok.experiment import datasets
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
+from grok.objectives.classification import AnswerLoss, Inputs, Sequences
 
 ex = Paper("omnigrok", threshold=0.8, delay=1000, choices={"dataset": datasets.SOURCES})
 

@@ -8,14 +8,15 @@ from math import isqrt
 
 import torch
 
-from grok.lab.config import ConfigError
-from grok.lab.experiment import Paper
-from grok.lab.recipes import answer_problem, data_seed_of, sequence_data, transformer_of
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment.experiment import Paper
+from grok.experiment.parts import answer_problem, data_seed_of, sequence_data, transformer_of
+from grok.experiment.validation import ConfigError
 from grok.models.transformer import Shape
+from grok.objectives.classification import AnswerLoss, Sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import drawn_pairs
-from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem, Stop
 
 ex = Paper("ordering", threshold=0.995, delay=1000, choices={"ordering": ORDERINGS})
 

@@ -6,15 +6,16 @@ a table of a binary operation; the answer is learned by heart first and understo
 
 from math import inf
 
-from grok.lab import recipes
-from grok.lab.checks import correlation, fractions, medians, within
-from grok.lab.experiment import Paper
+from grok.claims.checks import correlation, fractions, medians, within
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_share
 from grok.measures.weights import rms_norms
 from grok.models.transformer import Shape
-from grok.training.answers import AnswerLoss, Sequences
-from grok.training.problem import Problem, Stop
+from grok.objectives.classification import AnswerLoss, Sequences
 
 LAYOUT = "Eaob="  # E ends and begins a sequence
 DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))

@@ -9,15 +9,16 @@ from math import inf
 
 import numpy as np
 
-from grok.lab import datasets, recipes
-from grok.lab.checks import within
-from grok.lab.experiment import Paper
+from grok.claims.checks import within
+from grok.engine.problem import Problem
+from grok.experiment import datasets
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
 from grok.measures.slingshots import cycles
 from grok.models.mlp import PairMLP, mlp
 from grok.models.transformer import Shape
-from grok.training.answers import AnswerLoss, Inputs, Sequences
-from grok.training.problem import Problem
-from grok.training.slingshots import with_slingshots
+from grok.objectives.classification import AnswerLoss, Inputs, Sequences
+from grok.objectives.slingshots import with_slingshots
 
 KINDS = {"dataset": ("table", "digits"), "model": ("transformer", "mlp")}
 ex = Paper("thilak", threshold=0.9, delay=1000, choices=KINDS)

@@ -4,15 +4,16 @@
 that it was told; by comparison also from facts that it never inferred from, by composition not.
 """
 
-from grok.lab import recipes
-from grok.lab.checks import compared
-from grok.lab.config import ConfigError
-from grok.lab.experiment import Paper
+from grok.claims.checks import compared
+from grok.engine.problem import Problem
+from grok.engine.spec import Stop
+from grok.experiment import parts as recipes
+from grok.experiment.experiment import Paper
+from grok.experiment.validation import ConfigError
 from grok.models.transformer import Shape
+from grok.objectives import reasoning
+from grok.objectives.classification import AnswerLoss
 from grok.tasks import knowledge
-from grok.training import reasoning
-from grok.training.answers import AnswerLoss
-from grok.training.problem import Problem, Stop
 
 ex = Paper("wang", threshold=0.9, delay=1000, choices={"task": ("composition", "comparison")})
 

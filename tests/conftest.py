@@ -27,7 +27,7 @@ def grok_home():
 @pytest.fixture(scope="session")
 def store(grok_home):
     """The session's embedded store."""
-    from grok.lab import store as stores
+    from grok.store import connection as stores
 
     return stores.connect()
 
@@ -35,7 +35,7 @@ def store(grok_home):
 @pytest.fixture
 def liu_toy(store):
     """A fresh copy of the Liu toy's experiment, on the session's store."""
-    from grok.lab.experiment import load
+    from grok.experiment.experiment import load
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     paper.store = store

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from grok.lab import store as stores
+from grok.store import connection as stores
 from tests.conftest import PROJECT
 
 BIN = Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""Who may import whom (see the README's plan of the house)."""
+"""Who may import whom (README, "Repository layout")."""
 
 import ast
 from pathlib import Path
@@ -7,15 +7,29 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 BOTTOM = {"grok.tasks", "grok.models", "grok.measures"}
+BASE = {"grok.errors", "grok.paths", "grok.phases", "grok.randomness", "grok.interrupts"}
 MAY_IMPORT = {
+    **{module: set() for module in BASE},
     "grok.tasks": {"grok.tasks"},
-    "grok.models": {"grok.models"},
+    "grok.models": {"grok.models", "grok.randomness"},
     "grok.measures": {"grok.measures"},
     "grok.theory": {"grok.theory"},
-    "grok.phases": set(),
-    "grok.training": BOTTOM | {"grok.training"},
-    "grok.lab": BOTTOM | {"grok.training", "grok.lab", "grok.phases"},
-    "grok.sweep": BOTTOM | {"grok.training", "grok.lab", "grok.phases", "grok.sweep"},
+    "grok.objectives": BOTTOM | {"grok.objectives", "grok.randomness"},
+}
+MAY_IMPORT["grok.engine"] = BASE | MAY_IMPORT["grok.objectives"] | {"grok.engine"}
+MAY_IMPORT["grok.store"] = BASE | {"grok.store"}
+MAY_IMPORT["grok.experiment"] = MAY_IMPORT["grok.engine"] | {"grok.store", "grok.experiment"}
+MAY_IMPORT["grok.claims"] = MAY_IMPORT["grok.experiment"] | {"grok.claims"}
+MAY_IMPORT["grok.reports"] = MAY_IMPORT["grok.claims"] | {"grok.reports"}
+MAY_IMPORT["grok.sweep"] = MAY_IMPORT["grok.claims"] | {"grok.sweep"}
+MAY_IMPORT["grok.cli"] = MAY_IMPORT["grok.reports"] | {"grok.sweep", "grok.cli"}
+KNOW_SACRED = {
+    "grok.store",
+    "grok.experiment",
+    "grok.claims",
+    "grok.sweep",
+    "grok.reports",
+    "grok.cli",
 }
 KEEPERS = {"sacred", "pymongo", "gridfs", "bson", "incense", "wandb", "sweeps"}
 FILES = [
@@ -52,22 +66,11 @@ def test_imports_go_downward(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_only_lab_and_sweep_know_the_keepers_of_runs(path):
+def test_only_the_upper_packages_know_sacred_mongodb_and_wandb(path):
     here = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-    if here.startswith("experiments") or room(here) in set(MAY_IMPORT) - {"grok.lab", "grok.sweep"}:
+    if here.startswith("experiments") or room(here) in set(MAY_IMPORT) - KNOW_SACRED:
         assert not {name.split(".")[0] for name in imports(path)} & KEEPERS
 
 
 def test_sweeps_is_no_package_so_it_does_not_hide_the_search_package():
     assert not list((PROJECT / "sweeps").rglob("*.py"))
-
-
-LIBRARY = {"query.py"}  # of analysis/: what the scripts stand on
-SCRIPTS = [p for p in (PROJECT / "analysis").glob("*.py") if p.name not in LIBRARY]
-
-
-@pytest.mark.parametrize(
-    "path", sorted([*(PROJECT / "experiments").glob("*.py"), *SCRIPTS]), ids=lambda p: p.stem
-)
-def test_a_paper_or_a_script_is_one_file_of_at_most_150_lines(path):
-    assert len(path.read_text().splitlines()) <= 150

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.models.mlp import ACTIVATIONS
-from grok.models.randomness import uniform
+from grok.randomness import uniform
 
 NORMS = ("pre", "post", "none")
 POSITIONS = ("learned", "sinusoidal")

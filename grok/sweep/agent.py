@@ -13,16 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from grok.lab.errors import UserError
-from grok.lab.mirror import Identity
-from grok.lab.side_by_side import Event
-from grok.lab.store import Store
+from grok.engine.events import Record
+from grok.errors import UserError
+from grok.experiment.run_thread import Event
+from grok.experiment.wandb_mirror import Identity
+from grok.store.connection import Store
 from grok.sweep.batch import Batch
 from grok.sweep.client import Client, ServerAway, SweepName
 from grok.sweep.file import SweepFile, check
 from grok.sweep.plan import Planned, grouped, planned, slots_of
 from grok.sweep.progress import SweepProgress
-from grok.training.problem import Record
 
 POLL = 5.0  # seconds between heartbeats, as W&B's agent
 FIRST_PAUSE = 0.25  # seconds before an idle agent asks again; doubled up to POLL

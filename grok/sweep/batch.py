@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from grok.lab.mirror import Identity
-from grok.lab.side_by_side import Event, LiveRun
+from grok.engine.events import Outcome, Start
+from grok.engine.train import train
+from grok.experiment.run_thread import Event, LiveRun
+from grok.experiment.wandb_mirror import Identity
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import Planned
-from grok.training.engine import train
-from grok.training.problem import Outcome, Start
 
 
 class Batch:

@@ -13,9 +13,9 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 
-from grok.lab.errors import UserError
-from grok.lab.scorecard import check_sweep
-from grok.lab.store import Store
+from grok.claims.scorecard import check_sweep
+from grok.errors import UserError
+from grok.store.connection import Store
 from grok.sweep import search
 from grok.sweep.file import SweepFile, check, name_of
 from grok.sweep.plan import default_seed

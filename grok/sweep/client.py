@@ -9,9 +9,9 @@ from typing import Any
 import requests
 import yaml
 
-from grok.lab.errors import UserError
-from grok.lab.mirror import CLOUD
-from grok.lab.mongod import home
+from grok.errors import UserError
+from grok.experiment.wandb_mirror import CLOUD
+from grok.paths import home
 
 TIMEOUT = 30.0
 

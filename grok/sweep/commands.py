@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from grok.lab import store as stores
-from grok.lab.experiment import Terminated, end_on_signals, exit_code
-from grok.lab.scorecard import duration
+from grok.claims.scorecard import duration
+from grok.interrupts import exit_code, raise_on_signals
+from grok.store import connection as stores
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.plan import estimate, plan, slots_of
@@ -53,7 +53,7 @@ def run(
         sweep = LocalSweep.resume(file, store, sweep_id, slots)
     else:
         sweep = LocalSweep.begin(file, store, limit, seeds, slots)
-    end_on_signals()
+    raise_on_signals()
     planned = [one for group in sweep.groups for one in group]
     runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
@@ -61,7 +61,7 @@ def run(
     try:
         with SweepProgress(budget, runs) as progress:
             sweep.run(progress)
-    except (KeyboardInterrupt, Terminated) as error:
+    except KeyboardInterrupt as error:
         print(f'interrupted; "grok sweep run {path} --resume" goes on', file=sys.stderr)
         sys.exit(exit_code(error))
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())

@@ -13,8 +13,8 @@ import yaml
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from grok.lab.errors import UserError
-from grok.lab.mirror import ENDPOINT_NAME
+from grok.errors import UserError
+from grok.experiment.wandb_mirror import ENDPOINT_NAME
 from grok.sweep.board import Board
 
 MOST_BYTES = 2**20  # of a request; a sweep file has a few kB

@@ -8,9 +8,10 @@ from typing import Any
 import sweeps
 import yaml
 
-from grok.lab.config import check_choice, check_names
-from grok.lab.errors import UserError
-from grok.lab.experiment import PROJECT, Paper, load
+from grok.errors import UserError
+from grok.experiment.experiment import Paper, load
+from grok.experiment.validation import check_choice, check_names
+from grok.paths import PROJECT
 
 METHODS = ("grid", "random", "bayes")
 NEWER_KEYS = ("run_cap",)  # W&B's, younger than the schema of its package `sweeps`

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from grok.lab.checkpoints import Past, check_ended, past_of, path_of
-from grok.lab.errors import UserError
-from grok.lab.scorecard import check_sweep
-from grok.lab.side_by_side import Event
-from grok.lab.spool import recover
-from grok.lab.status import FINISHED
-from grok.lab.store import Store
+from grok.claims.scorecard import check_sweep
+from grok.engine.events import Record
+from grok.errors import UserError
+from grok.experiment.resume import Past, check_ended, past_of, path_of
+from grok.experiment.run_thread import Event
+from grok.store.connection import Store
+from grok.store.journal import recover
+from grok.store.status import FINISHED
 from grok.sweep import search
 from grok.sweep.batch import Batch
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import Planned, default_seed, plan, slots_of
 from grok.sweep.progress import SweepProgress
-from grok.training.problem import Record
 
 HYPERBAND_EVERY = 0.5  # seconds between looks at which runs to stop early
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from grok.lab.checkpoints import Past
+from grok.engine.problem import Problem
+from grok.engine.program import Program
+from grok.engine.train import choose_slots, decide_compiled
+from grok.experiment.resume import Past
 from grok.sweep.file import SweepFile
 from grok.sweep.search import Point
-from grok.training.engine import choose_slots, decide_compiled
-from grok.training.problem import Problem
-from grok.training.program import Program
 
 PROBE_STEPS = 200
 

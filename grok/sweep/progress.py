@@ -4,8 +4,9 @@ import time
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grok.lab.progress import console
-from grok.training.problem import Event, Outcome, Problem, Start
+from grok.engine.events import Event, Outcome, Start
+from grok.engine.problem import Problem
+from grok.experiment.progress import console
 
 
 class SweepProgress:

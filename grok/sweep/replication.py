@@ -10,11 +10,13 @@ from math import inf
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from grok.lab import store as stores
-from grok.lab.experiment import PROJECT, Paper, Terminated, end_on_signals, exit_code
-from grok.lab.progress import console
-from grok.lab.scorecard import duration, latest, named, scorecard, sweeps_of
-from grok.lab.show import wide
+from grok.claims.scorecard import duration, latest, named, scorecard, sweeps_of
+from grok.experiment.experiment import Paper
+from grok.experiment.progress import console
+from grok.experiment.show import wide
+from grok.interrupts import exit_code, raise_on_signals
+from grok.paths import PROJECT
+from grok.store import connection as stores
 
 CORES = len(os.sched_getaffinity(0))
 GROK = sys.executable, "-m", "grok.cli"
@@ -32,11 +34,11 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     longest_first = sorted(
         wanted, key=lambda paper: latest(store.database, paper)[1] or inf, reverse=True
     )
-    end_on_signals()
+    raise_on_signals()
     started = time.perf_counter()
     try:
         whole = Replication(store, resume, jobs).run(longest_first)
-    except (KeyboardInterrupt, Terminated) as error:
+    except KeyboardInterrupt as error:
         print('interrupted; "grok replicate --resume" goes on', file=sys.stderr)
         sys.exit(exit_code(error))
     table, complete = scorecard(wanted, store.database)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sweeps
 
-from grok.lab.errors import UserError
+from grok.errors import UserError
 
 Point = dict[str, Any]
 

@@ -11,10 +11,10 @@ import waitress
 from rich.console import Console
 from rich.table import Table
 
-from grok.lab import mirror
-from grok.lab import store as stores
-from grok.lab.errors import UserError
-from grok.lab.experiment import Terminated, end_on_signals, exit_code
+from grok.errors import UserError
+from grok.experiment import wandb_mirror as mirror
+from grok.interrupts import exit_code, raise_on_signals
+from grok.store import connection as stores
 from grok.sweep import file as files
 from grok.sweep import slurm
 from grok.sweep.agent import BatchAgent
@@ -39,10 +39,10 @@ def serve(host: str, port: int, lost_after: float) -> None:
     _write_private(endpoint_file(), json.dumps({"url": url, "token": token}))
     print(f"serving the sweeps of {store.describe()}; in the shells of `wandb sweep` and agents:")
     print(f"export WANDB_BASE_URL={url} WANDB_API_KEY={token}", flush=True)
-    end_on_signals()
+    raise_on_signals()
     try:
         server.run()
-    except (KeyboardInterrupt, Terminated):
+    except KeyboardInterrupt:
         pass
     finally:
         server.close()
@@ -61,12 +61,12 @@ def agent(sweep: str, batch: int) -> None:
     """Serve a sweep until nothing is left; interrupted, its runs end as INTERRUPTED."""
     store = stores.mongo()
     os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
-    end_on_signals()
+    raise_on_signals()
     try:
         worker = BatchAgent(Client.find(), SweepName.parse(sweep), store, batch)
         with SweepProgress(0, 0) as progress:
             worker.run(progress)
-    except (KeyboardInterrupt, Terminated) as error:
+    except KeyboardInterrupt as error:
         print("interrupted; the points in work go back to the sweep", file=sys.stderr)
         sys.exit(exit_code(error))
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())

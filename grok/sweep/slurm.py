@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from grok.lab.errors import UserError
-from grok.lab.experiment import PROJECT
-from grok.lab.mongod import home
+from grok.errors import UserError
+from grok.paths import PROJECT, home
 
 GRACE = 60  # seconds between Slurm's SIGTERM and the end of the time limit
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from analysis import capacity_study, survival
-from grok.lab import exports
-from grok.lab.errors import UserError
+from grok.errors import UserError
+from grok.reports import exports
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis import phase_diagram, query
-from grok.lab.errors import UserError
-from grok.lab.history import training_history
+from grok.errors import UserError
+from grok.reports.history import training_history
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress
@@ -20,7 +20,7 @@ from tests.conftest import PROJECT
 
 @pytest.fixture(scope="module")
 def run(store):
-    from grok.lab.experiment import load
+    from grok.experiment.experiment import load
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     paper.store = store

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from analysis import compare, convergence, export_table, groups, query
 from benchmarks import synthetic
-from grok.lab.mongod import home
+from grok.paths import home
 
 FIRST = 70_001
 SCRIPTS = ("learning_curves", "compare", "convergence", "export_table")

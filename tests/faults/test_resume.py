@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from analysis import query
-from grok.lab import store as stores
-from grok.lab.checkpoints import path_of
-from grok.lab.errors import UserError
-from grok.lab.repeat import repeat, resume, series
+from grok.errors import UserError
+from grok.experiment.repeat import repeat, resume, series
+from grok.experiment.resume import path_of
+from grok.store import connection as stores
 from tests.conftest import PROJECT
 from tests.faults.test_runs import finish, run_of, start
 from tests.helpers import wait_until

@@ -9,9 +9,10 @@ import time
 import pymongo
 import pytest
 
-from grok.lab import mongod, spool, status
-from grok.lab import store as stores
-from grok.training.problem import log_steps
+from grok.engine.problem import log_steps
+from grok.store import connection as stores
+from grok.store import journal as spool
+from grok.store import mongod, status
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
 

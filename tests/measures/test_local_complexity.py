@@ -5,9 +5,9 @@ import torch
 
 from grok.measures.local_complexity import frame, local_complexity
 from grok.models.image_mlp import ImageMLP
-from grok.training.answers import AnswerLoss, AnswerMetrics
-from grok.training.losses import cross_entropy
-from grok.training.robustness import Images, RobustnessMetrics
+from grok.objectives.classification import AnswerLoss, AnswerMetrics
+from grok.objectives.losses import cross_entropy
+from grok.objectives.robustness import Images, RobustnessMetrics
 
 D, P = 16, 9
 

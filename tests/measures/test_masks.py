@@ -9,7 +9,7 @@ from networkx.algorithms import bipartite
 from grok.measures import masks, pruning
 from grok.measures.periodicity import fourier_entropy
 from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP, SumMLP, logits
-from grok.training import tickets
+from grok.objectives import tickets
 
 P, D, H = 11, 13, 7
 SPLIT = {

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from grok.measures import saturation
-from grok.training.losses import log_stablemax
+from grok.objectives.losses import log_stablemax
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.float32, 0.5), (torch.float64, 0.0)])

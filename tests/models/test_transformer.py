@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from grok.lab.recipes import pair_tokens
+from grok.experiment.parts import pair_tokens
 from grok.models.mlp import PairMLP
-from grok.models.randomness import key_of, normal, uniform
 from grok.models.transformer import NORMS, POSITIONS, Shape, Transformer, share_prefixes
+from grok.randomness import key_of, normal, uniform
 from grok.tasks.operations import table
 
 ALL_BIASES = ("attention", "mlp", "output")

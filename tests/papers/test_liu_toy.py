@@ -10,9 +10,9 @@ AUTHORS = {58: (1130, 1530, 800, 1.0), 59: (1009, 2314, 587, 0.9), 0: (1157, Non
 @pytest.fixture(scope="module")
 def results(store):
     """Runs of `authors_seed58` with three seeds, trained together, by seed."""
-    from grok.lab.experiment import load
-    from grok.lab.side_by_side import LiveRun
-    from grok.training.engine import train
+    from grok.engine.train import train
+    from grok.experiment.experiment import load
+    from grok.experiment.run_thread import LiveRun
     from tests.conftest import PROJECT
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
-from grok.lab.errors import UserError
+from grok.errors import UserError
 from grok.sweep.board import Board
 from tests.conftest import PROJECT
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 import yaml
 
-from grok.lab import store as stores
+from grok.store import connection as stores
 from grok.sweep.client import UPSERT
 from tests.conftest import PROJECT
 from tests.endpoint import BIN, SWEEP, Endpoint, runs_of

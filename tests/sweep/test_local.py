@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import yaml
 
-from grok.lab.errors import UserError
+from grok.errors import UserError
 from grok.sweep import file as files
 from grok.sweep import search
 from grok.sweep.local import LocalSweep, points_of

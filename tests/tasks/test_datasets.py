@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from grok.lab.errors import UserError
-from grok.lab.experiment import load
+from grok.errors import UserError
+from grok.experiment.experiment import load
 from grok.tasks import tabular, texts
 from tests.conftest import PROJECT
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from grok.models.quadratic import QuadraticUnits
+from grok.objectives.curved import CurvedLoss
 from grok.theory import lazy
-from grok.training.curved import CurvedLoss
 
 D, P, N, ALPHA, EPS = 8, 20, 30, 1.5, 0.1
 

@@ -1,0 +1,5 @@
+"""`python -m grok.cli` is the command `grok`."""
+
+from grok.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""What defines one run before it has started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grok.engine.spec import Group, Optimizer, Stop
+
+if TYPE_CHECKING:
+    from grok.engine.measurement import Watching
+
+
+@dataclass
+class Problem:
+    """Everything that defines one run; nothing has run yet.
+
+    module: an initialized torch module for ONE replica.
+    data: tensors that the loss and the metrics read, by name.
+    loss, metrics: `f(module, data)` -> scalar / dict of tensors. Module-level functions or frozen
+        dataclasses, so that two problems can be told to compute the same thing. A metric of more
+        than zero dimensions is kept as an array (a trajectory).
+    batched: the entries of `data` that mini-batches index; unused for full-batch training.
+    sampling: how mini-batches come: "epochs" (a fresh permutation for each), "in_order" (every epoch
+        through the data as it lies), or "replacement" (drawn independently).
+    remembers: the metrics read data["previous"], the weights before the last update.
+    draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
+    kept: entries of `data` to be stored with the run.
+    checkpoint_every: updates between the states that `train` yields; None for none.
+    watching: the measures that the run takes (training/instruments.py).
+    origin: id of the run that the module's weights, or its mask, come from; None if they were drawn.
+    keep_weights: the weights are among the record's arrays, as WEIGHTS + name.
+    arrays_every: records have arrays at every so-many-th logged step only, and at the last.
+    """
+
+    module: nn.Module
+    data: dict[str, Tensor]
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
+    metrics: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+    optimizer: Optimizer
+    train_steps: int
+    log_steps: list[int]
+    seed: int = 0
+    batch_size: int | None = None
+    batched: tuple[str, ...] = ()
+    sampling: str = "epochs"
+    draws: bool = False
+    remembers: bool = False
+    stop: Stop | None = None
+    kept: tuple[str, ...] = field(default=())
+    checkpoint_every: int | None = None
+    keep_weights: bool = False
+    arrays_every: int = 1
+    watching: "Watching | None" = None
+    origin: int | None = None
+
+    def has_arrays(self, step: int) -> bool:
+        """Whether the record of this logged step, if it is not the last, has arrays."""
+        return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
+
+    def signature(self) -> tuple:
+        """What two problems must share to be trained as one program: shapes and code, not values."""
+        optimizer = self.optimizer
+        groups = tuple(Group(group.prefix, part=group.part) for group in optimizer.groups)
+        schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0, "anneal_every": 1}
+        return (
+            repr(self.module),
+            _shapes(dict(self.module.named_parameters())),
+            _shapes(dict(self.module.named_buffers())),
+            _shapes(self.data),
+            self.loss,
+            self.metrics,
+            replace(optimizer, groups=groups, **schedule),  # what is not a number per replica
+            self.batch_size,
+            self.batched,
+            self.sampling,
+            self.draws,
+            self.remembers,
+            self.watching is not None,
+        )
+
+
+def log_steps(train_steps: int, points: int) -> list[int]:
+    """At most `points` + 1 logarithmically spaced steps: 0, 1, ..., train_steps, all different."""
+    spaced = np.geomspace(1, train_steps, min(points, train_steps))
+    return [0, *sorted({int(step) for step in np.round(spaced)})]
+
+
+def _shapes(tensors: dict[str, Tensor]) -> tuple:
+    return tuple(
+        (name, tuple(tensor.shape), tensor.dtype, tensor.device.type)
+        for name, tensor in tensors.items()
+    )
+
+
+def batch_order(seed: int, epoch: int, examples: int) -> Tensor:
+    """A permutation (examples,) that depends on seed and epoch alone, so that a run can resume anywhere."""
+    return torch.randperm(examples, generator=_generator(seed, epoch))
+
+
+def drawn_batches(seed: int, block: int, examples: int, shape: tuple[int, int]) -> Tensor:
+    """Indices (batches, size) drawn with replacement, of the block-th such draw of a run."""
+    return torch.randint(examples, shape, generator=_generator(seed, block))
+
+
+def _generator(seed: int, part: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1_000_003 + part)

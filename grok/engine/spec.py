@@ -1,0 +1,80 @@
+"""The settings of one run's training: optimizer, early stopping."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """Optimizer settings of the parameters whose names start with `prefix` and have `part` in them."""
+
+    prefix: str = ""
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.0  # SGD only
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Grokfast:
+    """A gradient filter (Lee et al. 2024): kind "ema" (alpha) or "window"; gain of the slow part."""
+
+    kind: str
+    gain: float
+    alpha: float = 0.98
+    window: int = 100
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer and its schedule; a parameter belongs to the first group that its name matches.
+
+    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient) or "sgd" (likewise).
+    decay_to: "zero", or "init" for a pull towards the initial weights (adamw; Power et al. 2022).
+    warmup_steps: the learning rate rises linearly from 0 over that many updates.
+    anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update,
+        in stairs of `anneal_every` updates.
+    weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
+    update_noise: std of noise on Adam's direction before the learning rate.
+    clip_norm: the gradient is scaled down to this norm where it is longer, 0 for never.
+    sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
+    orthogonal: each tensor's gradient without its part along the weights (Prieto et al. 2025).
+    fixed_norm: after each update all weights are scaled alike to their initial norm (Omnigrok, section 2).
+    """
+
+    kind: str = "adamw"
+    groups: tuple[Group, ...] = (Group(),)
+    decay_to: str = "zero"
+    warmup_steps: int = 0
+    anneal_steps: int = 0
+    lr_floor: float = 0.1
+    anneal_every: int = 1
+    weight_noise: float = 0.0
+    update_noise: float = 0.0
+    clip_norm: float = 0.0
+    sam_rho: float = 0.0
+    grokfast: Grokfast | None = None
+    orthogonal: bool = False
+    fixed_norm: bool = False
+
+    def noises(self) -> list[str]:
+        """Which kinds of noise there are."""
+        return [name for name in ("weight_noise", "update_noise") if getattr(self, name)]
+
+    def group_of(self, name: str) -> int:
+        """Index of the group of the parameter `name`; ValueError if none matches."""
+        for index, group in enumerate(self.groups):
+            if name.startswith(group.prefix) and group.part in name:
+                return index
+        raise ValueError(f"no optimizer group matches the parameter {name!r}")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Retire a replica once every metric named here is at its threshold at two logged steps running."""
+
+    thresholds: tuple[tuple[str, float], ...]
+
+    def met(self, metrics: dict[str, float]) -> bool:
+        return all(metrics[name] >= value for name, value in self.thresholds)

@@ -1,0 +1,157 @@
+"""From the engine's events to one Sacred run: scalars, trajectories, weights and the result."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from grok.engine.checkpoint import below
+from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, stacked
+from grok.engine.problem import Problem
+from grok.phases import first_step_at, phase
+
+# Of runs that end together: a dozen summaries at once would keep Python from all else, as from
+# answering the store in time.
+ONE_SUMMARY = threading.Lock()
+
+
+class Recorder:
+    """Keeps one run. Feed it events with `take`; `result` may be asked at any time.
+
+    threshold, delay: accuracy that counts as reached, and the steps between train and test from
+    which a run is called grokking (Liu et al. 2022, table 1). keep: takes a saved state, the records
+    before it and the seconds it took. seconds: that have gone into the run already.
+    """
+
+    def __init__(
+        self,
+        run,
+        problem: Problem,
+        threshold: float,
+        delay: int,
+        keep: Callable[[Saved, list[Record], float], None] = lambda *_: None,
+        seconds: float = 0.0,
+    ):
+        self.run = run
+        self.problem = problem
+        self.threshold = threshold
+        self.delay = delay
+        self.series: dict[str, tuple[list[int], list[float]]] = {}
+        self.records: list[Record] = []
+        self.outcome: Outcome | None = None
+        self.started = time.perf_counter() - seconds
+        self.keep = keep
+
+    def take(self, event: Event) -> None:
+        """Store one event of this run's replica."""
+        if isinstance(event, Start):
+            self.run.info["program"] = {
+                "slot": event.slot,
+                "slots": event.slots,
+                "compiled": event.compiled,
+            }
+        elif isinstance(event, Record):
+            self._record(event)
+        elif isinstance(event, Saved):
+            self.keep(event, self.records, self.seconds())
+        else:
+            self.outcome = event
+
+    def _record(self, record: Record) -> None:
+        for step, metrics in (*record.between, (record.step, record.metrics)):
+            for name, value in metrics.items():
+                self.run.log_scalar(name, value, step)
+                steps, values = self.series.setdefault(name, ([], []))
+                steps.append(step)
+                values.append(value)
+        self.records.append(record)
+
+    def add(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Log a metric that is known only at the end."""
+        for step, value in zip(steps, values, strict=True):
+            self.run.log_scalar(name, value, step)
+        self.series[name] = list(steps), list(values)
+
+    def seconds(self) -> float:
+        """How long the run has taken."""
+        return time.perf_counter() - self.started
+
+    def steps_to(self, metric: str, threshold: float) -> int | None:
+        """First logged step at which the metric reaches the threshold and holds it at the next."""
+        return first_step_at(*self.series[metric], threshold) if metric in self.series else None
+
+    def final(self, metric: str) -> float | None:
+        """Last logged value of a metric."""
+        return self.series[metric][1][-1] if metric in self.series else None
+
+    def trajectory(self, name: str) -> np.ndarray:
+        """A logged array over time, (logged steps, ...)."""
+        return np.stack([record.arrays[name] for record in self.records if record.arrays])
+
+    def kept_weights(self) -> list[dict[str, np.ndarray]]:
+        """The weights at the logged steps that have arrays, by name; empty without record_trajectory."""
+        return [below(r.arrays, WEIGHTS) for r in self.records if r.arrays]
+
+    def result(self) -> dict[str, Any]:
+        """Phase, steps to thresholds, final metrics, how it ended."""
+        if not self.series:
+            return {}
+        train = self.steps_to("train_accuracy", self.threshold)
+        test = self.steps_to("test_accuracy", self.threshold)
+        return {
+            "phase": phase(train, test, self.delay),
+            "steps_to_train": train,
+            "steps_to_test": test,
+            "delay_ratio": test / train if train and test else None,
+            "threshold": self.threshold,
+            "steps": self.series["train_loss"][0][-1],
+            "ended": self.outcome.reason if self.outcome else "interrupted",
+            "compiled": self.run.info["program"]["compiled"],
+            "seconds": round(self.seconds(), 3),
+            # the measures' many numbers, MEASURE/METRIC, are in the series
+            **{name: values[-1] for name, (_, values) in self.series.items() if "/" not in name},
+        }
+
+    def save_artifacts(self) -> None:
+        """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
+        with tempfile.TemporaryDirectory() as folder:
+            kept = {f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.kept}
+            arrays = stacked(self.records)
+            if kept or arrays:
+                path = Path(folder) / "trajectory.npz"
+                steps = np.array([record.step for record in self.records if record.arrays])
+                np.savez_compressed(path, steps=steps, **kept, **arrays)
+                self._add(path)
+            if self.outcome is not None:
+                path = Path(folder) / "weights.safetensors"
+                save_file({k: v.cpu().contiguous() for k, v in self.outcome.weights.items()}, path)
+                self._add(path)
+
+    def _add(self, path: Path) -> None:
+        self.run.add_artifact(path, path.name, content_type="application/octet-stream")
+
+
+def record_run(
+    run,
+    recorder: Recorder,
+    events: Iterable[Event],
+    summarize: Callable[[Recorder], dict[str, Any]],
+    show: Callable[[Record], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Follow a run to its end, keep everything also when it is interrupted, and return its result."""
+    try:
+        for event in events:
+            recorder.take(event)
+            if isinstance(event, Record):
+                show(event)
+    finally:
+        with ONE_SUMMARY:
+            summary = summarize(recorder) if recorder.series else {}
+        run.result = {**recorder.result(), **summary}
+        recorder.save_artifacts()
+    return run.result

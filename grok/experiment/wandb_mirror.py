@@ -1,0 +1,185 @@
+"""A run mirrored to Weights & Biases beside the store: config, metrics, summary, pictures.
+
+W&B is talked to from a thread of the run's own. Slow, absent or failing, it never holds up the
+training or changes it; the user is told once, and the store has everything.
+"""
+
+import atexit
+import os
+import queue
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import requests
+from sacred import cli_option
+from sacred.observers.base import RunObserver
+
+from grok.paths import home
+
+CLOUD = "https://api.wandb.ai"
+ENDPOINT_NAME = "grok sweep endpoint"  # what `grok sweep serve` answers at its root
+GREETING_TIMEOUT = 2.0
+JOIN_TIMEOUT = 15.0  # seconds that a run's end waits for W&B; an agent kills after 30
+PICTURES = (".png", ".jpg", ".jpeg", ".gif")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a run is at W&B. sweep is None outside of sweeps."""
+
+    run: str
+    project: str
+    sweep: str | None
+
+
+def identity_of_environment(asked: bool) -> Identity | None:
+    """What a W&B agent has set (WANDB_RUN_ID, WANDB_SWEEP_ID), or a fresh one if `asked` for."""
+    run, sweep = os.environ.get("WANDB_RUN_ID"), os.environ.get("WANDB_SWEEP_ID")
+    if not (run or sweep or asked):
+        return None
+    project = os.environ.get("WANDB_PROJECT") or "grok"
+    return Identity(run or uuid.uuid4().hex[:8], project, sweep)
+
+
+@cli_option("-W", "--wandb", is_flag=True)
+def wandb_option(args, run):
+    """Mirror the run to Weights & Biases."""  # done by Paper, which also looks for an agent
+
+
+class Mirror(RunObserver):
+    """The Sacred observer. Its run at W&B has the id, project and sweep of `identity`."""
+
+    def __init__(self, identity: Identity, store: str, tags: list[str]):
+        self.identity, self.store, self.tags = identity, store, tags
+        self.mail: queue.SimpleQueue[Callable | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._serve, name="wandb", daemon=True)
+        self.run = None
+        self.label = ""
+        self.result: dict = {}
+        self.has_told = False
+
+    def link(self) -> dict:
+        """What the store keeps, so that the run can be found at W&B."""
+        return {key: value for key, value in asdict(self.identity).items() if value}
+
+    def started_event(self, ex_info, command, host_info, start_time, config, meta_info, _id):
+        sacred = {"run": _id, "store": self.store, "experiment": ex_info["name"]}
+        self.label = f"run {_id}"
+        name, notes = f"{ex_info['name']}-{_id}", meta_info.get("comment")
+        self.mail.put(lambda: self._begin(name, notes, {**config, "sacred": sacred}))
+        self.thread.start()
+        return _id
+
+    def heartbeat_event(self, info, captured_out, beat_time, result):
+        self.result = result or self.result
+
+    def log_metrics(self, metrics_by_name, info):
+        by_step: dict[int, dict[str, float]] = {}
+        for name, new in metrics_by_name.items():
+            for step, value in zip(new["steps"], new["values"], strict=True):
+                by_step.setdefault(step, {})[name] = float(value)
+        for step in sorted(by_step):
+            self.mail.put(lambda step=step: self.run.log(by_step[step], step=step))
+
+    def artifact_event(self, name, filename, metadata=None, content_type=None):
+        if Path(name).suffix in PICTURES:
+            picture = Path(filename).read_bytes()
+            self.mail.put(lambda: self._show(name, picture))
+
+    def completed_event(self, stop_time, result):
+        self._end("COMPLETED", 0)
+
+    def interrupted_event(self, interrupt_time, status):
+        self._end(status, 143)
+
+    def failed_event(self, fail_time, fail_trace):
+        self._end("FAILED", 1)
+
+    def join(self):
+        """Wait a little for W&B; what is not there by then stays in the store alone."""
+        if not self.thread.is_alive():
+            return
+        self.thread.join(JOIN_TIMEOUT)
+        if self.thread.is_alive():
+            atexit.register(_abandon_service)
+            self._tell("is slow; it may lack the last of this run, the store has all of it")
+
+    # -- in the thread ---------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            while (letter := self.mail.get()) is not None:
+                letter()
+        except Exception as error:
+            first = str(error).strip().splitlines()
+            self._tell(f"fails ({first[0] if first else type(error).__name__}); the run goes on")
+
+    def _begin(self, name: str, notes: str | None, config: dict) -> None:
+        import wandb  # a third of a second, for those who asked for it
+
+        settings = wandb.Settings(
+            silent=True, console="off", save_code=False, disable_git=True, x_disable_stats=True
+        )
+        self.run = wandb.init(
+            id=self.identity.run,
+            project=self.identity.project,
+            group=self.identity.sweep,
+            name=name,
+            notes=notes,
+            tags=self.tags,
+            config=config,
+            mode=mode(),
+            dir=os.environ.get("WANDB_DIR") or home(),
+            reinit="create_new",  # several runs of one process, side by side
+            settings=settings,
+        )
+
+    def _show(self, name: str, picture: bytes) -> None:
+        import io
+
+        import PIL.Image
+        import wandb
+
+        self.run.log({Path(name).stem: wandb.Image(PIL.Image.open(io.BytesIO(picture)))})
+
+    def _end(self, status: str, exit_code: int) -> None:
+        summary = {"status": status, **{k: v for k, v in self.result.items() if v is not None}}
+        self.mail.put(lambda: self.run.summary.update(summary))
+        self.mail.put(lambda: self.run.finish(exit_code=exit_code))
+        self.mail.put(None)
+
+    def _tell(self, what: str) -> None:
+        if not self.has_told:
+            print(f"{self.label}: W&B {what}", file=sys.stderr)
+        self.has_told = True
+
+
+def mode() -> str:
+    """W&B's mode: WANDB_MODE, else offline without an account or at our own endpoint, else online."""
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    url = os.environ.get("WANDB_BASE_URL") or CLOUD
+    has_account = os.environ.get("WANDB_API_KEY") or requests.utils.get_netrc_auth(url)
+    return "online" if has_account and not is_our_endpoint(url) else "offline"
+
+
+def is_our_endpoint(url: str) -> bool:
+    """Whether `grok sweep serve` answers at the URL; it drives sweeps but keeps no W&B runs."""
+    if url == CLOUD:
+        return False
+    try:
+        return requests.get(url, timeout=GREETING_TIMEOUT).text.startswith(ENDPOINT_NAME)
+    except requests.RequestException:
+        return False
+
+
+def _abandon_service() -> None:
+    """End W&B's own process, which would hold up the exit of ours while it tries again."""
+    for child in psutil.Process().children():
+        if child.name().startswith("wandb-core"):
+            child.kill()

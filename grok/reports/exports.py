@@ -1,0 +1,122 @@
+"""Stored runs as files: config.json, metrics.csv, summary.json, curves.png; a sweep's as a folder."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from grok.errors import UserError, writing
+from grok.reports.history import logged
+from grok.store.connection import find_sweep
+
+COLUMNS = {
+    "train_loss": "train_loss",
+    "train_acc": "train_accuracy",
+    "val_loss": "test_loss",
+    "val_acc": "test_accuracy",
+}
+LONGEST_NAME = 200  # bytes; file systems take 255
+SUMMARIZED = (  # of a run's summary, in the sweep's
+    "final_train_acc", "final_val_acc", "memorization_step", "generalization_step", "runtime_sec",
+)  # fmt: skip
+
+
+def export_run(database, number: int, folder: Path) -> dict[str, Any]:
+    """Write one run's files and return its summary; UserError if it has none or logged nothing."""
+    series = logged(database, number, COLUMNS.values())
+    run = database.runs.find_one({"_id": number})
+    if not run.get("result"):
+        raise UserError(f"run {number} has no result to export")
+    frame = pd.DataFrame(
+        {
+            column: pd.Series(series[name]["values"], series[name]["steps"])
+            for column, name in COLUMNS.items()
+        }
+    ).rename_axis("step")
+    summary = summary_of(run, frame)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(run["config"], indent=2))
+        frame.to_csv(folder / "metrics.csv")
+        draw_curves(frame, folder / "curves.png")
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+    return summary
+
+
+def export_sweep(database, sweep: str, folder: Path) -> int:
+    """Write every finished run of a sweep as NAME/seed_K, and sweep_summary.csv and .json; how many.
+
+    NAME is the run's preset, or its point without the seed. UserError if the sweep has no such run.
+    """
+    document = find_sweep(database, sweep)
+    wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
+    found = list(database.runs.find(wanted).sort("_id")) if document else []
+    if not found:
+        raise UserError(f"no finished run of a sweep {sweep}")
+    swept = [key for key in document["config"]["parameters"] if key not in ("seed", "preset")]
+    rows = []
+    for run in found:
+        config = run["config"]
+        words = [config["preset"]] if config.get("preset") else []
+        words += [f"{key}={config[key]}".replace("/", "div") for key in swept]
+        name = _short(",".join(words) or run["experiment"]["name"])
+        place = folder / name / f"seed_{config['seed']}"
+        summary = export_run(database, run["_id"], place)
+        rows.append(
+            {
+                "preset": name,
+                "seed": config["seed"],
+                **{key: summary[key] for key in SUMMARIZED},
+                "run_dir": str(place.relative_to(folder)),
+                "run": run["_id"],
+            }
+        )
+    with writing(folder):
+        pd.DataFrame(rows).to_csv(folder / "sweep_summary.csv", index=False)
+        (folder / "sweep_summary.json").write_text(json.dumps(rows, indent=2))
+    return len(rows)
+
+
+def _short(name: str) -> str:
+    """The name, or what a file system takes of it and a digest of the whole."""
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
+    """Final values, steps to the threshold (None if never), time."""
+    config, result = run["config"], run["result"]
+    return {
+        "name": config.get("preset") or run["experiment"]["name"],
+        "operation": config.get("operation"),
+        "p": config.get("p"),
+        "train_size": result.get("train_size"),
+        "val_size": result.get("test_size"),
+        **{f"final_{column}": float(frame[column].iloc[-1]) for column in COLUMNS},
+        "memorization_step": result["steps_to_train"],
+        "generalization_step": result["steps_to_test"],
+        "threshold": result["threshold"],
+        "steps": result["steps"],
+        "runtime_sec": result["seconds"],
+        "curves_saved": True,
+        "run": run["_id"],
+    }
+
+
+def draw_curves(frame: pd.DataFrame, path: Path) -> None:
+    """Loss and accuracy against steps, side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
+        for split in ("train", "val"):
+            axes.plot(frame.index, frame[f"{split}_{kind}"], label=split)
+        axes.set_xscale("symlog")
+        axes.set_xlabel("step")
+        axes.set_ylabel({"loss": "loss", "acc": "accuracy"}[kind])
+        axes.legend(frameon=False)
+    figure.axes[0].set_yscale("log")
+    figure.savefig(path, dpi=160)

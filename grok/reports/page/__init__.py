@@ -1,0 +1,41 @@
+"""`grok report`: the whole store as one HTML page that opens from disk, without a network."""
+
+import base64
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from grok.reports.page.collect import details_of, summary_of
+
+HERE = Path(__file__).parent
+
+
+def write(store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
+    """Write the page of the runs that match a filter, and return how many; papers take their pictures
+    from the first of the `figures` folders that has one of their name."""
+    summary = summary_of(store, wanted, figures)
+    details = details_of(store.database, summary["runs"]["run"])
+    page = (HERE / "page.html").read_text()
+    parts = {
+        "css": (HERE / "page.css").read_text(),
+        "plotly": get_plotlyjs(),
+        "summary": packed(summary),
+        "details": packed(details),
+        "js": (HERE / "page.js").read_text(),
+    }
+    for name, text in parts.items():
+        page = page.replace("{{" + name + "}}", text)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(page)
+    os.replace(partial, path)
+    return len(summary["runs"]["run"])
+
+
+def packed(data: Any) -> str:
+    """JSON, compressed, as text that is safe inside HTML."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 6)).decode()

@@ -1,0 +1,201 @@
+"""Options of the training engine against direct computations: Grokfast, SAM, noise, sampling."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.training.test_engine import losses, outcome, problem
+
+from grok.engine import products
+from grok.engine.filters import amplified, initial_state
+from grok.engine.optimizers import across
+from grok.engine.problem import drawn_batches
+from grok.engine.spec import Grokfast, Group, Optimizer
+from grok.engine.train import train
+from grok.experiment.experiment import load
+from tests.conftest import PROJECT
+
+ALPHA, GAIN, WINDOW = 0.9, 3.0, 4
+
+
+def gradients(count: int) -> list[torch.Tensor]:
+    return list(
+        torch.randn(count, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def filtered(grokfast: Grokfast, grads: list[torch.Tensor]) -> list[torch.Tensor]:
+    state, found = initial_state(grokfast, {"w": grads[0]}), []
+    for t, grad in enumerate(grads, start=1):
+        out, state = amplified(grokfast, {"w": grad}, state, torch.tensor(float(t)))
+        found.append(out["w"])
+    return found
+
+
+def test_grokfast_ema_is_algorithm_2():
+    grads = gradients(10)
+    slow = grads[0]
+    for index, found in enumerate(filtered(Grokfast("ema", GAIN, ALPHA), grads)):
+        slow = ALPHA * slow + (1 - ALPHA) * grads[index]
+        assert torch.allclose(found, grads[index] + GAIN * slow)
+
+
+def test_grokfast_window_is_algorithm_1():
+    grads = gradients(10)
+    for index, found in enumerate(filtered(Grokfast("window", GAIN, window=WINDOW), grads)):
+        last = grads[max(0, index + 1 - WINDOW) : index + 1]
+        slow = torch.stack(last).mean(0) if len(last) == WINDOW else 0
+        assert torch.allclose(found, grads[index] + GAIN * slow)
+
+
+def test_sam_takes_the_gradient_uphill():
+    rho, lr, one = 0.1, 0.05, problem(1, "sgd", lr=0.05, train_steps=1, log_steps=[0, 1])
+    one.optimizer = Optimizer(
+        "sgd",
+        (replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=lr, weight_decay=0.0),),
+        sam_rho=rho,
+    )
+    names = [name for name, _ in one.module.named_parameters()]
+    weights = list(one.module.parameters())
+
+    def gradient():
+        return torch.autograd.grad(one.loss(one.module, one.data), weights)
+
+    before = [weight.detach().clone() for weight in weights]
+    flat = gradient()
+    norm = sum((g**2).sum() for g in flat).sqrt()
+    (ended,) = [e for e in train([one]) if hasattr(e, "weights")]
+    with torch.no_grad():
+        for weight, g in zip(weights, flat, strict=True):
+            weight += rho * g / norm
+    uphill = gradient()
+    for name, weight, g in zip(names, before, uphill, strict=True):
+        assert torch.allclose(ended.weights[name], weight - lr * g, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_noise": 0.05},
+        {"update_noise": 0.05},
+        {"grokfast": Grokfast("ema", 2.0)},
+        {"grokfast": Grokfast("window", 2.0, window=5)},
+        {"sam_rho": 0.05},
+        {"fixed_norm": True},
+    ],
+)
+def test_an_option_acts_and_a_replica_of_a_batch_still_equals_the_solo_run(options):
+    def noisy(seed):
+        one = problem(seed)
+        return replace(one, optimizer=replace(one.optimizer, **options))
+
+    batch = list(train([noisy(seed) for seed in range(3)], slots=2))
+    for seed in range(3):
+        solo = list(train([noisy(seed)]))
+        assert losses(batch, seed) == pytest.approx(losses(solo), abs=1e-8)
+    assert losses(batch, 0) != pytest.approx(losses(list(train([problem(0)]))))
+
+
+def test_weight_noise_of_another_seed_is_other_noise():
+    one = problem(0)
+    one = replace(one, optimizer=replace(one.optimizer, weight_noise=0.05))
+    first, second = (outcome(list(train([replace(one, seed=seed)]))) for seed in (0, 1))
+    assert any((first.weights[k] != second.weights[k]).any() for k in first.weights)
+
+
+def test_drawing_with_replacement_repeats_rows_and_reaches_all():
+    drawn = drawn_batches(seed=3, block=0, examples=100, shape=(50, 20))
+    assert drawn.shape == (50, 20) and set(drawn.flatten().tolist()) == set(range(100))
+    assert any(len(set(batch.tolist())) < 20 for batch in drawn)
+    assert (drawn == drawn_batches(3, 0, 100, (50, 20))).all()
+    assert (drawn != drawn_batches(3, 1, 100, (50, 20))).any()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("right", ["plain", "transposed", "with gaps"])
+def test_products_are_matrix_products(batch, left_transposed, right):
+    m, k, n = 40, 30, 20
+    a = torch.randn(batch, k, m).mT if left_transposed else torch.randn(batch, m, k)
+    b = {
+        "plain": torch.randn(batch, k, n),
+        "transposed": torch.randn(batch, n, k).mT,
+        "with gaps": torch.randn(batch, k, 2 * n)[..., :n],
+    }[right]
+    found = products.products(a, b)
+    assert found.is_contiguous()
+    assert torch.allclose(found, a @ b, atol=1e-4)
+
+
+def test_a_gradient_across_the_weights_has_its_length_and_no_part_along_them():
+    generator = torch.Generator().manual_seed(2)
+    grad, weights = (torch.randn(4, 3, dtype=torch.float64, generator=generator) for _ in range(2))
+    found = across(grad, weights)
+    assert (found * weights).sum().abs() < 1e-12
+    assert found.norm().item() == pytest.approx(grad.norm().item(), rel=1e-12)
+    together = torch.stack([found, grad, weights]).flatten(1)
+    assert torch.linalg.matrix_rank(together, atol=1e-9) == 2  # in the plane of the two
+    assert across(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_an_orthogonal_step_of_sgd_keeps_the_norm_to_second_order():
+    norms = []
+    for lr in (1e-2, 1e-3):
+        one = problem(1, "sgd", train_steps=1, log_steps=[0, 1])
+        group = replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=lr, weight_decay=0.0)
+        one.optimizer = Optimizer("sgd", (group,), orthogonal=True)
+        before = {name: p.detach().norm() for name, p in one.module.named_parameters()}
+        after = outcome(train([one], compiled=False)).weights
+        norms.append(max(abs(after[k].norm() ** 2 - before[k] ** 2).item() for k in before))
+    assert norms[1] == pytest.approx(norms[0] / 100, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_fixed_norm_is_kept_and_the_direction_is_the_updates(kind):
+    def norm(weights) -> float:
+        return sum((w.double() ** 2).sum() for w in weights.values()).sqrt().item()
+
+    one = problem(1, kind, train_steps=400, log_steps=[0, 400])
+    kept = replace(one, optimizer=replace(one.optimizer, fixed_norm=True))
+    start = norm({name: p.detach() for name, p in one.module.named_parameters()})
+    assert norm(outcome(train([kept])).weights) == pytest.approx(start, rel=1e-6)
+    assert abs(norm(outcome(train([one])).weights) - start) > 1e-3 * start
+    first = [replace(p, train_steps=1, log_steps=[0, 1]) for p in (kept, one)]
+    fixed, free = (outcome(train([p], compiled=False)).weights for p in first)
+    ratio = norm(free) / start
+    assert all(torch.allclose(fixed[k] * ratio, free[k]) for k in free)
+
+
+def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_left():
+    for clip, factor in ((0.01, None), (1e6, 1.0)):
+        one = problem(1, "sgd", train_steps=1, log_steps=[0, 1])
+        group = replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=1.0, weight_decay=0.0)
+        one.optimizer = Optimizer("sgd", (group,), clip_norm=clip)
+        weights = list(one.module.parameters())
+        grads = torch.autograd.grad(one.loss(one.module, one.data), weights)
+        before = [weight.detach().clone() for weight in weights]
+        norm = sum((g**2).sum() for g in grads).sqrt()
+        after = outcome(train([one], compiled=False)).weights.values()
+        for old, new, g in zip(before, after, grads, strict=True):
+            assert torch.allclose(old - new, g * (factor or clip / norm))
+
+
+def test_a_group_can_be_the_biases_alone():
+    groups = (Group(weight_decay=0.0, part="bias"), Group(weight_decay=1.0))
+    optimizer = Optimizer("adamw", groups)
+    assert optimizer.group_of("blocks.0.up.bias") == 0
+    assert optimizer.group_of("blocks.0.up.weight") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("minegishi", {"p": 7}),
+        ("omnigrok", {"dataset": "digits", "loss": "cross_entropy"}),
+        ("wang", {"entities": 20, "relations": 5, "out_degree": 3, "phi": 2.0, "ood_share": 0.1}),
+    ],
+)
+def test_stablemax_is_trained_with_and_reported(name, config):
+    paper = load(PROJECT / "experiments" / f"{name}.py")
+    found = paper.problem_of(paper.config_of({"seed": 0, "stablemax": True, **config}))
+    assert found.loss.kind == found.metrics.loss.kind == "stablemax"

@@ -1,0 +1,246 @@
+"""The replica engine: a replica of a batch is the solo run, whatever its neighbours do."""
+
+import os
+import signal
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from grok.engine import program
+from grok.engine.determinism import drawing
+from grok.engine.events import Outcome, Record, Start
+from grok.engine.problem import Problem, batch_order, log_steps
+from grok.engine.spec import Group, Optimizer, Stop
+from grok.engine.train import train
+from grok.interrupts import Terminated, raise_on_signals
+from grok.objectives.losses import squared_error
+
+STEPS = 200
+
+
+def loss(model, data):
+    return squared_error(model(data["inputs"]), data["targets"])
+
+
+def metrics(model, data):
+    return {"train_loss": loss(model, data)}
+
+
+def problem(seed: int, kind: str = "adamw", lr: float = 1e-3, **settings) -> Problem:
+    """A small random regression, different for every seed in data, weights and settings."""
+    with drawing(seed, torch.float64):
+        module = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2))
+        data = {"inputs": torch.randn(12, 3), "targets": torch.randn(12, 2)}
+    first = Group("0.", lr, weight_decay=0.1 * (seed % 3), momentum=0.9)
+    rest = Group("", lr / 2, betas=(0.9, 0.98), momentum=0.5)
+    optimizer = Optimizer(kind, (first, rest), warmup_steps=5 * (seed % 2))
+    options = {"train_steps": STEPS, "log_steps": log_steps(STEPS, 12), "seed": seed, **settings}
+    return Problem(module, data, loss, metrics, optimizer, **options)
+
+
+def losses(events, replica: int = 0) -> dict[int, float]:
+    """Train loss by logged step."""
+    return {
+        e.step: e.metrics["train_loss"]
+        for e in events
+        if isinstance(e, Record) and e.replica == replica
+    }
+
+
+def outcome(events, replica: int = 0) -> Outcome:
+    return next(e for e in events if isinstance(e, Outcome) and e.replica == replica)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("slots", [1, 3, 7])
+def test_replica_of_a_batch_equals_the_solo_run(kind, slots):
+    batch = list(train([problem(seed, kind) for seed in range(7)], slots=slots))
+    for seed in range(7):
+        solo = list(train([problem(seed, kind)]))
+        assert losses(batch, seed) == pytest.approx(losses(solo), abs=1e-8)
+        for name, weight in outcome(solo).weights.items():
+            assert torch.allclose(outcome(batch, seed).weights[name], weight, rtol=0, atol=1e-8)
+
+
+def test_a_diverging_neighbour_retires_and_touches_nobody():
+    wild = problem(9, "sgd", lr=1e3)
+    batch = list(train([problem(0, "sgd"), wild, problem(1, "sgd"), problem(2, "sgd")], slots=2))
+    assert outcome(batch, 1).reason == "diverged"
+    assert outcome(batch, 1).step < STEPS
+    for replica, seed in ((0, 0), (2, 1), (3, 2)):
+        assert losses(batch, replica) == pytest.approx(losses(list(train([problem(seed, "sgd")]))))
+        assert outcome(batch, replica).reason == "budget"
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_same_batch_twice_is_equal_bit_for_bit(compiled):
+    runs = [
+        list(train([problem(seed) for seed in range(3)], slots=2, compiled=compiled))
+        for _ in range(2)
+    ]
+    for replica in range(3):
+        assert losses(runs[0], replica) == losses(runs[1], replica)
+        for name, weight in outcome(runs[0], replica).weights.items():
+            assert torch.equal(weight, outcome(runs[1], replica).weights[name])
+
+
+def test_compiled_equals_uncompiled():
+    one, other = (list(train([problem(3)], compiled=compiled)) for compiled in (False, True))
+    assert losses(one) == pytest.approx(losses(other), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_optimizers_equal_torch(kind):
+    ours = problem(4, kind)
+    ours.optimizer = replace(ours.optimizer, warmup_steps=0)
+    groups = ours.optimizer.groups
+    settings = [{"params": ours.module[0].parameters()}, {"params": ours.module[2].parameters()}]
+    for entry, group in zip(settings, groups, strict=True):
+        entry |= {"lr": group.lr, "weight_decay": group.weight_decay}
+        entry |= {"momentum": group.momentum} if kind == "sgd" else {"betas": group.betas}
+    result = outcome(list(train([ours]))).weights  # before torch changes the module in place
+    theirs = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[kind](
+        settings
+    )
+    for _ in range(STEPS):
+        theirs.zero_grad()
+        loss(ours.module, ours.data).backward()
+        theirs.step()
+    for name, weight in ours.module.named_parameters():
+        assert torch.allclose(result[name], weight, rtol=1e-9, atol=1e-11)
+
+
+def test_decay_to_the_initial_weights_holds_them_there():
+    tied = problem(5, lr=1e-2)
+    tied.optimizer = Optimizer("adamw", (Group(lr=1e-2, weight_decay=50.0),), decay_to="init")
+    free = problem(5, lr=1e-2)
+    start = {name: value.detach().clone() for name, value in tied.module.named_parameters()}
+
+    def moved(run):
+        return sum((run.weights[name] - start[name]).norm() for name in start)
+
+    assert moved(outcome(list(train([tied])))) < 0.3 * moved(outcome(list(train([free]))))
+
+
+def test_warm_up_and_cosine():
+    schedule = Optimizer("sgd", (Group(lr=1.0),), warmup_steps=10, anneal_steps=100, lr_floor=0.1)
+    from grok.engine import optimizers
+
+    t = np.array([1, 6, 51, 101, 500])
+    rates = optimizers.scalars(optimizers.settings(schedule)[0], t)[
+        :, optimizers.SCALARS.index("lr")
+    ]
+    middle = 0.1 + 0.9 / 2
+    first = 0.1 + 0.9 * (1 + torch.cos(torch.tensor(torch.pi * 0.05)).item()) / 2
+    assert rates.tolist() == pytest.approx([0.0, 0.5 * first, middle, 0.1, 0.1], abs=1e-6)
+
+
+def test_stop_rule_needs_two_logged_steps_and_frees_the_slot():
+    stop = Stop((("train_loss", -1.0),))  # met at once
+    quick = [problem(seed, stop=stop) for seed in range(3)]
+    events = list(train(quick, slots=1))
+    assert [outcome(events, r).step for r in range(3)] == [1, 1, 1]
+    assert [outcome(events, r).reason for r in range(3)] == ["stopped"] * 3
+    starts = [(e.replica, e.slot) for e in events if isinstance(e, Start)]
+    assert starts == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_the_caller_can_end_a_replica():
+    ended: set[int] = set()
+    seen = []
+    for event in train([problem(0), problem(1)], terminate=ended):
+        seen.append(event)
+        if isinstance(event, Record) and event.step >= 50:
+            ended.add(1)
+    assert outcome(seen, 1).reason == "terminated"
+    assert outcome(seen, 1).step < STEPS
+    assert losses(seen, 0) == pytest.approx(losses(list(train([problem(0)]))))
+
+
+def test_every_epoch_of_mini_batches_visits_each_example_once():
+    seen = []
+    small = problem(6, batch_size=4, batched=("inputs", "targets"))
+    from grok.engine.program import Program
+
+    program = Program(small, 1, set(), compiled=False)
+    program.load(0, small)
+    for _ in range(6):
+        program.step()
+        seen += program.state["batch"][0].tolist()
+    assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
+    assert seen[:12] != seen[12:]
+    assert seen[:12] == batch_order(6, 0, 12).tolist()
+
+
+def test_mini_batch_replica_equals_the_solo_run():
+    def make(seed):
+        return problem(seed, batch_size=4, batched=("inputs", "targets"))
+
+    batch = list(train([make(seed) for seed in range(3)], slots=2))
+    for seed in range(3):
+        assert losses(batch, seed) == pytest.approx(losses(list(train([make(seed)]))), abs=1e-8)
+
+
+def test_data_that_all_problems_share_is_held_once():
+    from grok.engine.program import Program
+
+    first, second = problem(0), problem(1)
+    second.data["inputs"] = first.data["inputs"]
+    together = list(train([first, second]))
+    assert losses(together, 1) == pytest.approx(losses(list(train([second]))), abs=1e-8)
+    program = Program(first, 2, {"inputs"}, compiled=False)
+    assert "inputs" not in program.state["data"]
+
+
+def test_problems_of_different_shape_are_refused():
+    other = problem(1)
+    other.data["inputs"] = other.data["inputs"][:6]
+    with pytest.raises(ValueError, match="problem 1 differs"):
+        next(train([problem(0), other]))
+
+
+@pytest.mark.parametrize(("steps", "points"), [(1, 1), (7, 100), (5000, 200), (100_000, 250)])
+def test_log_steps_are_sorted_different_and_end_at_the_budget(steps, points):
+    found = log_steps(steps, points)
+    assert found == sorted(set(found))
+    assert found[0] == 0 and found[-1] == steps
+    assert len(found) <= points + 1
+    if points >= 200:
+        late = [b / a for a, b in pairwise(found) if a > 1000]
+        assert max(late) < 1.05
+
+
+def test_two_threads_give_the_same_bits_twice():
+    """A table's gradient adds up rows that several threads hold."""
+    with drawing(0, torch.float32):
+        table = nn.Embedding(11, 16)
+        data = {"inputs": torch.randint(11, (4000,)), "targets": torch.randn(4000, 16)}
+    one = Problem(table, data, loss, metrics, Optimizer(), 60, [60])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ends = [outcome(list(train([one], compiled=True))).weights["weight"] for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all((end == ends[0]).all() for end in ends)
+
+
+def test_a_signal_while_the_compiler_is_tried_is_not_swallowed(monkeypatch):
+    def interrupted(function, **_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(program, "_CAN_COMPILE", None)
+    monkeypatch.setattr(torch, "compile", interrupted)
+    try:
+        raise_on_signals()
+        with pytest.raises(Terminated):
+            program.can_compile()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

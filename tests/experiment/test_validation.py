@@ -1,0 +1,123 @@
+"""Bad input is one clear line that names the value and what was expected."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from grok.errors import UserError
+from grok.experiment.experiment import load
+from tests.conftest import PROJECT
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        ({"pp": 3}, "pp; did you mean p"),
+        ({"p": "ten"}, "p='ten': expected a whole number of at least 2"),
+        ({"p": 1}, "p=1: expected"),
+        ({"p": True}, "p=True: expected"),
+        ({"train_fraction": 1.5}, "train_fraction=1.5: expected a number between 0 and 1"),
+        ({"train_fraction": 0}, "train_fraction=0: expected"),
+        ({"train_fraction": 0.001}, "train_fraction=0.001: expected to give 1 to 54 of 55"),
+        ({"train_count": 55}, "train_count=55: expected"),
+        ({"encoder_lr": -1}, "encoder_lr=-1: expected a number of at least 0"),
+        ({"encoder_lr": float("nan")}, "encoder_lr=nan: expected"),
+        ({"variant": "foo"}, "variant='foo': expected one of encoder, table, permutation"),
+        ({"variant": "tabel"}, "did you mean table"),
+        ({"seed": "abc"}, "seed='abc': expected"),
+        ({"seed": -1}, "seed=-1: expected"),
+        ({"seed": 2**32}, "seed=4294967296: expected a whole number from 0 to 4294967295"),
+        ({"stop_when_decided": None}, "stop_when_decided=None: expected True or False"),
+        ({"optimizer": "adamm"}, "did you mean adam"),
+        ({"stop_when_decided": 3}, "stop_when_decided=3: expected True or False"),
+        ({"combine": "multiply", "hidden_rep_dim": 3}, "hidden_rep_dim=3: expected a square"),
+        ({"variant": "permutation", "p": 5}, "p=5: expected at most 4"),
+    ],
+)
+def test_bad_values_are_named_and_nothing_starts(liu_toy, store, updates, message):
+    before = store.database.runs.count_documents({})
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        liu_toy.run(config_updates=updates)
+    assert store.database.runs.count_documents({}) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there(liu_toy):
+    with pytest.raises(UserError, match="device='cuda': expected a CUDA device"):
+        liu_toy.run(config_updates={"device": "cuda"})
+
+
+def test_unknown_named_config(liu_toy):
+    with pytest.raises(UserError, match="did you mean paper"):
+        liu_toy.run(named_configs=["papr"])
+
+
+@pytest.mark.parametrize("words", [["with", "pp=3"], ["with", "p=1"], ["-m", "localhost:1:x"]])
+def test_the_command_line_says_one_line_and_exits_with_2(words):
+    command = [sys.executable, "experiments/liu_toy.py", *words]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "updates", "message"),
+    [
+        ("thilak", {"p": 13}, "batch_size=512: expected at most 78, the train rows, or None"),
+        ("thilak", {"dataset": "digits"}, "train_count=None: expected 1 to 1796 of the digits"),
+        ("doshi", {"terms": 3, "operation": "x_times_y"}, "terms=3: expected 2 with operation"),
+        ("doshi", {"preset": "outlayer"}, "unknown named config of doshi outlayer; did you mean"),
+        ("nanda", {"width": 30}, "width=30: expected a multiple of heads=4"),
+        ("minegishi", {"embedding_width": None}, "embedding_width=None: expected a whole number"),
+        ("humayun", {"dataset": "digits", "directions": 65}, "directions=65: expected at most 64"),
+        ("humayun", {"directions": -1}, "directions=-1: expected a whole number"),
+        ("omnigrok", {"messiness": 1.5}, "messiness=1.5: expected a share from 0 to 1"),
+        ("omnigrok", {"dataset": "sums", "train_count": 18}, "train_count=18: expected 19 to 54"),
+        (
+            "power",
+            {"noisy_answers": 4705},
+            "noisy_answers=4705: expected at most 4704, the train rows",
+        ),
+        ("power", {"noisy_answers": -1}, "noisy_answers=-1: expected a whole number of at least 0"),
+        ("power", {"operation": "sort", "noisy_answers": 5}, "noisy_answers=5: expected none with"),
+        ("power", {"operation": "copy", "symmetric": True}, "symmetric=True: expected none with"),
+        (
+            "power",
+            {"operation": "sort", "list_length": 0},
+            "list_length=0: expected a whole number",
+        ),
+        (
+            "power",
+            {"operation": "sort", "list_count": 10**12},
+            "expected at most 1030927 with p=97",
+        ),
+        ("power", {"operation": "sort", "p": 10**6}, "p=1000000: expected at most 5000"),
+        ("power", {"operation": None}, "operation=None: expected a text"),
+        ("power", {"operation": "revers"}, "did you mean reverse"),
+        ("power", {"operation": "a / 0"}, "expected an operation that does not divide by zero"),
+        ("power", {"betas": 0.9}, "betas=0.9: expected two numbers below 1"),
+        ("power", {"optimizer": "adam", "decay_to": "init"}, "decay_to='init': expected zero with"),
+        (
+            "capacity",
+            {"eval_test_count": 0},
+            "eval_test_count=0: expected a whole number of at least 1",
+        ),
+        ("levi", {"hidden_dim": 0}, "hidden_dim=0: expected a whole number"),
+        ("levi", {"activation": "relu"}, "activation='relu': expected one of linear, tanh"),
+    ],
+)
+def test_bad_values_of_other_papers(program, updates, message):
+    paper = load(PROJECT / "experiments" / f"{program}.py")
+    with pytest.raises(UserError) as raised:
+        paper.problem_of(paper.config_of({"seed": 0, **updates}))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("program", ["capacity", "grokfast", "nanda", "power"])
+def test_no_batch_size_is_the_whole_train_set(program):
+    paper = load(PROJECT / "experiments" / f"{program}.py")
+    problem = paper.problem_of(paper.config_of({"seed": 0, "p": 13, "batch_size": None}))
+    assert problem.batch_size is None and len(problem.data["train_answers"]) < 13**2

@@ -1,0 +1,108 @@
+"""The report: a page of its own, opened in a browser."""
+
+import os
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import synthetic
+from grok.reports import page as report
+from grok.reports.page import collect
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+
+@pytest.fixture(scope="module")
+def made(store):
+    made = replace(store, db_name="report")
+    synthetic.fill(made.database, 100, steps=30)
+    made.database.runs.update_many({"_id": {"$lte": 20}}, {"$set": {"meta.sweep": {"id": "s-1"}}})
+    made.database.metrics.update_one(
+        {"run_id": 7, "name": "test_loss"},
+        {"$set": {"values.3": float("nan"), "values.4": float("inf")}},
+    )
+    made.database.runs.update_one({"_id": 8}, {"$set": {"status": "RUNNING", "result": None}})
+    made.database.metrics.delete_many({"run_id": 9})
+    made.database.runs.update_one(
+        {"_id": 60}, {"$unset": {"start_time": "", "meta": "", "config": ""}}
+    )
+    made.database.sweeps.insert_one(
+        {
+            "_id": "s-1", "name": "rates", "experiment": "liu_toy", "seconds": 3.0,
+            "created": synthetic.datetime(2026, 1, 1), "config": {"parameters": {
+                "decoder_lr": {"values": [1, 2]}, "seed": {"values": [1, 2]}, "p": {"value": 10}}},
+        }
+    )  # fmt: skip
+    yield made
+    store.client.drop_database("report")
+
+
+@pytest.fixture(scope="module")
+def page(made, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert report.write(made, {}, path, []) == 100
+    return path
+
+
+def test_the_page_asks_for_nothing_outside_itself(page):
+    text = page.read_text()
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="(?!data:|[$][{])', text)
+    assert text.count("</script>") == 4
+
+
+def test_a_run_s_command_repeats_it():
+    run = {
+        "experiment": {"mainfile": "experiments/power.py", "repositories": [{"commit": "a" * 40, "dirty": False}]},
+        "meta": {"named_configs": ["cpu"], "config_updates": {"operation": "a**2 + b", "p": 31}},
+        "config": {"seed": 5},
+    }  # fmt: skip
+    assert collect.command_of(run) == (
+        "git checkout aaaaaaaaaaaa\n"
+        "python experiments/power.py with cpu operation='a**2 + b' p=31 seed=5"
+    )
+
+
+def test_long_curves_are_thinned_but_keep_their_ends():
+    kept = list(collect.thinned(1000, 50))
+    assert kept[0] == 0 and kept[-1] == 999 and len(kept) == 50
+    assert list(collect.thinned(7, 50)) == list(range(7))
+
+
+def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made):
+    if CHROMIUM is None:
+        assert not os.environ.get("GROK_NEED_CHROMIUM"), "no Chromium here"
+        pytest.skip("no Chromium here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1300, "height": 900})
+        wrong, asked = [], []
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(f"{page.as_uri()}#runs")
+        tab.wait_for_selector("#filter")
+        assert tab.inner_text("#count") == "100 of 100 runs"
+        tab.fill("#filter", "seed=3 run=..50")
+        assert tab.inner_text("#count") == "5 of 100 runs"
+        runs = [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")]
+        assert runs == ["44", "34", "24", "14", "4"]
+        tab.click(".head span[data-key=run]")  # upward
+        tab.click(".row.body")
+        tab.wait_for_selector("#losses .main-svg")
+        assert tab.inner_text("h2").startswith("Run 4: liu_toy")
+        rate = made.database.runs.find_one({"_id": 4})["config"]["decoder_lr"]
+        assert f"with cpu decoder_lr={rate} seed=3\ngrok repeat 4" in tab.inner_text("pre")
+        for run in (60, 7, 8, 9):  # hardly a run, not finite, still running, nothing logged
+            tab.goto(f"{page.as_uri()}#run={run}")
+            tab.wait_for_selector(f"h2:has-text('Run {run}:')")
+        tab.wait_for_selector("#accuracies :text('not logged')")
+        tab.goto(f"{page.as_uri()}#sweep=s-1")
+        tab.wait_for_selector("#phases .main-svg")
+        assert "20 runs" in tab.inner_text("h2")
+        browser.close()
+    assert wrong == [] and {url.split("#")[0] for url in asked} <= {page.as_uri()}

@@ -1,0 +1,180 @@
+"""Runs out of the store and back, and the store kept in order."""
+
+import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import gridfs
+import pandas as pd
+import pytest
+from bson import ObjectId
+from click.testing import CliRunner
+
+from analysis import query
+from benchmarks import synthetic
+from grok.cli import main
+from grok.errors import UserError
+from grok.store import archive
+from grok.store import maintenance as upkeep
+from grok.store.status import DEAD_AFTER
+
+LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
+
+
+@pytest.fixture
+def made(store):
+    """A store of ten runs; runs 1 and 2 share a source file, run 1 keeps an artifact."""
+    made = replace(store, db_name="archive")
+    synthetic.fill(made.database, 10, steps=12)
+    bucket = gridfs.GridFS(made.database)
+    source, kept = (
+        bucket.put(b"ex = ...", filename="a.py"),
+        bucket.put(b"w" * 600_000, filename="w"),
+    )
+    sources = {"experiment.sources": [["a.py", source]]}
+    made.database.runs.update_many({"_id": {"$in": [1, 2]}}, {"$set": sources})
+    own = {"artifacts": [{"name": "w", "file_id": kept}]}
+    made.database.runs.update_one({"_id": 1}, {"$set": own})
+    yield made
+    store.client.drop_database("archive")
+
+
+def frames(store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = query.runs(store)
+    return runs, query.wide(query.metrics(store, runs["run"]))
+
+
+def test_export_delete_import_gives_equal_frames_and_an_orderly_store(made, tmp_path):
+    before, path = frames(made), tmp_path / "runs.zip"
+    assert archive.export(made.database, {}, path) == 10
+    assert upkeep.delete(made, {}) == (10, 0)
+    for collection in ("runs", "metrics", "fs.files", "fs.chunks"):
+        assert made.database[collection].count_documents({}) == 0
+    assert archive.import_(made.database, path) == archive.Imported(10, 0, {})
+    for then, now in zip(before, frames(made), strict=True):
+        pd.testing.assert_frame_equal(then, now)
+    file = made.database.runs.find_one({"_id": 1})["artifacts"][0]["file_id"]
+    assert gridfs.GridFS(made.database).get(file).read() == b"w" * 600_000
+    assert upkeep.examine(made) == []
+    assert archive.import_(made.database, path) == archive.Imported(0, 10, {})
+    assert made.database.metrics.count_documents({}) == 40
+
+
+def test_a_run_whose_id_is_taken_gets_a_new_one(made, tmp_path):
+    path = tmp_path / "runs.zip"
+    archive.export(made.database, {"_id": 3}, path)
+    wanted = query.metrics(made, [3])["value"].tolist()
+    made.database.runs.update_one({"_id": 3}, {"$set": {"config.p": 77}})  # another run now
+    made.database.metrics.delete_many({"run_id": 3})
+    assert archive.import_(made.database, path) == archive.Imported(1, 0, {3: 11})
+    assert query.metrics(made, [11])["value"].tolist() == wanted
+    assert made.database.runs.find_one({"_id": 3})["config"]["p"] == 77
+
+
+def test_deleting_keeps_files_that_others_have_and_runs_that_are_alive(made):
+    now = datetime.now(UTC)
+    alive = {"status": "RUNNING", "heartbeat": now}
+    made.database.runs.update_one({"_id": 5}, {"$set": alive})
+    assert upkeep.delete(made, {"_id": {"$in": [1, 5]}}) == (1, 1)
+    assert made.database.runs.count_documents({}) == 9
+    assert [file.filename for file in gridfs.GridFS(made.database).find()] == ["a.py"]
+    upkeep.delete(made, {"_id": 2})
+    assert made.database["fs.files"].count_documents({}) == 0
+
+
+def test_an_import_that_was_cut_short_is_finished_by_the_next(made, tmp_path, monkeypatch):
+    path = tmp_path / "runs.zip"
+    before = frames(made)
+    archive.export(made.database, {}, path)
+    upkeep.delete(made, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            archive.import_(made.database, path)
+    assert made.database.runs.count_documents({"status": "IMPORTING"}) == 10
+    assert archive.import_(made.database, path) == archive.Imported(10, 0, {})
+    for then, now in zip(before, frames(made), strict=True):
+        pd.testing.assert_frame_equal(then, now)
+
+
+def test_references_between_renamed_runs_go_along(made, tmp_path):
+    path = tmp_path / "runs.zip"
+    made.database.runs.update_one({"_id": 8}, {"$set": {"info.initial_run": 7}})
+    archive.export(made.database, {"_id": {"$in": [7, 8]}}, path)
+    made.database.runs.update_many({"_id": {"$in": [7, 8]}}, {"$set": {"config.p": 77}})
+    assert archive.import_(made.database, path).renamed == {7: 11, 8: 12}
+    assert made.database.runs.find_one({"_id": 12})["info"]["initial_run"] == 11
+
+
+def test_files_of_runs_under_a_prefix_are_not_orphans(made):
+    kept = gridfs.GridFS(made.database).put(b"theirs", filename="theirs")
+    made.database["fs.files"].update_one({"_id": kept}, {"$set": {"uploadDate": LONG_AGO}})
+    assert [finding.says for finding in upkeep.examine(made)] == ["1 files of no run"]
+    made.database["foo_runs"].insert_one({"_id": 1, "artifacts": [{"name": "t", "file_id": kept}]})
+    assert upkeep.examine(made) == []
+
+
+@pytest.mark.parametrize("harm", ["cut", "altered", "text", "pickle"])
+def test_a_damaged_archive_is_refused_and_nothing_is_written(made, tmp_path, harm):
+    path = tmp_path / "runs.zip"
+    archive.export(made.database, {}, path)
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif harm == "altered":
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "new.zip", "w") as new:
+            for name in old.namelist():
+                content = old.read(name)
+                new.writestr(
+                    name, content[:-9] + b"x" + content[-8:] if "metrics" in name else content
+                )
+        path = tmp_path / "new.zip"
+    else:
+        path.write_bytes(b"\x80\x04cos\nsystem\n." if harm == "pickle" else b"no archive")
+    upkeep.delete(made, {})
+    with pytest.raises(UserError, match=r"not what was exported|no archive of runs"):
+        archive.import_(made.database, path)
+    assert made.database.runs.count_documents({}) == made.database.metrics.count_documents({}) == 0
+
+
+def test_the_doctor_finds_what_is_wrong_and_mends_it(made):
+    database = made.database
+    silent = {
+        "status": "RUNNING",
+        "heartbeat": datetime.now(UTC) - timedelta(seconds=2 * DEAD_AFTER),
+    }
+    database.runs.update_one({"_id": 4}, {"$set": silent})
+    database.runs.delete_one({"_id": 6})
+    lost = gridfs.GridFS(database).put(b"nobody's", filename="lost")
+    database["fs.files"].update_one({"_id": lost}, {"$set": {"uploadDate": LONG_AGO}})
+    piece = {"files_id": ObjectId.from_datetime(LONG_AGO), "n": 0, "data": b"x"}
+    database["fs.chunks"].insert_one(piece)
+    database.runs.drop_index("status_1")
+    said = [finding.says for finding in upkeep.examine(made)]
+    assert said == [
+        "1 dead runs: 4",
+        "4 metrics of 1 runs that are not there: 6",
+        "1 files of no run",
+        "pieces of 1 files that are not there",
+        "missing indexes: runs.status_1",
+    ]
+    for finding in upkeep.examine(made):
+        finding.mend()
+    assert upkeep.examine(made) == []
+    assert database.runs.find_one({"_id": 4})["status"] == "INTERRUPTED"
+    assert database.runs.count_documents({}) == 9
+
+
+def test_the_commands_ask_before_they_delete(store, tmp_path):
+    synthetic.fill(store.database, 3, steps=4, first=90_001)
+    cli, chosen = CliRunner(), ["run=90001..90003"]
+    out = cli.invoke(main, ["store", "export", str(tmp_path / "a.zip"), *chosen]).output
+    assert out.startswith("3 runs in ")
+    refused = cli.invoke(main, ["store", "delete", *chosen], input="n\n")
+    assert "delete 3 runs" in refused.output and refused.exit_code == 1
+    assert store.database.runs.count_documents({"synthetic": True}) == 3
+    assert cli.invoke(main, ["store", "delete"]).exit_code == 2
+    assert "3 runs deleted" in cli.invoke(main, ["store", "delete", "--yes", *chosen]).output
+    assert store.database.runs.count_documents({"synthetic": True}) == 0
+    back = cli.invoke(main, ["store", "import", str(tmp_path / "a.zip")]).output
+    assert back == "3 runs brought in, 0 were there already\n"
+    cli.invoke(main, ["store", "delete", "--yes", *chosen])

@@ -1,0 +1,223 @@
+"""The embedded MongoDB and the durable observer, in one process or a few."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pymongo
+import pytest
+from pymongo.errors import ExecutionTimeout
+
+from grok.errors import UserError
+from grok.store import connection as stores
+from grok.store import journal as spool
+from grok.store import mongod
+from tests.conftest import PROJECT
+from tests.helpers import mongods, wait_until
+
+JOIN = "from grok.paths import home; from grok.store import mongod; print(mongod.Server(home()).ensure(), flush=True); input()"
+
+
+def user(home: Path, code: str = JOIN) -> subprocess.Popen:
+    """A process that uses the embedded server until its standard input ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "GROK_HOME": str(home)}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=environment, **pipes)
+
+
+def test_only_this_user_can_reach_it_and_only_by_its_socket(store, grok_home):
+    server = mongod.Server(grok_home)
+    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
+    (pid,) = mongods(grok_home)
+    sockets = {
+        os.readlink(f) for f in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in os.readlink(f)
+    }
+    listening = [
+        line.split()[9]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    assert not {f"socket:[{inode}]" for inode in listening} & sockets
+
+
+def test_two_that_start_at_once_share_one_server_and_the_last_one_ends_it(home):
+    users = [user(home), user(home)]
+    assert users[0].stdout.readline() == users[1].stdout.readline()
+    assert len(mongods(home)) == 1
+    users[0].communicate("\n")
+    time.sleep(1)
+    assert len(mongods(home)) == 1
+    users[1].communicate("\n")
+    wait_until(lambda: not mongods(home))
+    assert not mongod.Server(home).socket.exists()
+
+
+def test_a_killed_user_blocks_nobody(home):
+    first = user(home)
+    first.stdout.readline()
+    first.kill()
+    first.wait()
+    wait_until(lambda: not mongods(home))
+    second = user(home)
+    assert "mongod.sock" in second.stdout.readline()
+    second.communicate("\n")
+
+
+def test_a_killed_server_comes_back_while_it_is_used(home):
+    one = user(home)
+    uri = one.stdout.readline().strip()
+    (pid,) = mongods(home)
+    os.kill(pid, 9)
+    wait_until(lambda: mongods(home) not in ([], [pid]))
+    client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=10_000)
+    assert client.admin.command("ping")["ok"] == 1
+    one.communicate("\n")
+
+
+def test_a_killed_keeper_leaves_no_server_behind_and_stale_files_do_no_harm(home):
+    one = user(home)
+    one.stdout.readline()
+    subprocess.run(["pkill", "-9", "-f", f"grok.store.mongod {home}"], check=True)
+    wait_until(lambda: not mongods(home))
+    one.kill()
+    one.wait()
+    mongod.Server(home).socket.touch()
+    two = user(home)
+    assert "mongod.sock" in two.stdout.readline()
+    assert len(mongods(home)) == 1
+    two.communicate("\n")
+
+
+def test_a_long_home_gets_a_short_socket(tmp_path):
+    server = mongod.Server(tmp_path / ("x" * 120))
+    server.prepare()
+    assert len(str(server.socket)) < 100
+    assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+    server.socket.parent.rmdir()
+
+
+def test_a_server_that_does_not_answer_is_one_line_within_5_seconds():
+    began = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"MongoDB at mongodb://\*\*\*@127.0.0.1:1/x does not answer"
+    ):
+        stores.connect("mongodb://me:secret@127.0.0.1:1/x")
+    assert time.monotonic() - began < 5
+
+
+def test_incense_reads_runs_and_metrics(liu_toy, store):
+    from incense import ExperimentLoader
+
+    run = liu_toy.run(config_updates={"train_steps": 20, "p": 6, "seed": 1})
+    loader = ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name)
+    found = loader.find_by_id(run._id)
+    assert found.status == "COMPLETED"
+    assert list(found.metrics["test_accuracy"].index)[-1] == 20
+    assert found.artifacts["trajectory.npz"].content
+    table = loader.find({"_id": run._id}).project(on=["config.p", "metrics.test_accuracy"])
+    assert table["p"].tolist() == [6]
+
+
+def test_a_run_with_a_name_does_not_break_the_numbers(liu_toy, store):
+    few = {"train_steps": 2, "p": 5, "seed": 1}
+    before = liu_toy.run(config_updates=few)._id
+    assert (
+        liu_toy.run(config_updates=few, options={"--id": f"named-{before}"})._id
+        == f"named-{before}"
+    )
+    assert liu_toy.run(config_updates=few)._id == before + 1
+
+
+class Tape:
+    """Stands in for a spool: what `Delivery` needs of one."""
+
+    folder = Path("/nonexistent")
+
+
+def test_every_event_may_be_delivered_twice(store):
+    from bson import ObjectId
+
+    store.database.runs.insert_one({"_id": 9001, "status": "RUNNING", "artifacts": []})
+    delivery = spool.Delivery(store.database, "", 9001)
+    metric = ObjectId()
+
+    def values(seq, step, value):
+        lists = {"steps": [step], "values": [value], "timestamps": [step]}
+        return {"kind": "values", "seq": seq, "metrics": [{"id": metric, "name": "x", **lists}]}
+
+    done = {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}}
+    events = [values(1, 0, 1.0), values(2, 1, float("nan")), done]
+    for event in [*events, *events, events[0], *events]:
+        delivery.apply(event, Tape())
+    found = store.database.metrics.find_one({"_id": metric})
+    assert found["steps"] == [0, 1]
+    assert found["values"][0] == 1.0 and found["values"][1] != found["values"][1]
+    assert store.database.runs.find_one({"_id": 9001})["status"] == "COMPLETED"
+
+
+LATE = ExecutionTimeout("operation would exceed time limit", 50)  # of a server that is slow
+
+
+def test_what_the_server_was_too_slow_for_is_delivered_again(liu_toy, store, monkeypatch, capsys):
+    """Left out, it would be lost: later values of a metric close the way for earlier ones."""
+    deliver, late = spool.Delivery.apply, set()
+
+    def slow(self, event, *rest):
+        if event["kind"] == "values" and self.run_id not in late:
+            late.add(self.run_id)
+            raise LATE
+        deliver(self, event, *rest)
+
+    monkeypatch.setattr(spool.Delivery, "apply", slow)
+    run = liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
+    assert run._id in late
+    steps = [one["steps"][0] for one in store.database.metrics.find({"run_id": run._id})]
+    assert steps and set(steps) == {0}
+    assert store.database.runs.find_one({"_id": run._id})["status"] == "COMPLETED"
+    assert capsys.readouterr().err == "" and not list(store.spools.glob(f"{run._id}-*"))
+
+
+def test_a_run_that_cannot_be_begun_is_one_error(liu_toy, monkeypatch, caplog):
+    def late(self):
+        raise LATE
+
+    monkeypatch.setattr(spool.DurableObserver, "insert", late)
+    with pytest.raises(UserError, match="does not answer: operation would exceed time limit"):
+        liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
+    assert not [line for line in caplog.messages if "Traceback" in line]
+
+
+def test_a_torn_last_event_is_left_out(tmp_path):
+    one = spool.Spool.create(tmp_path, {"run_id": 1})
+    one.append({"kind": "state", "seq": 1, "fields": {}})
+    with open(one.folder / "journal", "ab") as file:
+        file.write(b"\x40\x00\x00\x00torn")
+    assert [event["kind"] for event in one.events()] == ["head", "state"]
+    assert spool.Spool.take(one.folder) is None  # it lives
+    one.close(delivered=True)
+    assert not one.folder.exists()
+
+
+def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd):
+    from grok.experiment.experiment import load
+
+    monkeypatch.setattr(mongod, "binary", lambda: None)
+    paper = load(PROJECT / "experiments" / "liu_toy.py")
+    run = paper.run(config_updates={"train_steps": 5, "p": 5, "seed": 1})
+    assert run.status == "COMPLETED"
+    assert f"no MongoDB: this run goes to files in {home / 'files'}" in capfd.readouterr().err
+    assert (home / "files" / run._id / "metrics.json").exists()
+
+
+def test_wait_for_what_a_dead_process_left_is_reported_once(store, tmp_path):
+    left = spool.Spool.create(tmp_path, {"run_id": 5, "kind": "head"})
+    os.close(left.lock)  # as the kernel does for a killed process
+    (found,) = spool.waiting(tmp_path)
+    assert found.head["run_id"] == 5
+    assert spool.waiting(tmp_path) == []
+    found.close(delivered=True)
