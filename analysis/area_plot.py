@@ -11,12 +11,12 @@ from rich.table import Table
 
 from analysis import groups, query, style
 from analysis.layer_dynamics import table_of
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("-p", "--prefix", default="weight_tracking/weight_norm", show_default=True)
 @groups.by_option
 @click.option(
@@ -32,9 +32,9 @@ from grok.store import selection
 @click.option("--normalize", is_flag=True, help="shares of the whole")
 @style.name_option("area_plot")
 @style.options  # fmt: skip
-def main(words, prefix, by, top, sort, normalize, name) -> None:
+def main(filters, prefix, by, top, sort, normalize, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     tables = {
         group: parts(table_of(store, mine, prefix, layers=False).fillna(0), top, sort)
         for group, mine in runs.groupby("group")

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import groups, query, style
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option(
     "-m", "--metric", "names", multiple=True, default=("test_accuracy",), show_default=True
 )
@@ -24,9 +24,9 @@ from grok.store import selection
 @groups.by_option
 @style.name_option("compare")
 @style.options  # fmt: skip
-def main(words, names, stat, by, name) -> None:
+def main(filters, names, stat, by, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     values = groups.statistic(groups.logged(store, runs, list(names)), stat)
     wide().print(table(values, list(names), stat))
     style.save(bars(values, list(names), stat), name)

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import groups, query, style, survival
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("-m", "--metric", default="test_accuracy", show_default=True)
 @click.option("-t", "--threshold", type=float, default=0.99, show_default=True)
 @click.option(
@@ -25,9 +25,9 @@ from grok.store import selection
 @groups.by_option
 @style.name_option("convergence")
 @style.options  # fmt: skip
-def main(words, metric, threshold, below, by, name) -> None:
+def main(filters, metric, threshold, below, by, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     long = groups.logged(store, runs, [metric])
     below = groups.is_better_low(metric) if below is None else below
     arrivals = arrival(long, threshold, below)

@@ -12,14 +12,14 @@ from rich.table import Table
 from scipy import stats
 
 from analysis import groups, query, style
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 
 LEAST = 3  # runs that a coefficient needs
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("-x", required=True, help="config.KEY, result.KEY or a metric")
 @click.option("-y", required=True, help="likewise")
 @click.option("--by", multiple=True, help="config key that tells groups apart; one group, if none")
@@ -28,9 +28,9 @@ LEAST = 3  # runs that a coefficient needs
 @click.option("--log-y", is_flag=True)
 @style.name_option("correlation")
 @style.options  # fmt: skip
-def main(words, x, y, by, trend, log_x, log_y, name) -> None:
+def main(filters, x, y, by, trend, log_x, log_y, name) -> None:
     store = query.connect()
-    runs = query.chosen(store, words)
+    runs = query.chosen(store, filters)
     runs = groups.labelled(runs, by) if by else runs.assign(group="all")
     pairs = pd.DataFrame({"group": runs["group"]})
     for axis, key in (("x", x), ("y", y)):

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import compare, groups, query, style
-from grok.store import selection
+from grok.cli.options import SELECTION_HELP, runs_argument
 
 SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option(
     "-m",
     "--metric",
@@ -33,9 +33,9 @@ SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
 @click.option("--no-bold", is_flag=True, help="do not mark the best")
 @style.name_option("table")
 @style.options  # fmt: skip
-def main(words, names, stat, by, kind, precision, no_bold, name) -> None:
+def main(filters, names, stat, by, kind, precision, no_bold, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     values = values_of(store, runs, list(names), stat)
     text = csv(values) if kind == "csv" else written(values, kind, stat, precision, not no_bold)
     path = style.place(f"{name}.{SUFFIX[kind]}")

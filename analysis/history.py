@@ -8,17 +8,17 @@ import json
 import click
 
 from analysis import query, style
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
 from grok.reports.history import training_history
-from grok.store import selection
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @style.options
-def main(words) -> None:
+def main(filters) -> None:
     store = query.connect()
-    runs = query.chosen(store, words)["run"]
+    runs = query.chosen(store, filters)["run"]
     histories = {}
     for run in runs:
         try:

@@ -13,14 +13,14 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import groups, query, style
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 
 SHOWN = 15  # rows of the table
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("-p", "--prefix", default="norms/norm", show_default=True, help="of the metrics")
 @groups.by_option
 @click.option("--layers", is_flag=True, help="one row a layer: the mean of its parameters")
@@ -31,9 +31,9 @@ SHOWN = 15  # rows of the table
 )
 @style.name_option("layer_dynamics")
 @style.options  # fmt: skip
-def main(words, prefix, by, layers, log, sort, top, name) -> None:
+def main(filters, prefix, by, layers, log, sort, top, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     tables = {group: table_of(store, mine, prefix, layers) for group, mine in runs.groupby("group")}
     wide().print(movers(tables))
     style.save(draw(tables, prefix, log, sort, top), name)

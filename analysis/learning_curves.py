@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import groups, query, style
-from grok.store import selection
+from grok.cli.options import SELECTION_HELP, runs_argument
 
 BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median and full range"}
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option(
     "-m",
     "--metric",
@@ -54,9 +54,9 @@ BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median 
 )
 @style.name_option("learning_curves")
 @style.options  # fmt: skip
-def main(words, names, by, layout, band, smooth, linear, log_y, phases, name) -> None:
+def main(filters, names, by, layout, band, smooth, linear, log_y, phases, name) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, words), by)
+    runs = groups.labelled(query.chosen(store, filters), by)
     long = groups.logged(store, runs, list(names))
     kinds = list(dict.fromkeys(runs["group"]))
     panels, lines = (list(names), kinds) if layout == "metrics" else (kinds, list(names))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 
-from grok.errors import UserError
+from grok.errors import UserError, did_you_mean
 from grok.phases import crossing
 from grok.store import connection as stores
 from grok.store import selection
@@ -245,4 +245,4 @@ def near_metric(store: stores.Store, runs: pd.DataFrame, name: str) -> str:
     """`; did you mean ...?` for a metric that none of the runs has logged."""
     ids = [plain(one) for one in runs["run"]]
     known = store.database.metrics.distinct("name", {"run_id": {"$in": ids}})
-    return selection.hint(name, known)
+    return did_you_mean(name, known)

@@ -15,21 +15,21 @@ import click
 from rich.progress import track
 
 from analysis import query
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode
 from grok.store import connection as stores
-from grok.store import selection
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("--project", default="grok", show_default=True)
 @click.option("--offline", is_flag=True, help="write W&B's offline files; `wandb sync` sends them")
 @click.option("--again", is_flag=True, help="also runs that are there already")
-def main(words, project, offline, again) -> None:
+def main(filters, project, offline, again) -> None:
     if offline:
         os.environ["WANDB_MODE"] = "offline"
     store = query.connect()
-    numbers = [query.plain(run) for run in query.chosen(store, words)["run"]]
+    numbers = [query.plain(run) for run in query.chosen(store, filters)["run"]]
     sent, there, failed = 0, 0, []
     quiet = not sys.stdout.isatty()
     for number in track(numbers, f"to W&B, {mode()}", disable=quiet, transient=True):

@@ -5,19 +5,19 @@ import pandas as pd
 from rich.table import Column, Table
 
 from analysis import query
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide
-from grok.store import selection
 from grok.store.status import DEAD_AFTER, heartbeat_age
 
 COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("-n", "last", default=20, show_default=True, help="how many")
-def main(words: tuple[str, ...], last: int) -> None:
+def main(filters: tuple[str, ...], last: int) -> None:
     store = query.connect()
-    found = query.chosen(store, words, last)
+    found = query.chosen(store, filters, last)
     table = Table("run", "experiment", "status", Column("started", no_wrap=True), *COLUMNS)
     for _, row in found.iterrows():
         cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]

@@ -10,21 +10,22 @@ import numpy as np
 import pandas as pd
 
 from analysis import groups, query, style
-from grok.store import selection
+from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.errors import did_you_mean
 
 RANK = 50  # singular values that are shown
 MOST_RUNS = 12
 LARGEST = 6  # matrices whose singular values are drawn
 
 
-@click.command(help=__doc__, epilog=selection.HELP)
-@selection.runs_argument
+@click.command(help=__doc__, epilog=SELECTION_HELP)
+@runs_argument
 @click.option("--matrix", help="the parameter drawn as a heat map; the largest, if none")
 @style.name_option("weights")
 @style.options  # fmt: skip
-def main(words, matrix, name) -> None:
+def main(filters, matrix, name) -> None:
     store = query.connect()
-    runs = query.chosen(store, words)
+    runs = query.chosen(store, filters)
     if len(runs) > MOST_RUNS:
         query.fail(f"{len(runs)} runs: more than {MOST_RUNS}; choose fewer, as run=3,4")
     weights = {labels(runs)[run]: query.weights(store, run) for run in runs["run"]}
@@ -35,7 +36,7 @@ def main(words, matrix, name) -> None:
         query.fail("these runs have no matrix among their weights")
     matrix = matrix or max(sizes, key=sizes.get)
     if matrix not in sizes:
-        query.fail(f"no matrix {matrix}{selection.hint(matrix, sizes)}")
+        query.fail(f"no matrix {matrix}{did_you_mean(matrix, sizes)}")
     largest = sorted(sizes, key=sizes.get, reverse=True)[:LARGEST]
     style.save(draw_spectra(weights, largest), f"{name}_spectra")
     style.save(draw_matrix(weights, matrix), f"{name}_{matrix.replace('.', '_')}")

@@ -34,3 +34,9 @@ def near_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | No
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=cutoff)
     return next(iter(near), None) or next((k for k in known if k and name.startswith(k)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name X that is most like `name`; empty if none is like it."""
+    near = near_match(name, known)
+    return f"; did you mean {near}?" if near else ""

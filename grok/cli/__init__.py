@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError, writing
 from grok.paths import home
 from grok.store import connection as stores
@@ -94,15 +95,15 @@ def recover(found: stores.Store) -> None:
     click.echo(f"{spool.recover(found, click.echo)} runs delivered")
 
 
-@store.command("export", epilog=selection.HELP)
+@store.command("export", epilog=SELECTION_HELP)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@selection.runs_argument
+@runs_argument
 @with_store
-def export_store(found: stores.Store, file: Path, words) -> None:
+def export_store(found: stores.Store, file: Path, filters) -> None:
     """Write runs with metrics, files and sweeps to one archive, a zip."""
     from grok.store import archive
 
-    wanted, _ = selection.chosen(found.database, words)
+    wanted, _ = selection.chosen(found.database, filters)
     click.echo(f"{archive.export(found.database, wanted, file)} runs in {file}")
 
 
@@ -119,18 +120,18 @@ def import_store(found: stores.Store, file: Path) -> None:
         click.echo(f"run {then} of the archive is run {now} here")
 
 
-@store.command(epilog=selection.HELP)
-@selection.runs_argument
+@store.command(epilog=SELECTION_HELP)
+@runs_argument
 @click.option("--all", "everything", is_flag=True, help="every run of the store")
 @click.option("--yes", is_flag=True, help="do not ask")
 @with_store
-def delete(found: stores.Store, words, everything, yes) -> None:
+def delete(found: stores.Store, filters, everything, yes) -> None:
     """Delete runs with all that is theirs."""
     from grok.store import maintenance as upkeep
 
-    if not words and not everything:
-        raise UserError("delete which runs? give KEY=VALUE words, or --all")
-    wanted, count = selection.chosen(found.database, words)
+    if not filters and not everything:
+        raise UserError("delete which runs? give KEY=VALUE filters, or --all")
+    wanted, count = selection.chosen(found.database, filters)
     if not yes:
         click.confirm(f"delete {count} runs of {found.describe()}?", abort=True)
     deleted, alive = upkeep.delete(found, wanted)
@@ -209,8 +210,8 @@ def replicate(paper, resume, jobs) -> None:
     sys.exit(0 if replication.replicate(paper, resume, jobs) else 1)
 
 
-@main.command(epilog=selection.HELP)
-@selection.runs_argument
+@main.command(epilog=SELECTION_HELP)
+@runs_argument
 @click.option(
     "-o",
     "--output",
@@ -219,12 +220,12 @@ def replicate(paper, resume, jobs) -> None:
     show_default=True,
 )
 @with_store
-def report(found: stores.Store, words, output) -> None:
+def report(found: stores.Store, filters, output) -> None:
     """Write one HTML page: the papers' scorecard and figures, sweeps, and every run."""
     from grok.paths import PROJECT
     from grok.reports import page as reports
 
-    wanted, _ = selection.chosen(found.database, words)
+    wanted, _ = selection.chosen(found.database, filters)
     folders = [Path("figures"), PROJECT / "docs"]
     count = reports.write(found, wanted, output, folders)
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")

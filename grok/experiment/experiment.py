@@ -291,7 +291,7 @@ class Paper(sacred.Experiment):
         """What keeps the run's checkpoints, until it is complete."""
         if run._id is None:
             return lambda *_: None
-        path = checkpoints.path_of(self.store, run._id)
+        path = self.store.checkpoint_path(run._id)
         run.observers.append(checkpoints.Discarder(path))
         return lambda *state: checkpoints.keep(path, run._id, *state)
 

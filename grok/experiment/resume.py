@@ -1,4 +1,4 @@
-"""Where a run's checkpoint lies, and going on from it as the same Sacred run."""
+"""A run's checkpoint, and going on from it as the same Sacred run."""
 
 import platform
 from collections.abc import Iterable, Iterator
@@ -37,11 +37,6 @@ class Past:
                 yield from self.records
 
 
-def path_of(store, run: int | str) -> Path:
-    """The file of a run's latest checkpoint, on this machine."""
-    return store.home / "checkpoints" / f"{store.db_name}-{run}.safetensors"
-
-
 def keep(path: Path, run: int | str, saved: Saved, records: list[Record], seconds: float) -> None:
     """Write a run's checkpoint in place of the one before."""
     tensors = {STATE + name: tensor for name, tensor in saved.tensors.items()}
@@ -58,7 +53,7 @@ def keep(path: Path, run: int | str, saved: Saved, records: list[Record], second
 
 def past_of(store, run: dict[str, Any]) -> Past:
     """What a stored run can go on from; UserError if its checkpoint cannot be trusted."""
-    path = path_of(store, run["_id"])
+    path = store.checkpoint_path(run["_id"])
     if not path.exists():
         return Past(run, None, [], 0.0)
     try:

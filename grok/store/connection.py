@@ -62,6 +62,10 @@ class Store:
     def spools(self) -> Path:
         return self.home / "spool"
 
+    def checkpoint_path(self, run: int | str) -> Path:
+        """The file of a run's latest checkpoint, on this machine."""
+        return self.home / "checkpoints" / f"{self.db_name}-{run}.safetensors"
+
     def describe(self) -> str:
         """One line, without passwords."""
         if self.kind == "files":

@@ -7,7 +7,6 @@ from typing import Any
 
 import gridfs
 
-from grok.experiment import resume as checkpoints
 from grok.store import connection as stores
 from grok.store import journal as spool
 from grok.store.status import DEAD_AFTER, heartbeat_age
@@ -30,7 +29,7 @@ def delete(store: stores.Store, wanted: dict[str, Any]) -> tuple[int, int]:
             files.update(stores.file_ids(run))
         for number in ids:  # or the next run of this number would be told them
             spool.drop(store, number)
-            checkpoints.path_of(store, number).unlink(missing_ok=True)
+            store.checkpoint_path(number).unlink(missing_ok=True)
         # the run last: until then, the same words delete the rest
         database.metrics.delete_many({"run_id": {"$in": ids}})
         database.runs.delete_many({"_id": {"$in": ids}})

@@ -5,19 +5,11 @@ One language for scripts, `grok store` and notebooks; it becomes a MongoDB filte
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
-import click
-
-from grok.errors import UserError
+from grok.errors import UserError, did_you_mean
 from grok.store.connection import find_sweep
 
-HELP = """RUNS are chosen by words, all of which must hold: experiment=liu_toy, run=3,5,10..20,
-sweep=ID or the name of its file (the latest), status=COMPLETED, tag=cpu (a named config, or a tag of Omniboard's),
-claim=07a (has passed; claim=-07a: has not), since=2026-11-20, until=2026-11-21T12:00. Any other key is one
-of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,2, result.phase=grokking."""
-runs_argument = click.argument("words", nargs=-1, metavar="[RUNS]...")
 OWN = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
 PLACES = {
     "run": "_id", "experiment": "experiment.name", "sweep": "meta.sweep.id", "status": "status",
@@ -122,7 +114,7 @@ def _sweeps(database, test: Any) -> list[str]:
         known = find_sweep(database, name)
         if known is None and not database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}):
             ids = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
-            raise UserError(f"no sweep {name}{hint(name, ids)}")
+            raise UserError(f"no sweep {name}{did_you_mean(name, ids)}")
         found.append(known["_id"] if known else name)  # a sweep of W&B's own server is not ours
     return found
 
@@ -162,7 +154,7 @@ def _near(database, word: str) -> str:
     key, _, value = word.partition("=")
     place = PLACES.get(key)
     if isinstance(place, str):
-        return hint(value, map(str, database.runs.distinct(place)))
+        return did_you_mean(value, map(str, database.runs.distinct(place)))
     if key in OWN:
         return ""
     part, _, name = key.rpartition(".")
@@ -173,10 +165,4 @@ def _near(database, word: str) -> str:
         {"$group": {"_id": "$pair.k"}},
     ]
     known = [one["_id"] for one in database.runs.aggregate(stages)] if path == "config" else []
-    return "" if name in known else hint(name, [*known, *OWN])
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    return "" if name in known else did_you_mean(name, [*known, *OWN])

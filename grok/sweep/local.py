@@ -9,7 +9,7 @@ from typing import Any
 from grok.claims.scorecard import check_sweep
 from grok.engine.events import Record
 from grok.errors import UserError
-from grok.experiment.resume import Past, check_ended, past_of, path_of
+from grok.experiment.resume import Past, check_ended, past_of
 from grok.experiment.run_thread import Event
 from grok.store.connection import Store
 from grok.store.journal import recover
@@ -95,7 +95,7 @@ class LocalSweep:
         """What a killed run of this point left to go on from."""
         wanted = {"meta.sweep.id": self.id, "meta.sweep.point": point}
         for run in self.store.database.runs.find(wanted).sort("_id", -1):
-            if path_of(self.store, run["_id"]).exists():
+            if self.store.checkpoint_path(run["_id"]).exists():
                 check_ended(self.store, run)
                 return past_of(self.store, run)
         return None

@@ -14,7 +14,6 @@ import yaml
 from analysis import query
 from grok.errors import UserError
 from grok.experiment.repeat import repeat, resume, series
-from grok.experiment.resume import path_of
 from grok.store import connection as stores
 from tests.conftest import PROJECT
 from tests.faults.test_runs import finish, run_of, start
@@ -63,7 +62,7 @@ def test_killed_at_five_random_moments(home):
     finish_early = 0
     for number in range(2, 7):
         process = start(*OPTIONS)
-        wait_until(lambda n=number: path_of(store, n).exists(), 180)
+        wait_until(lambda n=number: store.checkpoint_path(n).exists(), 180)
         time.sleep(moments.uniform(0, 1.0))
         process.kill()
         finish_early += process.wait() == 0
@@ -73,7 +72,7 @@ def test_killed_at_five_random_moments(home):
         run = run_of(store.database, number)
         assert run["status"] == "COMPLETED" and run["result"]["steps"] == 800
         assert_equal(store, 1, number)
-        assert not path_of(store, number).exists()
+        assert not store.checkpoint_path(number).exists()
     assert finish_early < 5
 
 
@@ -94,18 +93,18 @@ def test_what_cannot_be_resumed_is_one_line(home):
     with pytest.raises(UserError, match="run 1 is complete"):
         resume(store, 1)
     process = start("p=5", "train_steps=200000", "checkpoint_every=100")
-    wait_until(path_of(store, 2).exists, 180)
+    wait_until(store.checkpoint_path(2).exists, 180)
     with pytest.raises(UserError, match="it is alive"):
         resume(store, 2)
     process.kill()
     process.wait()
-    path = path_of(store, 2)
+    path = store.checkpoint_path(2)
     whole = path.read_bytes()
     for bad in (whole[: len(whole) // 2], b"\x80\x04cos\nsystem\n.", whole.replace(b"run", b"rum")):
         path.write_bytes(bad)
         _, err = finish(grok("resume", "2"), 2)
         assert err.startswith("error: ") and err.count("\n") == 1 and str(path) in err
-    path_of(store, 1).write_bytes(whole)
+    store.checkpoint_path(1).write_bytes(whole)
     assert run_of(store.database, 2)["status"] == "RUNNING"
     path.write_bytes(whole)
     store.database.runs.update_one({"_id": 1}, {"$set": {"status": "FAILED"}})
@@ -119,7 +118,7 @@ def test_a_killed_sweep_goes_on_in_its_batch(home, tmp_path):
     finish(grok("sweep", "run", str(file)))
     store = stores.connect()
     process = grok("sweep", "run", str(file), preexec_fn=os.setsid)
-    wait_until(lambda: all(path_of(store, run).exists() for run in range(5, 9)), 180)
+    wait_until(lambda: all(store.checkpoint_path(run).exists() for run in range(5, 9)), 180)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finish(grok("sweep", "run", str(file), "--resume"))
