@@ -54,9 +54,11 @@ def main(run, second, position, skip_logits) -> None:
 def inputs_of(data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, np.ndarray]:
     """All rows of train and test set as the model takes them, and their operands (N, 2). Exits if
     the task has none."""
-    if "train_rest" in data:
+    if "train_suffixes" in data:
         parts = [
-            torch.cat([data["prefixes"][data[f"{split}_which"]], data[f"{split}_rest"]], 1)
+            torch.cat(
+                [data["prefixes"][data[f"{split}_prefix_index"]], data[f"{split}_suffixes"]], 1
+            )
             for split in ("train", "test")
         ]
     elif "train_pairs" in data:

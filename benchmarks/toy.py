@@ -93,7 +93,7 @@ def textbook(problem: Problem) -> float:
         ]
     )
     looks = set(problem.log_steps)
-    targets = data["targets"][data["train_answers"]]
+    targets = data["targets"][data["train_labels"]]
     began = time.perf_counter()
     for step in range(problem.train_steps):
         optimizer.zero_grad()
@@ -104,7 +104,7 @@ def textbook(problem: Problem) -> float:
             with torch.no_grad():
                 for split in ("train", "test"):
                     guess = nearest(model(data[f"{split}_pairs"]), data["targets"])
-                    (guess == data[f"{split}_answers"]).double().mean().item()
+                    (guess == data[f"{split}_labels"]).double().mean().item()
     return problem.train_steps / (time.perf_counter() - began)
 
 

@@ -8,14 +8,14 @@ from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment.experiment import Paper
 from grok.experiment.parts import (
-    answer_problem,
+    classification_problem,
     sequence_data,
     table_of,
     tokenized,
     transformer_of,
 )
-from grok.models.transformer import Shape
-from grok.objectives.classification import AnswerLoss, Sequences
+from grok.models.transformer import TransformerConfig
+from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
 LAYOUT = "aob="
 GROKKED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
@@ -66,15 +66,15 @@ ex.add_named_config(
 def build(c) -> Problem:
     table = table_of(c)
     data = sequence_data(tokenized(c, table, LAYOUT), c.batch_size)
-    shape = Shape(
+    shape = TransformerConfig(
         table.elements + 2, table.classes, 5, c.width, c.depth, c.heads, 4 * c.width,
         norm="post", final_norm=True, biases=("attention", "mlp", "output"),
         activation=c.activation, positions="learned", init="multihead",
     )  # fmt: skip
-    loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
+    loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)
     model = transformer_of(c, shape)
     stop = GROKKED if c.stop_when_grokked else None
-    return answer_problem(c, model, data, loss, sampling="replacement", stop=stop)
+    return classification_problem(c, model, data, loss, sampling="replacement", stop=stop)
 
 
 @ex.summarize

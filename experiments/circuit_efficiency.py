@@ -11,7 +11,7 @@ from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.models.sum_mlp import SumMLP
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.tasks.pairs import split_table
 
 ex = Paper("circuit_efficiency", threshold=0.95, delay=1000)
@@ -59,7 +59,9 @@ def build(c) -> Problem:
     model = recipes.drawn(c, lambda: SumMLP(c.p, c.embedding_width, c.width))
     count = recipes.count_of(c, len(table.pairs), least=0)  # fewer than would ever generalize
     data = recipes.in_columns(split_table(table, count, recipes.data_seed_of(c)))
-    return recipes.answer_problem(c, model, data, AnswerLoss(Inputs(), loss_dtype=c.loss_dtype))
+    return recipes.classification_problem(
+        c, model, data, ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
+    )
 
 
 ex.claim(

@@ -13,7 +13,7 @@ from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.models.power_mlp import PowerMLP
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.objectives.periodic import PeriodicMetrics, final_look, pruning
 from grok.theory import modular
 
@@ -85,8 +85,8 @@ def build(c) -> Problem:
     model = recipes.drawn(c, lambda: PowerMLP(c.p, c.width, c.terms, c.init))
     if c.init == "analytic":
         model.set(*map(torch.from_numpy, analytic(c, c.width)))
-    loss = AnswerLoss(Inputs(), "squared_error", c.loss_dtype)
-    problem = recipes.answer_problem(c, model, data, loss)
+    loss = ClassificationLoss(InputLogits(), "squared_error", c.loss_dtype)
+    problem = recipes.classification_problem(c, model, data, loss)
     return replace(problem, metrics=PeriodicMetrics(problem.metrics))
 
 
@@ -99,7 +99,7 @@ def summarize(c, problem, recorder) -> dict:
     """The final neurons; what pruning leaves, and what networks by construction do."""
     table, result = recipes.table_of(c), {"initial_ipr": recorder.series["ipr"][1][0]}
     for width in c.widths:
-        rows = table.pairs.numpy(), table.answers.numpy()
+        rows = table.pairs.numpy(), table.labels.numpy()
         result[f"accuracy_{width}"] = modular.accuracy(*analytic(c, width), *rows)
     if recorder.outcome is None or c.terms != 2:
         return result

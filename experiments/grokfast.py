@@ -10,8 +10,8 @@ from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
-from grok.models.transformer import Shape
-from grok.objectives.classification import AnswerLoss, Sequences
+from grok.models.transformer import TransformerConfig
+from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
 ex = Paper("grokfast", threshold=0.95, delay=1000)
 
@@ -54,14 +54,16 @@ ex.add_named_config("cpu_decay_alone", {"train_steps": 4000, "weight_decay": 0.0
 @ex.build
 def build(c) -> Problem:
     split, count, vocabulary, classes = recipes.sequences_of(c, "aob=")
-    shape = Shape(
+    shape = TransformerConfig(
         vocabulary, classes, 4, c.width, c.depth, c.heads, 4 * c.width, norm="pre", final_norm=True,
         biases=("attention", "mlp"), activation="gelu", positions="learned", init="multihead",
     )  # fmt: skip
     data = recipes.sequence_data(split, c.batch_size)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_grokked else None
-    loss = AnswerLoss(Sequences(count), loss_dtype=c.loss_dtype)
-    return recipes.answer_problem(c, recipes.transformer_of(c, shape), data, loss, stop=stop)
+    loss = ClassificationLoss(SequenceLogits(count), loss_dtype=c.loss_dtype)
+    return recipes.classification_problem(
+        c, recipes.transformer_of(c, shape), data, loss, stop=stop
+    )
 
 
 SWEEP = {"sweep": "grokfast_cpu"}

@@ -16,8 +16,8 @@ from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
 from grok.models.image_mlp import ImageMLP
-from grok.objectives.classification import AnswerLoss
-from grok.objectives.robustness import Images, adversarial, complexity, probes, with_robustness
+from grok.objectives.classification import ClassificationLoss
+from grok.objectives.robustness import ImageLogits, adversarial, complexity, probes, with_robustness
 from grok.tasks.images import relabelled
 
 ex = Paper("humayun", threshold=0.5, delay=1000, choices={"dataset": ("digits", "mnist")})
@@ -78,16 +78,18 @@ ex.add_named_configs({
 def build(c) -> Problem:
     split, seed = datasets.images_of(c), recipes.data_seed_of(c)
     generator = torch.Generator().manual_seed(seed + 2**20)
-    split["train_answers"] = relabelled(split["train_answers"], c.random_labels, generator)
+    split["train_labels"] = relabelled(split["train_labels"], c.random_labels, generator)
     images = split["test_images"]
     if c.directions > (pixels := images.shape[1]):
         raise ConfigError("directions", c.directions, f"at most {pixels}, as many as pixels")
     data = recipes.in_columns(split) | probes(images, c.directions, seed, generator)
     sizes = [pixels, *[c.width] * (c.depth - 1), 10]
     model = recipes.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
-    loss = AnswerLoss(Images(), c.loss, c.loss_dtype)
+    loss = ClassificationLoss(ImageLogits(), c.loss, c.loss_dtype)
     stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
-    problem = recipes.answer_problem(c, model, data, loss, sampling="replacement", stop=stop)
+    problem = recipes.classification_problem(
+        c, model, data, loss, sampling="replacement", stop=stop
+    )
     about = RADII if c.directions else ()
     return with_robustness(problem, SIZES, about, c.attack_steps, c.complexity_points)
 

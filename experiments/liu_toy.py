@@ -85,12 +85,19 @@ def build(c) -> Problem:
         raise ConfigError("p", c.p, "at most 4 with variant=permutation (S_4 has 576 pairs)")
     if c.combine == "multiply" and int(c.hidden_rep_dim**0.5) ** 2 != c.hidden_rep_dim:
         raise ConfigError("hidden_rep_dim", c.hidden_rep_dim, "a square with combine=multiply")
-    pairs, answers = tasks.table_of(c.p, c.variant == "permutation")
+    pairs, labels = tasks.table_of(c.p, c.variant == "permutation")
     count = recipes.count_of(c, len(pairs), least=0)
     loss = toys.ToyLoss(c.loss, c.representation_l1, c.loss_dtype)
-    task, model = recipes.drawn(c, lambda: toys.draw(c, pairs, answers, count))
-    quads = torch.as_tensor(theory.quads(pairs.numpy(), answers.numpy()))
-    data = {**task.split(), **vars(task), "quads": quads}
+    task, model = recipes.drawn(c, lambda: toys.draw(c, pairs, labels, count))
+    quads = torch.as_tensor(theory.quads(pairs.numpy(), labels.numpy()))
+    data = {
+        **task.split(),
+        "pairs": pairs,
+        "answers": labels,
+        "targets": task.targets,
+        "train": task.train,
+        "quads": quads,
+    }
     decoder = Group("decoder", c.decoder_lr, c.decoder_weight_decay)
     encoder = Group("", c.encoder_lr, c.encoder_weight_decay)
     parts = data, loss, toys.ToyMetrics(loss, c.combine), Optimizer(c.optimizer, (decoder, encoder))
@@ -103,12 +110,12 @@ def summarize(c, problem, recorder) -> dict:
     """RQI and steps to it; the test accuracy that the train set, or the representation, allows."""
     if c.combine == "concatenate":  # has no parallelograms
         return {}
-    pairs, answers, train = (problem.data[name].cpu().numpy() for name in problem.kept)
+    pairs, labels, train = (problem.data[name].cpu().numpy() for name in problem.kept)
     holds = recorder.trajectory("parallelogram_holds")[-1]
-    result = {"predicted_accuracy": theory.predicted_accuracy(answers, train, holds)}
+    result = {"predicted_accuracy": theory.predicted_accuracy(labels, train, holds)}
     result["steps_to_rqi"] = recorder.steps_to("rqi", 0.95)
     if c.combine == "add":
-        result["ideal_accuracy"] = ideal = theory.ideal_accuracy(pairs, answers, train)
+        result["ideal_accuracy"] = ideal = theory.ideal_accuracy(pairs, labels, train)
         result["ideal_gap"] = abs(recorder.final("test_accuracy") - ideal)
     return result
 

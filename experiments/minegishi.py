@@ -18,7 +18,7 @@ from grok.experiment.validation import ConfigError
 from grok.experiment.warm_start import fitting
 from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP
 from grok.objectives import tickets
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 
 ex = Paper("minegishi", threshold=0.95, delay=1000, choices={"mask": tickets.KINDS})
 
@@ -80,9 +80,9 @@ def build(c) -> Problem:
     model = recipes.drawn(c, lambda: kind(c.p, c.embedding_width, c.width))
     if c.mask in tickets.AT_START:
         model.keep(tickets.mask_at_start(c.mask, model, split, c.keep, c.seed))
-    loss = AnswerLoss(Inputs(), loss_dtype=c.loss_dtype)
+    loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_grokked else None
-    return recipes.answer_problem(c, model, recipes.in_columns(split), loss, stop=stop)
+    return recipes.classification_problem(c, model, recipes.in_columns(split), loss, stop=stop)
 
 
 @ex.inherit

@@ -6,9 +6,9 @@ decay is a hundredth of what groks; each has a `_small` sibling that shows what 
 
 from grok.engine.problem import Problem
 from grok.experiment.experiment import Paper
-from grok.experiment.parts import answer_problem, drawn, in_columns, split_of, table_of
+from grok.experiment.parts import classification_problem, drawn, in_columns, split_of, table_of
 from grok.models.mlp import PairMLP
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 
 ex = Paper("mlp", threshold=0.99, delay=1000)
 
@@ -67,8 +67,8 @@ def build(c) -> Problem:
     hidden = [c.width] * (c.depth - 1)
     sizes = table.elements, table.classes, hidden
     model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
-    loss = AnswerLoss(Inputs(), c.loss, c.loss_dtype)
-    return answer_problem(c, model, split, loss, sampling="replacement")
+    loss = ClassificationLoss(InputLogits(), c.loss, c.loss_dtype)
+    return classification_problem(c, model, split, loss, sampling="replacement")
 
 
 @ex.summarize
@@ -76,8 +76,8 @@ def summarize(c, problem, recorder) -> dict:
     """Parameter count and sizes of the split."""
     return {
         "parameters": sum(p.numel() for p in problem.module.parameters()),
-        "train_size": len(problem.data["train_answers"]),
-        "test_size": len(problem.data["test_answers"]),
+        "train_size": len(problem.data["train_labels"]),
+        "test_size": len(problem.data["test_labels"]),
     }
 
 

@@ -11,7 +11,7 @@ from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.measures import progress
-from grok.objectives.classification import AnswerLoss, Sequences
+from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
 ex = Paper("nanda", threshold=0.99, delay=1000)
 
@@ -59,8 +59,8 @@ def build(c) -> Problem:
     table = recipes.table_of(c)
     split, elements = recipes.tokenized(c, table, "ab="), table.elements
     data = recipes.sequence_data(split, c.batch_size)
-    loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)
-    return recipes.answer_problem(c, recipes.one_layer_of(c, elements), data, loss)
+    loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)
+    return recipes.classification_problem(c, recipes.one_layer_of(c, elements), data, loss)
 
 
 @ex.summarize

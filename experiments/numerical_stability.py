@@ -11,7 +11,7 @@ from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.models.mlp import PairMLP
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.objectives.saturation import with_saturation
 
 ex = Paper("numerical_stability", threshold=0.99, delay=1000)
@@ -62,8 +62,8 @@ def build(c) -> Problem:
         c, lambda: PairMLP(table.elements, table.classes, hidden, c.activation, bias=False)
     )
     data = recipes.in_columns(recipes.split_of(c, table))
-    loss = AnswerLoss(Inputs(), loss_dtype=c.loss_dtype)
-    return with_saturation(recipes.answer_problem(c, model, data, loss))
+    loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
+    return with_saturation(recipes.classification_problem(c, model, data, loss))
 
 
 SWEEP = {"sweep": "numerical_stability_cpu"}

@@ -10,7 +10,7 @@ from grok.claims.checks import decays, delays, dependences
 from grok.experiment import datasets
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
-from grok.objectives.classification import AnswerLoss, Inputs, Sequences
+from grok.objectives.classification import ClassificationLoss, InputLogits, SequenceLogits
 
 ex = Paper("omnigrok", threshold=0.8, delay=1000, choices={"dataset": datasets.SOURCES})
 
@@ -84,15 +84,17 @@ def build(c):
         return recipes.regression_problem(c, datasets.rows_of(c))
     if c.dataset == "addition":
         split = recipes.tokenized(c, table := recipes.table_of(c), "ab=")
-        data, read = recipes.sequence_data(split, None), Sequences()
+        data, read = recipes.sequence_data(split, None), SequenceLogits()
         model = recipes.one_layer_of(c, table.elements)
     elif c.dataset in ("sequences", "imdb"):
-        data, read = recipes.in_columns(datasets.texts_of(c)), Inputs("tokens")
+        data, read = recipes.in_columns(datasets.texts_of(c)), InputLogits("tokens")
         model = recipes.lstm_of(c, datasets.TOKENS[c.dataset], classes=2)
     else:
-        data, read = recipes.in_columns(datasets.tidied_images_of(c)), Inputs("images")
+        data, read = recipes.in_columns(datasets.tidied_images_of(c)), InputLogits("images")
         model = recipes.perceptron_of(c, data["train_images"].shape[1], 10)
-    return recipes.answer_problem(c, model, data, AnswerLoss(read, c.loss, c.loss_dtype))
+    return recipes.classification_problem(
+        c, model, data, ClassificationLoss(read, c.loss, c.loss_dtype)
+    )
 
 
 @ex.summarize

@@ -11,10 +11,15 @@ import torch
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment.experiment import Paper
-from grok.experiment.parts import answer_problem, data_seed_of, sequence_data, transformer_of
+from grok.experiment.parts import (
+    classification_problem,
+    data_seed_of,
+    sequence_data,
+    transformer_of,
+)
 from grok.experiment.validation import ConfigError
-from grok.models.transformer import Shape
-from grok.objectives.classification import AnswerLoss, Sequences
+from grok.models.transformer import TransformerConfig
+from grok.objectives.classification import ClassificationLoss, SequenceLogits
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import drawn_pairs
 
@@ -75,15 +80,15 @@ def build(c) -> Problem:
             "test_count", c.test_count, f"at most {c.p**2 - c.train_count} of the table"
         )
     data, batch = ordered_data(c)
-    shape = Shape(
+    shape = TransformerConfig(
         c.p, c.p, 2, c.width, c.depth, c.heads, c.mlp_width, norm="pre",
         biases=("attention", "mlp", "output"), positions="learned", dropout=c.dropout,
         causal=False, pool=True, init="multihead",
     )  # fmt: skip
-    per_epoch = len(data["train_rest"]) // batch
+    per_epoch = len(data["train_suffixes"]) // batch
     c.train_steps = c.anneal_steps = c.epochs * per_epoch
-    loss = AnswerLoss(Sequences(dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
-    return answer_problem(
+    loss = ClassificationLoss(SequenceLogits(dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
+    return classification_problem(
         c, transformer_of(c, shape), data, loss, batch_size=batch,
         log_steps=list(range(0, c.train_steps + 1, per_epoch)),
         sampling="epochs" if c.ordering == "random" else "in_order",
@@ -106,14 +111,14 @@ def ordered_data(c) -> tuple[dict[str, torch.Tensor], int]:
     elif c.ordering != "random":
         train = train[order_of(c.ordering, train, train.sum(1) % c.p, c.p, seed, stride)]
     split = {"train_tokens": train, "test_tokens": test}
-    split |= {"train_answers": train.sum(1) % c.p, "test_answers": test.sum(1) % c.p}
+    split |= {"train_labels": train.sum(1) % c.p, "test_labels": test.sum(1) % c.p}
     return sequence_data(split, 0), batch  # both positions see each other: no prefix is shared
 
 
 @ex.summarize
 def summarize(c, problem, recorder) -> dict:
     """Epochs to 99.5 % of the test set."""
-    per_epoch = len(problem.data["train_rest"]) // problem.batch_size
+    per_epoch = len(problem.data["train_suffixes"]) // problem.batch_size
     steps = recorder.steps_to("test_accuracy", 0.995)
     return {
         "epochs_to_test": None if steps is None else steps // per_epoch,

@@ -14,8 +14,8 @@ from grok.experiment.experiment import Paper
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_share
 from grok.measures.weights import rms_norms
-from grok.models.transformer import Shape
-from grok.objectives.classification import AnswerLoss, Sequences
+from grok.models.transformer import TransformerConfig
+from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
 LAYOUT = "Eaob="  # E ends and begins a sequence
 DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
@@ -95,14 +95,14 @@ def build(c) -> Problem:
     rows, length = split["train_tokens"].shape
     batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
     data = recipes.sequence_data(split, 0 if c.dropout else batch)  # dropout shares nothing
-    shape = Shape(
+    shape = TransformerConfig(
         vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
         activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
         dropout=c.dropout,
     )  # fmt: skip
-    loss = AnswerLoss(Sequences(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
+    loss = ClassificationLoss(SequenceLogits(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
     stop, model = DECIDED if c.stop_when_grokked else None, recipes.transformer_of(c, shape)
-    return recipes.answer_problem(c, model, data, loss, batch_size=batch, stop=stop)
+    return recipes.classification_problem(c, model, data, loss, batch_size=batch, stop=stop)
 
 
 @ex.summarize

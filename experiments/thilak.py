@@ -16,8 +16,8 @@ from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.measures.slingshots import cycles
 from grok.models.mlp import PairMLP, mlp
-from grok.models.transformer import Shape
-from grok.objectives.classification import AnswerLoss, Inputs, Sequences
+from grok.models.transformer import TransformerConfig
+from grok.objectives.classification import ClassificationLoss, InputLogits, SequenceLogits
 from grok.objectives.slingshots import with_slingshots
 
 KINDS = {"dataset": ("table", "digits"), "model": ("transformer", "mlp")}
@@ -69,8 +69,8 @@ ex.add_named_config(  # many cycles and no generalization
 @ex.build
 def build(c) -> Problem:
     data, read, model = parts(c)
-    loss = AnswerLoss(read, loss_dtype=c.loss_dtype)
-    return with_slingshots(recipes.answer_problem(c, model, data, loss))
+    loss = ClassificationLoss(read, loss_dtype=c.loss_dtype)
+    return with_slingshots(recipes.classification_problem(c, model, data, loss))
 
 
 def parts(c):
@@ -78,18 +78,18 @@ def parts(c):
     hidden = [c.width] * (c.depth - 1)
     if c.dataset == "digits":
         model = recipes.drawn(c, lambda: mlp([64, *hidden, 10], c.activation))
-        return recipes.in_columns(datasets.digits_of(c)), Inputs("images"), model
+        return recipes.in_columns(datasets.digits_of(c)), InputLogits("images"), model
     table = recipes.table_of(c)
     sizes = table.elements, table.classes
     if c.model == "mlp":
         model = recipes.drawn(c, lambda: PairMLP(*sizes, hidden, c.activation))
-        return recipes.in_columns(recipes.split_of(c, table)), Inputs(), model
+        return recipes.in_columns(recipes.split_of(c, table)), InputLogits(), model
     data = recipes.sequence_data(recipes.tokenized(c, table, "aob="), c.batch_size or c.p**2)
-    shape = Shape(
+    shape = TransformerConfig(
         sizes[0] + 2, sizes[1], 4, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
         biases=("attention", "mlp", "output"), activation=c.activation, positions="learned",
     )  # fmt: skip
-    return data, Sequences(), recipes.transformer_of(c, shape)
+    return data, SequenceLogits(), recipes.transformer_of(c, shape)
 
 
 @ex.summarize

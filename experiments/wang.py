@@ -10,9 +10,9 @@ from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
-from grok.models.transformer import Shape
+from grok.models.transformer import TransformerConfig
 from grok.objectives import reasoning
-from grok.objectives.classification import AnswerLoss
+from grok.objectives.classification import ClassificationLoss
 from grok.tasks import knowledge
 
 ex = Paper("wang", threshold=0.9, delay=1000, choices={"task": ("composition", "comparison")})
@@ -78,12 +78,14 @@ def build(c) -> Problem:
     except knowledge.GraphError as error:
         raise ConfigError(error.key, vars(c)[error.key], str(error)) from None
     tokens, length = knowledge.vocabulary(parts), parts["train_tokens"].shape[1]
-    shape = Shape(
+    shape = TransformerConfig(
         tokens, tokens, length, c.width, c.depth, c.heads, 4 * c.width,
         norm="pre", final_norm=True, biases=("attention", "mlp"), activation="gelu",
         positions="learned", tied=True, init="gpt2", dropout=c.dropout, repeats=c.repeats,
     )  # fmt: skip
-    loss = AnswerLoss(reasoning.Facts(c.dropout > 0), loss_dtype=c.loss_dtype, part="rows")
+    loss = ClassificationLoss(
+        reasoning.FactLogits(c.dropout > 0), loss_dtype=c.loss_dtype, part="rows"
+    )
     stop = Stop((("test_accuracy", 0.95),)) if c.stop_when_grokked else None
     return recipes.problem_of(
         c, recipes.transformer_of(c, shape), reasoning.with_rows(parts), loss,
@@ -100,7 +102,7 @@ def summarize(c, problem, recorder) -> dict:
         steps = [record.step for record in recorder.records if record.arrays]
         for name, values in reasoning.circuit(problem.module, kept, problem.data, c.seed).items():
             recorder.add(name, steps, values)
-    return {f"{p}_count": len(problem.data[f"{p}_answers"]) for p in ("rows", *reasoning.PARTS)}
+    return {f"{p}_count": len(problem.data[f"{p}_labels"]) for p in ("rows", *reasoning.PARTS)}
 
 
 def phases(run) -> tuple[float, float]:

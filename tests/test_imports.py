@@ -7,7 +7,14 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 BOTTOM = {"grok.tasks", "grok.models", "grok.measures"}
-BASE = {"grok.errors", "grok.paths", "grok.phases", "grok.randomness", "grok.interrupts"}
+BASE = {
+    "grok.errors",
+    "grok.paths",
+    "grok.phases",
+    "grok.randomness",
+    "grok.interrupts",
+    "grok.tensors",
+}
 MAY_IMPORT = {
     **{module: set() for module in BASE},
     "grok.tasks": {"grok.tasks"},

@@ -192,9 +192,12 @@ class Watch:
 
     def attention_maps(self) -> list[Tensor]:
         """Attention (N, H, S, S) of every layer on the first train rows."""
-        data = {name: self.problem.data[name][:SHOWN] for name in ("train_which", "train_rest")}
-        prefixes = self.problem.data["prefixes"][data["train_which"]]
-        tokens = torch.cat([prefixes, data["train_rest"]], 1)
+        data = {
+            name: self.problem.data[name][:SHOWN]
+            for name in ("train_prefix_index", "train_suffixes")
+        }
+        prefixes = self.problem.data["prefixes"][data["train_prefix_index"]]
+        tokens = torch.cat([prefixes, data["train_suffixes"]], 1)
         with torch.no_grad():
             return self.program.run(
                 lambda module, tokens: module.attention(tokens), self.now, {}, tokens

@@ -42,7 +42,7 @@ def tidied_images_of(c: SimpleNamespace) -> Split:
     """Digits or MNIST as messy as `messiness` says, images and answers."""
     split = images_of(c)
     for part in ("train", "test"):
-        images, answers = split[f"{part}_images"], split[f"{part}_answers"]
+        images, answers = split[f"{part}_images"], split[f"{part}_labels"]
         split[f"{part}_images"] = messy.tidied(images, answers, c.messiness)
     return split
 

@@ -16,10 +16,10 @@ from grok.engine.spec import Grokfast, Group, Optimizer
 from grok.experiment.validation import ConfigError, device_of
 from grok.models.lstm import SequenceLSTM
 from grok.models.mlp import mlp, scaled
-from grok.models.transformer import Shape, Transformer, share_prefixes
-from grok.objectives.classification import AnswerLoss, AnswerMetrics
+from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
+from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import DTYPES
-from grok.objectives.regression import TeacherLoss, TeacherMetrics
+from grok.objectives.regression import RegressionLoss, RegressionMetrics
 from grok.tasks import operations
 from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
@@ -73,8 +73,8 @@ def count_of(c: SimpleNamespace, total: int, least: float = LEAST_SHARE) -> int:
 
 
 def in_columns(split: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The split with one answer a row: {train,test}_answers (N, 1)."""
-    answers = {name: split[name].view(-1, 1) for name in ("train_answers", "test_answers")}
+    """The split with one answer a row: {train,test}_labels (N, 1)."""
+    answers = {name: split[name].view(-1, 1) for name in ("train_labels", "test_labels")}
     return {**split, **answers}
 
 
@@ -105,9 +105,9 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     count = count_of(c, len(tokens))
     return {
         "train_tokens": tokens[:count],
-        "train_answers": answers[:count],
+        "train_labels": answers[:count],
         "test_tokens": tokens[count:],
-        "test_answers": answers[count:],
+        "test_labels": answers[count:],
     }
 
 
@@ -122,20 +122,20 @@ def sequences_of(c: SimpleNamespace, layout: str) -> tuple[dict[str, Tensor], in
 
 
 def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> dict[str, Tensor]:
-    """The table's split as token sequences: {train,test}_tokens and _answers."""
+    """The table's split as token sequences: {train,test}_tokens and _labels."""
     split, elements = split_of(c, table), table.elements
     return {
         f"{part}_{kind}": values
         for part in ("train", "test")
         for kind, values in (
             ("tokens", pair_tokens(split[f"{part}_pairs"], elements, layout)),
-            ("answers", split[f"{part}_answers"]),
+            ("labels", split[f"{part}_labels"]),
         )
     }
 
 
 def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tensor]:
-    """Data of a transformer from {train,test}_tokens (N, S) and _answers (N,) or (N, count): prefixes
+    """Data of a transformer from {train,test}_tokens (N, S) and _labels (N,) or (N, count): prefixes
     that are equal shared, for batches of `batch` (None: the train set; 0: none shared), answers
     (N, count)."""
     train, test = split["train_tokens"], split["test_tokens"]
@@ -144,16 +144,16 @@ def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tens
     cut = len(train)
     return {
         "prefixes": prefixes,
-        "train_which": which[:cut],
-        "train_rest": rest[:cut],
-        "train_answers": split["train_answers"].view(cut, -1),
-        "test_which": which[cut:],
-        "test_rest": rest[cut:],
-        "test_answers": split["test_answers"].view(len(test), -1),
+        "train_prefix_index": which[:cut],
+        "train_suffixes": rest[:cut],
+        "train_labels": split["train_labels"].view(cut, -1),
+        "test_prefix_index": which[cut:],
+        "test_suffixes": rest[cut:],
+        "test_labels": split["test_labels"].view(len(test), -1),
     }
 
 
-def transformer_of(c: SimpleNamespace, shape: Shape) -> Transformer:
+def transformer_of(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
     """A transformer drawn from the run's seed; ConfigError if its heads do not divide its width."""
     if shape.width % shape.heads:
         raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
@@ -168,7 +168,7 @@ def drawn(c: SimpleNamespace, make: Callable[[], nn.Module]) -> nn.Module:
 
 def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
     """The transformer of Nanda et al. 2023, reading `a b =`: one layer, no normalization."""
-    shape = Shape(
+    shape = TransformerConfig(
         elements + 1, elements + 1, 3, c.width, 1, c.heads, c.mlp_width, norm="none",
         biases=("mlp",), activation=c.activation, positions="learned", init="normal",
         init_scale=getattr(c, "init_scale", 1.0), elements=elements,
@@ -191,8 +191,8 @@ def lstm_of(c: SimpleNamespace, vocabulary: int, classes: int) -> nn.Module:
 def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
     """A perceptron that learns {train,test}_targets (N, K) of _inputs (N, D); right within `near`."""
     sizes = (data[f"train_{part}"].shape[1] for part in ("inputs", "targets"))
-    loss = TeacherLoss(c.loss_dtype)
-    metrics = TeacherMetrics(loss, c.near)
+    loss = RegressionLoss(c.loss_dtype)
+    metrics = RegressionMetrics(loss, c.near)
     return problem_of(c, perceptron_of(c, *sizes), data, loss, metrics, optimizer_of(c),
                       batch_size=c.batch_size, batched=("train_inputs", "train_targets"))  # fmt: skip
 
@@ -248,18 +248,18 @@ def problem_of(
     )
 
 
-def answer_problem(
-    c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: AnswerLoss, **more
+def classification_problem(
+    c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: ClassificationLoss, **more
 ) -> Problem:
     """The problem of a model that answers with classes; `more` is what else a Problem takes.
 
     Mini-batches where batch_size is given, evaluation on drawn rows where the config says so.
     """
     looks = [getattr(c, f"eval_{split}_count", None) for split in ("train", "test")]
-    metrics = AnswerMetrics(loss, *looks)
+    metrics = ClassificationMetrics(loss, *looks)
     more = {"batch_size": c.batch_size, **more}
-    batched = loss.read.batched if more["batch_size"] else ()
-    draws = metrics.draws or loss.read.draws
+    batched = loss.logits.batched if more["batch_size"] else ()
+    draws = metrics.draws or loss.logits.draws
     optimizer = optimizer_of(c)
     return problem_of(
         c, model, data, loss, metrics, optimizer, batched=batched, draws=draws, **more
@@ -296,8 +296,8 @@ def with_stablemax(problem: Problem) -> Problem:
     if getattr(loss, "kind", None) != "cross_entropy":
         raise ConfigError("stablemax", True, "False: no cross-entropy of classes to put it in")
     loss = replace(loss, kind="stablemax")
-    if hasattr(metrics, "answers"):
-        metrics = replace(metrics, answers=replace(metrics.answers, loss=loss))
+    if hasattr(metrics, "classification"):
+        metrics = replace(metrics, classification=replace(metrics.classification, loss=loss))
     else:
         metrics = replace(metrics, loss=loss)
     return replace(problem, loss=loss, metrics=metrics)

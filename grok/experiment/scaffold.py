@@ -57,7 +57,7 @@ def build(c) -> Problem:
     table = table_of(c)
 $build
     stop = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
-    return answer_problem(c, model, data, loss, stop=stop)
+    return classification_problem(c, model, data, loss, stop=stop)
 
 
 if __name__ == "__main__":
@@ -65,33 +65,33 @@ if __name__ == "__main__":
 ''')
 PARTS = {
     "transformer": {
-        "recipes": "(\n    answer_problem,\n    sequence_data,\n    table_of,\n"
+        "recipes": "(\n    classification_problem,\n    sequence_data,\n    table_of,\n"
         "    tokenized,\n    transformer_of,\n)",
-        "imports": "from grok.models.transformer import Shape\n"
-        "from grok.objectives.classification import AnswerLoss, Sequences",
+        "imports": "from grok.models.transformer import TransformerConfig\n"
+        "from grok.objectives.classification import ClassificationLoss, SequenceLogits",
         "depth": "1",
         "width": "64",
         "keys": "    heads = 4",
         "build": """    split = tokenized(c, table, "ab=")
     data = sequence_data(split, c.batch_size)
-    shape = Shape(
+    shape = TransformerConfig(
         table.elements + 1, table.classes, 3, c.width, c.depth, c.heads, 4 * c.width,
         activation=c.activation, init_scale=c.init_scale,
     )  # fmt: skip
     model = transformer_of(c, shape)
-    loss = AnswerLoss(Sequences(), loss_dtype=c.loss_dtype)""",
+    loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)""",
     },
     "mlp": {
-        "recipes": "answer_problem, drawn, in_columns, split_of, table_of",
+        "recipes": "classification_problem, drawn, in_columns, split_of, table_of",
         "imports": "from grok.models.mlp import PairMLP\n"
-        "from grok.objectives.classification import AnswerLoss, Inputs",
+        "from grok.objectives.classification import ClassificationLoss, InputLogits",
         "depth": "2  # linear layers",
         "width": "256",
         "keys": "    embedding_width = None  # learned vectors in place of one-hot ones",
         "build": """    data = in_columns(split_of(c, table))
     sizes = table.elements, table.classes, [c.width] * (c.depth - 1)
     model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
-    loss = AnswerLoss(Inputs(), loss_dtype=c.loss_dtype)""",
+    loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)""",
     },
 }
 MODELS = tuple(PARTS)

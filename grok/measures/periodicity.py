@@ -38,7 +38,7 @@ def hidden(inputs: Tensor, symbols: Tensor) -> Tensor:
     return total ** len(inputs)
 
 
-def guesses(inputs: Tensor, outputs: Tensor, symbols: Tensor) -> Tensor:
+def predictions(inputs: Tensor, outputs: Tensor, symbols: Tensor) -> Tensor:
     """Answers (M,) to symbols (M, S)."""
     return (hidden(inputs, symbols) @ outputs.T).argmax(1)
 
@@ -47,15 +47,15 @@ def pruning(
     inputs: Tensor, outputs: Tensor, order: Tensor, rows: dict[str, tuple[Tensor, Tensor]]
 ) -> dict[str, list[float]]:
     """Accuracies after 0, 10, .. 90 % of the neurons have been removed, by "low_NAME" (the least
-    periodic first) and "high_NAME", on rows NAME: symbols (M, 2) and answers (M,)."""
+    periodic first) and "high_NAME", on rows NAME: symbols (M, 2) and labels (M,)."""
     ranked = neurons(inputs[:, order], outputs[order]).argsort()
     found: dict[str, list[float]] = {}
-    for name, (symbols, answers) in rows.items():
+    for name, (symbols, labels) in rows.items():
         active = hidden(inputs, symbols)
         for end, sequence in (("low", ranked), ("high", ranked.flip(0))):
             for cut in range(0, len(ranked), len(ranked) // 10):
                 kept = sequence[cut:]
-                right = (active[:, kept] @ outputs[:, kept].T).argmax(1) == answers
+                right = (active[:, kept] @ outputs[:, kept].T).argmax(1) == labels
                 found.setdefault(f"{end}_{name}", []).append(float(right.double().mean()))
     return found
 

@@ -1,6 +1,6 @@
 """Progress measures of Nanda et al. 2023 (arXiv:2301.05217), section 3.4 and appendix C.
 
-Logits L are (p, p, p): over a, b and the answer c. A direction is a unit vector over the p^2 grid
+Logits L are (p, p, p): over a, b and the label c. A direction is a unit vector over the p^2 grid
 of inputs. w_k = 2 pi k / p for k = 1..(p-1)/2.
 """
 

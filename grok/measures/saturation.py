@@ -6,7 +6,7 @@ from torch import Tensor
 
 def collapsed(log_probabilities: Tensor) -> Tensor:
     """Share of rows (N, C) in which one class has all the probability: the others are lost in the sum in
-    this precision, and a right answer gives no gradient (section 3)."""
+    this precision, and a right label gives no gradient (section 3)."""
     return (log_probabilities.amax(-1) == 0).double().mean()
 
 

@@ -34,16 +34,16 @@ def distance(now: Tensors, initial: Tensors) -> Tensor:
     return 1 - a @ b / (a.norm() * b.norm())
 
 
-def absorbed(logits: Tensor, answers: Tensor) -> Tensor:
+def absorbed(logits: Tensor, labels: Tensor) -> Tensor:
     """Share of rows (N, C) whose right logit leads by so much that float32 sees no error (N,)."""
-    right = logits.gather(-1, answers.unsqueeze(-1)).squeeze(-1)
-    others = logits.scatter(-1, answers.unsqueeze(-1), -torch.inf).amax(-1)
+    right = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    others = logits.scatter(-1, labels.unsqueeze(-1), -torch.inf).amax(-1)
     return (right - others > ABSORBED).double().mean()
 
 
 def zero_sum_defect(gradient: Tensor) -> Tensor:
     """|sum_j g_j| / sum_j |g_j| of the loss's gradient by logits (N, C), meaned over rows: 0 exactly,
-    more where rounding has eaten the right answer's part."""
+    more where rounding has eaten the right label's part."""
     return (
         gradient.sum(-1).abs() / gradient.abs().sum(-1).clamp(min=torch.finfo(gradient.dtype).tiny)
     ).mean()

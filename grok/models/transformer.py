@@ -14,7 +14,7 @@ POSITIONS = ("learned", "sinusoidal")
 
 
 @dataclass(frozen=True)
-class Shape:
+class TransformerConfig:
     """What a transformer is made of. Every published variant differs in these alone.
 
     vocabulary, classes, length: tokens known, answers possible, positions. elements: how many tokens,
@@ -53,7 +53,7 @@ class Shape:
 class Transformer(nn.Module):
     """Logits after tokens. `forward` is the textbook's; `answers` gives the same, computing less."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: TransformerConfig):
         super().__init__()
         self.shape = shape
         width = shape.width
@@ -97,7 +97,7 @@ class Transformer(nn.Module):
         sees itself and those before."""
         return self.read(self.states(tokens)[-1])
 
-    def answers(
+    def last_logits(
         self,
         prefixes: Tensor,
         which: Tensor,
@@ -165,7 +165,7 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP, each added to what came in."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: TransformerConfig):
         super().__init__()
         width, in_attention = shape.width, "attention" in shape.biases
         self.heads, self.norm, self.dropout = shape.heads, shape.norm, shape.dropout

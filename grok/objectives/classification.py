@@ -1,87 +1,118 @@
-"""Loss and accuracies of models that answer with classes: transformers over tokens, MLPs over pairs.
+"""Loss and metrics of models that predict classes: transformers over tokens, MLPs over pairs.
 
-Frozen dataclasses: two problems with equal objectives can be trained as one program.
+All are frozen dataclasses, so that two problems with equal objectives are trained as one program.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from grok.objectives.losses import accuracy, cross_entropy, in_dtype, squared_error, stablemax
 from grok.randomness import uniform
+from grok.tensors import Tensors
 
-Data = dict[str, Tensor]
+
+class Logits(Protocol):
+    """How a model's logits on one part of the data are computed.
+
+    draws: whether they depend on random numbers in training (dropout). batched: the entries of the
+    data that a mini-batch indexes.
+    """
+
+    @property
+    def draws(self) -> bool: ...
+
+    @property
+    def batched(self) -> tuple[str, ...]: ...
+
+    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
+        """Logits (N, count, C) on the rows of PART."""
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """Logits (N, count, C) of a transformer at the last `count` positions. dropout: in training."""
+class SequenceLogits:
+    """Logits (N, count, C) of a transformer at the last `count` positions of each sequence.
+
+    Data: prefixes (U, K), PART_prefix_index (N,), PART_suffixes (N, S - K), as `share_prefixes`
+    returns them; with dropout the step's `key`.
+    """
 
     count: int = 1
     dropout: bool = False
-    batched = ("train_which", "train_rest", "train_answers")
+    batched = ("train_prefix_index", "train_suffixes", "train_labels")
 
     @property
     def draws(self) -> bool:
         return self.dropout
 
-    def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
-        which, rest = data[f"{split}_which"], data[f"{split}_rest"]
+    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
+        index, suffixes = data[f"{part}_prefix_index"], data[f"{part}_suffixes"]
         key = data.get("key") if training and self.dropout else None
-        return model.answers(data["prefixes"], which, rest, self.count, key)
+        return model.last_logits(data["prefixes"], index, suffixes, self.count, key)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Logits (N, 1, C) of a model of {train,test}_NAME: of pairs, of images."""
+class InputLogits:
+    """Logits (N, 1, C) of a model called on PART_NAME: pairs of symbols, images, tokens."""
 
     name: str = "pairs"
     draws = False
 
     @property
-    def batched(self) -> tuple[str, str]:
-        return f"train_{self.name}", "train_answers"
+    def batched(self) -> tuple[str, ...]:
+        return f"train_{self.name}", "train_labels"
 
-    def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
-        return model(data[f"{split}_{self.name}"]).unsqueeze(1)
+    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
+        return model(data[f"{part}_{self.name}"]).unsqueeze(1)
 
 
 @dataclass(frozen=True)
-class AnswerLoss:
-    """Cross-entropy in `loss_dtype`, of softmax or of StableMax, or squared error to one-hot answers, on
-    the rows of a part of the data.
+class ClassificationLoss:
+    """Mean loss over the rows and labels of one part of the data.
 
-    Data: PART_answers (N, count) beside what `read` needs.
+    Arguments:
+        logits: computes the logits (N, count, C).
+        kind: "cross_entropy", "stablemax" (cross-entropy of StableMax, Prieto et al. 2025), or
+            "squared_error" to one-hot labels.
+        loss_dtype: dtype in which the loss is computed; None for the logits' own.
+        part: the part of the data, "train" as a rule. Data: PART_labels (N, count).
     """
 
-    read: Sequences | Inputs
+    logits: Logits
     kind: str = "cross_entropy"
     loss_dtype: str | None = None
     part: str = "train"
 
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
-        return self.of(self.read(model, data, self.part, True), data[f"{self.part}_answers"])
+    def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
+        logits = self.logits(model, data, self.part, True)
+        return self.from_logits(logits, data[f"{self.part}_labels"])
 
-    def of(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """Mean loss of logits (N, count, C) whose answers are (N, count)."""
+    def from_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of logits (N, count, C) with labels (N, count)."""
         if self.kind == "cross_entropy":
-            return cross_entropy(logits, answers, self.loss_dtype)
+            return cross_entropy(logits, labels, self.loss_dtype)
         if self.kind == "stablemax":
-            return stablemax(logits, answers, self.loss_dtype)
+            return stablemax(logits, labels, self.loss_dtype)
         logits = in_dtype(logits, self.loss_dtype)
-        classes = torch.arange(logits.shape[-1], device=answers.device)
-        return squared_error(logits, (answers.unsqueeze(-1) == classes).to(logits.dtype))
+        classes = torch.arange(logits.shape[-1], device=labels.device)
+        return squared_error(logits, (labels.unsqueeze(-1) == classes).to(logits.dtype))
 
 
 @dataclass(frozen=True)
-class AnswerMetrics:
-    """Loss and accuracy on the train and the test rows; a row is right if all its answers are.
+class ClassificationMetrics:
+    """Loss and accuracy on the train and the test rows, {train,test}_{loss,accuracy}.
 
-    train_examples, test_examples: how many rows, drawn with replacement at each look; None for all.
+    A row is correct only if all of its labels are predicted.
+
+    Arguments:
+        loss: the loss, with which the logits are computed too.
+        train_examples, test_examples: how many rows to evaluate on, sampled with replacement at
+            each evaluation step; None for all rows.
     """
 
-    loss: AnswerLoss
+    loss: ClassificationLoss
     train_examples: int | None = None
     test_examples: int | None = None
 
@@ -89,21 +120,21 @@ class AnswerMetrics:
     def draws(self) -> bool:
         return self.train_examples is not None or self.test_examples is not None
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         result = {}
-        for split, drawn in (("train", self.train_examples), ("test", self.test_examples)):
-            rows = _drawn(data, split, drawn) if drawn else data
-            logits = self.loss.read(model, rows, split, False)
-            answers = rows[f"{split}_answers"]
-            result[f"{split}_loss"] = self.loss.of(logits, answers)
-            right = (logits.argmax(-1) == answers).all(-1)
-            result[f"{split}_accuracy"] = accuracy(right, torch.ones_like(right))
+        for split, count in (("train", self.train_examples), ("test", self.test_examples)):
+            rows = _sample_rows(data, split, count) if count else data
+            logits = self.loss.logits(model, rows, split, False)
+            labels = rows[f"{split}_labels"]
+            result[f"{split}_loss"] = self.loss.from_logits(logits, labels)
+            correct = (logits.argmax(-1) == labels).all(-1)
+            result[f"{split}_accuracy"] = accuracy(correct, torch.ones_like(correct))
         return result
 
 
-def _drawn(data: Data, split: str, count: int) -> Data:
-    """The data with `count` rows of a split, drawn with replacement."""
-    total = data[f"{split}_answers"].shape[0]
+def _sample_rows(data: Tensors, split: str, count: int) -> Tensors:
+    """The data with `count` rows of a split, sampled with replacement."""
+    total = data[f"{split}_labels"].shape[0]
     key = data["key"] + (0 if split == "train" else 1)
     rows = (uniform(key, (count,), torch.float64) * total).long()
     return {**data, **{k: v[rows] for k, v in data.items() if k.startswith(f"{split}_")}}

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.objectives.losses import in_dtype
-
-Data = dict[str, Tensor]
+from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -19,10 +18,10 @@ class CurvedLoss:
 
     loss_dtype: str | None = None
 
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
+    def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
         return (self.gap(model, data, "train") ** 2).mean()
 
-    def gap(self, model: nn.Module, data: Data, split: str) -> Tensor:
+    def gap(self, model: nn.Module, data: Tensors, split: str) -> Tensor:
         """Error (n,) of every row."""
         found = data["alpha"] * model(data[f"{split}_inputs"], data["eps"])
         return in_dtype(found - data[f"{split}_start"] - data[f"{split}_targets"], self.loss_dtype)
@@ -36,7 +35,7 @@ class CurvedMetrics:
     loss: CurvedLoss
     near: float
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         result = {}
         for split in ("train", "test"):
             squares = self.loss.gap(model, data, split) ** 2

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from grok.measures import periodicity
-from grok.objectives.classification import AnswerMetrics, Data
+from grok.objectives.classification import ClassificationMetrics
 from grok.tasks.operations import Table
 from grok.tasks.tables import covered
+from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -15,39 +16,41 @@ class PeriodicMetrics:
     """Loss, accuracies, and the neurons' mean inverse participation ratio: with the symbols in
     data["order"] ("ipr", and "neuron_ipr" (N,)), and as they are numbered ("raw_ipr")."""
 
-    answers: AnswerMetrics
+    classification: ClassificationMetrics
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         order = data["order"]
         ratios = periodicity.neurons(model.inputs[:, order], model.outputs[order])
         raw = periodicity.neurons(model.inputs, model.outputs).mean()
         return {
-            **self.answers(model, data),
+            **self.classification(model, data),
             "ipr": ratios.mean(),
             "raw_ipr": raw,
             "neuron_ipr": ratios,
         }
 
 
-def final_look(weights: Data, table: Table, split: Data) -> dict[str, float]:
+def final_look(weights: Tensors, table: Table, split: Tensors) -> dict[str, float]:
     """Of final weights: the median gap in the phases' relation, the share of test pairs that a lookup
-    of siblings answers, how far the accuracy is from it, and the accuracy on the other pairs."""
+    of siblings predicts, how far the accuracy is from it, and the accuracy on the other pairs."""
     inputs, outputs = weights["inputs"], weights["outputs"]
-    known = covered(table.pairs, table.answers, split["train_pairs"], split["test_pairs"])
-    right = periodicity.guesses(inputs, outputs, split["test_pairs"]) == split["test_answers"]
-    bound, reached = (float(part.double().mean()) for part in (known, right))
+    known = covered(table.pairs, table.labels, split["train_pairs"], split["test_pairs"])
+    correct = periodicity.predictions(inputs, outputs, split["test_pairs"]) == split["test_labels"]
+    bound, reached = (float(part.double().mean()) for part in (known, correct))
     return {
         "phase_gap": float(periodicity.phase_gap(inputs, outputs).median()),
         "lookup_bound": bound,
         "lookup_excess": abs(reached - bound),
-        "uncovered_accuracy": float(right[~known].double().mean()),
+        "uncovered_accuracy": float(correct[~known].double().mean()),
     }
 
 
-def pruning(weights: Data, split: Data, order: Tensor, corrupted: int) -> dict[str, list[float]]:
-    """Curves of `periodicity.pruning` on the test rows, and on the train rows whose answers have been
+def pruning(
+    weights: Tensors, split: Tensors, order: Tensor, corrupted: int
+) -> dict[str, list[float]]:
+    """Curves of `periodicity.pruning` on the test rows, and on the train rows whose labels have been
     corrupted, the first, and the others."""
     parts = {"corrupted": slice(None, corrupted), "clean": slice(corrupted, None)}
-    rows = {k: (split["train_pairs"][s], split["train_answers"][s]) for k, s in parts.items()}
-    rows["test"] = split["test_pairs"], split["test_answers"]
+    rows = {k: (split["train_pairs"][s], split["train_labels"][s]) for k, s in parts.items()}
+    rows["test"] = split["test_pairs"], split["test_labels"]
     return periodicity.pruning(weights["inputs"], weights["outputs"], order, rows)

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.objectives.losses import in_dtype
-
-Data = dict[str, Tensor]
+from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class RotatedLoss:
 
     loss_dtype: str | None = None
 
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
+    def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
         gap = in_dtype(model.layers[0] - data["teacher"], self.loss_dtype)
         return (data["eigenvalues"] @ gap**2).mean()
 
@@ -34,7 +33,7 @@ class RotatedMetrics:
     loss: RotatedLoss
     eps: float
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         gap = model.layers[0] - data["teacher"]
         found = {"train": self.loss(model, data), "test": (gap**2).sum(0).mean()}
         half = torch.full_like(found["test"], gap.shape[1] / 2)
@@ -47,28 +46,28 @@ class RotatedMetrics:
 
 
 @dataclass(frozen=True)
-class TeacherLoss:
+class RegressionLoss:
     """Mean squared error on the train inputs (N, d). Data: train_inputs, train_targets."""
 
     loss_dtype: str | None = None
 
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
+    def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
         return self.errors(model, data, "train").mean()
 
-    def errors(self, model: nn.Module, data: Data, part: str) -> Tensor:
+    def errors(self, model: nn.Module, data: Tensors, part: str) -> Tensor:
         """Squared error, meaned over outputs, of every input (N,)."""
         gap = model(data[f"{part}_inputs"]) - data[f"{part}_targets"]
         return (in_dtype(gap, self.loss_dtype) ** 2).mean(-1)
 
 
 @dataclass(frozen=True)
-class TeacherMetrics:
+class RegressionMetrics:
     """Loss, and the share of inputs whose squared error is at most eps, on train and test inputs."""
 
-    loss: TeacherLoss
+    loss: RegressionLoss
     eps: float
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         result = {}
         for part in ("train", "test"):
             errors = self.loss.errors(model, data, part)
@@ -77,7 +76,7 @@ class TeacherMetrics:
         return result
 
 
-Parts = tuple[Data, Callable, Callable]
+Parts = tuple[Tensors, Callable, Callable]
 
 
 def rotated(
@@ -106,5 +105,5 @@ def sampled(
     for name, inputs in (("train", train), ("test", test)):
         data[f"{name}_inputs"] = inputs.to(teacher.layers[0])
         data[f"{name}_targets"] = teacher(data[f"{name}_inputs"]).detach()
-    loss = TeacherLoss(dtype)
-    return data, loss, TeacherMetrics(loss, eps)
+    loss = RegressionLoss(dtype)
+    return data, loss, RegressionMetrics(loss, eps)

@@ -8,18 +8,19 @@ from torch.func import grad
 
 from grok.engine.problem import Problem
 from grok.measures.local_complexity import frame, local_complexity
-from grok.objectives.classification import AnswerMetrics, Data
+from grok.objectives.classification import ClassificationMetrics
 from grok.objectives.losses import accuracy, cross_entropy
+from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageLogits:
     """Logits (N, 1, C) of an ImageMLP; its normalization measures the batch, in evaluation the train set."""
 
     draws = False
-    batched = ("train_images", "train_answers")
+    batched = ("train_images", "train_labels")
 
-    def __call__(self, model: nn.Module, data: Data, split: str, training: bool) -> Tensor:
+    def __call__(self, model: nn.Module, data: Tensors, split: str, training: bool) -> Tensor:
         images = data[f"{split}_images"]
         return model(images, images if training else data["train_images"]).unsqueeze(1)
 
@@ -33,18 +34,18 @@ class RobustnessMetrics:
     random_images (N, D).
     """
 
-    answers: AnswerMetrics
+    classification: ClassificationMetrics
     sizes: tuple[float, ...]
     radii: tuple[float, ...]
     attack_steps: int
     points: int
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
-        result = self.answers(model, data)
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
+        result = self.classification(model, data)
         for size in self.sizes:
             attacked = self.attacked(model, data, size)
-            guesses = model(attacked, data["train_images"]).argmax(-1)
-            result[adversarial(size)] = accuracy(guesses, data["test_answers"][:, 0])
+            predictions = model(attacked, data["train_images"]).argmax(-1)
+            result[adversarial(size)] = accuracy(predictions, data["test_labels"][:, 0])
 
         def layers(x: Tensor) -> list[Tensor]:
             return model.layers(x, data["train_images"])[:-1]
@@ -56,13 +57,13 @@ class RobustnessMetrics:
                 )
         return result
 
-    def attacked(self, model: nn.Module, data: Data, size: float) -> Tensor:
+    def attacked(self, model: nn.Module, data: Tensors, size: float) -> Tensor:
         """Test images (M, D) after projected gradient ascent of the cross-entropy, whatever the network was
         trained with, in the cube of half-width `size` around each, and in [0, 1] (Madry et al. 2018)."""
-        images, answers = data["test_images"], data["test_answers"]
+        images, labels = data["test_images"], data["test_labels"]
 
         def loss(x: Tensor) -> Tensor:
-            return cross_entropy(model(x, data["train_images"]), answers[:, 0])
+            return cross_entropy(model(x, data["train_images"]), labels[:, 0])
 
         low, high = (images - size).clamp(min=0), (images + size).clamp(max=1)
         x = torch.minimum(torch.maximum(images + size * data["start"], low), high)

@@ -10,7 +10,8 @@ from grok.engine.functional import run_with
 from grok.engine.problem import Problem
 from grok.measures import slingshots
 from grok.measures.vectors import flat
-from grok.objectives.classification import AnswerMetrics, Data
+from grok.objectives.classification import ClassificationMetrics
+from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -21,24 +22,24 @@ class SlingshotMetrics:
     weights before the last update, and the initial ones as data["initial/NAME"].
     """
 
-    answers: AnswerMetrics
+    classification: ClassificationMetrics
     classifier: str
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         now = dict(model.named_parameters())
         before = data["previous"]
         initial = {name: data[f"initial/{name}"] for name in now}
         features, logits = self.seen(model, data)
         old_features, old_logits = run_with(model, before, self.seen, data)
-        answers = data["train_answers"]
-        slope = grad(lambda z: self.answers.loss.of(z, answers))(logits)
+        labels = data["train_labels"]
+        slope = grad(lambda z: self.classification.loss.from_logits(z, labels))(logits)
         result = {
-            **self.answers(model, data),
+            **self.classification(model, data),
             "classifier_norm": now[f"{self.classifier}.weight"].norm(),
             "representation_change": slingshots.relative_change(features, old_features),
             "logit_change": slingshots.relative_change(logits, old_logits),
             "update_sharpness": self.sharpness(model, data, before, now),
-            "absorbed": slingshots.absorbed(logits, answers),
+            "absorbed": slingshots.absorbed(logits, labels),
             "zero_sum_defect": slingshots.zero_sum_defect(slope),
         }
         last = [name for name in now if name.startswith(self.classifier)]
@@ -48,23 +49,23 @@ class SlingshotMetrics:
             result[f"{part}_distance"] = slingshots.distance(*ends)
         return result
 
-    def seen(self, model: nn.Module, data: Data) -> tuple[Tensor, Tensor]:
+    def seen(self, model: nn.Module, data: Tensors) -> tuple[Tensor, Tensor]:
         """What goes into the classifier (N, D), and the logits (N, 1, C), on the train rows."""
         inputs: list[Tensor] = []
         hook = model.get_submodule(self.classifier).register_forward_pre_hook(
             lambda module, given: inputs.append(given[0])
         )
         try:
-            logits = self.answers.loss.read(model, data, "train", False)
+            logits = self.classification.loss.logits(model, data, "train", False)
         finally:
             hook.remove()
         return inputs[0], logits
 
-    def sharpness(self, model: nn.Module, data: Data, before: Data, now: Data) -> Tensor:
+    def sharpness(self, model: nn.Module, data: Tensors, before: Tensors, now: Tensors) -> Tensor:
         """u^T H u / |u|^2 of the last update u, H the loss's Hessian before it; 0 at the start."""
 
-        def objective(params: Data) -> Tensor:
-            return run_with(model, params, self.answers.loss, data)
+        def objective(params: Tensors) -> Tensor:
+            return run_with(model, params, self.classification.loss, data)
 
         u = flat(now) - flat(before)
         # twice in reverse: the forward derivative of a gathered table writes into expanded tensors

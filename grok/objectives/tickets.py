@@ -14,8 +14,8 @@ from grok.measures.masks import graph_metrics, jaccard_distance
 from grok.measures.periodicity import fourier_entropy
 from grok.models.sum_mlp import logits
 from grok.objectives.losses import cross_entropy
+from grok.tensors import Tensors
 
-Tensors = dict[str, Tensor]
 AT_START = ("random", "magnitude", "snip", "grasp", "synflow")  # masks chosen before training
 # From the weights of a run: its ticket; all weights, at the ticket's norm; its weights, to search in.
 FROM_A_RUN = ("ticket", "l1_norm", "l2_norm", "search")
@@ -32,10 +32,10 @@ def ticket(weights: Tensors, keep: float) -> Tensors:
 def mask_at_start(kind: str, module: nn.Module, split: Tensors, keep: float, seed: int) -> Tensors:
     """Masks that are chosen before training: a kind of AT_START."""
     weights = {name: value.detach() for name, value in module.named_parameters()}
-    pairs, answers = split["train_pairs"], split["train_answers"]
+    pairs, labels = split["train_pairs"], split["train_labels"]
 
     def loss(of: Tensors, temperature: float = 1.0) -> Tensor:
-        return cross_entropy(logits(of, pairs) / temperature, answers)
+        return cross_entropy(logits(of, pairs) / temperature, labels)
 
     def flow(of: Tensors) -> Tensor:  # both symbols at one, so twice every row of the embedding
         return (2 * of["embed"].sum(0) @ of["w_in"] @ of["w_out"] @ of["unembed"]).sum()

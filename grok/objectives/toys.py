@@ -11,8 +11,7 @@ from grok.measures import representation
 from grok.models.toy import Toy, encoded_toy, free_toy
 from grok.objectives.losses import accuracy, cross_entropy, nearest, squared_error
 from grok.tasks import toy as tasks
-
-Data = dict[str, Tensor]
+from grok.tensors import Tensors
 
 # The gap of a parallelogram, and below what it holds, as in the published code.
 GAPS = {"add": (representation.sum_gaps, 0.01), "multiply": (representation.product_gaps, 0.5)}
@@ -22,7 +21,7 @@ GAPS = {"add": (representation.sum_gaps, 0.01), "multiply": (representation.prod
 class ToyLoss:
     """Loss of the Liu et al. toy on its train pairs.
 
-    kind: "squared_error" to the answer's target vector, or "cross_entropy" over the answers, in
+    kind: "squared_error" to the answer's target vector, or "cross_entropy" over the labels, in
     `loss_dtype`. l1: weight of the mean absolute entry of the representation.
     """
 
@@ -30,17 +29,17 @@ class ToyLoss:
     l1: float = 0.0
     loss_dtype: str | None = None
 
-    def __call__(self, model: nn.Module, data: Data) -> Tensor:
-        loss = self.of(model(data["train_pairs"]), data["train_answers"], data["targets"])
+    def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
+        loss = self.of(model(data["train_pairs"]), data["train_labels"], data["targets"])
         if self.l1:
             loss = loss + self.l1 * model.representation().abs().mean()
         return loss
 
-    def of(self, outputs: Tensor, answers: Tensor, targets: Tensor) -> Tensor:
-        """Loss of outputs (N, K) whose right answers are (N,)."""
+    def of(self, outputs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """Loss of outputs (N, K) whose right labels are (N,)."""
         if self.kind == "cross_entropy":
-            return cross_entropy(outputs, answers, self.loss_dtype)
-        return squared_error(outputs, targets[answers])
+            return cross_entropy(outputs, labels, self.loss_dtype)
+        return squared_error(outputs, targets[labels])
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,16 @@ class ToyMetrics:
     loss: ToyLoss
     combine: str
 
-    def __call__(self, model: nn.Module, data: Data) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         result = {}
         for split in ("train", "test"):
-            outputs, answers = model(data[f"{split}_pairs"]), data[f"{split}_answers"]
-            result[f"{split}_loss"] = self.loss.of(outputs, answers, data["targets"])
+            outputs, labels = model(data[f"{split}_pairs"]), data[f"{split}_labels"]
+            result[f"{split}_loss"] = self.loss.of(outputs, labels, data["targets"])
             if self.loss.kind == "cross_entropy":
-                guesses = outputs.argmax(-1)
+                predictions = outputs.argmax(-1)
             else:
-                guesses = nearest(outputs, data["targets"])
-            result[f"{split}_accuracy"] = accuracy(guesses, answers)
+                predictions = nearest(outputs, data["targets"])
+            result[f"{split}_accuracy"] = accuracy(predictions, labels)
         vectors = model.representation()
         if self.combine in GAPS:
             gaps, delta = GAPS[self.combine]
@@ -71,17 +70,17 @@ class ToyMetrics:
         return {**result, "representation": vectors}
 
 
-def draw(c, pairs, answers, count: int) -> tuple[tasks.ToyTask, Toy]:
+def draw(c, pairs, labels, count: int) -> tuple[tasks.ToyTask, Toy]:
     """Task and model, drawn in the order of the published code. Call inside `drawing`."""
-    dim = int(answers.max()) + 1 if c.loss == "cross_entropy" else c.symbol_rep_dim
+    dim = int(labels.max()) + 1 if c.loss == "cross_entropy" else c.symbol_rep_dim
     inputs = c.hidden_rep_dim * (2 if c.combine == "concatenate" else 1)
     decoder = [inputs, *[c.decoder_width] * (c.decoder_depth - 1), dim]
     encoder = [*[c.encoder_width] * (c.encoder_depth - 1), c.hidden_rep_dim]
     if c.variant == "encoder":
-        task = tasks.script_task(pairs, answers, count, c.symbol_rep_dim, c.seed)
+        task = tasks.script_task(pairs, labels, count, c.symbol_rep_dim, c.seed)
         sizes = [c.symbol_rep_dim, *encoder]
         return task, encoded_toy(task.targets[: c.p], sizes, decoder, c.activation, c.combine)
-    task = tasks.table_task(pairs, answers, count, dim, c.seed, c.p if c.authors_grid else 0)
+    task = tasks.table_task(pairs, labels, count, dim, c.seed, c.p if c.authors_grid else 0)
     notebook = c.authors_grid or c.variant == "permutation"
     unused = [10 if c.authors_grid else 1, *encoder] if notebook else None
     shape = (int(pairs.max()) + 1, c.hidden_rep_dim)

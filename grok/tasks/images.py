@@ -18,29 +18,29 @@ MNIST = {  # MD5 of each file
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-TIMEOUT = 20.0  # seconds for the server to answer
+TIMEOUT = 20.0  # seconds until the server must have replied
 
 
 def digits(train_count: int, seed: int) -> dict[str, Tensor]:
-    """train_images (N, 64) and train_answers (N,), the rest as test_images and test_answers.
+    """train_images (N, 64) and train_labels (N,), the rest as test_images and test_labels.
 
     DIGITS handwritten digits of 8 x 8 pixels, divided by 16; the split is drawn from `seed` alone.
     """
     found = load_digits()
     images = torch.tensor(found.data / 16, dtype=torch.float64)
-    answers = torch.tensor(found.target, dtype=torch.long)
+    labels = torch.tensor(found.target, dtype=torch.long)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     train, test = order[:train_count], order[train_count:]
     return {
         "train_images": images[train],
-        "train_answers": answers[train],
+        "train_labels": labels[train],
         "test_images": images[test],
-        "test_answers": answers[test],
+        "test_labels": labels[test],
     }
 
 
 def mnist(train_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
-    """train_images (N, 784) and train_answers (N,), `train_count` of the 60,000 drawn from `seed`, and the
+    """train_images (N, 784) and train_labels (N,), `train_count` of the 60,000 drawn from `seed`, and the
     10,000 of the test set; pixels in [0, 1].
 
     The files are looked for in `folder`, else downloaded to it. OSError, in one line, if they cannot be
@@ -51,19 +51,17 @@ def mnist(train_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = torch.from_numpy(arrays[f"{prefix}-images-idx3-ubyte.gz"])
         found[f"{split}_images"] = images.flatten(1).double() / 255
-        found[f"{split}_answers"] = torch.from_numpy(
-            arrays[f"{prefix}-labels-idx1-ubyte.gz"]
-        ).long()
+        found[f"{split}_labels"] = torch.from_numpy(arrays[f"{prefix}-labels-idx1-ubyte.gz"]).long()
     total = len(found["train_images"])
     rows = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:train_count]
     return {k: v[rows] if k.startswith("train") else v for k, v in found.items()}
 
 
-def relabelled(answers: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """The answers (N,), a share of them drawn anew from the ten digits."""
-    drawn = torch.randint(10, answers.shape, generator=generator)
-    anew = torch.rand(answers.shape, generator=generator) < share
-    return torch.where(anew, drawn, answers)
+def relabelled(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The labels (N,), a share of them drawn anew from the ten digits."""
+    drawn = torch.randint(10, labels.shape, generator=generator)
+    anew = torch.rand(labels.shape, generator=generator) < share
+    return torch.where(anew, drawn, labels)
 
 
 def _file(folder: Path, name: str) -> bytes:
@@ -71,14 +69,14 @@ def _file(folder: Path, name: str) -> bytes:
     path = folder / name
     if not path.exists():
         try:
-            answer = requests.get(MNIST_URL + name, timeout=TIMEOUT)
-            answer.raise_for_status()
+            response = requests.get(MNIST_URL + name, timeout=TIMEOUT)
+            response.raise_for_status()
         except requests.RequestException as error:
             reason = type(error).__name__
             raise OSError(
                 f"{name} is not in {folder} and cannot be downloaded ({reason})"
             ) from error
-        content = answer.content
+        content = response.content
     else:
         content = path.read_bytes()
     if hashlib.md5(content).hexdigest() != MNIST[name]:

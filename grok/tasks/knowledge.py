@@ -1,6 +1,6 @@
 """Knowledge graphs as token sequences: two-hop composition, and comparison (Wang et al. 2024, 3.1, 4.1).
 
-A part has `tokens` (N, S), `places` (N,), the position at which the answer follows, and `answers` (N,).
+A part has `tokens` (N, S), `places` (N,), the position at which the label follows, and `labels` (N,).
 Parts: atomic (all facts, told in training), train, test (inferred from facts that are used in training
 inferences) and ood (from facts that are not).
 """
@@ -22,7 +22,7 @@ class GraphError(ValueError):
 def composition(
     entities: int, relations: int, degree: int, ood: float, test: float, phi: float, seed: int
 ) -> Parts:
-    """PART_{tokens,places,answers}, and train_bridges (N,): h r -> t, and h r1 r2 -> t by way of b.
+    """PART_{tokens,places,labels}, and train_bridges (N,): h r -> t, and h r1 r2 -> t by way of b.
 
     Every entity heads `degree` facts of different relations; a share `ood` of the facts is in no
     inference of train or test, a share `test` of the other facts' pairs is test. phi: train inferences
@@ -50,24 +50,24 @@ def composition(
     }
     filler = torch.full_like(heads, entities + relations)
     tokens = {"atomic": torch.stack([heads, entities + used, filler], 1)}
-    answers = {"atomic": tails}
+    labels = {"atomic": tails}
     for part, pairs in rows.items():
         f, s = first[pairs], second[pairs]
         tokens[part] = torch.stack([heads[f], entities + used[f], entities + used[s]], 1)
-        answers[part] = tails[s]
+        labels[part] = tails[s]
     places = {part: 1 if part == "atomic" else 2 for part in tokens}
-    return {**_named(tokens, places, answers), "train_bridges": tails[first[rows["train"]]]}
+    return {**_named(tokens, places, labels), "train_bridges": tails[first[rows["train"]]]}
 
 
 def comparison(
     entities: int, attributes: int, values: int, ood: float, test: float, phi: float, seed: int
 ) -> Parts:
-    """PART_{tokens,places,answers}: e a -> value, and a q e1 m e2 -> whether e1's value is less than, equal
+    """PART_{tokens,places,labels}: e a -> value, and a q e1 m e2 -> whether e1's value is less than, equal
     to or greater than e2's, a token of each attribute.
 
     Of each attribute a share `ood` of the entities is in no inference of train or test; both orders of
     a pair are on one side. phi, GraphError: as in `composition`. Tokens: entities, attributes, values,
-    answers (three an attribute), q, m, and a filler.
+    labels (three an attribute), q, m, and a filler.
     """
     g = torch.Generator().manual_seed(seed)
     table = torch.randint(values, (entities, attributes), generator=g)
@@ -87,21 +87,21 @@ def comparison(
         "ood": _shuffled(one & other & ~same, g),
     }
     first_value = entities + attributes
-    first_answer = first_value + values
-    ask, middle, filler = (first_answer + 3 * attributes + k for k in range(3))
+    first_label = first_value + values
+    ask, middle, filler = (first_label + 3 * attributes + k for k in range(3))
     e, of = (grid.flatten() for grid in torch.meshgrid(
         torch.arange(entities), torch.arange(attributes), indexing="ij"))  # fmt: skip
     fill = torch.full_like(e, filler)
     tokens = {"atomic": torch.stack([e, entities + of, fill, fill, fill], 1)}
-    answers = {"atomic": first_value + table[e, of]}
+    labels = {"atomic": first_value + table[e, of]}
     for part, at in rows.items():
         left, right, which = e1[at], e2[at], a[at]
         ends = [torch.full_like(left, token) for token in (ask, middle)]
         tokens[part] = torch.stack([entities + which, ends[0], left, ends[1], right], 1)
         order = (table[left, which] - table[right, which]).sign() + 1
-        answers[part] = first_answer + 3 * which + order
+        labels[part] = first_label + 3 * which + order
     places = {part: 1 if part == "atomic" else 4 for part in tokens}
-    return _named(tokens, places, answers)
+    return _named(tokens, places, labels)
 
 
 def vocabulary(parts: Parts) -> int:
@@ -127,12 +127,12 @@ def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
     return pool[:wanted]
 
 
-def _named(tokens: Parts, places: dict[str, int], answers: Parts) -> Parts:
+def _named(tokens: Parts, places: dict[str, int], labels: Parts) -> Parts:
     found = {}
     for part, rows in tokens.items():
         if not len(rows):
             key = "ood_share" if part == "ood" else "test_share"
             raise GraphError(key, f"enough for one {part} inference")
-        found[f"{part}_tokens"], found[f"{part}_answers"] = rows, answers[part]
+        found[f"{part}_tokens"], found[f"{part}_labels"] = rows, labels[part]
         found[f"{part}_places"] = torch.full((len(rows),), places[part])
     return found

@@ -9,7 +9,7 @@ LIST_OPERATIONS = ("sort", "reverse", "copy")
 
 
 def lists(operation: str, p: int, length: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`count` different lists (N, length) of different numbers below p, and their answers (N, length).
+    """`count` different lists (N, length) of different numbers below p, and their labels (N, length).
 
     Fewer, if there are not so many; the draw depends on the seed alone.
     """

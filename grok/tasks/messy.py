@@ -1,4 +1,4 @@
-"""Data whose inputs are laid out by their answers, more or less (Liu, Michaud, Tegmark 2022, figures 6, 8)."""
+"""Data whose inputs are laid out by their labels, more or less (Liu, Michaud, Tegmark 2022, figures 6, 8)."""
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def sums(train_count: int, messiness: float, seed: int) -> dict[str, Tensor]:
     return found
 
 
-def tidied(images: Tensor, answers: Tensor, messiness: float) -> Tensor:
+def tidied(images: Tensor, labels: Tensor, messiness: float) -> Tensor:
     """Images (N, D) between a plain grey that tells the digit (messiness 0) and themselves (1)."""
-    greys = torch.linspace(-0.5, 0.5, 10, dtype=images.dtype)[answers].unsqueeze(1)
+    greys = torch.linspace(-0.5, 0.5, 10, dtype=images.dtype)[labels].unsqueeze(1)
     return messiness * images + (1 - messiness) * greys

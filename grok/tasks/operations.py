@@ -48,10 +48,10 @@ class OperationError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """A whole operation table: pairs (N, 2), answers (N,), number of elements and of answers."""
+    """A whole operation table: pairs (N, 2), labels (N,), number of elements and of labels."""
 
     pairs: Tensor
-    answers: Tensor
+    labels: Tensor
     elements: int
     classes: int
 
@@ -68,17 +68,17 @@ def table(operation: str, p: int, symmetric: bool = False) -> Table:
         if p > LARGEST_MODULUS:
             raise OperationError("p", f"expected at most {LARGEST_MODULUS}")
         pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
-        answers, defined = evaluate(NAMED.get(operation, operation), pairs[:, 0], pairs[:, 1], p)
+        labels, defined = evaluate(NAMED.get(operation, operation), pairs[:, 0], pairs[:, 1], p)
         if not defined.any():
             raise OperationError("operation", "expected an operation that does not divide by zero")
-        pairs, answers, elements = pairs[defined], answers[defined], p
+        pairs, labels, elements = pairs[defined], labels[defined], p
     else:
-        pairs, answers = _group_table(*group)
+        pairs, labels = _group_table(*group)
         elements = int(pairs.max()) + 1
     if symmetric:
         kept = pairs[:, 0] <= pairs[:, 1]
-        pairs, answers = pairs[kept], answers[kept]
-    return Table(pairs, answers, elements, elements)
+        pairs, labels = pairs[kept], labels[kept]
+    return Table(pairs, labels, elements, elements)
 
 
 def group_of(operation: str) -> tuple[int, str] | None:

@@ -11,11 +11,11 @@ ORDERINGS = ("random", "fixed_random", "stride", "target", "resonant")
 
 
 def order_of(
-    ordering: str, pairs: Tensor, answers: Tensor, p: int, seed: int, stride: int | None
+    ordering: str, pairs: Tensor, labels: Tensor, p: int, seed: int, stride: int | None
 ) -> Tensor:
-    """The fixed order (N,) of pairs (N, 2) whose answers are (N,).
+    """The fixed order (N,) of pairs (N, 2) whose labels are (N,).
 
-    stride: by (a mod s, a), s = floor(sqrt(p)) if None. target: by answer. fixed_random: a shuffle
+    stride: by (a mod s, a), s = floor(sqrt(p)) if None. target: by label. fixed_random: a shuffle
     drawn from the seed. Ties keep the order they had.
     """
     if ordering == "stride":
@@ -23,7 +23,7 @@ def order_of(
         a = pairs[:, 0]
         return torch.argsort((a % step) * p + a, stable=True)
     if ordering == "target":
-        return torch.argsort(answers, stable=True)
+        return torch.argsort(labels, stable=True)
     return torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
 
 

@@ -7,25 +7,25 @@ from grok.tasks.operations import Table
 
 
 def split_table(
-    table: Table, train_count: int, seed: int, noisy_answers: int = 0
+    table: Table, train_count: int, seed: int, noisy_labels: int = 0
 ) -> dict[str, Tensor]:
-    """train_pairs (N, 2), train_answers (N,), test_pairs (M, 2), test_answers (M,).
+    """train_pairs (N, 2), train_labels (N,), test_pairs (M, 2), test_labels (M,).
 
     One permutation, drawn from `seed` alone, orders the rows, so train sets of growing size are
-    nested. `noisy_answers` of the train rows get an answer drawn from the train rows' (figure 6 of
+    nested. `noisy_labels` of the train rows get an label drawn from the train rows' (figure 6 of
     Power et al. 2022); the first of them in the train set.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(table.pairs), generator=generator)
-    pairs, answers = table.pairs[order], table.answers[order]
-    train_answers = answers[:train_count].clone()
-    drawn = torch.randint(train_count, (noisy_answers,), generator=generator)
-    train_answers[:noisy_answers] = answers[:train_count][drawn]
+    pairs, labels = table.pairs[order], table.labels[order]
+    train_labels = labels[:train_count].clone()
+    drawn = torch.randint(train_count, (noisy_labels,), generator=generator)
+    train_labels[:noisy_labels] = labels[:train_count][drawn]
     return {
         "train_pairs": pairs[:train_count],
-        "train_answers": train_answers,
+        "train_labels": train_labels,
         "test_pairs": pairs[train_count:],
-        "test_answers": answers[train_count:],
+        "test_labels": labels[train_count:],
     }
 
 

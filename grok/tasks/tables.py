@@ -33,12 +33,12 @@ def symmetric_group(n: int) -> tuple[Tensor, Tensor]:
     return pairs, order[torch.searchsorted(codes[order], (products * place).sum(1))]
 
 
-def covered(pairs: Tensor, answers: Tensor, train: Tensor, test: Tensor) -> Tensor:
-    """Which test pairs (M,) a lookup answers: a train pair has the same b, and an a whose whole row of
-    the table (pairs (N, 2), answers (N,)) is the same. train (K, 2), test (M, 2)."""
+def covered(pairs: Tensor, labels: Tensor, train: Tensor, test: Tensor) -> Tensor:
+    """Which test pairs (M,) a lookup predicts: a train pair has the same b, and an a whose whole row of
+    the table (pairs (N, 2), labels (N,)) is the same. train (K, 2), test (M, 2)."""
     p = int(pairs.max()) + 1
     table = torch.full((p, p), -1)
-    table[pairs.unbind(1)] = answers
+    table[pairs.unbind(1)] = labels
     _, kind = torch.unique(table, dim=0, return_inverse=True)
     codes = [kind[part[:, 0]] * p + part[:, 1] for part in (train, test)]
     return torch.isin(codes[1], codes[0])

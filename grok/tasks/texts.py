@@ -15,23 +15,23 @@ WORD = re.compile(r"[a-z']+")
 
 
 def sequences(train_count: int, test_count: int, seed: int) -> dict[str, Tensor]:
-    """{train,test}_tokens (N, 32) and _answers (N,): each of two classes draws its tokens with frequencies
+    """{train,test}_tokens (N, 32) and _labels (N,): each of two classes draws its tokens with frequencies
     of its own, the exponentials of normal numbers, from `seed` alone."""
     generator = torch.Generator().manual_seed(seed)
     frequencies = (CONTRAST * torch.randn(2, VOCABULARY, generator=generator)).exp()
-    answers = torch.randint(2, (train_count + test_count,), generator=generator)
-    tokens = frequencies[answers].multinomial(LENGTH, replacement=True, generator=generator)
-    return _parts(tokens, answers, train_count)
+    labels = torch.randint(2, (train_count + test_count,), generator=generator)
+    tokens = frequencies[labels].multinomial(LENGTH, replacement=True, generator=generator)
+    return _parts(tokens, labels, train_count)
 
 
 def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
-    """{train,test}_tokens (N, 500) and _answers (N,): rows drawn from `seed`, the 1000 commonest words of
+    """{train,test}_tokens (N, 500) and _labels (N,): rows drawn from `seed`, the 1000 commonest words of
     the train rows numbered from 1, 0 for others and the end.
 
     folder: aclImdb with its {train,test}/{pos,neg}/*.txt, or with one .csv of review and sentiment.
     OSError, in one line, if neither is there.
     """
-    reviews, answers = _reviews(folder)
+    reviews, labels = _reviews(folder)
     total = train_count + test_count
     if len(reviews) < total:
         raise OSError(f"{folder} has {len(reviews)} of IMDb's reviews, and {total} are wanted")
@@ -43,7 +43,7 @@ def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> dict[str
     for row, review in enumerate(words):
         found = [numbers.get(word, 0) for word in review[:IMDB_LENGTH]]
         tokens[row, : len(found)] = torch.tensor(found, dtype=torch.long)
-    return _parts(tokens, answers[order], train_count)
+    return _parts(tokens, labels[order], train_count)
 
 
 def _reviews(folder: Path) -> tuple[list[str], Tensor]:
@@ -60,10 +60,10 @@ def _reviews(folder: Path) -> tuple[list[str], Tensor]:
     return reviews, torch.tensor([0] * len(paths[0]) + [1] * len(paths[1]))
 
 
-def _parts(tokens: Tensor, answers: Tensor, count: int) -> dict[str, Tensor]:
+def _parts(tokens: Tensor, labels: Tensor, count: int) -> dict[str, Tensor]:
     return {
         "train_tokens": tokens[:count],
-        "train_answers": answers[:count],
+        "train_labels": labels[:count],
         "test_tokens": tokens[count:],
-        "test_answers": answers[count:],
+        "test_labels": labels[count:],
     }

@@ -16,46 +16,46 @@ from grok.tasks import tables
 
 @dataclass
 class ToyTask:
-    """A table of N pairs with A different answers.
+    """A table of N pairs with A different labels.
 
-    pairs (N, 2), answers (N,), targets (A, K): one vector per answer, train (N,) bool.
+    pairs (N, 2), labels (N,), targets (A, K): one vector per label, train (N,) bool.
     """
 
     pairs: Tensor
-    answers: Tensor
+    labels: Tensor
     targets: Tensor
     train: Tensor
 
     def split(self) -> dict[str, Tensor]:
-        """Pairs and answers of the train and the test set, by name."""
+        """Pairs and labels of the train and the test set, by name."""
         return {
             f"{name}_{kind}": values[self.train if name == "train" else ~self.train]
             for name in ("train", "test")
-            for kind, values in (("pairs", self.pairs), ("answers", self.answers))
+            for kind, values in (("pairs", self.pairs), ("labels", self.labels))
         }
 
 
 def table_of(p: int, permutations: bool) -> tuple[Tensor, Tensor]:
-    """Pairs and answers: unordered sums below p, or products of the permutations of p things."""
+    """Pairs and labels: unordered sums below p, or products of the permutations of p things."""
     return tables.symmetric_group(p) if permutations else tables.addition(p)
 
 
-def script_task(pairs: Tensor, answers: Tensor, train_count: int, dim: int, seed: int) -> ToyTask:
+def script_task(pairs: Tensor, labels: Tensor, train_count: int, dim: int, seed: int) -> ToyTask:
     """As run_toy_model.py draws: targets are the symbols' own vectors. Call inside `drawing`."""
-    targets = torch.cat([torch.randn((1, dim)) for _ in range(int(answers.max()) + 1)])
+    targets = torch.cat([torch.randn((1, dim)) for _ in range(int(labels.max()) + 1)])
     chosen = random.Random(seed).sample(range(len(pairs)), train_count)
-    return ToyTask(pairs, answers, targets, _mask(chosen, len(pairs)))
+    return ToyTask(pairs, labels, targets, _mask(chosen, len(pairs)))
 
 
 def table_task(
-    pairs: Tensor, answers: Tensor, train_count: int, dim: int, seed: int, unused_inputs: int = 0
+    pairs: Tensor, labels: Tensor, train_count: int, dim: int, seed: int, unused_inputs: int = 0
 ) -> ToyTask:
     """As train_add.py draws; `unused_inputs` vectors first, as the phase-diagram notebooks do."""
     numpy = np.random.RandomState(seed)
     numpy.normal(0, 1, size=(unused_inputs, dim))
-    targets = torch.tensor(numpy.normal(0, 1, size=(int(answers.max()) + 1, dim)))
+    targets = torch.tensor(numpy.normal(0, 1, size=(int(labels.max()) + 1, dim)))
     chosen = numpy.choice(len(pairs), train_count, replace=False)
-    return ToyTask(pairs, answers, targets.to(torch.get_default_dtype()), _mask(chosen, len(pairs)))
+    return ToyTask(pairs, labels, targets.to(torch.get_default_dtype()), _mask(chosen, len(pairs)))
 
 
 def _mask(chosen, length: int) -> Tensor:

@@ -39,7 +39,7 @@ def analytic_product(
     p: int, width: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for products of two numbers: sums of discrete logarithms, and one neuron more that
-    answers 0 when an operand is 0. p prime; `width` neurons in all."""
+    outputs 0 when an operand is 0. p prime; `width` neurons in all."""
     logs = discrete_logarithm(p)
     u, w = analytic_weights(p - 1, width - 1, 2, generator)
     inputs, outputs = np.zeros((2, p, width)), np.zeros((p, width))
@@ -60,10 +60,10 @@ def discrete_logarithm(p: int) -> np.ndarray:
 
 
 def accuracy(
-    inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray, answers: np.ndarray
+    inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Share of symbols (N, S) whose largest output is the answer (N,)."""
-    return float((outputs_of(inputs, outputs, symbols).argmax(1) == answers).mean())
+    """Share of symbols (N, S) whose largest output is the label (N,)."""
+    return float((outputs_of(inputs, outputs, symbols).argmax(1) == labels).mean())
 
 
 def outputs_of(inputs: np.ndarray, outputs: np.ndarray, symbols: np.ndarray) -> np.ndarray:

@@ -1,38 +1,38 @@
-"""Liu et al. 2022 in closed form: which answers follow from parallelograms, and how fast they form.
+"""Liu et al. 2022 in closed form: which labels follow from parallelograms, and how fast they form.
 
-A table is given by `pairs` (N, 2) of symbols below p and `answers` (N,). A parallelogram is a pair
-of samples with equal answers. `train` (N,) bool says which samples are trained on.
+A table is given by `pairs` (N, 2) of symbols below p and `labels` (N,). A parallelogram is a pair
+of samples with equal labels. `train` (N,) bool says which samples are trained on.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def parallelograms(answers: NDArray) -> NDArray:
-    """All unordered pairs of samples with equal answers, as sample indices (Q, 2); P0 in the paper."""
-    first, second = np.triu_indices(len(answers), k=1)
-    same = answers[first] == answers[second]
+def parallelograms(labels: NDArray) -> NDArray:
+    """All unordered pairs of samples with equal labels, as sample indices (Q, 2); P0 in the paper."""
+    first, second = np.triu_indices(len(labels), k=1)
+    same = labels[first] == labels[second]
     return np.stack([first[same], second[same]], axis=1)
 
 
-def quads(pairs: NDArray, answers: NDArray) -> NDArray:
+def quads(pairs: NDArray, labels: NDArray) -> NDArray:
     """The symbols (Q, 4) of every parallelogram: (a, b, c, d) with E_a + E_b = E_c + E_d."""
-    found = parallelograms(answers)
+    found = parallelograms(labels)
     return np.concatenate([pairs[found[:, 0]], pairs[found[:, 1]]], axis=1)
 
 
-def equations(pairs: NDArray, answers: NDArray, p: int) -> NDArray:
+def equations(pairs: NDArray, labels: NDArray, p: int) -> NDArray:
     """The matrix A (Q, p) with one row E_a + E_b - E_c - E_d = 0 for each parallelogram."""
-    rows = quads(pairs, answers)
+    rows = quads(pairs, labels)
     matrix = np.zeros((len(rows), p))
     for column, sign in enumerate((1, 1, -1, -1)):
         np.add.at(matrix, (np.arange(len(rows)), rows[:, column]), sign)
     return matrix
 
 
-def within(answers: NDArray, train: NDArray) -> NDArray:
+def within(labels: NDArray, train: NDArray) -> NDArray:
     """Which parallelograms (Q,) have both samples in the train set; P0(D)."""
-    return train[parallelograms(answers)].all(axis=1)
+    return train[parallelograms(labels)].all(axis=1)
 
 
 def nullity(matrix: NDArray, p: int) -> int:
@@ -40,14 +40,14 @@ def nullity(matrix: NDArray, p: int) -> int:
     return p - (int(np.linalg.matrix_rank(matrix)) if len(matrix) else 0)
 
 
-def augmented(pairs: NDArray, answers: NDArray, train: NDArray) -> NDArray:
+def augmented(pairs: NDArray, labels: NDArray, train: NDArray) -> NDArray:
     """Which parallelograms (Q,) follow from those within the train set; P(D).
 
     A parallelogram follows if its row of A lies in the span of the rows of P0(D), so that adding it
     leaves the null space as it was.
     """
-    matrix = equations(pairs, answers, int(pairs.max()) + 1)
-    known = within(answers, train)
+    matrix = equations(pairs, labels, int(pairs.max()) + 1)
+    known = within(labels, train)
     if not known.any():
         return known
     _, sizes, directions = np.linalg.svd(matrix[known], full_matrices=False)
@@ -56,9 +56,9 @@ def augmented(pairs: NDArray, answers: NDArray, train: NDArray) -> NDArray:
     return known | (np.abs(residual).max(axis=1) < 1e-8)
 
 
-def reachable(answers: NDArray, train: NDArray, holds: NDArray) -> NDArray:
+def reachable(labels: NDArray, train: NDArray, holds: NDArray) -> NDArray:
     """Samples (N,) in the train set or tied to one by a parallelogram that holds; D-bar(D, P)."""
-    first, second = parallelograms(answers)[holds].T
+    first, second = parallelograms(labels)[holds].T
     result = train.copy()
     result[first[train[second]]] = True
     result[second[train[first]]] = True
@@ -66,30 +66,30 @@ def reachable(answers: NDArray, train: NDArray, holds: NDArray) -> NDArray:
 
 
 def ideal_accuracy(
-    pairs: NDArray, answers: NDArray, train: NDArray, test_only: bool = True
+    pairs: NDArray, labels: NDArray, train: NDArray, test_only: bool = True
 ) -> float:
     """Accuracy that the train set allows before any training (Liu et al. 2022, section 3.2).
 
     Over the test samples, or over the whole table.
     """
-    return predicted_accuracy(answers, train, augmented(pairs, answers, train), test_only)
+    return predicted_accuracy(labels, train, augmented(pairs, labels, train), test_only)
 
 
 def predicted_accuracy(
-    answers: NDArray, train: NDArray, holds: NDArray, test_only: bool = True
+    labels: NDArray, train: NDArray, holds: NDArray, test_only: bool = True
 ) -> float:
     """Accuracy that follows from the parallelograms (Q,) that a representation satisfies."""
-    known = reachable(answers, train, holds)
+    known = reachable(labels, train, holds)
     return float(known[~train].mean() if test_only else known.mean())
 
 
 def pinned_probability(
-    pairs: NDArray, answers: NDArray, train_count: int, draws: int, rng: np.random.Generator
+    pairs: NDArray, labels: NDArray, train_count: int, draws: int, rng: np.random.Generator
 ) -> float:
     """Probability that a random train set pins the linear representation, nullity 2 (figure 4a)."""
     p = int(pairs.max()) + 1
-    matrix = equations(pairs, answers, p)
-    ends = parallelograms(answers)
+    matrix = equations(pairs, labels, p)
+    ends = parallelograms(labels)
     trains = rng.permuted(np.tile(np.arange(len(pairs)) < train_count, (draws, 1)), axis=1)
     used = trains[:, ends].all(axis=2)
     grams = np.einsum("dq,qi,qj->dij", used.astype(float), matrix, matrix, optimize=True)
@@ -97,11 +97,11 @@ def pinned_probability(
 
 
 def critical_fraction(
-    pairs: NDArray, answers: NDArray, draws: int, rng: np.random.Generator
+    pairs: NDArray, labels: NDArray, draws: int, rng: np.random.Generator
 ) -> float:
     """Train fraction at which half of the train sets pin the representation; about 0.4 for p=10."""
     counts = np.arange(1, len(pairs) + 1)
-    chances = [pinned_probability(pairs, answers, int(n), draws, rng) for n in counts]
+    chances = [pinned_probability(pairs, labels, int(n), draws, rng) for n in counts]
     above = next(i for i, chance in enumerate(chances) if chance >= 0.5)
     low, high = (chances[above - 1] if above else 0.0), chances[above]
     count = counts[above] - (high - 0.5) / (high - low) if high > low else counts[above]

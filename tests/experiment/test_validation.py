@@ -120,4 +120,4 @@ def test_bad_values_of_other_papers(program, updates, message):
 def test_no_batch_size_is_the_whole_train_set(program):
     paper = load(PROJECT / "experiments" / f"{program}.py")
     problem = paper.problem_of(paper.config_of({"seed": 0, "p": 13, "batch_size": None}))
-    assert problem.batch_size is None and len(problem.data["train_answers"]) < 13**2
+    assert problem.batch_size is None and len(problem.data["train_labels"]) < 13**2

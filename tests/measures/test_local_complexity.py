@@ -5,9 +5,9 @@ import torch
 
 from grok.measures.local_complexity import frame, local_complexity
 from grok.models.image_mlp import ImageMLP
-from grok.objectives.classification import AnswerLoss, AnswerMetrics
+from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import cross_entropy
-from grok.objectives.robustness import Images, RobustnessMetrics
+from grok.objectives.robustness import ImageLogits, RobustnessMetrics
 
 D, P = 16, 9
 
@@ -55,15 +55,15 @@ def test_it_grows_with_the_radius_and_falls_away_from_the_origin(model, points):
 
 
 def metrics(steps: int) -> RobustnessMetrics:
-    answers = AnswerMetrics(AnswerLoss(Images(), kind="squared_error"))
-    return RobustnessMetrics(answers, (0.1,), (0.01,), steps, 1000)
+    labels = ClassificationMetrics(ClassificationLoss(ImageLogits(), kind="squared_error"))
+    return RobustnessMetrics(labels, (0.1,), (0.01,), steps, 1000)
 
 
 def data_of(points) -> dict:
     generator = torch.Generator().manual_seed(5)
     return {
         "test_images": points, "train_images": points,
-        "test_answers": torch.randint(5, (len(points), 1), generator=generator),
+        "test_labels": torch.randint(5, (len(points), 1), generator=generator),
         "start": 2 * torch.rand(points.shape, dtype=torch.float64, generator=generator) - 1,
     }  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_an_attack_stays_in_its_ball_and_raises_the_loss(model, points, size):
     found = one.attacked(model, data, size)
     assert (found - points).abs().max() <= size + 1e-12
     assert found.min() >= 0 and found.max() <= 1
-    loss = lambda x: cross_entropy(model(x), data["test_answers"][:, 0])  # noqa: E731
+    loss = lambda x: cross_entropy(model(x), data["test_labels"][:, 0])  # noqa: E731
     assert loss(found) > loss(metrics(0).attacked(model, data, size))
 
 

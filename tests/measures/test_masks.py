@@ -14,7 +14,7 @@ from grok.objectives import tickets
 P, D, H = 11, 13, 7
 SPLIT = {
     "train_pairs": torch.cartesian_prod(torch.arange(P), torch.arange(P))[::2],
-    "train_answers": torch.arange(P * P)[::2] % P,
+    "train_labels": torch.arange(P * P)[::2] % P,
 }
 
 
@@ -52,7 +52,7 @@ def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
     def loss(of):
         of = {k: w.double() for k, w in of.items()}
         return torch.nn.functional.cross_entropy(
-            logits(of, SPLIT["train_pairs"]), SPLIT["train_answers"]
+            logits(of, SPLIT["train_pairs"]), SPLIT["train_labels"]
         )
 
     def slope(of):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grok.measures import progress
-from grok.models.transformer import Shape, Transformer
+from grok.models.transformer import Transformer, TransformerConfig
 
 P = 11
 X = torch.arange(P, dtype=torch.float64)
@@ -93,7 +93,9 @@ def test_neurons_have_the_frequency_of_their_block():
 
 def test_a_circuit_is_the_plain_forward_of_every_pair():
     torch.manual_seed(0)
-    shape = Shape(P + 1, P + 1, 3, 16, 1, 2, 32, norm="none", biases=("mlp",), positions="learned")
+    shape = TransformerConfig(
+        P + 1, P + 1, 3, 16, 1, 2, 32, norm="none", biases=("mlp",), positions="learned"
+    )
     module = Transformer(shape)
     weights = {name: value.detach() for name, value in module.named_parameters()}
     found = progress.circuit_of(module, weights, P)

@@ -32,13 +32,13 @@ def test_a_representation_of_one_point_has_rqi_0():
 
 
 def test_permutation_matrices_multiply_as_the_group_does():
-    pairs, answers = tables.symmetric_group(3)
+    pairs, labels = tables.symmetric_group(3)
     matrices = torch.zeros(6, 3, 3)
     from itertools import permutations
 
     for index, order in enumerate(permutations(range(3))):
         matrices[index, range(3), list(order)] = 1
-    indices = quads((pairs, answers))
+    indices = quads((pairs, labels))
     assert len(indices) == 90
     assert representation.product_gaps(matrices.flatten(1), indices).abs().max() < 1e-6
 

@@ -7,7 +7,7 @@ import torch
 
 from grok.experiment.parts import pair_tokens
 from grok.models.mlp import PairMLP
-from grok.models.transformer import NORMS, POSITIONS, Shape, Transformer, share_prefixes
+from grok.models.transformer import NORMS, POSITIONS, Transformer, TransformerConfig, share_prefixes
 from grok.randomness import key_of, normal, uniform
 from grok.tasks.operations import table
 
@@ -17,7 +17,7 @@ ALL_BIASES = ("attention", "mlp", "output")
 def small(**changes) -> Transformer:
     torch.manual_seed(1)
     known = {"width": 32, "depth": 2, "heads": 4, "mlp_width": 64, **changes}
-    return Transformer(Shape(14, 11, 5, **known))
+    return Transformer(TransformerConfig(14, 11, 5, **known))
 
 
 @pytest.mark.parametrize(("norm", "positions"), list(itertools.product(NORMS, POSITIONS)))
@@ -29,7 +29,7 @@ def test_sharing_prefixes_and_reading_the_end_only_equals_the_plain_forward(norm
     assert prefixes.shape == (11, 3)  # E, a and the operator: as many as there are values of a
     rows = torch.randperm(121)[:64]
     whole = model(tokens[rows])[:, -count:]
-    shared = model.answers(prefixes, which[rows], rest[rows], count)
+    shared = model.last_logits(prefixes, which[rows], rest[rows], count)
     assert whole.std() > 0.1
     assert (whole - shared).abs().max() < 1e-5
 
@@ -40,7 +40,7 @@ def test_gradients_of_both_forwards_agree(depth, tied):
     tokens = pair_tokens(table("x_minus_y", 11).pairs, 11, "aob=")
     prefixes, which, rest = share_prefixes(tokens, batch=121)
     whole = model(tokens)[:, -1].square().sum()
-    shared = model.answers(prefixes, which, rest).square().sum()
+    shared = model.last_logits(prefixes, which, rest).square().sum()
     weights = list(model.parameters())
     for one, other in zip(
         torch.autograd.grad(whole, weights), torch.autograd.grad(shared, weights), strict=True
@@ -52,8 +52,10 @@ def test_prefixes_are_left_alone_where_sharing_does_not_pay():
     tokens = torch.randint(1000, (50, 4), generator=torch.Generator().manual_seed(0))
     prefixes, which, rest = share_prefixes(tokens, batch=20)
     assert prefixes.shape == (1, 0) and rest.shape == (50, 4)
-    model = Transformer(Shape(1000, 7, 4, width=16, heads=2, mlp_width=16))
-    assert torch.allclose(model(tokens)[:, -1:], model.answers(prefixes, which, rest), atol=1e-5)
+    model = Transformer(TransformerConfig(1000, 7, 4, width=16, heads=2, mlp_width=16))
+    assert torch.allclose(
+        model(tokens)[:, -1:], model.last_logits(prefixes, which, rest), atol=1e-5
+    )
 
 
 def test_no_position_sees_a_later_one():
@@ -78,7 +80,7 @@ def test_sizes_of_the_template(depth, width, heads):
     for (vocabulary, classes), size in zip(
         [(99, 97), (122, 120)], SIZES[depth, width], strict=True
     ):
-        shape = Shape(
+        shape = TransformerConfig(
             vocabulary, classes, 5, width, depth, heads, 4 * width, "post", True, ALL_BIASES,
             positions="learned",
         )  # fmt: skip
@@ -86,13 +88,13 @@ def test_sizes_of_the_template(depth, width, heads):
 
 
 def test_size_of_power_et_al():
-    model = Transformer(Shape(239, 239, 50))
+    model = Transformer(TransformerConfig(239, 239, 50))
     assert sum(p.numel() for p in model.blocks.parameters()) == 394_240
     assert sum(p.numel() for p in model.parameters()) == 455_424
 
 
 def test_size_of_the_ordering_study():
-    shape = Shape(
+    shape = TransformerConfig(
         9973, 9973, 2, 256, 2, 4, 2048, "pre", biases=ALL_BIASES, positions="learned", causal=False,
         pool=True,
     )  # fmt: skip
@@ -103,7 +105,7 @@ def test_it_is_torchs_own_encoder():
     """The same weights in torch.nn.TransformerEncoder, pre-norm, mean over both positions."""
     torch.manual_seed(0)
     mine = Transformer(
-        Shape(11, 11, 2, 16, 2, 4, 32, "pre", biases=ALL_BIASES, positions="learned", causal=False,
+        TransformerConfig(11, 11, 2, 16, 2, 4, 32, "pre", biases=ALL_BIASES, positions="learned", causal=False,
               pool=True, init="multihead")
     )  # fmt: skip
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, batch_first=True, norm_first=True)
@@ -130,7 +132,9 @@ def test_it_is_torchs_own_encoder():
     expected = mine.output(theirs(mine.tokens[pairs] + mine.positions).mean(1))
     assert torch.allclose(mine(pairs)[:, 0], expected, atol=1e-5)
     nothing = torch.zeros(len(pairs), dtype=torch.long)
-    assert torch.allclose(mine.answers(pairs[:1, :0], nothing, pairs)[:, 0], expected, atol=1e-5)
+    assert torch.allclose(
+        mine.last_logits(pairs[:1, :0], nothing, pairs)[:, 0], expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("embedding", [None, 8])

@@ -1,4 +1,4 @@
-"""Students of teachers (Levi et al. 2023), and losses to one-hot answers."""
+"""Students of teachers (Levi et al. 2023), and losses to one-hot labels."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.experiment.experiment import load
-from grok.objectives.classification import AnswerLoss, Inputs
+from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.tasks import gaussian
 from tests.conftest import PROJECT
 
@@ -60,7 +60,9 @@ def test_inputs_are_not_the_stream_of_the_weights():
     torch.testing.assert_close(vectors @ values.diag() @ vectors.T, x.T @ x / 30)
 
 
-def test_squared_error_is_to_one_hot_answers():
+def test_squared_error_is_to_one_hot_labels():
     logits = torch.tensor([[[0.5, 1.0, 0.0]], [[0.0, 0.0, 2.0]]])
-    loss = AnswerLoss(Inputs(), "squared_error").of(logits, torch.tensor([[1], [0]]))
+    loss = ClassificationLoss(InputLogits(), "squared_error").from_logits(
+        logits, torch.tensor([[1], [0]])
+    )
     assert float(loss) == pytest.approx((0.25 + 0 + 0 + 1 + 0 + 4) / 6)

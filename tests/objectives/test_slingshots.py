@@ -20,8 +20,8 @@ def test_a_cycle_is_counted_once_and_armed_again():
 
 def test_absorption_begins_where_float32_rounds_to_one():
     logits = torch.tensor([[0.0, -17.5], [0.0, -15.0]])
-    answers = torch.tensor([0, 0])
-    assert float(slingshots.absorbed(logits, answers)) == 0.5
+    labels = torch.tensor([0, 0])
+    assert float(slingshots.absorbed(logits, labels)) == 0.5
     exact = torch.nn.functional.softmax(logits, -1)[:, 0]
     assert exact[0] == 1 and exact[1] < 1
 
@@ -72,7 +72,7 @@ def test_sharpness_is_the_hessian_along_the_update(looked):
         outputs = torch.func.functional_call(
             problem.module, dict(zip(names, values, strict=True)), (problem.data["train_pairs"],)
         )
-        return torch.nn.functional.cross_entropy(outputs, problem.data["train_answers"][:, 0])
+        return torch.nn.functional.cross_entropy(outputs, problem.data["train_labels"][:, 0])
 
     update = tuple(weights[3][name] - old[name] for name in names)
     values = tuple(old[name] for name in names)

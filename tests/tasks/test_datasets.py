@@ -31,7 +31,7 @@ def test_drawn_sequences_differ_by_class_and_not_by_split():
     assert torch.equal(found["train_tokens"], again["train_tokens"])
     frequency = {
         (split, kind): torch.bincount(
-            found[f"{split}_tokens"][found[f"{split}_answers"] == kind].flatten(), minlength=200
+            found[f"{split}_tokens"][found[f"{split}_labels"] == kind].flatten(), minlength=200
         ).double()
         for split in ("train", "test")
         for kind in (0, 1)
@@ -59,10 +59,10 @@ def test_imdb_is_read_from_folders_and_from_a_table(tmp_path):
         found = texts.imdb(12, 8, 0, folder)
         assert found["train_tokens"].shape == (12, 500) and found["test_tokens"].shape == (8, 500)
         tokens = torch.cat([found["train_tokens"], found["test_tokens"]])
-        answers = torch.cat([found["train_answers"], found["test_answers"]])
-        assert answers.sum() == 10
-        assert ((tokens > 0).sum(1) == torch.where(answers == 1, 4, 3)).all()
-        assert all(row[1] == row[2] for row in tokens[answers == 1])  # good, good
+        labels = torch.cat([found["train_labels"], found["test_labels"]])
+        assert labels.sum() == 10
+        assert ((tokens > 0).sum(1) == torch.where(labels == 1, 4, 3)).all()
+        assert all(row[1] == row[2] for row in tokens[labels == 1])  # good, good
     with pytest.raises(OSError, match="20 of IMDb's reviews, and 40"):
         texts.imdb(30, 10, 0, table)
 

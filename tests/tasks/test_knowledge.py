@@ -12,14 +12,14 @@ SMALL = {"entities": 12, "relations": 7, "degree": 3, "ood": 0.2, "test": 0.1}
 
 def facts(parts) -> dict[tuple[int, int], int]:
     """(head, relation) -> tail."""
-    rows = zip(parts["atomic_tokens"].tolist(), parts["atomic_answers"].tolist(), strict=True)
+    rows = zip(parts["atomic_tokens"].tolist(), parts["atomic_labels"].tolist(), strict=True)
     return {(h, r): t for (h, r, _), t in rows}
 
 
 def hops(parts, part: str) -> list[tuple]:
     """((h, r1), (b, r2), t) of every inference."""
     known = facts(parts)
-    rows = zip(parts[f"{part}_tokens"].tolist(), parts[f"{part}_answers"].tolist(), strict=True)
+    rows = zip(parts[f"{part}_tokens"].tolist(), parts[f"{part}_labels"].tolist(), strict=True)
     return [((h, r1), (known[h, r1], r2), t) for (h, r1, r2), t in rows]
 
 
@@ -38,7 +38,7 @@ def test_a_graph_has_the_facts_and_inferences_of_enumeration():
     two_hops = [(f, g) for f, g in itertools.product(known, known) if known[f] == g[0]]
     both = [(f, g) for f, g in two_hops if f in ood and g in ood]
     assert len(hops(parts, "ood")) >= len(both) > 0
-    assert len(parts["train_answers"]) <= len(inside)
+    assert len(parts["train_labels"]) <= len(inside)
     bridges = [second[0] for _, second, _ in hops(parts, "train")]
     assert parts["train_bridges"].tolist() == bridges
 
@@ -71,22 +71,22 @@ def test_comparisons_are_right_and_apart():
     value = {
         (e, a): v
         for (e, a, *_), v in zip(
-            parts["atomic_tokens"].tolist(), parts["atomic_answers"].tolist(), strict=True
+            parts["atomic_tokens"].tolist(), parts["atomic_labels"].tolist(), strict=True
         )
     }
     assert len(value) == 60
-    first_answer = 20 + 3 + 5
+    first_label = 20 + 3 + 5
     rows = {}
     for part in ("train", "test", "ood"):
         rows[part] = [
-            (a, e1, e2, answer)
-            for (a, _, e1, _, e2), answer in zip(
-                parts[f"{part}_tokens"].tolist(), parts[f"{part}_answers"].tolist(), strict=True
+            (a, e1, e2, label)
+            for (a, _, e1, _, e2), label in zip(
+                parts[f"{part}_tokens"].tolist(), parts[f"{part}_labels"].tolist(), strict=True
             )
         ]
-        for a, e1, e2, answer in rows[part]:
+        for a, e1, e2, label in rows[part]:
             x, y = value[e1, a], value[e2, a]
-            assert answer == first_answer + 3 * (a - 20) + (x > y) + (x >= y)
+            assert label == first_label + 3 * (a - 20) + (x > y) + (x >= y)
     assert len(rows["ood"]) == 3 * 4 * 3  # ordered pairs of the four hidden entities, by attribute
     hidden = {(e, a) for a, e1, e2, _ in rows["ood"] for e in (e1, e2)}
     for part in ("train", "test"):
@@ -98,7 +98,7 @@ def test_comparisons_are_right_and_apart():
 
 def test_a_seed_is_a_graph():
     first, same, other = (
-        knowledge.composition(**{**SMALL, "ood": 0.4}, phi=0.5, seed=seed)["atomic_answers"]
+        knowledge.composition(**{**SMALL, "ood": 0.4}, phi=0.5, seed=seed)["atomic_labels"]
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, same) and not torch.equal(first, other)

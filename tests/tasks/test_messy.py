@@ -1,4 +1,4 @@
-"""Inputs laid out by their answers, more or less."""
+"""Inputs laid out by their labels, more or less."""
 
 import pytest
 import torch
@@ -29,9 +29,9 @@ def test_without_order_equal_sums_are_apart():
 
 
 def test_a_tidy_image_is_its_answer_and_a_messy_one_itself():
-    images, answers = torch.rand(20, 64), torch.arange(20) % 10
-    tidy = messy.tidied(images, answers, 0.0)
+    images, labels = torch.rand(20, 64), torch.arange(20) % 10
+    tidy = messy.tidied(images, labels, 0.0)
     assert torch.equal(tidy, tidy[:, :1].expand(-1, 64))
-    assert torch.allclose(tidy[:, 0], answers / 9 - 0.5)
-    assert torch.equal(messy.tidied(images, answers, 1.0), images)
-    assert torch.allclose(messy.tidied(images, answers, 0.5), (images + tidy) / 2)
+    assert torch.allclose(tidy[:, 0], labels / 9 - 0.5)
+    assert torch.equal(messy.tidied(images, labels, 1.0), images)
+    assert torch.allclose(messy.tidied(images, labels, 0.5), (images + tidy) / 2)

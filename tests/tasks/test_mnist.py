@@ -30,17 +30,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_pictures_keep_their_answers(folder):
+def test_pictures_keep_their_labels(folder):
     found = images.mnist(4, seed=0, folder=folder)
     assert found["train_images"].shape == (4, 784) and found["test_images"].shape == (3, 784)
     for split in ("train", "test"):
         assert (found[f"{split}_images"][:, 5] * 255).round().tolist() == found[
-            f"{split}_answers"
+            f"{split}_labels"
         ].tolist()
-    assert found["test_answers"].tolist() == [0, 1, 2]
-    again = images.mnist(4, seed=0, folder=folder)["train_answers"]
-    assert again.tolist() == found["train_answers"].tolist()
-    assert images.mnist(6, seed=1, folder=folder)["train_answers"].unique().numel() == 6
+    assert found["test_labels"].tolist() == [0, 1, 2]
+    again = images.mnist(4, seed=0, folder=folder)["train_labels"]
+    assert again.tolist() == found["train_labels"].tolist()
+    assert images.mnist(6, seed=1, folder=folder)["train_labels"].unique().numel() == 6
 
 
 def test_another_file_is_refused(folder):

@@ -48,8 +48,8 @@ def test_a_table_is_the_operation_modulo_p(operation, p):
     expected = [(a, b, c % p) for a, b, c in expected if c is not None]
     found = table(operation, p)
     rows = [
-        (*pair, answer)
-        for pair, answer in zip(found.pairs.tolist(), found.answers.tolist(), strict=True)
+        (*pair, label)
+        for pair, label in zip(found.pairs.tolist(), found.labels.tolist(), strict=True)
     ]
     assert rows == expected
 
@@ -79,7 +79,7 @@ def test_words_in_a_group_are_those_of_its_permutations(n):
     for name, word in words.items():
         found = table(name, 2)
         expected = [number[word(a, b)] for a in elements for b in elements]
-        assert found.answers.tolist() == expected
+        assert found.labels.tolist() == expected
         assert found.classes == factorial(n)
 
 
@@ -87,7 +87,7 @@ def test_words_in_a_group_are_those_of_its_permutations(n):
 def test_group_axioms(n):
     found = table(f"s{n}", 2)
     count = factorial(n)
-    product = found.answers.view(count, count)
+    product = found.labels.view(count, count)
     everything = torch.arange(count)
     assert (product[0] == everything).all() and (product[:, 0] == everything).all()
     assert (product.sort(1).values == everything).all() and (
@@ -126,7 +126,7 @@ def test_what_is_not_an_operation_is_refused(hostile):
 def test_a_condition_that_divides_by_zero_leaves_the_pair_out():
     found = table("a if odd(1 / a) else b", 7)
     expected = [(a, b, a if pow(a, -1, 7) % 2 else b) for a in range(1, 7) for b in range(7)]
-    assert torch.cat([found.pairs, found.answers[:, None]], 1).tolist() == [
+    assert torch.cat([found.pairs, found.labels[:, None]], 1).tolist() == [
         list(r) for r in expected
     ]
 
@@ -144,23 +144,23 @@ def test_splits_are_disjoint_nested_and_of_the_data_seed_alone():
     assert (large["train_pairs"][:30] == small["train_pairs"]).all()
     rows = torch.cat([large["train_pairs"], large["test_pairs"]])
     assert len(torch.unique(rows, dim=0)) == 121
-    assert ((large["train_pairs"].sum(1) % 11) == large["train_answers"]).all()
+    assert ((large["train_pairs"].sum(1) % 11) == large["train_labels"]).all()
     assert not (split_table(whole, 30, 6)["train_pairs"] == small["train_pairs"]).all()
 
 
-def test_noisy_answers_are_train_rows_alone_and_as_many():
+def test_noisy_labels_are_train_rows_alone_and_as_many():
     whole = table("x_plus_y", 31)
-    clean, noisy = split_table(whole, 480, 1), split_table(whole, 480, 1, noisy_answers=100)
-    assert (clean["test_answers"] == noisy["test_answers"]).all()
-    changed = (clean["train_answers"] != noisy["train_answers"]).nonzero().flatten()
+    clean, noisy = split_table(whole, 480, 1), split_table(whole, 480, 1, noisy_labels=100)
+    assert (clean["test_labels"] == noisy["test_labels"]).all()
+    changed = (clean["train_labels"] != noisy["train_labels"]).nonzero().flatten()
     assert changed.max() < 100 and 90 <= len(changed) <= 100
 
 
 @pytest.mark.parametrize("operation", ["sort", "reverse", "copy"])
 def test_lists(operation):
-    inputs, answers = lists(operation, 7, 3, 1000, seed=1)
-    assert inputs.shape == answers.shape == (7 * 6 * 5, 3)
+    inputs, labels = lists(operation, 7, 3, 1000, seed=1)
+    assert inputs.shape == labels.shape == (7 * 6 * 5, 3)
     assert len(torch.unique(inputs, dim=0)) == 210
     direct = {"sort": sorted, "reverse": lambda x: x[::-1], "copy": list}[operation]
-    assert answers.tolist() == [direct(row) for row in inputs.tolist()]
+    assert labels.tolist() == [direct(row) for row in inputs.tolist()]
     assert all(len(set(row)) == 3 for row in inputs.tolist())

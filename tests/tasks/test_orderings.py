@@ -20,7 +20,7 @@ def test_stride_sorts_by_residue_then_by_a():
 
 
 def test_target_sorts_by_answer():
-    # answers 4, 2, 1, 2, 1, 1
+    # labels 4, 2, 1, 2, 1, 1
     assert ordered("target") == [[3, 3], [2, 4], [1, 0], [1, 1], [0, 2], [4, 0]]
 
 

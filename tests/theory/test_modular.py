@@ -16,20 +16,20 @@ from grok.theory import modular
 def test_addition_without_training(width, least, most):
     whole = table("x_plus_y", 97)
     weights = modular.network(97, width, 2, False, 0)
-    reached = modular.accuracy(*weights, whole.pairs.numpy(), whole.answers.numpy())
+    reached = modular.accuracy(*weights, whole.pairs.numpy(), whole.labels.numpy())
     assert least <= reached <= most
 
 
 def test_squared_error_at_width_500():
     whole = table("x_plus_y", 97)
     outputs = modular.outputs_of(*modular.network(97, 500, 2, False, 0), whole.pairs.numpy())
-    assert ((outputs - np.eye(97)[whole.answers]) ** 2).mean() == pytest.approx(0.008, abs=0.001)
+    assert ((outputs - np.eye(97)[whole.labels]) ** 2).mean() == pytest.approx(0.008, abs=0.001)
 
 
 def test_products_with_zeros():
     whole = table("x_times_y", 97)
     weights = modular.network(97, 200, 2, True, 0)
-    assert modular.accuracy(*weights, whole.pairs.numpy(), whole.answers.numpy()) == 1
+    assert modular.accuracy(*weights, whole.pairs.numpy(), whole.labels.numpy()) == 1
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_products_with_zeros():
     [(3, 23, 200, 0.7, 0.9), (3, 23, 1000, 0.99, 1), (4, 11, 4000, 0.99, 1)],
 )
 def test_sums_of_more_terms(terms, p, width, least, most):
-    rows, answers = sums(p, terms)
+    rows, labels = sums(p, terms)
     assert len(rows) == p**terms
     weights = modular.network(p, width, terms, False, 0)
-    assert least <= modular.accuracy(*weights, rows[::7].numpy(), answers[::7].numpy()) <= most
+    assert least <= modular.accuracy(*weights, rows[::7].numpy(), labels[::7].numpy()) <= most
 
 
 def test_discrete_logarithms():
@@ -77,9 +77,9 @@ def test_a_lookup_of_siblings():
     whole = table("(5*a**3 + 2*b**4)**2 - b", 97)
     order = torch.randperm(97 * 97, generator=torch.Generator().manual_seed(0))
     train, test = whole.pairs[order[:4704]], whole.pairs[order[4704:]]
-    known = covered(whole.pairs, whole.answers, train, test)
+    known = covered(whole.pairs, whole.labels, train, test)
     assert float(known.double().mean()) == pytest.approx(0.74, abs=0.02)
     cubes = {(pow(a, 3, 97), b) for a, b in train.tolist()}
     assert known.tolist() == [(pow(a, 3, 97), b) in cubes for a, b in test.tolist()]
     plain = table("x_plus_y", 23)
-    assert not covered(plain.pairs, plain.answers, plain.pairs[:200], plain.pairs[200:]).any()
+    assert not covered(plain.pairs, plain.labels, plain.pairs[:200], plain.pairs[200:]).any()
