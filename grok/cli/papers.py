@@ -1,0 +1,64 @@
+"""`grok papers`, `grok replicate` and `grok new`: the papers of this project and their claims."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from grok.cli.options import with_store
+
+if TYPE_CHECKING:
+    from grok.store.connection import Store
+
+
+@click.command()
+@click.argument("paper", required=False)
+@click.option(
+    "--check", is_flag=True, help="check the claims again, in their present form, on stored runs"
+)
+@with_store
+def papers(store: "Store", paper: str | None, check: bool) -> None:
+    """List the papers and how their claims came out, or one paper's claims."""
+    from grok.claims import scorecard
+    from grok.experiment import show
+
+    chosen = scorecard.named([paper] if paper else [])
+    if check:
+        scorecard.check_again(store.database, chosen)
+    table = scorecard.scorecard(chosen, store.database)[0] if paper else None
+    show.wide().print(table or scorecard.overview(store.database))
+
+
+@click.command()
+@click.argument("paper", nargs=-1)
+@click.option(
+    "--resume", is_flag=True, help="resume the latest sweep of each file, if there is one"
+)
+@click.option("--jobs", type=click.IntRange(1), help="papers at once  [default: cores; on a GPU 1]")
+def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
+    """Run the CPU recipes of papers (all, if none is named) and print the scorecard; exit 1 unless
+    every claim that counts has passed."""
+    from grok.sweep import replication
+
+    sys.exit(0 if replication.replicate(paper, resume, jobs) else 1)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--says", "description", prompt="What is it, in one line", help="one line of description"
+)
+@click.option("--operation", prompt="Operation", default="x_plus_y", help="the task's table")
+@click.option(
+    "--model", prompt="Model", type=click.Choice(["transformer", "mlp"]), default="transformer"
+)
+@click.option("--measures", prompt="Measures, with commas", default="", help="names or groups")
+def new(name: str, description: str, operation: str, model: str, measures: str) -> None:
+    """Write the files of a new paper: an experiment, a sweep and a test, which run at once."""
+    from grok.experiment import scaffold
+    from grok.paths import PROJECT
+
+    wanted = [one.strip() for one in measures.split(",") if one.strip()]
+    for path in scaffold.write(PROJECT, name, description, operation, model, wanted):
+        click.echo(path.relative_to(PROJECT))
+    click.echo(f"next: python experiments/{name}.py with cpu")

@@ -1,0 +1,42 @@
+"""`grok report` and `grok measures`: the store as a page, and what measures there are."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from grok.cli.options import SELECTION_HELP, runs_argument, with_store
+
+if TYPE_CHECKING:
+    from grok.store.connection import Store
+
+
+@click.command(epilog=SELECTION_HELP)
+@runs_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="report.html",
+    show_default=True,
+)
+@with_store
+def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
+    """Write one HTML page: the papers' scorecard and figures, sweeps, and every run."""
+    from grok.paths import PROJECT
+    from grok.reports import page
+    from grok.store import selection
+
+    wanted, _ = selection.chosen(store.database, filters)
+    count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs"])
+    click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+@click.command()
+@click.option("--profile", "experiment", help="measure what each costs in this experiment")
+@click.option("--config", "named", multiple=True, help="a named config of it")
+def measures(experiment: str | None, named: tuple[str, ...]) -> None:
+    """List the measures that a run can take, or what each costs."""
+    from grok.reports import measure_costs
+
+    measure_costs.show(experiment, named)

@@ -1,0 +1,47 @@
+"""`grok repeat` and `grok resume`: one stored run again, or to its end."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from grok.cli.options import with_store
+
+if TYPE_CHECKING:
+    from grok.store.connection import Store
+
+
+@click.command()
+@click.argument("run", type=int)
+@with_store
+def repeat(store: "Store", run: int) -> None:
+    """Run a stored run again and compare every logged value; exit 1 if one differs."""
+    from grok.experiment.repeat import repeat
+
+    verdict = repeat(store, run)
+    for line in verdict.environment:
+        click.echo(f"another environment: {line}")
+    if verdict.first is None:
+        click.echo(f"run {verdict.run} equals run {run}: {verdict.values} values, bit for bit")
+        return
+    step, name, before, now = verdict.first
+    click.echo(
+        f"run {verdict.run} differs from run {run} first at step {step}: "
+        f"{name} {before!r}, now {now!r}"
+    )
+    sys.exit(1)
+
+
+@click.command()
+@click.argument("run", type=int)
+@with_store
+def resume(store: "Store", run: int) -> None:
+    """Bring a run that was killed to its end, from its last checkpoint."""
+    from grok.experiment.repeat import resume
+    from grok.experiment.show import show_result
+    from grok.interrupts import raise_on_signals
+
+    raise_on_signals()
+    ended, step = resume(store, run)
+    click.echo(f"run {run} went on from step {step}")
+    show_result(ended, store)

@@ -1,0 +1,103 @@
+"""`grok sweep`: many runs from one W&B sweep file."""
+
+from pathlib import Path
+
+import click
+
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
+)
+
+
+@click.group()
+def sweep() -> None:
+    """Many runs from one W&B sweep file."""
+
+
+@sweep.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--limit", type=click.IntRange(1), help="at most this many points")
+@click.option("--seeds", type=click.IntRange(1), help="every point with this many seeds")
+@click.option("--slots", type=click.IntRange(1), help="replicas that train at once")
+@click.option("--resume", is_flag=True, help="resume the latest sweep of this file")
+@click.option("--id", "sweep_id", help="the sweep to resume, if not the latest")
+@click.option("--dry-run", is_flag=True, help="print points, batches and time; run nothing")
+def run(
+    file: Path,
+    limit: int | None,
+    seeds: int | None,
+    slots: int | None,
+    resume: bool,
+    sweep_id: str | None,
+    dry_run: bool,
+) -> None:
+    """Run a sweep on this machine, without a server."""
+    from grok.sweep import commands
+
+    if dry_run:
+        commands.describe(file, limit, seeds, slots)
+    else:
+        commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
+
+
+@sweep.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", default=8410, show_default=True, help="0 chooses a free one")
+@click.option(
+    "--lost-after",
+    default=120.0,
+    show_default=True,
+    help="seconds without a heartbeat after which an agent is lost",
+)
+def serve(host: str, port: int, lost_after: float) -> None:
+    """Answer `wandb sweep` and `wandb agent` where there is no internet."""
+    from grok.sweep import serving
+
+    serving.serve(host, port, lost_after)
+
+
+@sweep.command()
+@click.argument("sweep")
+@batch_option
+def agent(sweep: str, batch: int) -> None:
+    """Work on a W&B sweep, many points as one program."""
+    from grok.sweep import serving
+
+    serving.agent(sweep, batch)
+
+
+@sweep.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--sweep", help="join this sweep instead of creating one")
+@click.option("--partition", help="Slurm partition")
+@click.option("--agents", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="for each agent")
+@click.option("--time", help="time limit, as Slurm writes it")
+@batch_option
+@click.option("--sbatch", "extra", multiple=True, help="a further sbatch option, as --mem=8G")
+@click.option("--dry-run", is_flag=True, help="print the script; submit nothing")
+def submit(
+    file: Path | None,
+    sweep: str | None,
+    partition: str | None,
+    agents: int,
+    gpus: int,
+    time: str | None,
+    batch: int,
+    extra: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Queue an array of agents in Slurm."""
+    from grok.sweep import serving
+    from grok.sweep.slurm import Request
+
+    serving.submit(file, sweep, Request(partition, agents, gpus, time, batch, extra), dry_run)
+
+
+@sweep.command()
+@click.argument("sweep", required=False)
+def status(sweep: str | None) -> None:
+    """Points done, running and failed, by whom, and Slurm's jobs."""
+    from grok.sweep import serving
+
+    serving.status(sweep)

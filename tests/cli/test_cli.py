@@ -1,0 +1,69 @@
+"""The command line's help: complete, and shown without the packages that take seconds to import."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from grok.cli import main
+from tests.conftest import PROJECT
+
+HEAVY = {"torch", "sacred", "pandas", "pymongo", "numpy", "rich"}
+CODE = f"""
+import json, sys
+from grok.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as end:
+        assert end.code == 0, words
+    imported = {HEAVY!r} & set(sys.modules)
+    assert not imported, (words, imported)
+"""
+
+
+def commands(
+    command: click.Command, *words: str
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command and those below it, each with the words that call it."""
+    yield words, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, *words, name)
+
+
+COMMANDS = list(commands(main))
+
+
+def test_help_and_version_import_nothing_heavy():
+    calls = [[*words, "--help"] for words, _ in COMMANDS] + [["--version"], ["-h"]]
+    arguments = [sys.executable, "-c", CODE, json.dumps(calls)]
+    done = subprocess.run(arguments, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage:") == len(calls) - 1
+    assert f"grok, version {version('grok-lab')}" in done.stdout
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=lambda value: str(value)[:30])
+def test_every_command_says_what_it_does(words, command):
+    assert command.help
+    assert CliRunner().invoke(main, [*words, "-h"]).exit_code == 0
+
+
+NAMES = """
+store start, store stop, store uri, store status, store recover, store export, store import,
+store delete, store doctor, sweep run, sweep serve, sweep agent, sweep submit, sweep status,
+papers, replicate, new, report, measures, repeat, resume, export history, export run, export sweep
+"""
+
+
+def test_the_commands_have_these_names():
+    leaves = {
+        " ".join(words) for words, command in COMMANDS if not isinstance(command, click.Group)
+    }
+    assert leaves == {name.strip() for name in NAMES.split(",")}
