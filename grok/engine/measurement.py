@@ -179,8 +179,8 @@ class Watch:
     def tokens(self, tensors: Tensors | None = None) -> Tensor:
         """Rows of the token table that stand for elements, (p, D)."""
         table = (tensors or self.now)["tokens"]
-        shape = self.problem.module.shape
-        return table[: shape.elements or shape.classes]
+        config = self.problem.module.config
+        return table[: config.elements or config.classes]
 
     def attention_blocks(self) -> list[Tensors]:
         """Q, K and V (D, D) of every layer."""
