@@ -6,31 +6,13 @@ bit for bit. What a Watch remembers is tensors and numbers, and goes into the ru
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 
-from grok.engine.measurement import Watch
+from grok.engine.measurement import LOOK, SNAPSHOT, UPDATE, Measure
+from grok.engine.measurement import MeasurementState as Watch
 from grok.engine.problem import Problem
 from grok.measures import decomposition, spectra, vectors
-
-LOOK, SNAPSHOT, UPDATE = "look", "snapshot", "update"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One instrument. when: at every look, at every `snapshot_every`-th, or in bursts of updates.
-
-    take: Watch -> metrics. needs: what the run must have: a key of NEEDS. burst: every so many updates, so many in a row.
-    """
-
-    name: str
-    group: str
-    says: str
-    when: str
-    take: Callable[[Watch], dict]
-    needs: tuple[str, ...] = ()
-    burst: tuple[int, int] | None = None
 
 
 def _fourier(w: Watch) -> dict:
@@ -132,8 +114,8 @@ class MeasureError(ValueError):
         self.expected = expected
 
 
-def chosen(names: list[str], problem: Problem, has_reference: bool) -> tuple[Measure, ...]:
-    """The measures by these names and groups, "full" being all: of a group, those that the problem
+def chosen(names: list[str], problem: Problem, has_reference: bool) -> tuple[str, ...]:
+    """The names of the measures by these names and groups, "full" being all: of a group, those that the problem
     can have. MeasureError for an unknown name, or one measure that it cannot have."""
     lacking = {m.name: reason for m in MEASURES if (reason := lacks(m, problem, has_reference))}
     wanted: set[str] = set()
@@ -149,7 +131,7 @@ def chosen(names: list[str], problem: Problem, has_reference: bool) -> tuple[Mea
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "`grok measures` lists them"
             raise MeasureError(f"names or groups of measures; {hint}")
-    return tuple(measure for measure in MEASURES if measure.name in wanted)
+    return tuple(name for name in BY_NAME if name in wanted)
 
 
 def lacks(measure: Measure, problem: Problem, has_reference: bool) -> str | None:

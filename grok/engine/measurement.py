@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.utils._pytree as pytree
@@ -17,9 +16,6 @@ from grok.engine.program import Program
 from grok.measures import decomposition
 from grok.measures.vectors import Tensors, flat
 
-if TYPE_CHECKING:
-    from grok.engine.instruments import Measure
-
 RECENT = 50  # batch gradients that lags reach back to, and as many new ones
 WINDOW = 50  # mean gradients that are kept
 SHOWN = 256  # train rows whose attention is looked at
@@ -29,25 +25,33 @@ LASTING = (
 )  # fmt: skip
 
 
+LOOK, SNAPSHOT, UPDATE = "look", "snapshot", "update"
+
+
 @dataclass(frozen=True)
-class Watching:
-    """Which measures a run takes. snapshot_every: looks from one costly look to the next. stride: of
-    the tokens' groups and harmonics. reference: weights of another run, to measure the way to."""
+class Measure:
+    """One instrument. when: at every look, at every `snapshot_every`-th, or in bursts of updates.
 
-    measures: tuple[Measure, ...]
-    snapshot_every: int = 10
-    stride: int = 1
-    reference: Tensors | None = None
+    take: Watch -> metrics. needs: what the run must have: a key of NEEDS. burst: every so many updates, so many in a row.
+    """
+
+    name: str
+    group: str
+    says: str
+    when: str
+    take: Callable[[MeasurementState], dict]
+    needs: tuple[str, ...] = ()
+    burst: tuple[int, int] | None = None
 
 
-class Watch:
+class MeasurementState:
     """One replica's memory. Flat vectors leave biases out. `now`, `before`, `initial`: its weights
     after the last update, at the last look, at the start."""
 
-    def __init__(self, problem: Problem, program: Program, slot: int):
-        self.problem, self.plan = problem, problem.watching
+    def __init__(self, problem: Problem, measures: Sequence[Measure], program: Program, slot: int):
+        self.problem, self.plan, self.measures = problem, problem.measures, measures
         self.reference, self.stride = self.plan.reference, self.plan.stride
-        self.wanted = {measure.name for measure in self.plan.measures}
+        self.wanted = {measure.name for measure in measures}
         self.metrics: dict[str, float] = {}
         self.now, self.place = _copied(program.state["params"], slot)
         self.before = self.initial = self.now
@@ -84,7 +88,7 @@ class Watch:
         self.now, self.place, step = weights, place, program.steps[slot]
         if "batch_dynamics" in self.wanted:
             self.recent = [*self.recent[1 - 2 * RECENT :], along]
-        for measure in self.plan.measures:
+        for measure in self.measures:
             if measure.burst and in_burst(measure.burst, step):
                 found = {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
                 self.points.append((step, found))
@@ -103,13 +107,13 @@ class Watch:
                 self.snapshot_gradients = [*self.snapshot_gradients[-2:], self.means[-1]]
                 if "tokens" in self.now:
                     self.snapshot_tables = [*self.snapshot_tables[-1:], self.tokens()]
-            for measure in self.plan.measures:
+            for measure in self.measures:
                 if measure.when == "look" or (measure.when == "snapshot" and snapshot):
                     result |= {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
         self.before, self.columns, self._shuffles = self.now, [], None
         self.total = torch.zeros_like(self.total)
         due = (self.looks + 1) % self.plan.snapshot_every == 0
-        if due and any("epochs" in measure.needs for measure in self.plan.measures):
+        if due and any("epochs" in measure.needs for measure in self.measures):
             self.start = (program.steps[slot], program.saved(slot))
         return result
 
@@ -262,7 +266,7 @@ class Watch:
             yield total[: len(numbers)] / len(self.columns)
 
     def _near_burst(self, step: int) -> bool:
-        bursts = [m.burst for m in self.plan.measures if m.name == "hessian"]
+        bursts = [m.burst for m in self.measures if m.name == "hessian"]
         return any(in_burst(burst, step + ahead) for burst in bursts for ahead in (0, 1, 2))
 
 

@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grok.engine.spec import Group, Optimizer, Stop
-
-if TYPE_CHECKING:
-    from grok.engine.measurement import Watching
+from grok.engine.spec import Group, MeasureConfig, Optimizer, Stop
 
 
 @dataclass
@@ -30,7 +26,7 @@ class Problem:
     draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
     kept: entries of `data` to be stored with the run.
     checkpoint_every: updates between the states that `train` yields; None for none.
-    watching: the measures that the run takes (training/instruments.py).
+    measures: which measures the run takes; None for none.
     origin: id of the run that the module's weights, or its mask, come from; None if they were drawn.
     keep_weights: the weights are among the record's arrays, as WEIGHTS + name.
     arrays_every: records have arrays at every so-many-th logged step only, and at the last.
@@ -54,7 +50,7 @@ class Problem:
     checkpoint_every: int | None = None
     keep_weights: bool = False
     arrays_every: int = 1
-    watching: "Watching | None" = None
+    measures: MeasureConfig | None = None
     origin: int | None = None
 
     def has_arrays(self, step: int) -> bool:
@@ -79,7 +75,7 @@ class Problem:
             self.sampling,
             self.draws,
             self.remembers,
-            self.watching is not None,
+            self.measures is not None,
         )
 
 

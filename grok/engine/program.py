@@ -70,7 +70,7 @@ class Program:
             "rates": torch.zeros(groups, len(optimizers.SCALARS), dtype=dtype, device=device),
             "data": {k: v for k, v in problem.data.items() if k not in self.shared},
         }
-        if problem.watching is not None:
+        if problem.measures is not None:
             state["gradient"] = {name: torch.zeros_like(value) for name, value in params.items()}
             state["loss"] = torch.zeros((), dtype=torch.float64, device=device)
         if problem.remembers:
@@ -192,7 +192,7 @@ class Program:
             losses.append(loss)
             return grads
 
-        of = grad(objective) if self.template.watching is None else watched
+        of = grad(objective) if self.template.measures is None else watched
         noise = {name: self._key(state, name) for name in settings.noises()}
         grads = optimizers.gradient(settings, of, state["params"], noise)
         new = {}

@@ -1,6 +1,8 @@
-"""The settings of one run's training: optimizer, early stopping."""
+"""The settings of one run's training: optimizer, early stopping, measures."""
 
 from dataclasses import dataclass
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,19 @@ class Stop:
 
     def met(self, metrics: dict[str, float]) -> bool:
         return all(metrics[name] >= value for name, value in self.thresholds)
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Which measures a run takes.
+
+    names: of entries of `grok.engine.instruments.MEASURES`.
+    snapshot_every: evaluations from one taking of the costly measures to the next.
+    stride: of the token groups and harmonics that the Fourier measures look at.
+    reference: weights of another run, to measure the direction towards them.
+    """
+
+    names: tuple[str, ...]
+    snapshot_every: int = 10
+    stride: int = 1
+    reference: dict[str, Tensor] | None = None

@@ -11,7 +11,8 @@ import torch
 from grok.engine import determinism, memory
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start
-from grok.engine.measurement import Watch
+from grok.engine.instruments import BY_NAME
+from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.program import Program, can_compile
 
@@ -29,6 +30,7 @@ def train(
     compiled: bool | None = None,
     terminate: Collection[int] = (),
     resume: Mapping[int, Saved] | None = None,
+    measures: Mapping[str, Measure] = BY_NAME,
 ) -> Iterator[Event]:
     """Train problems of equal signature together; yield what happens, as it happens.
 
@@ -48,7 +50,7 @@ def train(
     slots = min(slots or choose_slots(problems[0]), len(problems))
     if compiled is None:
         compiled = decide_compiled(problems, slots)
-    yield from _Training(problems, slots, compiled, terminate, resume or {}).run()
+    yield from _Training(problems, slots, compiled, terminate, resume or {}, measures).run()
 
 
 def check_signatures(problems: Sequence[Problem]) -> None:
@@ -98,6 +100,7 @@ class _Training:
         compiled: bool,
         terminate: Collection[int],
         resume: Mapping[int, Saved],
+        measures: Mapping[str, Measure],
     ):
         first = problems[0]
         shared = {
@@ -109,11 +112,12 @@ class _Training:
         self.compiled = compiled
         self.terminate = terminate
         self.resume = resume
+        self.measures = measures
         self.program = Program(first, slots, shared, compiled)
         self.waiting = list(range(len(problems)))[::-1]
         self.replicas: list[int | None] = [None] * slots
         self.agenda: list[list[int]] = [[]] * slots  # log steps still to come, last first
-        self.watches: list[Watch | None] = [None] * slots
+        self.watches: list[MeasurementState | None] = [None] * slots
         self.streak = [0] * slots  # logged steps running at which the stop rule was met
 
     def run(self) -> Iterator[Event]:
@@ -169,8 +173,9 @@ class _Training:
             self.streak[slot] = 0 if saved is None else saved.met
             if saved is not None:
                 self.program.restore(slot, saved.step, below(saved.tensors, PROGRAM))
-            if problem.watching is not None:
-                self.watches[slot] = Watch(problem, self.program, slot)
+            if problem.measures is not None:
+                taken = [self.measures[name] for name in problem.measures.names]
+                self.watches[slot] = MeasurementState(problem, taken, self.program, slot)
                 if saved is not None:
                     self.watches[slot].restore(below(saved.tensors, WATCH))
             yield Start(replica, slot, self.program.slots, self.compiled)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from grok.engine import instruments
 from grok.engine.determinism import drawing
-from grok.engine.measurement import Watching
 from grok.engine.problem import Problem, log_steps
-from grok.engine.spec import Grokfast, Group, Optimizer
+from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
 from grok.experiment.validation import ConfigError, device_of
 from grok.models.lstm import SequenceLSTM
 from grok.models.mlp import mlp, scaled
@@ -286,7 +285,7 @@ def with_engine_options(
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.measures:
-        problem = replace(problem, watching=watching_of(c, problem, reference))
+        problem = replace(problem, measures=measures_of(c, problem, reference))
     return problem
 
 
@@ -303,15 +302,15 @@ def with_stablemax(problem: Problem) -> Problem:
     return replace(problem, loss=loss, metrics=metrics)
 
 
-def watching_of(c: SimpleNamespace, problem: Problem, reference: dict | None) -> Watching:
+def measures_of(c: SimpleNamespace, problem: Problem, reference: dict | None) -> MeasureConfig:
     """The measures that the config asks for; ConfigError where they cannot be had."""
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}
     if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:
         raise ConfigError("reference_run", c.reference_run, "a run with weights of these shapes")
     try:
-        measures = instruments.chosen(names, problem, reference is not None)
+        chosen = instruments.chosen(names, problem, reference is not None)
     except instruments.MeasureError as error:
         raise ConfigError("measures", c.measures, error.expected) from None
     stride = getattr(c, "stride", None) or isqrt(getattr(c, "p", 1))
-    return Watching(measures, c.snapshot_every, stride, reference)
+    return MeasureConfig(chosen, c.snapshot_every, stride, reference)

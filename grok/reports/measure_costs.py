@@ -1,13 +1,14 @@
 """`grok measures`: which there are, and what each costs in an experiment."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
-from grok.engine.instruments import MEASURES, NEEDS, Measure
-from grok.engine.measurement import Watch
+from grok.engine.instruments import BY_NAME, MEASURES, NEEDS
+from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import load
@@ -39,9 +40,9 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
     looks = sorted(problem.log_steps)[: LOOKS + 1]
     short = replace(problem, log_steps=looks, train_steps=looks[-1])
     times: dict[str, list[float]] = {}
-    timed = tuple(_timed(measure, times) for measure in problem.watching.measures)
-    plain = seconds(replace(short, watching=None))
-    measured = seconds(replace(short, watching=replace(problem.watching, measures=timed)))
+    timed = {name: _timed(measure, times) for name, measure in BY_NAME.items()}
+    plain = seconds(replace(short, measures=None))
+    measured = seconds(short, timed)
     table = Table("measure", "takes", "ms each", title=f"{experiment} {' '.join(named)}")
     for name, spent in sorted(times.items(), key=lambda item: -max(item[1])):
         table.add_row(name, str(len(spent)), f"{1000 * min(spent):.2f}")
@@ -52,9 +53,9 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
     """The measure with a clock, its bursts drawn together."""
 
-    def take(watch: Watch) -> dict:
+    def take(state: MeasurementState) -> dict:
         began = time.perf_counter()
-        found = measure.take(watch)
+        found = measure.take(state)
         if found:
             times.setdefault(measure.name, []).append(time.perf_counter() - began)
         return found
@@ -62,9 +63,9 @@ def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
     return replace(measure, take=take, burst=measure.burst and (4, 3))
 
 
-def seconds(problem: Problem) -> float:
+def seconds(problem: Problem, measures: Mapping[str, Measure] = BY_NAME) -> float:
     """What training a problem takes, uncompiled."""
     began = time.perf_counter()
-    for _ in train([problem], compiled=False):
+    for _ in train([problem], compiled=False, measures=measures):
         pass
     return time.perf_counter() - began

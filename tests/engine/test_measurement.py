@@ -9,36 +9,34 @@ import torch
 from grok.engine import problem as problems
 from grok.engine.events import Outcome, Record, Saved
 from grok.engine.instruments import BY_NAME, MEASURES
-from grok.engine.train import train
+from grok.engine.train import train as train_with
 from grok.errors import UserError
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 
 SMALL = {"p": 11, "train_count": 60, "test_count": 40, "width": 8, "heads": 2, "mlp_width": 16,
          "batch_size": 20, "epochs": 14, "seed": 3, "snapshot_every": 4}  # fmt: skip
-EVERY = {"hessian": (12, 3), "adam_dynamics": (10, 2)}  # bursts within a short run
+BURSTS = {"hessian": (12, 3), "adam_dynamics": (10, 2)}  # within a short run
+CATALOGUE = BY_NAME | {name: replace(BY_NAME[name], burst=burst) for name, burst in BURSTS.items()}
 
 
 def ordering(measures="full", seed: int = 3, **changes):
     paper = load(PROJECT / "experiments" / "ordering.py")
     config = {**SMALL, "measures": measures, "seed": seed, **changes}
-    made = paper.problem_of(paper.config_of(config))
-    if made.watching:
-        shorter = tuple(
-            replace(m, burst=EVERY[m.name]) if m.burst else m for m in made.watching.measures
-        )
-        made.watching = replace(made.watching, measures=shorter)
-    return made
+    return paper.problem_of(paper.config_of(config))
 
 
-def seen_by(take, name: str = "norms", **changes):
-    """What `take` makes of the watch of a run with one measure, at each of its takings."""
-    found = []
-    made = ordering([name], **changes)
-    spying = replace(made.watching.measures[0], take=lambda w: found.append(take(w)) or {})
-    made.watching = replace(made.watching, measures=(spying,))
-    list(train([made], compiled=False))
-    return found
+def train(problems, compiled: bool = False, **options):
+    """The events of a training whose measures have short bursts."""
+    return train_with(problems, compiled=compiled, **{"measures": CATALOGUE, **options})
+
+
+def seen_by(compute, name: str = "norms", **changes) -> list:
+    """What `compute` makes of the state of a run with one measure, each time that it is taken."""
+    results = []
+    spying = replace(CATALOGUE[name], take=lambda state: results.append(compute(state)) or {})
+    list(train([ordering([name], **changes)], measures={name: spying}))
+    return results
 
 
 def values(events) -> list:
@@ -68,9 +66,9 @@ def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(compiled):
 
 def test_in_a_batch_every_replica_is_measured_as_alone():
     seeds = (3, 4)
-    together = list(train([ordering(seed=s) for s in seeds], compiled=False))
+    together = list(train([ordering(seed=s) for s in seeds]))
     for replica, seed in enumerate(seeds):
-        alone = values(train([ordering(seed=seed)], compiled=False))
+        alone = values(train([ordering(seed=seed)]))
         mine = values(e for e in together if e.replica == replica)
         assert [step for step, *_ in mine] == [step for step, *_ in alone]
         for (_, a, points), (_, b, others) in zip(mine, alone, strict=True):
@@ -98,7 +96,7 @@ def test_gradients_are_those_of_an_independent_autograd_pass():
 
 def test_the_mean_gradient_is_the_mean_over_the_interval():
     made = ordering(["norms", "training_diagnostics"])
-    for _, metrics, _ in values(train([made], compiled=False))[1:]:
+    for _, metrics, _ in values(train([made]))[1:]:
         largest = metrics["training_diagnostics/grad_norm_max"]
         assert 0 < metrics["norms/total_norm"] <= largest * (1 + 1e-6)
 
@@ -149,17 +147,16 @@ def test_a_measure_that_raises_leaves_the_run_as_it_was():
         w.shuffled(3)
         raise RuntimeError("broken")
 
-    plan = replace(made.watching.measures[0], take=fails)
-    made.watching = replace(made.watching, measures=(plan,))
+    broken = replace(BY_NAME["counterfactual"], take=fails)
     with pytest.raises(RuntimeError, match="broken"):
-        list(train([made], compiled=False))
+        list(train([made], measures={"counterfactual": broken}))
     program, before = states[0]
     assert all((program.saved(0)[name] == value).all() for name, value in before.items())
 
 
 def test_windows_survive_a_resume():
     made = replace(ordering(), checkpoint_every=17)
-    whole = list(train([made], compiled=False))
+    whole = list(train([made]))
     for saved in (e for e in whole if isinstance(e, Saved)):
         rest = train([made], compiled=False, resume={0: saved})
         after = [e for e in values(whole) if e[0] > saved.step]
@@ -167,7 +164,7 @@ def test_windows_survive_a_resume():
 
 
 def test_fourier_remembers_what_was_ever_significant():
-    rows = [m for _, m, _ in values(train([ordering(["fourier"])], compiled=False))[1:]]
+    rows = [m for _, m, _ in values(train([ordering(["fourier"])]))[1:]]
     new = [row["fourier/newly_acquired_freqs"] for row in rows]
     tracked = [row["fourier/n_tracked_freqs"] for row in rows]
     assert tracked == [sum(new[: i + 1]) for i in range(len(new))]
@@ -191,8 +188,7 @@ def test_what_cannot_be_measured_is_refused(program, measures, line):
 def test_a_group_takes_what_fits():
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     made = paper.problem_of(paper.config_of({"measures": "full", "seed": 0}))
-    names = {m.name for m in made.watching.measures}
-    assert names == BY_NAME.keys() - {
+    assert {*made.measures.names} == BY_NAME.keys() - {
         "fourier", "attention", "token_gradient", "phases", "gradient_projection",
         "counterfactual", "counterfactual_validator",
     }  # fmt: skip

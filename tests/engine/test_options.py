@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.test_engine import losses, outcome, problem
 
 from grok.engine import products
 from grok.engine.filters import amplified, initial_state
@@ -14,6 +13,7 @@ from grok.engine.spec import Grokfast, Group, Optimizer
 from grok.engine.train import train
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
+from tests.engine.toy import losses, outcome, problem
 
 ALPHA, GAIN, WINDOW = 0.9, 3.0, 4
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.training.test_engine import STEPS, problem
 
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.events import Outcome, Record, Saved
 from grok.engine.spec import Grokfast, Stop
 from grok.engine.train import train
+from tests.engine.toy import STEPS, problem
 
 BATCHES = {"batch_size": 5, "batched": ("inputs", "targets")}
 OPTIONS = {
