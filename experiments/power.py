@@ -12,8 +12,8 @@ from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
 from grok.experiment.experiment import Paper
 from grok.measures.sharpness import sharpness
-from grok.measures.spectra import circle_share
-from grok.measures.weights import rms_norms
+from grok.measures.spectra import circle_fraction
+from grok.measures.vectors import rms_norms
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
@@ -117,7 +117,7 @@ def summarize(c, problem, recorder) -> dict:
         result["sharpness"], result["published_sharpness"] = measured
     if not c.tied:
         start, end = problem.module.output.weight.detach(), weights["output.weight"]
-        result["circle_gain"] = circle_share(end) / circle_share(start)
+        result["circle_gain"] = circle_fraction(end) / circle_fraction(start)
     return result
 
 

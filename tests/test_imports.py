@@ -17,11 +17,11 @@ BASE = {
 }
 MAY_IMPORT = {
     **{module: set() for module in BASE},
-    "grok.tasks": {"grok.tasks"},
-    "grok.models": {"grok.models", "grok.randomness"},
-    "grok.measures": {"grok.measures"},
+    "grok.tasks": {"grok.tasks", "grok.tensors"},
+    "grok.models": {"grok.models", "grok.randomness", "grok.tensors"},
+    "grok.measures": {"grok.measures", "grok.tensors"},
     "grok.theory": {"grok.theory"},
-    "grok.objectives": BOTTOM | {"grok.objectives", "grok.randomness"},
+    "grok.objectives": BOTTOM | {"grok.objectives", "grok.randomness", "grok.tensors"},
 }
 MAY_IMPORT["grok.engine"] = BASE | MAY_IMPORT["grok.objectives"] | {"grok.engine"}
 MAY_IMPORT["grok.store"] = BASE | {"grok.store"}

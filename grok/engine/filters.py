@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from grok.engine.spec import Grokfast
-
-Tensors = dict[str, Tensor]
+from grok.tensors import Tensors
 
 
 def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tensors]:

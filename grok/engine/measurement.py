@@ -14,7 +14,8 @@ from grok.engine.optimizers import SCALARS
 from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.measures import decomposition
-from grok.measures.vectors import Tensors, flat
+from grok.measures.vectors import flat
+from grok.tensors import Tensors
 
 RECENT = 50  # batch gradients that lags reach back to, and as many new ones
 WINDOW = 50  # mean gradients that are kept

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from grok.engine.spec import Optimizer
 from grok.randomness import normal
-
-Tensors = dict[str, Tensor]
+from grok.tensors import Tensors
 
 SETTINGS = ("lr", "weight_decay", "beta1", "beta2", "eps", "momentum")
 SCHEDULE = ("warmup_steps", "anneal_steps", "lr_floor", "anneal_every")

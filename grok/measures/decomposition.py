@@ -1,7 +1,7 @@
-"""What an update is made of: curvature, Adam's state, the order of the data. Pure functions.
+"""What a step is made of: curvature, Adam's state, the order of the data. Pure functions.
 
-way: reference weights minus the present ones (P,), None where there are none. A descent direction is
-minus a gradient, so a positive cosine with the way is progress.
+`to_reference` is the weights of another run minus the present ones, (P,); None without a reference.
+Descent directions are minus gradients, so a positive cosine with it is progress.
 """
 
 from itertools import combinations
@@ -11,46 +11,73 @@ from torch import Tensor
 
 from grok.measures.vectors import cosine
 
-Way = Tensor | None
+PHASE_ACCURACIES = (0.05, 0.2, 0.8, 0.99)  # test accuracies that separate phase codes 0 to 4
 
 
 def hessian(
-    before: Tensor, now: Tensor, curved: Tensor, lr: float, way: Way, last: Tensor | None
-) -> tuple[dict, Tensor]:
-    """The entanglement term lr H g of two successive gradients, and that vector.
+    before: Tensor,
+    now: Tensor,
+    hessian_before: Tensor,
+    lr: float,
+    to_reference: Tensor | None,
+    last: Tensor | None,
+) -> tuple[dict[str, float], Tensor]:
+    """The entanglement lr H g of two successive batches.
 
-    before, now: gradients of updates t-1 and t. curved: H before, the Hessian of batch t's loss at the
-    weights of update t-1. last: the vector of update t-1, if measured. An update moves the gradient of
-    batch t from content to content - entanglement (first order, SGD).
+    A step changes the gradient of the next batch from content to content - entanglement (to first
+    order, for SGD).
+
+    Arguments:
+        before, now: batch gradients of steps t - 1 and t, (P,).
+        hessian_before: H before, with the Hessian H of batch t's loss at the weights of step t - 1.
+        lr: learning rate.
+        to_reference: see the module.
+        last: the entanglement of step t - 1; None if it was not measured.
+
+    Returns:
+        Metrics by name, and the entanglement (P,).
     """
-    entanglement = lr * curved
+    entanglement = lr * hessian_before
     content = now + entanglement
     grad_norm, before_norm = float(now.norm()), float(before.norm())
-    amplification = float(curved.norm()) / before_norm if before_norm else 0.0
+    amplification = float(hessian_before.norm()) / before_norm if before_norm else 0.0
     result = {
         "entanglement_norm": float(entanglement.norm()),
         "content_norm": float(content.norm()),
         "observed_grad_norm": grad_norm,
         "entanglement_content_cossim": cosine(entanglement, content),
         "amplification_ratio": amplification,
-        "edge_of_stability": lr * amplification,  # unstable from 2 (gradient descent)
+        "edge_of_stability": lr * amplification,  # gradient descent is unstable from 2
     }
     if grad_norm:
         result["entanglement_energy_ratio"] = float(entanglement.norm() / now.norm()) ** 2
     if before_norm:
-        result["rayleigh_quotient"] = float(before @ curved) / before_norm**2
-    if way is not None:
-        result["entanglement_cossim_to_solution"] = cosine(-entanglement, way)
-        result["content_cossim_to_solution"] = cosine(-content, way)
+        result["rayleigh_quotient"] = float(before @ hessian_before) / before_norm**2
+    if to_reference is not None:
+        result["entanglement_cossim_to_solution"] = cosine(-entanglement, to_reference)
+        result["content_cossim_to_solution"] = cosine(-content, to_reference)
     if last is not None:
         result["entanglement_coherence"] = cosine(entanglement, last)
     return result, entanglement
 
 
 def adam_dynamics(
-    gradient: Tensor, momentum: Tensor, rates: Tensor, update: Tensor, lr: float, way: Way
-) -> dict:
-    """Adam's update (P,), decay excluded, beside the gradient. rates: lr / (sqrt(v) + eps), (P,)."""
+    gradient: Tensor,
+    momentum: Tensor,
+    rates: Tensor,
+    update: Tensor,
+    lr: float,
+    to_reference: Tensor | None,
+) -> dict[str, float]:
+    """Adam's update compared with the gradient.
+
+    Arguments:
+        gradient, momentum: g and m, (P,).
+        rates: lr / (sqrt(v) + eps) of every weight, (P,).
+        update: Adam's update without weight decay, (P,).
+        lr: learning rate.
+        to_reference: see the module.
+    """
     length = float(gradient.norm())
     along = gradient * ((update @ gradient) / length**2) if length else torch.zeros_like(update)
     result = {
@@ -60,22 +87,31 @@ def adam_dynamics(
     }
     if length and lr:
         result["amplification_ratio"] = float(update.norm()) / (lr * length)
-    if way is not None:
-        toward = {
-            "momentum": cosine(-momentum, way),
-            "update": cosine(-update, way),
-            "grad": cosine(-gradient, way),
+    if to_reference is not None:
+        cosines = {
+            "momentum": cosine(-momentum, to_reference),
+            "update": cosine(-update, to_reference),
+            "grad": cosine(-gradient, to_reference),
         }
-        result |= {f"{key}_solution_cossim": value for key, value in toward.items()}
-        result["optimizer_solution_amplification"] = toward["update"] - toward["grad"]
+        result |= {f"{key}_solution_cossim": value for key, value in cosines.items()}
+        result["optimizer_solution_amplification"] = cosines["update"] - cosines["grad"]
     return result
 
 
-def counterfactual(observed: Tensor, shuffled: Tensor, way: Way) -> dict:
-    """The epoch's G (P,) split along and across the mean of K shuffled epochs' G's (K, P).
+def counterfactual(
+    observed: Tensor, shuffled: Tensor, to_reference: Tensor | None
+) -> dict[str, float]:
+    """An epoch's G, split along and across the mean G of the same epoch in shuffled orders.
 
-    null_ordering_fraction: the same split of each shuffle against the mean of the others, which an
-    order without any effect would give too.
+    Arguments:
+        observed: G of the epoch, (P,).
+        shuffled: G's of K shuffled epochs, (K, P).
+        to_reference: see the module.
+
+    Returns:
+        Norms of the content (along) and ordering (across) components, ordering_fraction, the
+        fraction of the energy across; null_ordering_fraction, the same of each shuffle against
+        the mean of the others, which an order without effect would have.
     """
     mean = shuffled.mean(0)
     content, ordering = split(observed, mean)
@@ -83,31 +119,30 @@ def counterfactual(observed: Tensor, shuffled: Tensor, way: Way) -> dict:
         "counterfactual_mean_norm": float(mean.norm()),
         "content_component_norm": float(content.norm()),
         "ordering_component_norm": float(ordering.norm()),
-        "ordering_fraction": _share(ordering, observed),
+        "ordering_fraction": _energy_fraction(ordering, observed),
         "ordering_alignment": cosine(observed, mean),
     }
     if len(shuffled) > 1:
-        total = shuffled.sum(0)
-        nulls = [
-            _share(split(one, (total - one) / (len(shuffled) - 1))[1], one) for one in shuffled
-        ]
+        total, others = shuffled.sum(0), len(shuffled) - 1
+        nulls = [_energy_fraction(split(g, (total - g) / others)[1], g) for g in shuffled]
         result["null_ordering_fraction"] = sum(nulls) / len(nulls)
-    if way is not None:
+    if to_reference is not None:
         vectors = {"content": content, "ordering": ordering, "cf_grad": mean}
         for name, vector in vectors.items():
-            result[f"{name}_cossim_to_solution"] = cosine(-vector, way)
+            result[f"{name}_cossim_to_solution"] = cosine(-vector, to_reference)
     return result
 
 
 def split(vector: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
-    """The parts of a vector along another one and across it."""
+    """The components (P,) of a vector parallel and orthogonal to another."""
     size = float(along @ along)
     part = along * ((vector @ along) / size) if size else torch.zeros_like(vector)
     return part, vector - part
 
 
-def counterfactual_validator(shuffled: Tensor, way: Way) -> dict:
-    """Has the mean over K shuffles settled? K+1 shuffles (K+1, P) against all subsets of K."""
+def counterfactual_validator(shuffled: Tensor, to_reference: Tensor | None) -> dict[str, float]:
+    """Whether the mean over K shuffles has converged: the mean over K + 1 shuffled G's (K+1, P)
+    against the means over all subsets of K."""
     count = len(shuffled) - 1
     whole = shuffled.mean(0)
     subsets = [shuffled[list(kept)].mean(0) for kept in combinations(range(count + 1), count)]
@@ -124,19 +159,26 @@ def counterfactual_validator(shuffled: Tensor, way: Way) -> dict:
         "k_to_kp1_cossim_mean": sum(cosines) / len(cosines),
         "k_to_kp1_cossim_min": min(cosines),
     }
-    if way is not None:
-        toward = torch.tensor([cosine(-subset, way) for subset in subsets])
-        result["kp1_cossim_to_solution"] = cosine(-whole, way)
-        result["k_cossim_to_solution_mean"] = float(toward.mean())
-        result["k_cossim_to_solution_std"] = float(toward.std())
-        result["k_cossim_to_solution_spread"] = float(toward.max() - toward.min())
+    if to_reference is not None:
+        progress = torch.tensor([cosine(-subset, to_reference) for subset in subsets])
+        result["kp1_cossim_to_solution"] = cosine(-whole, to_reference)
+        result["k_cossim_to_solution_mean"] = float(progress.mean())
+        result["k_cossim_to_solution_std"] = float(progress.std())
+        result["k_cossim_to_solution_spread"] = float(progress.max() - progress.min())
     return result
 
 
-def phases(norms: list[float], tables: list[Tensor], test_accuracy: float) -> dict:
-    """Change of |G| between snapshots (the last three) and of the token table (the last two); a code
-    of the test accuracy: below 5, 20, 80, 99 %, or above."""
-    result: dict = {"phase_code": sum(test_accuracy >= edge for edge in (0.05, 0.2, 0.8, 0.99))}
+def phases(norms: list[float], tables: list[Tensor], test_accuracy: float) -> dict[str, float]:
+    """Changes of |G| and of the token embeddings between snapshots, and a code of the accuracy.
+
+    Arguments:
+        norms: |G| at the last three snapshots, or fewer.
+        tables: token embeddings (p, D) at the last two snapshots, or fewer.
+        test_accuracy: gives phase_code, 0 to 4, by PHASE_ACCURACIES.
+    """
+    result: dict[str, float] = {
+        "phase_code": sum(test_accuracy >= edge for edge in PHASE_ACCURACIES)
+    }
     if len(norms) > 1:
         result["grad_velocity"] = norms[-1] - norms[-2]
     if len(norms) > 2:
@@ -148,6 +190,6 @@ def phases(norms: list[float], tables: list[Tensor], test_accuracy: float) -> di
     return result
 
 
-def _share(part: Tensor, whole: Tensor) -> float:
+def _energy_fraction(part: Tensor, whole: Tensor) -> float:
     size = float(whole @ whole)
     return float(part @ part) / size if size else 0.0

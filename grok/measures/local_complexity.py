@@ -5,29 +5,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Layers = Callable[
-    [Tensor], list[Tensor]
-]  # inputs (n, D) -> pre-activations (n, H) of hidden layers
-TOGETHER = 200  # points at a time, for the memory that their vertices take
+# inputs (n, D) -> pre-activations (n, H) of the hidden layers
+HiddenLayers = Callable[[Tensor], list[Tensor]]
+POINTS_PER_CHUNK = 200  # bounds the memory that their vertices take
 
 
 def frame(count: int, size: int, seed: int) -> Tensor:
-    """`count` orthonormal directions (count, size), drawn from `seed`; ValueError if more than `size`."""
+    """Random orthonormal directions (count, size) in float64; ValueError if count exceeds size."""
     if count > size:
         raise ValueError(f"{count} orthonormal directions in {size} dimensions")
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(size, count, generator=generator, dtype=torch.float64)
-    return torch.linalg.qr(drawn).Q.T.contiguous()
+    matrix = torch.randn(size, count, generator=generator, dtype=torch.float64)
+    return torch.linalg.qr(matrix).Q.T.contiguous()
 
 
-def local_complexity(layers: Layers, points: Tensor, directions: Tensor, radius: float) -> Tensor:
-    """Mean over points (n, D) of the number of hidden neurons whose sign is not the same at all vertices
-    x + r v, x - r v, for directions v (P, D)."""
-    moves = radius * torch.cat([directions, -directions])
+def local_complexity(
+    layers: HiddenLayers, points: Tensor, directions: Tensor, radius: float
+) -> Tensor:
+    """Mean number of hidden neurons whose sign differs among the vertices around a point.
+
+    Arguments:
+        layers: the network's hidden pre-activations.
+        points: (n, D).
+        directions: orthonormal, (P, D); the vertices of x are x + r v and x - r v.
+        radius: r.
+    """
+    offsets = radius * torch.cat([directions, -directions])
     counts = []
-    for some in points.split(TOGETHER):
-        vertices = some.unsqueeze(1) + moves  # (n, 2P, D)
-        total = 0
+    for chunk in points.split(POINTS_PER_CHUNK):
+        vertices = chunk.unsqueeze(1) + offsets  # (n, 2P, D)
+        total = torch.zeros(len(chunk), dtype=torch.int64, device=points.device)
         for values in layers(vertices.flatten(0, 1)):
             positive = (values > 0).unflatten(0, vertices.shape[:2])
             total = total + (positive.any(1) & ~positive.all(1)).sum(1)

@@ -9,43 +9,56 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from grok.tensors import Tensors
+
 
 def sharpness(
     module: nn.Module,
-    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor],
-    data: dict[str, Tensor],
-    weights: dict[str, Tensor],
+    loss: Callable[[nn.Module, Tensors], Tensor],
+    data: Tensors,
+    weights: Tensors,
     eps: float = 1e-3,
     iterations: int = 10,
 ) -> tuple[float, float]:
-    """100 (max L - L0) / (1 + L0), the maximum over |dw_i| <= eps (|w_i| + 1) (Keskar et al. 2017, eq. 4);
-    and what the published code of Power et al. 2022 computes by mistake, 100 (L0 - min L) / (1 - L0).
+    """Keskar's sharpness, and what the published code of Power et al. 2022 computes in its place.
 
-    L-BFGS-B in the full space; the loss is `loss(module, data)`.
+    Arguments:
+        module: the network; its own weights are not read.
+        loss: loss(module, data).
+        data: what the loss reads.
+        weights: L0 is the loss here.
+        eps: size of the box |dw_i| <= eps (|w_i| + 1), in which L is searched.
+        iterations: of L-BFGS-B, in the full space.
+
+    Returns:
+        100 (max L - L0) / (1 + L0) (Keskar et al. 2017, eq. 4), and the published code's
+        100 (L0 - min L) / (1 - L0), a mistake of sign.
     """
     trial = copy.deepcopy(module)
-    trial.load_state_dict(weights, strict=False)  # the module has its own buffers
+    trial.load_state_dict(weights, strict=False)  # buffers are not among the weights
     parameters = list(trial.parameters())
     center = parameters_to_vector(parameters).detach()
 
-    def height(flat: np.ndarray, sign: int) -> tuple[float, np.ndarray]:
+    def signed_loss(flat: np.ndarray, sign: int) -> tuple[float, np.ndarray]:
         vector_to_parameters(torch.tensor(flat).to(center), parameters)
         value = loss(trial, data)
         grads = torch.autograd.grad(value, parameters)
-        slope = torch.cat([grad.flatten() for grad in grads])
-        return sign * float(value.detach()), sign * slope.double().cpu().numpy()
+        gradient = torch.cat([grad.flatten() for grad in grads])
+        return sign * float(value.detach()), sign * gradient.double().cpu().numpy()
 
-    def extreme(sign: int, begin: np.ndarray) -> float:
-        how = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": iterations}}
+    def minimum(sign: int, begin: np.ndarray) -> float:
         bounds = np.stack([start - radius, start + radius], axis=1)
-        return minimize(height, begin, (sign,), bounds=bounds, **how).fun
+        options = {"maxiter": iterations}
+        return minimize(
+            signed_loss, begin, (sign,), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        ).fun
 
     start = center.double().cpu().numpy()
     radius = eps * (np.abs(start) + 1)
-    before, slope = height(start, 1)
-    # where the loss has saturated its gradient vanishes: begin in the corner that its signs name
-    highest = -extreme(-1, np.where(slope >= 0, start + radius, start - radius))
-    lowest = extreme(1, start)
+    before, gradient = signed_loss(start, 1)
+    # a saturated loss has a vanishing gradient: begin in the corner that the gradient's signs give
+    highest = -minimum(-1, np.where(gradient >= 0, start + radius, start - radius))
+    lowest = minimum(1, start)
     return (
         100 * (max(highest, before) - before) / (1 + before),
         100 * (before - min(lowest, before)) / (1 - before),

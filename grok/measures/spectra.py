@@ -5,38 +5,51 @@ import math
 import torch
 from torch import Tensor
 
-from grok.measures.vectors import Tensors, cosine, gini, slashed
+from grok.measures.fourier import power_spectrum
+from grok.measures.vectors import cosine, gini, slashed
+from grok.tensors import Tensors
 
-SIGNIFICANT = 10  # times the mean power
-KEPT = 20  # singular values of a large matrix
-LARGE = 64
+SIGNIFICANT_POWER = 10  # least power of a significant frequency, in units of the mean power
+TOP_SINGULAR_VALUES = 20  # of a large matrix
+LARGE_MATRIX = 64  # sides longer than this make a matrix large
+MOST_HARMONICS = 9  # of the stride
 
 
 def singular_values(matrix: Tensor) -> Tensor:
-    """All of a small matrix, the first 20 of one whose sides both exceed 64; largest first."""
-    found = torch.linalg.svdvals(matrix)
-    return found[:KEPT] if min(matrix.shape) > LARGE else found
+    """Singular values, largest first: all of them, or the first 20 if both sides exceed 64."""
+    values = torch.linalg.svdvals(matrix)
+    return values[:TOP_SINGULAR_VALUES] if min(matrix.shape) > LARGE_MATRIX else values
 
 
 def effective_rank(values: Tensor) -> float:
-    """(sum s)^2 / sum s^2 of singular values."""
+    """(sum s)^2 / sum s^2 of singular values (K,)."""
     return float(values.sum() ** 2 / (values**2).sum())
 
 
-def weight_tracking(weights: Tensors, mean_gradient: Tensors) -> dict:
-    """Of every matrix: norm, largest singular value, effective rank, cosine of G with it; means."""
-    result, columns = {}, {}
+def weight_tracking(weights: Tensors, mean_gradient: Tensors) -> dict[str, float]:
+    """Norm, largest singular value, effective rank and cosine with G of every matrix.
+
+    Arguments:
+        weights: by parameter name; vectors are left out.
+        mean_gradient: G, by the same names.
+
+    Returns:
+        The values as METRIC/PARAMETER, their means over matrices as mean_METRIC,
+        total_weight_norm and max_top_sv.
+    """
+    result: dict[str, float] = {}
+    columns: dict[str, list[float]] = {}
     for name, matrix in weights.items():
         if matrix.ndim != 2:
             continue
         values = singular_values(matrix)
-        mine = {
+        metrics = {
             "weight_norm": float(matrix.norm()),
             "top_sv": float(values[0]),
             "effective_rank": effective_rank(values),
             "grad_weight_align": cosine(mean_gradient[name].flatten(), matrix.flatten()),
         }
-        for key, value in mine.items():
+        for key, value in metrics.items():
             result[f"{key}/{slashed(name)}"] = value
             columns.setdefault(key, []).append(value)
     means = {f"mean_{key}": sum(values) / len(values) for key, values in columns.items()}
@@ -44,17 +57,22 @@ def weight_tracking(weights: Tensors, mean_gradient: Tensors) -> dict:
     return {**result, **means, "total_weight_norm": total, "max_top_sv": max(columns["top_sv"])}
 
 
-def power_spectrum(table: Tensor) -> Tensor:
-    """Power of each frequency 0..p-1 over the rows of (p, D), mean over columns, summing to 1."""
-    power = (torch.fft.fft(table.double(), dim=0).abs() ** 2).mean(1)
+def relative_power(table: Tensor) -> Tensor:
+    """Power (p,) of the frequencies 0..p-1 of a table (p, D), mean over columns, summing to 1."""
+    power = power_spectrum(table, onesided=False).mean(1)
     return power / power.sum()
 
 
-def fourier(table: Tensor, stride: int) -> dict:
-    """Of a table of token vectors (p, D): entropy, peak, low frequencies, the stride's harmonics."""
-    power = power_spectrum(table)
+def fourier(table: Tensor, stride: int) -> dict[str, float]:
+    """Spectral entropy, peak, power at low frequencies and at the stride's harmonics.
+
+    Arguments:
+        table: token embeddings (p, D).
+        stride: of the data's order; its harmonics are the multiples of it.
+    """
+    power = relative_power(table)
     p = len(power)
-    harmonics = [k * stride for k in range(1, min(9, p // stride - 1) + 1)]
+    harmonics = [k * stride for k in range(1, min(MOST_HARMONICS, p // stride - 1) + 1)]
     return {
         "low_freq_power": float(power[: max(p // 20, 10)].sum()),
         "stride_harmonic_power": float(power[harmonics].sum()),
@@ -62,84 +80,110 @@ def fourier(table: Tensor, stride: int) -> dict:
     }
 
 
-def decoder_fourier(table: Tensor) -> dict:
-    """Entropy, peak and significant frequencies of the output layer (p, D)."""
-    return {f"decoder_{key}": value for key, value in _peaks(power_spectrum(table)).items()}
+def decoder_fourier(table: Tensor) -> dict[str, float]:
+    """Spectral entropy, peak and number of significant frequencies of the output layer (p, D)."""
+    return {f"decoder_{key}": value for key, value in _peaks(relative_power(table)).items()}
 
 
-def _peaks(power: Tensor) -> dict:
+def _peaks(power: Tensor) -> dict[str, float]:
     p = len(power)
     peak = int(power[1 : p // 2 + 1].argmax()) + 1
     return {
         "spectral_entropy": float(torch.special.entr(power).sum()) / math.log(p),
         "peak_frequency": peak,
         "peak_power": float(power[peak]),
-        "n_significant_freqs": int((power > SIGNIFICANT / p).sum()),
+        "n_significant_freqs": int((power > SIGNIFICANT_POWER / p).sum()),
     }
 
 
-def circle_share(table: Tensor) -> float:
-    """Share that the strongest frequency, constant aside, has of the power over the rows of (p, D)."""
-    power = power_spectrum(table)
+def circle_fraction(table: Tensor) -> float:
+    """Fraction of the power of a table (p, D), constant aside, at its strongest frequency: 1 if the
+    rows lie on a circle in their order."""
+    power = relative_power(table)
     return float(2 * power[1 : len(power) // 2 + 1].max() / power[1:].sum())
 
 
 def significant(table: Tensor) -> Tensor:
-    """Whether each frequency 1..p/2 of (p, D) has ten times the mean power, (p // 2,)."""
-    power = power_spectrum(table)
-    return power[1 : len(power) // 2 + 1] > SIGNIFICANT / len(power)
+    """Whether each frequency 1..p//2 of a table (p, D) has ten times the mean power, (p // 2,)."""
+    power = relative_power(table)
+    return power[1 : len(power) // 2 + 1] > SIGNIFICANT_POWER / len(power)
 
 
-def neuron_fourier(layers: list[Tensor], table: Tensor) -> dict:
-    """Of the neurons W E^T (F, p), over frequencies 1..p/2: mean largest share, mean entropy."""
-    shares = []
+def neuron_fourier(layers: list[Tensor], table: Tensor) -> dict[str, float]:
+    """How concentrated the spectra of neurons over tokens are.
+
+    Arguments:
+        layers: W_in of every layer, (F, D).
+        table: token embeddings (p, D); the neurons' inputs are W_in E^T (F, p).
+
+    Returns:
+        neuron_fourier_top1, the mean fraction of the power at the strongest of the frequencies
+        1..p//2, and neuron_fourier_entropy, the mean entropy (1 for a flat spectrum).
+    """
+    layer_fractions = []
     for layer in layers:
-        power = torch.fft.rfft(layer.double() @ table.double().T, dim=1).abs()[:, 1:] ** 2
-        shares.append(power / power.sum(1, keepdim=True))
-    entropies = [torch.special.entr(s).sum(1).mean() / math.log(s.shape[1]) for s in shares]
+        power = power_spectrum(layer.double() @ table.double().T, dim=1)[:, 1:]
+        layer_fractions.append(power / power.sum(1, keepdim=True))
+    count = len(layer_fractions)
+    entropies = [
+        torch.special.entr(f).sum(1).mean() / math.log(f.shape[1]) for f in layer_fractions
+    ]
     return {
-        "neuron_fourier_top1": float(sum(s.max(1).values.mean() for s in shares) / len(shares)),
-        "neuron_fourier_entropy": float(sum(entropies) / len(entropies)),
+        "neuron_fourier_top1": float(sum(f.max(1).values.mean() for f in layer_fractions) / count),
+        "neuron_fourier_entropy": float(sum(entropies) / count),
     }
 
 
-def attention(blocks: list[dict[str, Tensor]], maps: list[Tensor]) -> dict:
-    """Of each layer's Q, K, V (D, D): share of the first singular value, effective rank, first five's
-    energy. Of its attention (N, H, S, S): entropy in units of log S, variance between inputs."""
-    result, columns = {}, {}
+def attention(blocks: list[Tensors], maps: list[Tensor]) -> dict[str, float]:
+    """Spectra of the attention's matrices, entropy and variance of its weights.
+
+    Arguments:
+        blocks: W_Q, W_K and W_V (D, D) of every layer, by "q", "k", "v".
+        maps: attention weights (N, H, S, S) of every layer.
+
+    Returns:
+        By METRIC/LAYER/MATRIX: sv_concentration, the largest singular value over their sum;
+        effective_rank; top5_explained_var. By METRIC/LAYER: attn_entropy in units of log S,
+        attn_variance between inputs. Means over all under the metric's name.
+    """
+    result: dict[str, float] = {}
+    columns: dict[str, list[float]] = {}
     for layer, matrices in enumerate(blocks):
         for name, matrix in matrices.items():
             values = singular_values(matrix)
             energy = values**2
-            mine = {
+            metrics = {
                 "sv_concentration": float(values[0] / values.sum()),
                 "effective_rank": effective_rank(values),
                 "top5_explained_var": float(energy[:5].sum() / energy.sum()),
             }
-            for key, value in mine.items():
+            for key, value in metrics.items():
                 result[f"{key}/{layer}/{name}"] = value
                 columns.setdefault(f"mean_{key}", []).append(value)
     for layer, weights in enumerate(maps):
         entropy = torch.special.entr(weights).sum(-1).mean() / math.log(weights.shape[-1])
-        mine = {"attn_entropy": float(entropy), "attn_variance": float(weights.var(0).mean())}
-        for key, value in mine.items():
+        metrics = {"attn_entropy": float(entropy), "attn_variance": float(weights.var(0).mean())}
+        for key, value in metrics.items():
             result[f"{key}/{layer}"] = value
             columns.setdefault(key, []).append(value)
     return {**result, **{key: sum(values) / len(values) for key, values in columns.items()}}
 
 
-def token_gradient(rows: Tensor, stride: int) -> dict:
-    """Of the token table's G (p, D): how its row norms are spread over tokens and stride groups."""
-    sizes = rows.double().norm(dim=1)
-    p, total = len(sizes), float(sizes.sum())
+def token_gradient(rows: Tensor, stride: int) -> dict[str, float]:
+    """How the gradient's norm is spread over tokens and over the stride's residue classes.
+
+    rows: G of the token embeddings, (p, D). Empty if it is zero.
+    """
+    norms = rows.double().norm(dim=1)
+    p, total = len(norms), float(norms.sum())
     if not total:
         return {}
-    reached = sizes.sort(descending=True).values.cumsum(0) / total
-    groups = torch.stack([sizes[k::stride].mean() for k in range(min(stride, p))])
-    half, most = (min(int((reached < share).sum()) + 1, p) for share in (0.5, 0.9))
+    cumulative = norms.sort(descending=True).values.cumsum(0) / total
+    groups = torch.stack([norms[k::stride].mean() for k in range(min(stride, p))])
+    half, most = (min(int((cumulative < part).sum()) + 1, p) for part in (0.5, 0.9))
     return {
-        "gradient_sparsity": float((sizes < 0.1 * sizes.mean()).double().mean()),
-        "gradient_gini": gini(sizes),
+        "gradient_sparsity": float((norms < 0.1 * norms.mean()).double().mean()),
+        "gradient_gini": gini(norms),
         "stride_group_variance": float(groups.var(unbiased=False)),
         "stride_group_max_ratio": float(groups.max() / groups.mean()),
         "tokens_for_50pct": half,

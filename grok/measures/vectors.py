@@ -1,13 +1,19 @@
-"""Gradients and weights as vectors: lengths, angles, spread. Pure functions; G is a mean gradient."""
+"""Gradients and weights as vectors: lengths, angles, spread. Pure functions.
+
+G is the mean gradient over an interval, the steps between two evaluation steps; P the number of
+weights.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-Tensors = dict[str, Tensor]
-LAGS = (1, 2, 5, 10, 20, 50)
-WINDOWS = (2, 5, 10, 20, 50)
+from grok.tensors import Tensors
+
+LAGS = (1, 2, 5, 10, 20, 50)  # steps between two batch gradients
+WINDOWS = (2, 5, 10, 20, 50)  # numbers of last batch gradients
+SUBSPACE_COMPONENTS = 20
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -17,34 +23,47 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def flat(tensors: Tensors) -> Tensor:
-    """One vector of all tensors, in their order."""
+    """All tensors as one vector (P,), in their order."""
     return torch.cat([value.flatten() for value in tensors.values()])
 
 
 def gini(values: Tensor) -> float:
-    """Gini coefficient of values (N,) that are not negative: 0 if equal, near 1 if one has all."""
+    """Gini coefficient of nonnegative values (N,): 0 if they are equal, near 1 if one is all of the sum."""
     x = values.double().sort().values
     ranks = torch.arange(1, len(x) + 1, dtype=torch.float64, device=x.device)
     return float((2 * ranks - len(x) - 1) @ x) / (len(x) * float(x.sum()))
 
 
 def slashed(name: str) -> str:
-    """A parameter's name as a part of a metric's."""
+    """A parameter's name as part of a metric's name, which has no dots."""
     return name.replace(".", "/")
 
 
-def diagnostics(losses: Tensor, norms: Tensor, rates: Tensor, weight_norms: Tensor) -> dict:
-    """Of the updates (n,) since the last look: the loss's mean, spread and lag-1 autocorrelation, the
-    gradient's norms, lr |g| / |w|."""
+def rms_norms(weights: Tensors) -> dict[str, float]:
+    """Norm / sqrt(number of entries) of every tensor (the published code of Power et al. 2022)."""
+    return {slashed(k): float(v.square().mean().sqrt()) for k, v in weights.items()}
+
+
+def diagnostics(
+    losses: Tensor, norms: Tensor, rates: Tensor, weight_norms: Tensor
+) -> dict[str, float]:
+    """Statistics of the loss, the gradient norm and the update ratio lr |g| / |w| in an interval.
+
+    Arguments:
+        losses: of each step, (n,).
+        norms: of each step's gradient, (n,).
+        rates: learning rates, (n,).
+        weight_norms: (n,).
+    """
     ratios = rates * norms / weight_norms
     mean, spread = losses.mean(), _std(losses)
-    away = losses - mean
-    together = float((away[1:] * away[:-1]).sum())
+    deviation = losses - mean
+    covariance = float((deviation[1:] * deviation[:-1]).sum())
     return {
         "loss_mean": float(mean),
         "loss_std": spread,
         "loss_volatility": _ratio(spread, abs(float(mean))),
-        "loss_autocorrelation": _ratio(together, spread**2 * (len(losses) - 1)),
+        "loss_autocorrelation": _ratio(covariance, spread**2 * (len(losses) - 1)),
         "grad_norm_mean": float(norms.mean()),
         "grad_norm_std": _std(norms),
         "grad_norm_cv": _ratio(_std(norms), float(norms.mean())),
@@ -55,8 +74,8 @@ def diagnostics(losses: Tensor, norms: Tensor, rates: Tensor, weight_norms: Tens
     }
 
 
-def parameter_delta(now: Tensor, before: Tensor) -> dict:
-    """How far the weights have moved since the last look."""
+def parameter_delta(now: Tensor, before: Tensor) -> dict[str, float]:
+    """How far the weights (P,) have moved in an interval, absolute and relative to their norm."""
     moved = float((now - before).norm())
     return {
         "relative_delta": _ratio(moved, float(before.norm())),
@@ -65,8 +84,8 @@ def parameter_delta(now: Tensor, before: Tensor) -> dict:
     }
 
 
-def path(length: float, now: Tensor, initial: Tensor) -> dict:
-    """Length of the way from the initial weights, distance as the crow flies, and their ratio."""
+def path(length: float, now: Tensor, initial: Tensor) -> dict[str, float]:
+    """Length of the weights' path, distance from the initial weights (P,), and their ratio."""
     net = float((now - initial).norm())
     return {
         "path_length": length,
@@ -75,8 +94,8 @@ def path(length: float, now: Tensor, initial: Tensor) -> dict:
     }
 
 
-def norms(mean_gradient: Tensors) -> dict:
-    """Norm, largest and mean magnitude of the components of G, and its norm per parameter."""
+def norms(mean_gradient: Tensors) -> dict[str, float]:
+    """Norm of G, largest and mean magnitude of its components, and its norm per parameter."""
     whole = flat(mean_gradient)
     return {
         "total_norm": float(whole.norm()),
@@ -86,14 +105,14 @@ def norms(mean_gradient: Tensors) -> dict:
     }
 
 
-def consecutive(now: Tensor, before: Tensor) -> dict:
-    """Angle between this G and the last one."""
+def consecutive(now: Tensor, before: Tensor) -> dict[str, float]:
+    """Cosine and angle between the G's (P,) of two successive intervals."""
     cos = cosine(now, before)
     return {"cos_sim": cos, "angle_degrees": math.degrees(math.acos(max(-1.0, min(1.0, cos))))}
 
 
-def variance(window: Tensor) -> dict:
-    """Of the last G's (W, P): mean squared deviation, mean pairwise cosine, |mean| / |std|, |mean|."""
+def variance(window: Tensor) -> dict[str, float]:
+    """Mean squared deviation, mean pairwise cosine, |mean| / |std| and |mean| of the last G's (W, P)."""
     mean = window.mean(0)
     squares = ((window - mean) ** 2).mean(0)
     gram = (window @ window.T).double()
@@ -109,10 +128,19 @@ def variance(window: Tensor) -> dict:
     }
 
 
-def batch_dynamics(gradients: Tensor, new: int) -> dict:
-    """Of successive gradients (T, P), the last `new` since the last look: cosines at lags, |sum| over
-    sum of norms of the last w (1: aligned, 1/sqrt(w): a random walk), effective rank (exp of the
-    entropy of the spectrum) and the first component's share of the last 50."""
+def batch_dynamics(gradients: Tensor, new: int) -> dict[str, float]:
+    """Alignment of successive batch gradients.
+
+    Arguments:
+        gradients: of successive steps, (T, P).
+        new: how many of them, the last, belong to this interval.
+
+    Returns:
+        lag_L: mean cosine of gradients L steps apart, over the new ones; autocorrelation_mean.
+        efficiency_W: |sum| / sum of norms of the last W (1: aligned, 1 / sqrt(W): a random walk).
+        effective_rank, top1_variance: exp of the entropy of the spectrum of the last 50, and the
+            fraction of its largest component.
+    """
     gram = (gradients @ gradients.T).double()
     lengths = gram.diagonal().clamp(min=0).sqrt()
     result = {}
@@ -127,57 +155,81 @@ def batch_dynamics(gradients: Tensor, new: int) -> dict:
         result["autocorrelation_mean"] = sum(result.values()) / len(result)
     for width in WINDOWS:
         if len(gram) >= width:
-            together = gram[-width:, -width:].sum().clamp(min=0).sqrt()
-            result[f"efficiency_{width}"] = _ratio(float(together), float(lengths[-width:].sum()))
-    shares = torch.linalg.eigvalsh(gram[-WINDOWS[-1] :, -WINDOWS[-1] :]).clamp(min=0)
-    shares = shares / shares.sum()
+            resultant = gram[-width:, -width:].sum().clamp(min=0).sqrt()
+            result[f"efficiency_{width}"] = _ratio(float(resultant), float(lengths[-width:].sum()))
+    energies = torch.linalg.eigvalsh(gram[-WINDOWS[-1] :, -WINDOWS[-1] :]).clamp(min=0)
+    fractions = energies / energies.sum()
     return {
         **result,
-        "effective_rank": float(torch.special.entr(shares).sum().exp()),
-        "top1_variance": float(shares[-1]),
+        "effective_rank": float(torch.special.entr(fractions).sum().exp()),
+        "top1_variance": float(fractions[-1]),
     }
 
 
-def projection(now: Tensors, before: Tensors, mean_gradient: Tensors, reference: Tensors) -> dict:
-    """Cosines of -G and of the step since the last look with the way to the reference weights."""
-    way = {name: reference[name] - before[name] for name in mean_gradient}
-    step = {name: now[name] - before[name] for name in mean_gradient}
+def projection(
+    now: Tensors, before: Tensors, mean_gradient: Tensors, reference: Tensors
+) -> dict[str, float]:
+    """Cosines of -G and of the displacement in an interval with the direction to reference weights.
+
+    Arguments:
+        now, before: weights at the end and at the start of the interval.
+        mean_gradient: G, by parameter name.
+        reference: weights of another run.
+
+    Returns:
+        {grad,disp}_cossim_to_solution/PARAMETER, their means as mean_layer_*, those of all
+        weights together as overall_*; displacement_norm and distance_to_reference.
+    """
+    to_reference = {name: reference[name] - before[name] for name in mean_gradient}
+    displacement = {name: now[name] - before[name] for name in mean_gradient}
     descent = {name: -g for name, g in mean_gradient.items()}
     result = {}
-    for kind, vectors in (("grad", descent), ("disp", step)):
-        each = {name: cosine(v.flatten(), way[name].flatten()) for name, v in vectors.items()}
+    for kind, vectors in (("grad", descent), ("disp", displacement)):
+        cosines = {
+            name: cosine(v.flatten(), to_reference[name].flatten()) for name, v in vectors.items()
+        }
         label = f"{kind}_cossim_to_solution"
-        result |= {f"{label}/{slashed(name)}": value for name, value in each.items()}
-        result[f"overall_{label}"] = cosine(flat(vectors), flat(way))
-        result[f"mean_layer_{label}"] = sum(each.values()) / len(each)
-    result["displacement_norm"] = float(flat(step).norm())
+        result |= {f"{label}/{slashed(name)}": value for name, value in cosines.items()}
+        result[f"overall_{label}"] = cosine(flat(vectors), flat(to_reference))
+        result[f"mean_layer_{label}"] = sum(cosines.values()) / len(cosines)
+    result["displacement_norm"] = float(flat(displacement).norm())
     gap = {name: reference[name] - now[name] for name in mean_gradient}
     return {**result, "distance_to_reference": float(flat(gap).norm())}
 
 
-def subspace(window: Tensor, way: Tensor | None) -> dict:
-    """Spectrum of the last G's (W, P) about their mean, the first 20 components; with the way to the
-    reference weights (P,), the share of their energy along it."""
+def subspace(window: Tensor, to_reference: Tensor | None) -> dict[str, float]:
+    """Spectrum of the last G's about their mean; empty if they are equal.
+
+    Arguments:
+        window: the G's, (W, P); their first 20 principal components are counted.
+        to_reference: reference weights minus the present ones, (P,); None without a reference.
+
+    Returns:
+        dims_for_90pct, participation_ratio, top_sv_ratio, svd_total_variance, topK_explained; with
+        a reference, the fractions of the energy along the direction to it.
+    """
     centred = window - window.mean(0)
     energies, vectors = torch.linalg.eigh((centred @ centred.T).double())
-    energies, vectors = energies.flip(0)[:20].clamp(min=0), vectors.flip(1)[:, :20]
+    energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
+    energies, vectors = energies[:SUBSPACE_COMPONENTS], vectors[:, :SUBSPACE_COMPONENTS]
     total, sizes = float(energies.sum()), energies.sqrt()
     if not total:
         return {}
-    shares = energies.cumsum(0) / total
+    explained = energies.cumsum(0) / total
     result = {
-        "dims_for_90pct": int((shares < 0.9).sum()) + 1,
+        "dims_for_90pct": int((explained < 0.9).sum()) + 1,
         "participation_ratio": total**2 / float((energies**2).sum()),
         "top_sv_ratio": float(sizes[0] / sizes.sum()),
         "svd_total_variance": total,
-        **{f"top{k}_explained": float(shares[min(k, len(shares)) - 1]) for k in (1, 5, 10)},
+        **{f"top{k}_explained": float(explained[min(k, len(explained)) - 1]) for k in (1, 5, 10)},
     }
-    if way is not None:
-        along = (vectors.T @ (centred @ (way / way.norm())).double()) ** 2
+    if to_reference is not None:
+        direction = to_reference / to_reference.norm()
+        along = (vectors.T @ (centred @ direction).double()) ** 2
         result["grad_energy_fraction_toward_solution"] = float(along.sum()) / total
         for k in (1, 5, 10):
-            share = _ratio(float(along[:k].sum()), float(energies[:k].sum()))
-            result[f"top{k}_energy_fraction_toward_solution"] = share
+            fraction = _ratio(float(along[:k].sum()), float(energies[:k].sum()))
+            result[f"top{k}_energy_fraction_toward_solution"] = fraction
     return result
 
 

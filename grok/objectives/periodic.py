@@ -20,8 +20,8 @@ class PeriodicMetrics:
 
     def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         order = data["order"]
-        ratios = periodicity.neurons(model.inputs[:, order], model.outputs[order])
-        raw = periodicity.neurons(model.inputs, model.outputs).mean()
+        ratios = periodicity.neuron_participation(model.inputs[:, order], model.outputs[order])
+        raw = periodicity.neuron_participation(model.inputs, model.outputs).mean()
         return {
             **self.classification(model, data),
             "ipr": ratios.mean(),
@@ -48,9 +48,9 @@ def final_look(weights: Tensors, table: Table, split: Tensors) -> dict[str, floa
 def pruning(
     weights: Tensors, split: Tensors, order: Tensor, corrupted: int
 ) -> dict[str, list[float]]:
-    """Curves of `periodicity.pruning` on the test rows, and on the train rows whose labels have been
+    """Curves of `periodicity.pruning_curves` on the test rows, and on the train rows whose labels have been
     corrupted, the first, and the others."""
     parts = {"corrupted": slice(None, corrupted), "clean": slice(corrupted, None)}
     rows = {k: (split["train_pairs"][s], split["train_labels"][s]) for k, s in parts.items()}
     rows["test"] = split["test_pairs"], split["test_labels"]
-    return periodicity.pruning(weights["inputs"], weights["outputs"], order, rows)
+    return periodicity.pruning_curves(weights["inputs"], weights["outputs"], order, rows)

@@ -49,10 +49,10 @@ def test_excluded_keeps_the_mean_over_inputs():
 
 def test_share_explained_by_cosines():
     logits = waves({2: 1.0, 4: 1.0})
-    assert progress.cosine_share(logits, torch.tensor([2, 4])) == pytest.approx(1)
-    assert progress.cosine_share(logits, torch.tensor([2])) == pytest.approx(0.5)
+    assert progress.cosine_variance(logits, torch.tensor([2, 4])) == pytest.approx(1)
+    assert progress.cosine_variance(logits, torch.tensor([2])) == pytest.approx(0.5)
     noise = torch.randn(P, P, P, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert progress.cosine_share(noise, torch.tensor([2])) < 0.02
+    assert progress.cosine_variance(noise, torch.tensor([2])) < 0.02
 
 
 def test_loss_of_logits_is_cross_entropy_on_sums():

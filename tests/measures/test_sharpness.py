@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from grok.measures.sharpness import sharpness
-from grok.measures.weights import rms_norms
+from grok.measures.vectors import rms_norms
 
 
 def test_sharpness_of_a_quadratic_bowl_at_its_bottom():

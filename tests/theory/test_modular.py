@@ -54,7 +54,9 @@ def test_discrete_logarithms():
 
 def test_constructed_neurons_are_periodic_and_obey_the_phase_relation():
     weights = [torch.from_numpy(w) for w in modular.network(97, 60, 2, False, 0)]
-    torch.testing.assert_close(periodicity.neurons(*weights), torch.ones(60, dtype=torch.float64))
+    torch.testing.assert_close(
+        periodicity.neuron_participation(*weights), torch.ones(60, dtype=torch.float64)
+    )
     assert periodicity.phase_gap(*weights).max() < 1e-9
     shifted = weights[1].roll(5, 0)  # another phase by 5 steps of its frequency
     assert periodicity.phase_gap(weights[0], shifted).max() > 0.1
@@ -63,8 +65,8 @@ def test_constructed_neurons_are_periodic_and_obey_the_phase_relation():
 def test_products_are_periodic_in_the_logarithm_only():
     weights = [torch.from_numpy(w)[..., 1:] for w in modular.network(97, 61, 2, True, 0)]
     order = torch.from_numpy(modular.spectral_order(97, True))
-    assert periodicity.neurons(weights[0][:, order], weights[1][order]).min() > 0.999
-    assert periodicity.neurons(*weights).mean() < 0.06
+    assert periodicity.neuron_participation(weights[0][:, order], weights[1][order]).min() > 0.999
+    assert periodicity.neuron_participation(*weights).mean() < 0.06
 
 
 def test_noise_is_not_periodic():
