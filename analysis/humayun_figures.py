@@ -75,7 +75,7 @@ def crossings(store, runs: pd.DataFrame) -> dict[str, list[float]]:
     """Updates to half of the test set under attacks of 0.03, by preset, seed by seed."""
     found = {}
     for preset, curves in query.curves_by_preset(store, runs).items():
-        found[preset] = [query.steps_to(curve[ROBUST], 0.5) for curve in curves]
+        found[preset] = [query.first_crossing(curve[ROBUST], 0.5) for curve in curves]
     return {preset: found[preset] for preset in TREND}
 
 

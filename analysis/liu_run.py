@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from analysis import query, style
-from grok.phases import PHASE_COLOURS
 from grok.theory import representation as theory
 
 
@@ -35,10 +34,10 @@ def mark_phases(axes, row) -> None:
         return
     ends = test if test is not None and test == test else last
     if ends > train:
-        colour = PHASE_COLOURS["memorization"]
+        colour = style.PHASE_COLOURS["memorization"]
         axes.axvspan(train, ends, color=colour, alpha=0.12, lw=0, label="memorized")
     if ends == test:
-        colour = PHASE_COLOURS["comprehension"]
+        colour = style.PHASE_COLOURS["comprehension"]
         axes.axvspan(test, last, color=colour, alpha=0.2, lw=0, label="generalized")
 
 

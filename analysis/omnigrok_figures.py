@@ -79,7 +79,7 @@ def scales(store, runs):
 
 def crossings(curve: pd.DataFrame, dataset: str) -> list[float]:
     """Steps of a run to the train accuracy and to the test accuracy that count."""
-    return [query.steps_to(curve[f"{part}_accuracy"], least)
+    return [query.first_crossing(curve[f"{part}_accuracy"], least)
             for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap, LogNorm
 
 from analysis import groups, query, style
-from grok.phases import PHASE_COLOURS, PHASES, phase
+from grok.phases import PHASES, phase
 
 
 @click.command(help=__doc__)
@@ -132,7 +132,7 @@ def draw_phases(axes, table: pd.DataFrame, title: str) -> None:
     """The four phases in the paper's colours."""
     codes = table.assign(code=table["phase"].map(PHASES.index))
     grid = codes.pivot(index="y", columns="x", values="code")
-    colours = ListedColormap([PHASE_COLOURS[name] for name in PHASES])
+    colours = ListedColormap([style.PHASE_COLOURS[name] for name in PHASES])
     axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=-0.5, vmax=3.5)
     axes.set_title(title)
     label_cells(axes, grid)

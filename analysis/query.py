@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 
+from grok import phases
 from grok.errors import UserError, did_you_mean
-from grok.phases import crossing
 from grok.store import connection as stores
 from grok.store import selection
 from grok.store.status import FINISHED
@@ -194,10 +194,10 @@ def curves_by_preset(store: stores.Store, runs: pd.DataFrame) -> dict[str, list[
     return {preset: [curves(store, run) for run in mine["run"]] for preset, mine in presets}
 
 
-def steps_to(curve: pd.Series, threshold: float) -> float:
-    """Steps to a value of a run's curve, between looks if need be; inf if it never comes."""
-    looks = curve.dropna()
-    return crossing(list(looks.index), list(looks), threshold)
+def first_crossing(curve: pd.Series, threshold: float) -> float:
+    """`grok.phases.first_crossing` of a run's curve."""
+    logged = curve.dropna()
+    return phases.first_crossing(list(logged.index), list(logged), threshold)
 
 
 def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:

@@ -14,11 +14,18 @@ import pandas as pd
 
 from analysis import query
 from grok.errors import UserError, writing
-from grok.phases import PHASE_COLOURS, PHASES
+from grok.phases import PHASES
 
 TRAIN, TEST = "#c0392b", "#2471a3"
 # Wong 2011: told apart by colour-blind readers too
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+# The colours of Liu et al. 2022, figure 6, as RGB in 0..1.
+PHASE_COLOURS = {
+    "comprehension": (160 / 255, 218 / 255, 57 / 255),
+    "grokking": (253 / 255, 231 / 255, 37 / 255),
+    "memorization": (70 / 255, 50 / 255, 126 / 255),
+    "confusion": (30 / 255, 30 / 255, 30 / 255),
+}
 LOOKS = {
     "screen": {"font.size": 10, "figure.dpi": 120, "lines.linewidth": 1.5, "font.family": "sans-serif"},
     "paper": {"font.size": 8, "figure.dpi": 300, "lines.linewidth": 1.0, "font.family": "serif"},

@@ -71,7 +71,7 @@ SWEEP = {"sweep": "grokfast_cpu"}
 
 def steps(run) -> float:
     """To 95 % of the test set."""
-    return run.steps_to("test_accuracy", 0.95)
+    return run.first_step_held("test_accuracy", 0.95)
 
 
 @ex.claim(

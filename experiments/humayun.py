@@ -97,8 +97,8 @@ def build(c) -> Problem:
 @ex.claim("06a", "Robustness comes long after the test accuracy (figures 1, 7)", **SWEEP)
 def delayed(runs):
     run = runs.one("cpu")
-    clean, robust = (run.steps_to(name, 0.5) for name in ("test_accuracy", ROBUST))
-    then, last = run.at(ROBUST, run.steps_to("train_accuracy", 0.99)), run.final(ROBUST)
+    clean, robust = (run.first_step_held(name, 0.5) for name in ("test_accuracy", ROBUST))
+    then, last = run.at(ROBUST, run.first_step_held("train_accuracy", 0.99)), run.final(ROBUST)
     passed = 1.1 * clean < robust < inf and then <= 0.1 and last >= 0.75
     return passed, {"clean": clean, "robust": robust, "robust, memorized": then, "in the end": last}
 
@@ -114,7 +114,7 @@ def migrate(runs):
 @ex.claim("06c", "They leave before robustness is complete (figure 1)", report_only=True, **SWEEP)
 def before(runs):
     steps, values = runs.one("cpu").logged(REGIONS)
-    leave, complete = steps[values.argmax()], runs.one("cpu").steps_to(ROBUST, 0.75)
+    leave, complete = steps[values.argmax()], runs.one("cpu").first_step_held(ROBUST, 0.75)
     return leave <= complete, {"leave from": leave, "robust 75 % at": complete}
 
 
@@ -127,7 +127,7 @@ def fewer(runs):
 @ex.claim("06e", "Larger attacks are withstood later, and less (figure 7)", **SWEEP)
 def larger(runs):
     last = {name: runs.one("cpu").final(name) for name in map(adversarial, SIZES)}
-    steps = [runs.one("cpu").steps_to(name, 0.5) for name in last]
+    steps = [runs.one("cpu").first_step_held(name, 0.5) for name in last]
     return steps == sorted(steps) and [*last.values()] == sorted(last.values(), reverse=True), last
 
 
@@ -139,14 +139,16 @@ def normalized(runs):
 
 for name in LATER:  # the paper's trends; from initial weights as large as these some turn round
     check = compared(lambda whole, less: whole < less, "trend", name,
-                     of=lambda run: run.crossing(ROBUST, 0.5))  # fmt: skip
+                     of=lambda run: run.first_crossing(ROBUST, 0.5))  # fmt: skip
     says = f"Later: {name.replace('_', ' ')} (table 1)"
     ex.claim(f"06g-{name}", says, check, sweep="humayun_trends")
 
 
 @ex.claim("06-small", "From torch's initial weights these digits show no delay (added)", **SWEEP)
 def small(runs):
-    clean, robust = (runs.one("cpu_small_init").crossing(n, 0.5) for n in ("test_accuracy", ROBUST))
+    clean, robust = (
+        runs.one("cpu_small_init").first_crossing(n, 0.5) for n in ("test_accuracy", ROBUST)
+    )
     return robust <= 2 * clean, {"clean": clean, "robust": robust}
 
 

@@ -102,7 +102,7 @@ def build(c) -> Problem:
     encoder = Group("", c.encoder_lr, c.encoder_weight_decay)
     parts = data, loss, toys.ToyMetrics(loss, c.combine), Optimizer(c.optimizer, (decoder, encoder))
     stop = DECIDED if c.stop_when_decided else None
-    return recipes.problem_of(c, model, *parts, kept=("pairs", "answers", "train"), stop=stop)
+    return recipes.problem_of(c, model, *parts, saved_data=("pairs", "answers", "train"), stop=stop)
 
 
 @ex.summarize
@@ -110,10 +110,10 @@ def summarize(c, problem, recorder) -> dict:
     """RQI and steps to it; the test accuracy that the train set, or the representation, allows."""
     if c.combine == "concatenate":  # has no parallelograms
         return {}
-    pairs, labels, train = (problem.data[name].cpu().numpy() for name in problem.kept)
+    pairs, labels, train = (problem.data[name].cpu().numpy() for name in problem.saved_data)
     holds = recorder.trajectory("parallelogram_holds")[-1]
     result = {"predicted_accuracy": theory.predicted_accuracy(labels, train, holds)}
-    result["steps_to_rqi"] = recorder.steps_to("rqi", 0.95)
+    result["steps_to_rqi"] = recorder.first_step_held("rqi", 0.95)
     if c.combine == "add":
         result["ideal_accuracy"] = ideal = theory.ideal_accuracy(pairs, labels, train)
         result["ideal_gap"] = abs(recorder.final("test_accuracy") - ideal)
@@ -135,7 +135,9 @@ def critical(runs):
 
 @ex.claim("02-C3", "Below that RQI never nears 1 (fig. 4b)", sweep="liu_figure4b", pooled=True)
 def diverges(runs):
-    few, many = ([r.steps_to("rqi", 0.95) for r in runs.where(train_count=n)] for n in (20, 45))
+    few, many = (
+        [r.first_step_held("rqi", 0.95) for r in runs.where(train_count=n)] for n in (20, 45)
+    )
     return min(few) == np.inf and max(many) <= 1500, {"20 pairs": min(few), "45": max(many)}
 
 

@@ -104,7 +104,7 @@ def summarize(c, problem, recorder) -> dict:
     series = tickets.history(kept, c.keep)
     for name, points in series.items():
         recorder.add(name, *points)
-    return tickets.turning(series, recorder.steps_to("test_accuracy", ex.threshold))
+    return tickets.turning(series, recorder.first_step_held("test_accuracy", ex.threshold))
 
 
 DENSE, SWEEP = {"sweep": "minegishi_dense"}, {"sweep": "minegishi_cpu"}

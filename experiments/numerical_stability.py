@@ -72,7 +72,7 @@ SHARE = 0.05  # of the rows: a collapse
 
 def collapse(run) -> float:
     """The first step at which a share of the train rows gives no more gradient; inf if never."""
-    return run.steps_to("collapsed", SHARE)
+    return run.first_step_held("collapsed", SHARE)
 
 
 @ex.claim("E4a", "Unregularized, the softmax collapses and learning ends (figure 2)", **SWEEP)
@@ -97,7 +97,7 @@ def postponed(runs):
 )
 def at_once(runs):
     run, plain = runs.one("cpu"), runs.one("cpu_plain")
-    step = run.steps_to("test_accuracy", 0.99)
+    step = run.first_step_held("test_accuracy", 0.99)
     least, most = plain.at("test_accuracy", step), run.logged("collapsed")[1].max()
     passed = step <= 300 and least <= 0.1 and most == 0
     return passed, {"test 99 % at": step, "plain test then": least, "collapsed": most}
@@ -106,7 +106,7 @@ def at_once(runs):
 @ex.claim("E4d-along", "The plain gradient comes to lie along the weights (section 5)", **SWEEP)
 def along(runs):
     run = runs.one("cpu_plain")
-    memorized = run.steps_to("train_accuracy", 0.99)
+    memorized = run.first_step_held("train_accuracy", 0.99)
     return run.final("alignment") > 0.5, {
         "train 99 % at": memorized,
         "cosine": run.final("alignment"),
@@ -115,7 +115,7 @@ def along(runs):
 
 @ex.claim("E4c", "StableMax groks without decay (figure 3)", report_only=True, **SWEEP)
 def stable(runs):
-    step = runs.one("paper_stablemax").steps_to("test_accuracy", 0.95)
+    step = runs.one("paper_stablemax").first_step_held("test_accuracy", 0.95)
     return step < inf, {"test 95 % at": step}
 
 

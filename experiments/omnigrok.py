@@ -116,7 +116,10 @@ def landscape(runs):
 def norm(runs):
     """The weights' norm is largest between memorizing and generalizing, and below the first at last."""
     run = runs.one("addition")
-    first, last = run.crossing("train_accuracy", 0.99), run.crossing("test_accuracy", 0.5)
+    first, last = (
+        run.first_crossing("train_accuracy", 0.99),
+        run.first_crossing("test_accuracy", 0.5),
+    )
     steps, values = run.logged("weight_norm")
     passed = first <= (top := steps[values.argmax()]) <= last < inf and values[-1] < values[0]
     return passed, {"from": first, "top": top, "to": last}

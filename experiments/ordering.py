@@ -119,7 +119,7 @@ def ordered_data(c) -> tuple[dict[str, torch.Tensor], int]:
 def summarize(c, problem, recorder) -> dict:
     """Epochs to 99.5 % of the test set."""
     per_epoch = len(problem.data["train_suffixes"]) // problem.batch_size
-    steps = recorder.steps_to("test_accuracy", 0.995)
+    steps = recorder.first_step_held("test_accuracy", 0.995)
     return {
         "epochs_to_test": None if steps is None else steps // per_epoch,
         "epoch_steps": per_epoch,

@@ -139,7 +139,7 @@ ex.claim(
 @ex.claim("07c", "Test accuracy rises within a cycle (transformer, figure 2)", report_only=True)
 def coincide(runs):
     run = runs.one("paper")
-    rise, spikes = run.steps_to("test_accuracy", 0.5), np.array(run["cycle_steps"])
+    rise, spikes = run.first_step_held("test_accuracy", 0.5), np.array(run["cycle_steps"])
     lag = min(rise - spikes[spikes <= rise], default=inf)
     return lag < np.diff(spikes).mean(), {"test 50 % at": rise, "after a spike by": lag}
 

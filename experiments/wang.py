@@ -90,7 +90,7 @@ def build(c) -> Problem:
     return recipes.problem_of(
         c, recipes.transformer_of(c, shape), reasoning.with_rows(parts), loss,
         reasoning.FactMetrics(loss), recipes.optimizer_of(c), batch_size=c.batch_size,
-        batched=reasoning.BATCHED, sampling="replacement", draws=c.dropout > 0, stop=stop,
+        minibatch_keys=reasoning.BATCHED, sampling="replacement", needs_rng=c.dropout > 0, stop=stop,
     )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def summarize(c, problem, recorder) -> dict:
 
 def phases(run) -> tuple[float, float]:
     """Steps to 99 % of the train inferences and to 90 % of the test ones."""
-    return run.crossing("train_accuracy", 0.99), run.crossing("test_accuracy", 0.9)
+    return run.first_crossing("train_accuracy", 0.99), run.first_crossing("test_accuracy", 0.9)
 
 
 @ex.claim("04-C1", "Composition: inferred long after it was memorized (figure 1)")
@@ -130,7 +130,7 @@ for id, says, check in (
               of=lambda run: run.final("ood_accuracy"))),
     ("04-C4", "The more inferences of a fact, the sooner (figure 2)",
      compared(lambda few, more, most: few > more > most, "phi_60", "phi_72", "cpu",
-              of=lambda run: run.crossing("test_accuracy", 0.5))),
+              of=lambda run: run.first_crossing("test_accuracy", 0.5))),
     ("04-C5", "The more weight decay, the sooner (figure 13)",
      compared(lambda a, b: a < b, "decay_30", "decay_100", of=lambda run: run.at("test_accuracy", 3000))),
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Thresholds, steps to them, the four phases, stability after grokking."""
+"""Steps to a threshold, the four phases of a run, and stability after grokking."""
 
 from collections.abc import Sequence
 from math import inf
@@ -7,34 +7,46 @@ import numpy as np
 
 PHASES = ("comprehension", "grokking", "memorization", "confusion")
 
-# The colours of Liu et al. 2022, figure 6, as RGB in 0..1.
-PHASE_COLOURS = {
-    "comprehension": (160 / 255, 218 / 255, 57 / 255),
-    "grokking": (253 / 255, 231 / 255, 37 / 255),
-    "memorization": (70 / 255, 50 / 255, 126 / 255),
-    "confusion": (30 / 255, 30 / 255, 30 / 255),
-}
 
+def first_step_held(steps: Sequence[int], values: Sequence[float], threshold: float) -> int | None:
+    """The first logged step at which a metric is at the threshold and still is at the next one.
 
-def first_step_at(steps: Sequence[int], values: Sequence[float], threshold: float) -> int | None:
-    """First logged step at which the value reaches the threshold and holds it at the next one.
+    It is always a logged step, and a single spike does not count. Compare `first_crossing`, which
+    interpolates between logged steps and counts a spike.
 
-    The last logged step has no next one and counts when reached there. None if never; NaN never is.
+    Arguments:
+        steps: logged steps, increasing.
+        values: the metric at these steps.
+        threshold: the value that the metric must reach.
+
+    Returns:
+        The step; None if there is none. The last logged step has no next one and counts if the
+        threshold is reached there. NaN is below every threshold.
     """
-    last = len(values) - 1
-    for index, step in enumerate(steps):
-        if values[index] >= threshold and values[min(index + 1, last)] >= threshold:
-            return int(step)
-    return None
+    reached = np.asarray(values) >= threshold
+    held = reached & np.append(reached[1:], True)
+    return int(steps[held.argmax()]) if held.any() else None
 
 
-def crossing(steps: Sequence[int], values: Sequence[float], threshold: float) -> float:
-    """The step, between two logged ones if need be, at which the value first rises to the threshold;
-    inf if never."""
-    above = np.flatnonzero(np.asarray(values) >= threshold)
-    if not len(above):
+def first_crossing(steps: Sequence[int], values: Sequence[float], threshold: float) -> float:
+    """The step, in general between two logged ones, at which a metric first rises to the threshold.
+
+    It is linearly interpolated, and the metric may fall below the threshold again at the next
+    logged step. Compare `first_step_held`, which returns a logged step and demands the next one.
+
+    Arguments:
+        steps: logged steps, increasing.
+        values: the metric at these steps.
+        threshold: the value that the metric must reach.
+
+    Returns:
+        The step; the first logged one if the metric starts at the threshold, inf if it never gets
+        there.
+    """
+    reached = np.flatnonzero(np.asarray(values) >= threshold)
+    if not len(reached):
         return inf
-    first = above[0]
+    first = reached[0]
     if first == 0:
         return float(steps[0])
     pair = slice(first - 1, first + 1)
@@ -42,9 +54,15 @@ def crossing(steps: Sequence[int], values: Sequence[float], threshold: float) ->
 
 
 def phase(steps_to_train: int | None, steps_to_test: int | None, delay: int) -> str:
-    """The phase of a run within its budget (Liu et al. 2022, table 1).
+    """The phase of a run: an entry of PHASES (Liu et al. 2022, table 1).
 
-    A run whose train accuracy never reaches the threshold is confusion, whatever its test accuracy.
+    Arguments:
+        steps_to_train: step at which the train accuracy reaches the threshold, None if never.
+        steps_to_test: the same for the test accuracy.
+        delay: steps between the two from which a run groks.
+
+    A run whose train accuracy never reaches the threshold is in confusion, whatever its test
+    accuracy.
     """
     if steps_to_train is None:
         return "confusion"
@@ -54,14 +72,17 @@ def phase(steps_to_train: int | None, steps_to_test: int | None, delay: int) -> 
 
 
 def stability(values: Sequence[float], threshold: float) -> tuple[float, float] | None:
-    """After the threshold is first reached: fraction of values still at it, and largest drop below
-    the best value so far. None if it is never reached."""
-    reached = next((i for i, value in enumerate(values) if value >= threshold), None)
-    if reached is None:
+    """How stable a metric is from the first value at the threshold on.
+
+    Returns:
+        The fraction of these values that are at the threshold, and the largest drop of one below
+        the best value before it; None if no value is at the threshold.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    reached = array >= threshold
+    if not reached.any():
         return None
-    best, drop, held = values[reached], 0.0, 0
-    for value in values[reached:]:
-        held += value >= threshold
-        best = max(best, value)
-        drop = max(drop, best - value)
-    return held / (len(values) - reached), drop
+    first = reached.argmax()
+    after = array[first:]
+    drops = np.fmax.accumulate(after) - after
+    return float(reached[first:].mean()), float(np.nanmax(drops))

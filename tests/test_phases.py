@@ -1,15 +1,15 @@
 import pytest
 
-from grok.phases import first_step_at, phase, stability
+from grok.phases import first_step_held, phase, stability
 
 
 def test_a_step_counts_when_the_next_logged_one_holds():
     steps = [0, 10, 20, 30, 40]
-    assert first_step_at(steps, [0.1, 0.95, 0.5, 0.9, 0.9], 0.9) == 30
-    assert first_step_at(steps, [0.1, 0.1, 0.1, 0.1, 0.9], 0.9) == 40
-    assert first_step_at(steps, [0.1, 0.1, 0.1, 0.1, 0.89], 0.9) is None
-    assert first_step_at(steps, [float("nan")] * 5, 0.9) is None
-    assert first_step_at([], [], 0.9) is None
+    assert first_step_held(steps, [0.1, 0.95, 0.5, 0.9, 0.9], 0.9) == 30
+    assert first_step_held(steps, [0.1, 0.1, 0.1, 0.1, 0.9], 0.9) == 40
+    assert first_step_held(steps, [0.1, 0.1, 0.1, 0.1, 0.89], 0.9) is None
+    assert first_step_held(steps, [float("nan")] * 5, 0.9) is None
+    assert first_step_held([], [], 0.9) is None
 
 
 @pytest.mark.parametrize(

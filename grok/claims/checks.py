@@ -24,8 +24,8 @@ def within(*rules: Rule) -> Check:
 
 def delay(run: Run, train: float, test: float) -> float:
     """Steps to a test accuracy over those to a train accuracy; inf if either never comes."""
-    memorized = run.crossing("train_accuracy", train)
-    return run.crossing("test_accuracy", test) / memorized if memorized < inf else inf
+    memorized = run.first_crossing("train_accuracy", train)
+    return run.first_crossing("test_accuracy", test) / memorized if memorized < inf else inf
 
 
 def compared(holds: Callable[..., bool], *names: str, of: Callable[[Run], float]) -> Check:
@@ -40,7 +40,7 @@ def compared(holds: Callable[..., bool], *names: str, of: Callable[[Run], float]
 
 def steps(holds: Callable[..., bool], *names: str, test: float = 0.95) -> Check:
     """A check of the steps of these named configs to a test accuracy; `holds` takes them in order."""
-    return compared(holds, *names, of=lambda run: run.steps_to("test_accuracy", test))
+    return compared(holds, *names, of=lambda run: run.first_step_held("test_accuracy", test))
 
 
 def delays(
@@ -70,7 +70,7 @@ def medians(
     in order."""
 
     def median(runs: Runs) -> float:
-        return float(np.median([run.steps_to("test_accuracy", test) for run in runs]))
+        return float(np.median([run.first_step_held("test_accuracy", test) for run in runs]))
 
     return _by_value(holds, key, values, median)
 
@@ -111,9 +111,9 @@ def decays(
 
     def check(runs: Runs) -> Verdict:
         mine = runs.where(**config)
-        never = mine.where(weight_decay=0.0)[0].crossing("test_accuracy", test)
+        never = mine.where(weight_decay=0.0)[0].first_crossing("test_accuracy", test)
         decayed = [run for run in mine if run.config["weight_decay"]]
-        tests, trains = ([run.crossing(f"{part}_accuracy", level) for run in decayed]
+        tests, trains = ([run.first_crossing(f"{part}_accuracy", level) for run in decayed]
                          for part, level in (("test", test), ("train", train)))  # fmt: skip
         power = exponent([run.config["weight_decay"] for run in decayed], tests)
         factor = max(trains) / min(trains)

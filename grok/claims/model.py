@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from grok.phases import crossing, first_step_at
+from grok.phases import first_crossing, first_step_held
 
 ENOUGH = 2 / 3  # of the seeds
 
@@ -43,14 +43,16 @@ class Run:
         steps, values = self.series[metric]
         return np.asarray(steps), np.asarray(values, dtype=float)
 
-    def steps_to(self, metric: str, threshold: float) -> float:
+    def first_step_held(self, metric: str, threshold: float) -> float:
         """First logged step at which the threshold is reached and held at the next; inf if never."""
-        found = first_step_at(*self.logged(metric), threshold)
+        found = first_step_held(*self.logged(metric), threshold)
         return inf if found is None else found
 
     def steps_to_both(self, threshold: float) -> tuple[float, float]:
         """Steps of train and test accuracy to a threshold."""
-        return tuple(self.steps_to(f"{part}_accuracy", threshold) for part in ("train", "test"))
+        return tuple(
+            self.first_step_held(f"{part}_accuracy", threshold) for part in ("train", "test")
+        )
 
     def at(self, metric: str, step: float) -> float:
         """The value logged last, up to this step."""
@@ -61,9 +63,9 @@ class Run:
         """The value logged last."""
         return float(self.logged(metric)[1][-1])
 
-    def crossing(self, metric: str, threshold: float) -> float:
+    def first_crossing(self, metric: str, threshold: float) -> float:
         """The step, between two logged ones if need be, at which a metric first rises to a threshold."""
-        return crossing(*self.logged(metric), threshold)
+        return first_crossing(*self.logged(metric), threshold)
 
     def half_fallen(self, metric: str) -> float:
         """First logged step after its largest value at which a metric is below half of it."""

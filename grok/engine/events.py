@@ -1,16 +1,16 @@
-"""What comes out of training, replica by replica, as it happens."""
+"""The events that `grok.engine.train.train` yields, replica by replica, as they happen."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-WEIGHTS = "weights/"  # a record's arrays of this prefix are the parameters
+WEIGHTS = "weights/"  # prefix of the parameters among a record's arrays
 
 
 @dataclass(frozen=True)
 class Start:
-    """Replica `replica` takes slot `slot` of a program of `slots`, compiled or not."""
+    """A replica starts, or continues, in slot `slot` of a program of `slots` slots."""
 
     replica: int
     slot: int
@@ -20,22 +20,25 @@ class Start:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of one replica after `step` updates.
+    """What was measured of one replica after `step` steps.
 
-    between: (step, metrics) of what was measured at updates since the last record.
+    burst_metrics: (step, metrics) of what was measured in bursts of steps since the last record.
     """
 
     replica: int
     step: int
     metrics: dict[str, float]
     arrays: dict[str, np.ndarray]
-    between: tuple[tuple[int, dict[str, float]], ...] = ()
+    burst_metrics: tuple[tuple[int, dict[str, float]], ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A replica has retired: `reason` is "budget", "stopped" (its stop rule fired), "diverged" or
-    "terminated" (by whoever drives the training)."""
+    """A replica has ended after `step` steps.
+
+    reason: "budget" (all its steps are made), "stopped" (by its early-stopping rule), "diverged"
+    (its train loss is not finite) or "terminated" (by the caller of `train`).
+    """
 
     replica: int
     step: int
@@ -45,14 +48,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Saved:
-    """All that a replica needs to go on after `step` updates.
+    """All that a replica needs to continue from `step`.
 
-    met: logged steps running at which its stop rule was met.
+    stop_streak: consecutive logged steps at which its early-stopping rule has been met.
     """
 
     replica: int
     step: int
-    met: int
+    stop_streak: int
     tensors: dict[str, Tensor]
 
 
@@ -61,6 +64,6 @@ Event = Start | Record | Saved | Outcome
 
 def stacked(records: list[Record]) -> dict[str, np.ndarray]:
     """The arrays of the records that have some, over time: (logged steps, ...) each."""
-    pictured = [record.arrays for record in records if record.arrays]
-    names = pictured[0] if pictured else ()
-    return {name: np.stack([arrays[name] for arrays in pictured]) for name in names}
+    recorded = [record.arrays for record in records if record.arrays]
+    names = recorded[0] if recorded else ()
+    return {name: np.stack([arrays[name] for arrays in recorded]) for name in names}

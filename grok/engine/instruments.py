@@ -159,5 +159,5 @@ NEEDS = {
 def _looks_once_an_epoch(problem: Problem) -> bool:
     if problem.batch_size is None or problem.sampling == "replacement":
         return False
-    epoch = problem.data[problem.batched[0]].shape[0] // problem.batch_size
+    epoch = problem.data[problem.minibatch_keys[0]].shape[0] // problem.batch_size
     return all(b - a == epoch for a, b in pairwise(sorted(problem.log_steps)))

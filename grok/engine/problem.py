@@ -1,7 +1,7 @@
 """What defines one run before it has started."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,19 +17,23 @@ class Problem:
     module: an initialized torch module for ONE replica.
     data: tensors that the loss and the metrics read, by name.
     loss, metrics: `f(module, data)` -> scalar / dict of tensors. Module-level functions or frozen
-        dataclasses, so that two problems can be told to compute the same thing. A metric of more
-        than zero dimensions is kept as an array (a trajectory).
-    batched: the entries of `data` that mini-batches index; unused for full-batch training.
-    sampling: how mini-batches come: "epochs" (a fresh permutation for each), "in_order" (every epoch
-        through the data as it lies), or "replacement" (drawn independently).
-    remembers: the metrics read data["previous"], the weights before the last update.
-    draws: the loss or the metrics draw random numbers, from `data["key"]` (models/randomness.py).
-    kept: entries of `data` to be stored with the run.
-    checkpoint_every: updates between the states that `train` yields; None for none.
+        dataclasses, so that two problems can be compared for computing the same thing. A metric of
+        more than zero dimensions is stored as an array (a trajectory).
+    log_steps: steps at which the metrics are evaluated and logged, and the last one always.
+    batch_size: examples of a mini-batch; None for full-batch training.
+    minibatch_keys: the entries of `data` that mini-batches index by their first axis.
+    sampling: of mini-batches: "epochs" (a new permutation for each epoch), "in_order" (every epoch
+        goes through the data in its given order), or "replacement" (drawn independently).
+    needs_rng: the loss or the metrics draw random numbers, with `data["key"]` as the key
+        (grok/randomness.py).
+    needs_previous_params: the metrics read `data["previous"]`, the parameters before the last step.
+    stop: the early-stopping rule.
+    saved_data: entries of `data` that are stored with the run.
+    checkpoint_every: steps between the states that `train` yields; None for none.
+    keep_weights: the records' arrays hold the weights, as WEIGHTS + name.
+    arrays_every: only every so-many-th record, and the last, has arrays.
     measures: which measures the run takes; None for none.
-    origin: id of the run that the module's weights, or its mask, come from; None if they were drawn.
-    keep_weights: the weights are among the record's arrays, as WEIGHTS + name.
-    arrays_every: records have arrays at every so-many-th logged step only, and at the last.
+    parent_run: id of the run that the initial weights, or their mask, come from; None for none.
     """
 
     module: nn.Module
@@ -41,17 +45,17 @@ class Problem:
     log_steps: list[int]
     seed: int = 0
     batch_size: int | None = None
-    batched: tuple[str, ...] = ()
+    minibatch_keys: tuple[str, ...] = ()
     sampling: str = "epochs"
-    draws: bool = False
-    remembers: bool = False
+    needs_rng: bool = False
+    needs_previous_params: bool = False
     stop: Stop | None = None
-    kept: tuple[str, ...] = field(default=())
+    saved_data: tuple[str, ...] = ()
     checkpoint_every: int | None = None
     keep_weights: bool = False
     arrays_every: int = 1
     measures: MeasureConfig | None = None
-    origin: int | None = None
+    parent_run: int | None = None
 
     def has_arrays(self, step: int) -> bool:
         """Whether the record of this logged step, if it is not the last, has arrays."""
@@ -71,10 +75,10 @@ class Problem:
             self.metrics,
             replace(optimizer, groups=groups, **schedule),  # what is not a number per replica
             self.batch_size,
-            self.batched,
+            self.minibatch_keys,
             self.sampling,
-            self.draws,
-            self.remembers,
+            self.needs_rng,
+            self.needs_previous_params,
             self.measures is not None,
         )
 

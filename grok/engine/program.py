@@ -73,7 +73,7 @@ class Program:
         if problem.measures is not None:
             state["gradient"] = {name: torch.zeros_like(value) for name, value in params.items()}
             state["loss"] = torch.zeros((), dtype=torch.float64, device=device)
-        if problem.remembers:
+        if problem.needs_previous_params:
             state["previous"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.decay_to == "init":
             state["goal"] = {name: value.clone() for name, value in params.items()}
@@ -107,7 +107,9 @@ class Program:
             self._look_ahead()
         self.state["rates"].copy_(self.rates[-self.ahead])
         self.ahead -= 1
-        if self.template.remembers:  # not in the step: a compiled one may write the weights first
+        if (
+            self.template.needs_previous_params
+        ):  # not in the step: a compiled one may write the weights first
             pytree.tree_map(
                 lambda old, now: old.copy_(now), self.state["previous"], self.state["params"]
             )
@@ -178,8 +180,8 @@ class Program:
         problem = self.template
         data = {**state["data"], **shared}
         if problem.batch_size is not None:
-            data.update({name: data[name][state["batch"]] for name in problem.batched})
-        if problem.draws:
+            data.update({name: data[name][state["batch"]] for name in problem.minibatch_keys})
+        if problem.needs_rng:
             data["key"] = self._key(state, "loss")
         return lambda params: self.run(problem.loss, params, state["buffers"], data)
 
@@ -229,9 +231,9 @@ class Program:
 
     def _measure_one(self, state: dict, shared: dict) -> dict:
         data = {**state["data"], **shared}
-        if self.template.draws:
+        if self.template.needs_rng:
             data["key"] = self._key(state, "metrics")
-        if self.template.remembers:
+        if self.template.needs_previous_params:
             data["previous"] = state["previous"]
         with torch.no_grad():
             metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
@@ -285,7 +287,7 @@ class Program:
     def _draw_batches(self) -> None:
         """Next mini-batch of every slot: through a permutation of the train set, or drawn afresh."""
         size = self.template.batch_size
-        examples = self.template.data[self.template.batched[0]].shape[0]
+        examples = self.template.data[self.template.minibatch_keys[0]].shape[0]
         sampling = self.template.sampling
         together = BLOCK if sampling == "replacement" else examples // size
         for slot in range(self.slots):

@@ -74,11 +74,12 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Stop:
-    """Retire a replica once every metric named here is at its threshold at two logged steps running."""
+    """Early stopping: when every metric named here is at its threshold at two consecutive logged steps."""
 
     thresholds: tuple[tuple[str, float], ...]
 
-    def met(self, metrics: dict[str, float]) -> bool:
+    def reached(self, metrics: dict[str, float]) -> bool:
+        """Whether every metric is at its threshold."""
         return all(metrics[name] >= value for name, value in self.thresholds)
 
 

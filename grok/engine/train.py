@@ -170,7 +170,7 @@ class _Training:
             left = (step for step in agenda if step > self._begun(replica))
             self.agenda[slot] = sorted(left, reverse=True)
             saved = self.resume.get(replica)
-            self.streak[slot] = 0 if saved is None else saved.met
+            self.streak[slot] = 0 if saved is None else saved.stop_streak
             if saved is not None:
                 self.program.restore(slot, saved.step, below(saved.tensors, PROGRAM))
             if problem.measures is not None:
@@ -202,11 +202,11 @@ class _Training:
             reason = self._verdict(slot, metrics)
             kept = reason or self.problems[replica].has_arrays(step)
             arrays = self._arrays(slot, mine) if kept else {}
-            watch, between = self.watches[slot], ()
+            watch, burst_metrics = self.watches[slot], ()
             if watch is not None:
                 metrics |= watch.look(self.program, slot, metrics)
-                between = watch.taken_points()
-            yield Record(replica, step, metrics, arrays, between)
+                burst_metrics = watch.taken_points()
+            yield Record(replica, step, metrics, arrays, burst_metrics)
             if not reason and replica in self.terminate:  # since it was seen
                 reason = "terminated"
             if reason:
@@ -228,8 +228,8 @@ class _Training:
             return "diverged"
         if self.program.steps[slot] >= problem.train_steps:
             return "budget"
-        met = problem.stop is not None and problem.stop.met(metrics)
-        self.streak[slot] = self.streak[slot] + 1 if met else 0
+        reached = problem.stop is not None and problem.stop.reached(metrics)
+        self.streak[slot] = self.streak[slot] + 1 if reached else 0
         return "stopped" if self.streak[slot] >= 2 else None
 
     def _shrink(self) -> None:

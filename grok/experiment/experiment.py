@@ -182,7 +182,7 @@ class Paper(sacred.Experiment):
             ancestor = lineage.latest(self.store, self.path, named, c.seed, self.recipes_of)
         else:
             ancestor = Ancestor(self.store, named)
-        return replace(self.inherit_function(c, problem, ancestor), origin=ancestor.number)
+        return replace(self.inherit_function(c, problem, ancestor), parent_run=ancestor.number)
 
     def config_of(self, updates: dict[str, Any], named_configs: Sequence[str] = ()) -> dict:
         """The full, checked configuration, seed included; UserError if it is wrong."""
@@ -238,8 +238,8 @@ class Paper(sacred.Experiment):
             if not options.get("--beat-interval"):
                 run.beat_interval = 1.0  # a SIGKILL costs at most a second of metrics
             run.info["environment"] = environment()
-            if self.problem.origin is not None:
-                run.info["initial_run"] = self.problem.origin
+            if self.problem.parent_run is not None:
+                run.info["initial_run"] = self.problem.parent_run
             if not run.unobserved:
                 self._observe(run, mongo)
                 self._mirror(run, bool(options.get("--wandb")), named_configs)

@@ -193,7 +193,7 @@ def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
     loss = RegressionLoss(c.loss_dtype)
     metrics = RegressionMetrics(loss, c.near)
     return problem_of(c, perceptron_of(c, *sizes), data, loss, metrics, optimizer_of(c),
-                      batch_size=c.batch_size, batched=("train_inputs", "train_targets"))  # fmt: skip
+                      batch_size=c.batch_size, minibatch_keys=("train_inputs", "train_targets"))  # fmt: skip
 
 
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
@@ -231,7 +231,7 @@ def problem_of(
     Looks every eval_steps or at log_points, unless `log_steps` is given.
     """
     device, size = device_of(c.device), more.get("batch_size")
-    rows = len(data[more["batched"][0]]) if size else 0
+    rows = len(data[more["minibatch_keys"][0]]) if size else 0
     if size and size > rows and more.get("sampling") != "replacement":
         raise ConfigError("batch_size", size, f"at most {rows}, the train rows, or None")
     return Problem(
@@ -261,7 +261,7 @@ def classification_problem(
     draws = metrics.draws or loss.logits.draws
     optimizer = optimizer_of(c)
     return problem_of(
-        c, model, data, loss, metrics, optimizer, batched=batched, draws=draws, **more
+        c, model, data, loss, metrics, optimizer, minibatch_keys=batched, needs_rng=draws, **more
     )
 
 

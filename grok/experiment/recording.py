@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, stacked
 from grok.engine.problem import Problem
-from grok.phases import first_step_at, phase
+from grok.phases import first_step_held, phase
 
 # Of runs that end together: a dozen summaries at once would keep Python from all else, as from
 # answering the store in time.
@@ -63,7 +63,7 @@ class Recorder:
             self.outcome = event
 
     def _record(self, record: Record) -> None:
-        for step, metrics in (*record.between, (record.step, record.metrics)):
+        for step, metrics in (*record.burst_metrics, (record.step, record.metrics)):
             for name, value in metrics.items():
                 self.run.log_scalar(name, value, step)
                 steps, values = self.series.setdefault(name, ([], []))
@@ -81,9 +81,9 @@ class Recorder:
         """How long the run has taken."""
         return time.perf_counter() - self.started
 
-    def steps_to(self, metric: str, threshold: float) -> int | None:
+    def first_step_held(self, metric: str, threshold: float) -> int | None:
         """First logged step at which the metric reaches the threshold and holds it at the next."""
-        return first_step_at(*self.series[metric], threshold) if metric in self.series else None
+        return first_step_held(*self.series[metric], threshold) if metric in self.series else None
 
     def final(self, metric: str) -> float | None:
         """Last logged value of a metric."""
@@ -101,8 +101,8 @@ class Recorder:
         """Phase, steps to thresholds, final metrics, how it ended."""
         if not self.series:
             return {}
-        train = self.steps_to("train_accuracy", self.threshold)
-        test = self.steps_to("test_accuracy", self.threshold)
+        train = self.first_step_held("train_accuracy", self.threshold)
+        test = self.first_step_held("test_accuracy", self.threshold)
         return {
             "phase": phase(train, test, self.delay),
             "steps_to_train": train,
@@ -120,7 +120,9 @@ class Recorder:
     def save_artifacts(self) -> None:
         """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
         with tempfile.TemporaryDirectory() as folder:
-            kept = {f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.kept}
+            kept = {
+                f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.saved_data
+            }
             arrays = stacked(self.records)
             if kept or arrays:
                 path = Path(folder) / "trajectory.npz"

@@ -44,9 +44,9 @@ def keep(path: Path, run: int | str, saved: Saved, records: list[Record], second
     facts = {
         "run": run,
         "step": saved.step,
-        "met": saved.met,
+        "met": saved.stop_streak,
         "seconds": seconds,
-        "records": [[r.step, r.metrics, bool(r.arrays), r.between] for r in records],
+        "records": [[r.step, r.metrics, bool(r.arrays), r.burst_metrics] for r in records],
     }
     checkpoint.write(path, Checkpoint(facts, tensors))
 

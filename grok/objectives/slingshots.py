@@ -79,4 +79,6 @@ def with_slingshots(problem: Problem) -> Problem:
     layers = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     initial = {f"initial/{name}": p.detach().clone() for name, p in module.named_parameters()}
     metrics = SlingshotMetrics(problem.metrics, layers[-1])
-    return replace(problem, metrics=metrics, remembers=True, data={**problem.data, **initial})
+    return replace(
+        problem, metrics=metrics, needs_previous_params=True, data={**problem.data, **initial}
+    )

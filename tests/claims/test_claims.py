@@ -60,7 +60,7 @@ def test_what_a_run_tells():
         spiky=[1, 1, 50, 1],
     )  # fmt: skip
     assert one.steps_to_both(0.99) == (10, 30)  # not held at the next look
-    assert one.steps_to("test_accuracy", 0.999) == inf
+    assert one.first_step_held("test_accuracy", 0.999) == inf
     assert (one.at("loss", 19), one.at("loss", 20), one.final("loss")) == (4, 1.9, 3)
     assert one.half_fallen("loss") == 20
     assert one.rates("loss", [0, 10, 30]) == [0.3, -0.05]
@@ -203,6 +203,6 @@ def test_a_crossing_is_between_logged_steps_and_a_delay_needs_both():
     run = Run(
         {}, {}, {"train_accuracy": ([0, 10], [0.0, 1.0]), "test_accuracy": ([0, 100], [0.0, 0.5])}
     )
-    assert run.crossing("train_accuracy", 0.9) == pytest.approx(9)
+    assert run.first_crossing("train_accuracy", 0.9) == pytest.approx(9)
     assert checks.delay(run, train=0.5, test=0.25) == pytest.approx(10)
     assert checks.delay(run, train=0.5, test=0.75) == inf

@@ -40,7 +40,7 @@ def seen_by(compute, name: str = "norms", **changes) -> list:
 
 
 def values(events) -> list:
-    return [(e.step, e.metrics, e.between) for e in events if isinstance(e, Record)]
+    return [(e.step, e.metrics, e.burst_metrics) for e in events if isinstance(e, Record)]
 
 
 def plain(events, replica: int = 0) -> list:
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_an_independent_autograd_pass():
     def both(w):
         module, data = w.problem.module, dict(w.problem.data)
         rows = w.program.state["batch"][w.slot]
-        data.update({name: data[name][rows] for name in w.problem.batched})
+        data.update({name: data[name][rows] for name in w.problem.minibatch_keys})
         module.load_state_dict(w.trail[-1], strict=False)
         loss = w.problem.loss(module, data)
         expected = torch.autograd.grad(loss, list(module.parameters()))

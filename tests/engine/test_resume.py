@@ -11,7 +11,7 @@ from grok.engine.spec import Grokfast, Stop
 from grok.engine.train import train
 from tests.engine.toy import STEPS, problem
 
-BATCHES = {"batch_size": 5, "batched": ("inputs", "targets")}
+BATCHES = {"batch_size": 5, "minibatch_keys": ("inputs", "targets")}
 OPTIONS = {
     "full batch": {},
     "epochs": BATCHES,
@@ -83,7 +83,9 @@ def test_a_stop_rule_that_was_met_once_is_remembered():
     assert (whole[0].step, whole[0].reason) == (29, "stopped")
     never = replace(one, stop=None)
     (state, *_) = [e for e in train([never]) if isinstance(e, Saved)]
-    rest = [e for e in train([one], resume={0: replace(state, met=1)}) if isinstance(e, Outcome)]
+    rest = [
+        e for e in train([one], resume={0: replace(state, stop_streak=1)}) if isinstance(e, Outcome)
+    ]
     assert (rest[0].step, rest[0].reason) == (31, "stopped")
 
 

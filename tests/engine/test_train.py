@@ -128,7 +128,7 @@ def test_the_caller_can_end_a_replica():
 
 def test_every_epoch_of_mini_batches_visits_each_example_once():
     seen = []
-    small = problem(6, batch_size=4, batched=("inputs", "targets"))
+    small = problem(6, batch_size=4, minibatch_keys=("inputs", "targets"))
     from grok.engine.program import Program
 
     program = Program(small, 1, set(), compiled=False)
@@ -143,7 +143,7 @@ def test_every_epoch_of_mini_batches_visits_each_example_once():
 
 def test_mini_batch_replica_equals_the_solo_run():
     def make(seed):
-        return problem(seed, batch_size=4, batched=("inputs", "targets"))
+        return problem(seed, batch_size=4, minibatch_keys=("inputs", "targets"))
 
     batch = list(train([make(seed) for seed in range(3)], slots=2))
     for seed in range(3):
