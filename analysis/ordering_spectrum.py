@@ -18,7 +18,7 @@ from analysis import style
 from grok.experiment.show import wide
 from grok.measures import sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
-from grok.tasks.pairs import drawn_pairs
+from grok.tasks.pairs import sample_pairs
 
 COLUMNS = {"c": "answer c = a + b mod p", "a": "first operand a", "b": "second operand b"}
 
@@ -53,7 +53,7 @@ def shown_orders(
     p: int, count: int, batch: int, seed: int, stride: int
 ) -> dict[str, tuple[dict, int]]:
     """Columns a, b, c of the train set as one epoch of each order shows them, and its batch size."""
-    train, _ = drawn_pairs(p, count, 0, seed)
+    train, _ = sample_pairs(p, count, 0, seed)
     orders = {}
     for name in ORDERINGS:
         size = batch

@@ -21,7 +21,7 @@ from grok.experiment.validation import ConfigError
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
-from grok.tasks.pairs import drawn_pairs
+from grok.tasks.pairs import sample_pairs
 
 ex = Paper("ordering", threshold=0.995, delay=1000, choices={"ordering": ORDERINGS})
 
@@ -99,7 +99,7 @@ def build(c) -> Problem:
 def ordered_data(c) -> tuple[dict[str, torch.Tensor], int]:
     """Train rows in their order, test rows, and the batch size."""
     seed, stride = data_seed_of(c), c.stride or isqrt(c.p)
-    train, test = drawn_pairs(c.p, c.train_count, c.test_count, seed)
+    train, test = sample_pairs(c.p, c.train_count, c.test_count, seed)
     batch = c.batch_size
     if c.ordering == "resonant":
         batches = resonant_batches(

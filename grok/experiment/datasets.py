@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from torch import Tensor
-
 from grok.engine.determinism import drawing
 from grok.experiment.parts import count_of, data_seed_of
 from grok.experiment.validation import ConfigError
@@ -15,9 +13,10 @@ from grok.objectives.losses import DTYPES
 from grok.paths import home
 from grok.tasks import gaussian, messy, texts
 from grok.tasks.images import DIGITS, digits, mnist
+from grok.tasks.splits import split_rows
 from grok.tasks.tabular import ROWS, diabetes, qm9
+from grok.tensors import Tensors
 
-Split = dict[str, Tensor]
 TOKENS = {"sequences": texts.VOCABULARY, "imdb": texts.IMDB_VOCABULARY + 1}
 SOURCES = {  # of Omnigrok: the paper's own data, or what stands in for it offline
     "mnist": "published", "teacher": "published", "addition": "published", "imdb": "published",
@@ -25,12 +24,12 @@ SOURCES = {  # of Omnigrok: the paper's own data, or what stands in for it offli
 }  # fmt: skip
 
 
-def digits_of(c: SimpleNamespace) -> Split:
+def digits_of(c: SimpleNamespace) -> Tensors:
     """`train_count` handwritten digits to train on, the rest to test on: images and answers."""
     return in_dtype(c, digits(_some_of(c, DIGITS, "digits"), data_seed_of(c)))
 
 
-def images_of(c: SimpleNamespace) -> Split:
+def images_of(c: SimpleNamespace) -> Tensors:
     """Digits or MNIST, images and answers."""
     if c.dataset == "digits":
         return digits_of(c)
@@ -38,7 +37,7 @@ def images_of(c: SimpleNamespace) -> Split:
     return from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
 
 
-def tidied_images_of(c: SimpleNamespace) -> Split:
+def tidied_images_of(c: SimpleNamespace) -> Tensors:
     """Digits or MNIST as messy as `messiness` says, images and answers."""
     split = images_of(c)
     for part in ("train", "test"):
@@ -47,14 +46,14 @@ def tidied_images_of(c: SimpleNamespace) -> Split:
     return split
 
 
-def texts_of(c: SimpleNamespace) -> Split:
+def texts_of(c: SimpleNamespace) -> Tensors:
     """Drawn sequences or IMDb's reviews, tokens and answers."""
     if c.dataset == "sequences":
         return texts.sequences(*_drawn(c))
     return from_files(c, lambda folder: texts.imdb(*_drawn(c), folder))
 
 
-def rows_of(c: SimpleNamespace) -> Split:
+def rows_of(c: SimpleNamespace) -> Tensors:
     """A teacher's answers to normal inputs, sums, diabetes or QM9, inputs and targets."""
     if c.dataset == "teacher":
         return _taught(c)
@@ -66,19 +65,20 @@ def rows_of(c: SimpleNamespace) -> Split:
     return from_files(c, lambda folder: qm9(*_drawn(c), folder))
 
 
-def _taught(c: SimpleNamespace) -> Split:
+def _taught(c: SimpleNamespace) -> Tensors:
     """Standard normal inputs (N, 5), and what a perceptron 5-width-width-5 makes of them."""
     *counts, seed = _drawn(c)
     with drawing(1_000_003 * seed + 11, DTYPES[c.dtype]):  # not what the student is drawn from
         teacher = mlp([5, c.width, c.width, 5], c.activation)
     inputs = gaussian.inputs(sum(counts), 5, seed).to(DTYPES[c.dtype])
-    found = {}
-    for split, part in zip(("train", "test"), inputs.split(counts), strict=True):
-        found[f"{split}_inputs"], found[f"{split}_targets"] = part, teacher(part).detach()
-    return found
+    split = split_rows({"inputs": inputs}, counts[0])
+    targets = {
+        f"{part}_targets": teacher(split[f"{part}_inputs"]).detach() for part in ("train", "test")
+    }
+    return {**split, **targets}
 
 
-def from_files(c: SimpleNamespace, load: Callable[[Path], Split]) -> Split:
+def from_files(c: SimpleNamespace, load: Callable[[Path], Tensors]) -> Tensors:
     """What `load` finds in data_folder, .grok/DATASET if that is None; ConfigError if it cannot be had."""
     folder = Path(c.data_folder) if c.data_folder else home() / c.dataset
     try:
@@ -88,7 +88,7 @@ def from_files(c: SimpleNamespace, load: Callable[[Path], Split]) -> Split:
         raise ConfigError("dataset", c.dataset, f"{offline}, or its files: {error}") from error
 
 
-def in_dtype(c: SimpleNamespace, split: Split) -> Split:
+def in_dtype(c: SimpleNamespace, split: Tensors) -> Tensors:
     """The split, its numbers in the run's dtype."""
     return {k: v.to(DTYPES[c.dtype]) if v.is_floating_point() else v for k, v in split.items()}
 

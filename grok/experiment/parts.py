@@ -22,7 +22,8 @@ from grok.objectives.regression import RegressionLoss, RegressionMetrics
 from grok.tasks import operations
 from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
-from grok.tasks.tables import sums, train_size
+from grok.tasks.splits import split_rows, train_size
+from grok.tasks.tables import sums
 
 # Of a table: less never generalizes, and is mostly a percent taken for a fraction.
 LEAST_SHARE = 0.1
@@ -102,12 +103,7 @@ def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
     ends = [torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1)]
     tokens = torch.cat([ends[0], inputs, ends[1], answers[:, :-1]], 1)
     count = count_of(c, len(tokens))
-    return {
-        "train_tokens": tokens[:count],
-        "train_labels": answers[:count],
-        "test_tokens": tokens[count:],
-        "test_labels": answers[count:],
-    }
+    return split_rows({"tokens": tokens, "labels": answers}, count)
 
 
 def sequences_of(c: SimpleNamespace, layout: str) -> tuple[dict[str, Tensor], int, int, int]:
@@ -139,15 +135,11 @@ def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tens
     (N, count)."""
     train, test = split["train_tokens"], split["test_tokens"]
     batch = len(train) if batch is None else batch
-    prefixes, which, rest = share_prefixes(torch.cat([train, test]), batch)
-    cut = len(train)
+    prefixes, index, suffixes = share_prefixes(torch.cat([train, test]), batch)
     return {
         "prefixes": prefixes,
-        "train_prefix_index": which[:cut],
-        "train_suffixes": rest[:cut],
-        "train_labels": split["train_labels"].view(cut, -1),
-        "test_prefix_index": which[cut:],
-        "test_suffixes": rest[cut:],
+        **split_rows({"prefix_index": index, "suffixes": suffixes}, len(train)),
+        "train_labels": split["train_labels"].view(len(train), -1),
         "test_labels": split["test_labels"].view(len(test), -1),
     }
 

@@ -1,4 +1,4 @@
-"""Pictures of digits as a train and a test set: scikit-learn's small ones, and MNIST."""
+"""Images of handwritten digits as a train and a test set: scikit-learn's small ones, and MNIST."""
 
 import gzip
 import hashlib
@@ -10,7 +10,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-DIGITS = 1797
+from grok.tasks.splits import split_rows
+from grok.tensors import Tensors
+
+DIGITS = 1797  # images of scikit-learn's data set
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {  # MD5 of each file
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -21,51 +24,49 @@ MNIST = {  # MD5 of each file
 TIMEOUT = 20.0  # seconds until the server must have replied
 
 
-def digits(train_count: int, seed: int) -> dict[str, Tensor]:
-    """train_images (N, 64) and train_labels (N,), the rest as test_images and test_labels.
+def digits(train_count: int, seed: int) -> Tensors:
+    """scikit-learn's digits, {train,test}_images (N, 64) and {train,test}_labels (N,).
 
-    DIGITS handwritten digits of 8 x 8 pixels, divided by 16; the split is drawn from `seed` alone.
+    8 x 8 pixels in [0, 1]; `train_count` of the 1797 images are the train set, by the seed alone.
     """
-    found = load_digits()
-    images = torch.tensor(found.data / 16, dtype=torch.float64)
-    labels = torch.tensor(found.target, dtype=torch.long)
+    data = load_digits()
+    images = torch.tensor(data.data / 16, dtype=torch.float64)
+    labels = torch.tensor(data.target, dtype=torch.long)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    train, test = order[:train_count], order[train_count:]
-    return {
-        "train_images": images[train],
-        "train_labels": labels[train],
-        "test_images": images[test],
-        "test_labels": labels[test],
-    }
+    return split_rows({"images": images[order], "labels": labels[order]}, train_count)
 
 
-def mnist(train_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
-    """train_images (N, 784) and train_labels (N,), `train_count` of the 60,000 drawn from `seed`, and the
-    10,000 of the test set; pixels in [0, 1].
+def mnist(train_count: int, seed: int, folder: Path) -> Tensors:
+    """MNIST, {train,test}_images (N, 784) with pixels in [0, 1] and {train,test}_labels (N,).
 
-    The files are looked for in `folder`, else downloaded to it. OSError, in one line, if they cannot be
-    had or are not MNIST's.
+    Arguments:
+        train_count: random images of the 60,000 of the train set; the test set has all 10,000.
+        seed: of the choice of train images.
+        folder: with MNIST's files, or to which they are downloaded.
+
+    Raises:
+        OSError: in one line, if the files cannot be downloaded or are not MNIST's.
     """
     arrays = {name: _idx(_file(folder, name)) for name in MNIST}
-    found = {}
+    data = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = torch.from_numpy(arrays[f"{prefix}-images-idx3-ubyte.gz"])
-        found[f"{split}_images"] = images.flatten(1).double() / 255
-        found[f"{split}_labels"] = torch.from_numpy(arrays[f"{prefix}-labels-idx1-ubyte.gz"]).long()
-    total = len(found["train_images"])
+        data[f"{split}_images"] = images.flatten(1).double() / 255
+        data[f"{split}_labels"] = torch.from_numpy(arrays[f"{prefix}-labels-idx1-ubyte.gz"]).long()
+    total = len(data["train_images"])
     rows = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:train_count]
-    return {k: v[rows] if k.startswith("train") else v for k, v in found.items()}
+    return {k: v[rows] if k.startswith("train") else v for k, v in data.items()}
 
 
-def relabelled(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """The labels (N,), a share of them drawn anew from the ten digits."""
-    drawn = torch.randint(10, labels.shape, generator=generator)
-    anew = torch.rand(labels.shape, generator=generator) < share
-    return torch.where(anew, drawn, labels)
+def relabelled(labels: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """Labels (N,), an expected `fraction` of them replaced by random digits."""
+    random = torch.randint(10, labels.shape, generator=generator)
+    is_replaced = torch.rand(labels.shape, generator=generator) < fraction
+    return torch.where(is_replaced, random, labels)
 
 
 def _file(folder: Path, name: str) -> bytes:
-    """The content of one of MNIST's files, its checksum verified."""
+    """The content of one of MNIST's files, with the right checksum; downloaded if it is missing."""
     path = folder / name
     if not path.exists():
         try:

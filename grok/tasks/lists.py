@@ -1,4 +1,4 @@
-"""Lists to be sorted, reversed or copied (Power et al. 2022, A.1.1)."""
+"""Lists to be sorted, reversed or copied (Power et al. 2022, appendix A.1.1)."""
 
 from math import perm
 
@@ -9,17 +9,25 @@ LIST_OPERATIONS = ("sort", "reverse", "copy")
 
 
 def lists(operation: str, p: int, length: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`count` different lists (N, length) of different numbers below p, and their labels (N, length).
+    """Different random lists of different numbers below p, and the operation's results on them.
 
-    Fewer, if there are not so many; the draw depends on the seed alone.
+    Arguments:
+        operation: of LIST_OPERATIONS.
+        p: numbers are below it.
+        length: of every list, at most p.
+        count: number of lists; fewer if there are not so many.
+        seed: the lists depend on it alone.
+
+    Returns:
+        Lists and labels, both (count, length).
     """
     count = min(count, perm(p, length))
     generator = torch.Generator().manual_seed(seed)
-    found = torch.empty((0, length), dtype=torch.long)
-    while len(found) < count:
-        drawn = torch.rand((2 * count, p), generator=generator).argsort(1)[:, :length]
-        found = torch.unique(torch.cat([found, drawn]), dim=0)
-    found = found[torch.randperm(len(found), generator=generator)[:count]]
+    rows = torch.empty((0, length), dtype=torch.long)
+    while len(rows) < count:
+        more = torch.rand((2 * count, p), generator=generator).argsort(1)[:, :length]
+        rows = torch.unique(torch.cat([rows, more]), dim=0)
+    rows = rows[torch.randperm(len(rows), generator=generator)[:count]]
     if operation == "sort":
-        return found, found.sort(1).values
-    return found, found.flip(1) if operation == "reverse" else found.clone()
+        return rows, rows.sort(1).values
+    return rows, rows.flip(1) if operation == "reverse" else rows.clone()

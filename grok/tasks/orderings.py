@@ -1,4 +1,4 @@
-"""Orders in which a train set of pairs is shown (the OrderedLearning study, arXiv:2603.25047)."""
+"""Fixed orders of a train set of pairs (the OrderedLearning study, arXiv:2603.25047)."""
 
 import random
 from dataclasses import dataclass
@@ -13,10 +13,15 @@ ORDERINGS = ("random", "fixed_random", "stride", "target", "resonant")
 def order_of(
     ordering: str, pairs: Tensor, labels: Tensor, p: int, seed: int, stride: int | None
 ) -> Tensor:
-    """The fixed order (N,) of pairs (N, 2) whose labels are (N,).
+    """Indices (N,) that put pairs into a fixed order; ties keep the order they had.
 
-    stride: by (a mod s, a), s = floor(sqrt(p)) if None. target: by label. fixed_random: a shuffle
-    drawn from the seed. Ties keep the order they had.
+    Arguments:
+        ordering: "stride", by (a mod stride, a); "target", by label; or "fixed_random", shuffled.
+        pairs: (N, 2).
+        labels: (N,).
+        p: numbers are below it.
+        seed: of the shuffle.
+        stride: floor(sqrt(p)) if None.
     """
     if ordering == "stride":
         step = stride or isqrt(p)
@@ -29,39 +34,40 @@ def order_of(
 
 @dataclass(frozen=True)
 class Resonant:
-    """How resonant batches are made: harmonics, share of b-values shared by neighbours, cycles."""
+    """Parameters of the resonant ordering."""
 
     stride: int
-    n_harmonics: int = 4
-    overlap_frac: float = 0.4
-    n_cycles: int = 3
+    n_harmonics: int = 4  # harmonics of p / stride, one per residue class in turn
+    overlap_frac: float = 0.4  # fraction of b-values that all batches of a cycle have in common
+    n_cycles: int = 3  # passes through the residue classes
 
 
-def resonant_batches(p: int, seed: int, how: Resonant) -> Tensor:
+def resonant_batches(p: int, seed: int, resonant: Resonant) -> Tensor:
     """Pairs (batches, size, 2) of the resonant ordering of sums modulo p.
 
-    Batch (j, c) holds the residue class j of a modulo the stride, padded with its last member. A
-    share of its b-values comes from a pool that all batches of cycle c use; the others step so that
-    sums move by one spacing of a harmonic of p / stride.
+    Batch (j, c) has the residue class j of a modulo the stride, padded with its last member. Part
+    of its b-values is a pool that all batches of cycle c use; the others advance such that sums
+    advance by one period of a harmonic of p / stride.
     """
-    classes = [list(range(j, p, how.stride)) for j in range(how.stride)]
+    classes = [list(range(j, p, resonant.stride)) for j in range(resonant.stride)]
     size = max(map(len, classes))
-    shared = round(how.overlap_frac * size)
-    steps = [_step(p, how.stride, h) for h in range(how.n_harmonics)]
-    pools = [random.Random(seed + c).sample(range(p), shared) for c in range(how.n_cycles)]
+    shared = round(resonant.overlap_frac * size)
+    steps = [_step(p, resonant.stride, h) for h in range(resonant.n_harmonics)]
+    pools = [random.Random(seed + c).sample(range(p), shared) for c in range(resonant.n_cycles)]
     batches = []
     for j, members in enumerate(classes):
         a = members + members[-1:] * (size - len(members))
         for c, pool in enumerate(pools):
-            base = random.Random(1000 * seed + c * how.stride + j).randrange(p)
-            step = steps[j % how.n_harmonics]
+            base = random.Random(1000 * seed + c * resonant.stride + j).randrange(p)
+            step = steps[j % resonant.n_harmonics]
             b = pool + [(base + k * step) % p for k in range(size - shared)]
             batches.append(list(zip(a, b, strict=True)))
     return torch.tensor(batches)
 
 
 def _step(p: int, stride: int, harmonic: int) -> int:
-    """By how much b steps so that a + b, with a stepping by `stride`, moves by the harmonic's spacing."""
+    """Difference of successive b such that a + b, with a advancing by `stride`, advances by one period of
+    the harmonic."""
     frequency = round(p / stride) * 2**harmonic % p
     frequency = min(frequency, p - frequency) or 1
     return (round(p / frequency) - stride) % p

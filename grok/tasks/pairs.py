@@ -1,47 +1,46 @@
-"""A table of pairs as a train and a test set."""
+"""Pairs of operands as a train and a test set."""
 
 import torch
 from torch import Tensor
 
 from grok.tasks.operations import Table
+from grok.tasks.splits import split_rows
+from grok.tensors import Tensors
 
 
-def split_table(
-    table: Table, train_count: int, seed: int, noisy_labels: int = 0
-) -> dict[str, Tensor]:
-    """train_pairs (N, 2), train_labels (N,), test_pairs (M, 2), test_labels (M,).
+def split_table(table: Table, train_count: int, seed: int, noisy_labels: int = 0) -> Tensors:
+    """The rows of a table as {train,test}_pairs (N, 2) and {train,test}_labels (N,).
 
-    One permutation, drawn from `seed` alone, orders the rows, so train sets of growing size are
-    nested. `noisy_labels` of the train rows get an label drawn from the train rows' (figure 6 of
-    Power et al. 2022); the first of them in the train set.
+    One permutation, drawn from the seed alone, orders the rows, so train sets of growing size are
+    nested.
+
+    Arguments:
+        table: N rows.
+        train_count: rows of the train set.
+        seed: of the permutation and of the noise.
+        noisy_labels: number of train rows, the first ones, whose label is replaced by that of a
+            random train row (Power et al. 2022, figure 6).
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(table.pairs), generator=generator)
     pairs, labels = table.pairs[order], table.labels[order]
-    train_labels = labels[:train_count].clone()
-    drawn = torch.randint(train_count, (noisy_labels,), generator=generator)
-    train_labels[:noisy_labels] = labels[:train_count][drawn]
-    return {
-        "train_pairs": pairs[:train_count],
-        "train_labels": train_labels,
-        "test_pairs": pairs[train_count:],
-        "test_labels": labels[train_count:],
-    }
+    source = torch.randint(train_count, (noisy_labels,), generator=generator)
+    noise = labels[source]
+    labels[:noisy_labels] = noise
+    return split_rows({"pairs": pairs, "labels": labels}, train_count)
 
 
-def drawn_pairs(p: int, train_count: int, test_count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Different pairs (train_count, 2) and (test_count, 2) of numbers below p, drawn uniformly."""
+def sample_pairs(p: int, train_count: int, test_count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Different random pairs of numbers below p, (train_count, 2) and (test_count, 2)."""
     generator = torch.Generator().manual_seed(seed)
-    if train_count + test_count > p * p // 2:  # most of the table: shuffle it
-        codes = torch.randperm(p * p, generator=generator)[: train_count + test_count]
+    count = train_count + test_count
+    if count > p * p // 2:  # most of the table: shuffle all of it
+        codes = torch.randperm(p * p, generator=generator)[:count]
     else:
         codes = torch.empty(0, dtype=torch.long)
-        while len(codes) < train_count + test_count:
-            codes = torch.unique(
-                torch.cat(
-                    [codes, torch.randint(p * p, (train_count + test_count,), generator=generator)]
-                )
-            )
-        codes = codes[torch.randperm(len(codes), generator=generator)[: train_count + test_count]]
+        while len(codes) < count:
+            more = torch.randint(p * p, (count,), generator=generator)
+            codes = torch.unique(torch.cat([codes, more]))
+        codes = codes[torch.randperm(len(codes), generator=generator)[:count]]
     pairs = torch.stack([codes // p, codes % p], 1)
     return pairs[:train_count], pairs[train_count:]

@@ -1,4 +1,4 @@
-"""Operation tables: all (a, b, a∘b), as integer tensors."""
+"""Operation tables: all rows (a, b) with their labels, as integer tensors."""
 
 from itertools import permutations
 
@@ -7,13 +7,14 @@ from torch import Tensor
 
 
 def addition(p: int) -> tuple[Tensor, Tensor]:
-    """Unordered pairs (N, 2) with a <= b < p in row order, N = p(p+1)/2, and sums (N,); not modular."""
+    """Unordered pairs (N, 2) with a <= b < p in row order, N = p (p + 1) / 2, and their sums (N,),
+    which are not modular."""
     pairs = torch.combinations(torch.arange(p), 2, with_replacement=True)
     return pairs, pairs.sum(1)
 
 
 def sums(p: int, terms: int) -> tuple[Tensor, Tensor]:
-    """All rows (p^S, S) of S numbers below p, in row order, and their sums modulo p."""
+    """All rows (p^S, S) of S = `terms` numbers below p, in row order, and their sums modulo p."""
     rows = torch.cartesian_prod(*[torch.arange(p)] * terms)
     return rows, rows.sum(1) % p
 
@@ -27,23 +28,26 @@ def symmetric_group(n: int) -> tuple[Tensor, Tensor]:
     count = len(elements)
     pairs = torch.cartesian_prod(torch.arange(count), torch.arange(count))
     products = elements[pairs[:, 1]].gather(1, elements[pairs[:, 0]])
-    place = n ** torch.arange(n)
-    codes = (elements * place).sum(1)
+    digits = n ** torch.arange(n)
+    codes = (elements * digits).sum(1)
     order = codes.argsort()
-    return pairs, order[torch.searchsorted(codes[order], (products * place).sum(1))]
+    return pairs, order[torch.searchsorted(codes[order], (products * digits).sum(1))]
 
 
 def covered(pairs: Tensor, labels: Tensor, train: Tensor, test: Tensor) -> Tensor:
-    """Which test pairs (M,) a lookup predicts: a train pair has the same b, and an a whose whole row of
-    the table (pairs (N, 2), labels (N,)) is the same. train (K, 2), test (M, 2)."""
+    """Whether each test pair (M,) can be looked up in the train set.
+
+    It can if a train pair has the same b, and an a whose row of the table is the same.
+
+    Arguments:
+        pairs: all pairs of the table, (N, 2).
+        labels: (N,).
+        train: train pairs, (K, 2).
+        test: test pairs, (M, 2).
+    """
     p = int(pairs.max()) + 1
     table = torch.full((p, p), -1)
     table[pairs.unbind(1)] = labels
-    _, kind = torch.unique(table, dim=0, return_inverse=True)
-    codes = [kind[part[:, 0]] * p + part[:, 1] for part in (train, test)]
-    return torch.isin(codes[1], codes[0])
-
-
-def train_size(examples: int, fraction: float) -> int:
-    """Examples in a train set of this fraction, rounded down (1e-9 forgives 55 * (45/55) < 45)."""
-    return int(examples * fraction + 1e-9)
+    _, row_class = torch.unique(table, dim=0, return_inverse=True)
+    train_codes, test_codes = (row_class[part[:, 0]] * p + part[:, 1] for part in (train, test))
+    return torch.isin(test_codes, train_codes)

@@ -1,4 +1,4 @@
-"""Rows of numbers and one target: scikit-learn's diabetes, and QM9's molecules."""
+"""Regression of one target from rows of numbers: scikit-learn's diabetes, and QM9's molecules."""
 
 import tarfile
 from collections.abc import Iterator
@@ -7,25 +7,37 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_diabetes
-from torch import Tensor
 
-ROWS = 442  # of diabetes
+from grok.tasks.splits import split_rows
+from grok.tensors import Tensors
+
+ROWS = 442  # patients of the diabetes data
 CHARGES = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
-MOST_ATOMS = 29
-POLARIZABILITY = 6  # place in the second line of a QM9 file
+MOST_ATOMS = 29  # of a QM9 molecule
+POLARIZABILITY = 6  # word in the second line of a QM9 file
 
 
-def diabetes(train_count: int, seed: int) -> dict[str, Tensor]:
-    """{train,test}_inputs (N, 10) and _targets (N, 1), standardized; 442 rows, split by `seed` alone."""
-    found = load_diabetes()
-    return _split(found.data, found.target, train_count, len(found.data), seed)
+def diabetes(train_count: int, seed: int) -> Tensors:
+    """{train,test}_inputs (N, 10) and {train,test}_targets (N, 1), standardized.
+
+    `train_count` of the 442 rows are the train set, by the seed alone.
+    """
+    data = load_diabetes()
+    return _split(data.data, data.target, train_count, len(data.data), seed)
 
 
-def qm9(train_count: int, test_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
-    """{train,test}_inputs (N, 29) and _targets (N, 1), standardized: polarizability by the eigenvalues of
-    the Coulomb matrix (Rupp et al. 2012), of molecules drawn from `seed` from the first so many files.
+def qm9(train_count: int, test_count: int, seed: int, folder: Path) -> Tensors:
+    """{train,test}_inputs (N, 29) and {train,test}_targets (N, 1), standardized.
 
-    folder: with dsgdb9nsd.xyz.tar.bz2 or its .xyz files. OSError, in one line, if it has none.
+    A molecule's polarizability, from the eigenvalues of its Coulomb matrix (Rupp et al. 2012).
+
+    Arguments:
+        train_count, test_count: numbers of molecules; both together are the first files.
+        seed: of the split.
+        folder: with dsgdb9nsd.xyz.tar.bz2 or its .xyz files.
+
+    Raises:
+        OSError: in one line, if the folder has too few files.
     """
     total = train_count + test_count
     inputs, targets = [], []
@@ -45,11 +57,14 @@ def _molecules(folder: Path) -> Iterator[str]:
         with tarfile.open(archive) as members:
             for member in members:
                 if member.name.endswith(".xyz"):
-                    yield members.extractfile(member).read().decode()
+                    content = members.extractfile(member)
+                    assert content is not None  # a file, by its name
+                    yield content.read().decode()
 
 
 def _molecule(text: str) -> tuple[np.ndarray, float]:
-    """Eigenvalues (29,) of the Coulomb matrix by falling size, zeros behind, and the polarizability."""
+    """Eigenvalues (29,) of the Coulomb matrix, largest magnitude first, padded with zeros; and the
+    polarizability."""
     lines = text.replace("*^", "e").splitlines()
     count = int(lines[0])
     atoms = [line.split() for line in lines[2 : 2 + count]]
@@ -66,15 +81,14 @@ def _molecule(text: str) -> tuple[np.ndarray, float]:
 
 
 def _split(
-    inputs: np.ndarray, targets: np.ndarray, count: int, total: int, seed: int
-) -> dict[str, Tensor]:
-    """Parts of drawn rows, by the train rows' mean and standard deviation."""
+    inputs: np.ndarray, targets: np.ndarray, train_count: int, total: int, seed: int
+) -> Tensors:
+    """Random rows, standardized by the train rows' mean and standard deviation."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).numpy()
-    found = {}
+    columns = {}
     for name, values in (("inputs", inputs), ("targets", targets.reshape(-1, 1))):
         values = values[order]
-        spread = values[:count].std(0)
-        values = (values - values[:count].mean(0)) / np.where(spread > 0, spread, 1.0)
-        found[f"train_{name}"] = torch.tensor(values[:count])
-        found[f"test_{name}"] = torch.tensor(values[count:])
-    return found
+        std = values[:train_count].std(0)
+        values = (values - values[:train_count].mean(0)) / np.where(std > 0, std, 1.0)
+        columns[name] = torch.tensor(values)
+    return split_rows(columns, train_count)

@@ -1,4 +1,4 @@
-"""Two kinds of token sequences: drawn ones, and IMDb's film reviews."""
+"""Token sequences to classify: random ones, and IMDb's film reviews."""
 
 import re
 from collections import Counter
@@ -8,28 +8,41 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-VOCABULARY, LENGTH = 200, 32  # of the drawn sequences
-CONTRAST = 0.5  # std of the logarithms of a class's token frequencies
+from grok.tasks.splits import split_rows
+from grok.tensors import Tensors
+
+VOCABULARY, LENGTH = 200, 32  # of the random sequences
+CONTRAST = 0.5  # standard deviation of the logarithms of a class's token frequencies
 IMDB_VOCABULARY, IMDB_LENGTH = 1000, 500
 WORD = re.compile(r"[a-z']+")
 
 
-def sequences(train_count: int, test_count: int, seed: int) -> dict[str, Tensor]:
-    """{train,test}_tokens (N, 32) and _labels (N,): each of two classes draws its tokens with frequencies
-    of its own, the exponentials of normal numbers, from `seed` alone."""
+def sequences(train_count: int, test_count: int, seed: int) -> Tensors:
+    """Random sequences {train,test}_tokens (N, 32) of two classes, {train,test}_labels (N,).
+
+    The tokens of each class have frequencies of their own, exponentials of normal numbers. All
+    depends on the seed alone.
+    """
     generator = torch.Generator().manual_seed(seed)
     frequencies = (CONTRAST * torch.randn(2, VOCABULARY, generator=generator)).exp()
     labels = torch.randint(2, (train_count + test_count,), generator=generator)
     tokens = frequencies[labels].multinomial(LENGTH, replacement=True, generator=generator)
-    return _parts(tokens, labels, train_count)
+    return split_rows({"tokens": tokens, "labels": labels}, train_count)
 
 
-def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> dict[str, Tensor]:
-    """{train,test}_tokens (N, 500) and _labels (N,): rows drawn from `seed`, the 1000 commonest words of
-    the train rows numbered from 1, 0 for others and the end.
+def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> Tensors:
+    """Reviews {train,test}_tokens (N, 500) and their sentiment {train,test}_labels (N,), 1 for positive.
 
-    folder: aclImdb with its {train,test}/{pos,neg}/*.txt, or with one .csv of review and sentiment.
-    OSError, in one line, if neither is there.
+    Tokens are the 1000 most frequent words of the train rows, numbered from 1; 0 is any other word
+    and the padding.
+
+    Arguments:
+        train_count, test_count: numbers of rows.
+        seed: of the choice of rows.
+        folder: aclImdb with its {train,test}/{pos,neg}/*.txt, or one .csv of review and sentiment.
+
+    Raises:
+        OSError: in one line, if the folder has no or too few reviews.
     """
     reviews, labels = _reviews(folder)
     total = train_count + test_count
@@ -41,29 +54,19 @@ def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> dict[str
     numbers = {w: i for i, (w, _) in enumerate(common.most_common(IMDB_VOCABULARY), start=1)}
     tokens = torch.zeros(total, IMDB_LENGTH, dtype=torch.long)
     for row, review in enumerate(words):
-        found = [numbers.get(word, 0) for word in review[:IMDB_LENGTH]]
-        tokens[row, : len(found)] = torch.tensor(found, dtype=torch.long)
-    return _parts(tokens, labels[order], train_count)
+        known = [numbers.get(word, 0) for word in review[:IMDB_LENGTH]]
+        tokens[row, : len(known)] = torch.tensor(known, dtype=torch.long)
+    return split_rows({"tokens": tokens, "labels": labels[order]}, train_count)
 
 
 def _reviews(folder: Path) -> tuple[list[str], Tensor]:
     tables = sorted(folder.glob("*.csv"))
     if tables:
-        found = pd.read_csv(tables[0])
-        return list(found["review"]), torch.tensor(
-            (found["sentiment"] == "positive").to_numpy()
-        ).long()
+        table = pd.read_csv(tables[0])
+        labels = torch.tensor((table["sentiment"] == "positive").to_numpy()).long()
+        return list(table["review"]), labels
     paths = sorted(folder.glob("*/neg/*.txt")), sorted(folder.glob("*/pos/*.txt"))
     if not all(paths):
         raise OSError(f"no IMDb in {folder}: neither train/pos/*.txt and so on, nor a .csv")
     reviews = [path.read_text(encoding="utf-8") for kind in paths for path in kind]
     return reviews, torch.tensor([0] * len(paths[0]) + [1] * len(paths[1]))
-
-
-def _parts(tokens: Tensor, labels: Tensor, count: int) -> dict[str, Tensor]:
-    return {
-        "train_tokens": tokens[:count],
-        "train_labels": labels[:count],
-        "test_tokens": tokens[count:],
-        "test_labels": labels[count:],
-    }

@@ -3,7 +3,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from grok.tasks import tables
+from grok.tasks import splits, tables
 
 
 def test_addition_lists_each_unordered_pair_once():
@@ -27,5 +27,5 @@ def test_symmetric_group_is_a_group_with_the_first_factor_applied_first(n):
 
 
 def test_train_size_rounds_down_but_not_by_an_error_of_rounding():
-    assert tables.train_size(55, 0.45) == 24
-    assert all(tables.train_size(55, n / 55) == n for n in range(1, 55))
+    assert splits.train_size(55, 0.45) == 24
+    assert all(splits.train_size(55, n / 55) == n for n in range(1, 55))
