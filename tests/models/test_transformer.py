@@ -87,6 +87,40 @@ def test_sizes_of_the_template(depth, width, heads):
         assert sum(p.numel() for p in Transformer(shape).parameters()) == size
 
 
+@pytest.mark.parametrize("depth", [1, 3, 8])
+def test_gpt2_initialization(depth):
+    """N(0, 0.02^2), smaller by sqrt(2 depth) for the two matrices a layer adds to the stream by."""
+    options = {"width": 64, "mlp_width": 128, "init": "gpt2", "biases": ALL_BIASES}
+    model = small(depth=depth, positions="learned", **options)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            assert parameter.unique().tolist() == [1.0 if name.endswith("weight") else 0.0]
+        elif parameter.ndim == 1:
+            assert not parameter.any()
+        else:
+            is_residual = name.endswith(("mix.weight", "down.weight"))
+            std = 0.02 / (2 * depth) ** 0.5 if is_residual else 0.02
+            assert parameter.std().item() == pytest.approx(std, rel=5 / parameter.numel() ** 0.5)
+            assert abs(parameter.mean().item()) < 5 * std / parameter.numel() ** 0.5
+
+
+def test_normal_initialization_and_its_scale():
+    """N(0, 1 / width), the unembedding N(0, 1 / classes), biases zero (Nanda et al. 2023)."""
+    options = {"width": 64, "mlp_width": 128, "init": "normal", "biases": ALL_BIASES}
+    model, scaled = small(**options), small(**options, init_scale=3.0)
+    for (name, parameter), other in zip(model.named_parameters(), scaled.parameters(), strict=True):
+        if "norm" in name:
+            assert torch.equal(parameter, other)
+            continue
+        assert torch.allclose(3 * parameter, other)
+        fan = 11 if name == "output.weight" else 64
+        if parameter.ndim > 1:
+            relative = 5 / parameter.numel() ** 0.5
+            assert parameter.std().item() == pytest.approx(fan**-0.5, rel=relative)
+        else:
+            assert not parameter.any()
+
+
 def test_size_of_power_et_al():
     model = Transformer(TransformerConfig(239, 239, 50))
     assert sum(p.numel() for p in model.blocks.parameters()) == 394_240
