@@ -11,7 +11,7 @@ import torch
 
 from analysis import query, style
 from grok.engine.functional import run_with
-from grok.experiment.repeat import paper_of
+from grok.experiment.repeat import experiment_of
 from grok.store import connection as stores
 
 NEURONS = 128  # shown of a layer, evenly drawn
@@ -31,7 +31,7 @@ def main(run, second, position, skip_logits) -> None:
     row = query.run(store, run)
     number = int(row["run"])
     document = stores.find_run(store.database, number)
-    paper = paper_of(store, document)
+    paper = experiment_of(document)
     own = {"device": "cpu", "initial_run": None}  # its final weights come below
     problem = paper.problem_of({**paper.defaults(), **document["config"], **own})
     weights = stores.final_weights(store, number)

@@ -12,7 +12,7 @@ from rich.table import Table
 from analysis import groups, query, style
 from analysis.layer_dynamics import table_of
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -39,7 +39,7 @@ def main(filters, prefix, by, top, sort, normalize, name) -> None:
         group: parts(table_of(store, mine, prefix, layers=False).fillna(0), top, sort)
         for group, mine in runs.groupby("group")
     }
-    wide().print(listed(tables))
+    wide_console().print(listed(tables))
     style.save(draw(tables, prefix, normalize), name)
 
 

@@ -34,7 +34,7 @@ def main(sweep: str) -> None:
         query.fail(f"sweep {name} varies more than {', '.join(KEYS)}: nothing to compare by")
     curves = query.metrics(store, list(runs["run"]), ["train_accuracy", "test_accuracy"])
     study = describe(runs, curves)
-    show.wide(140).print(sizes(study), operations(study), contrasts(study), heads(study))
+    show.wide_console(140).print(sizes(study), operations(study), contrasts(study), heads(study))
     style.save(draw_trajectories(study, curves), f"capacity_{name}_trajectories")
     style.save(draw_sizes(study), f"capacity_{name}_sizes")
     print(*export_final_info(runs, study, style.PLACE.folder / f"capacity_{name}"), sep="\n")

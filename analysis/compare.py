@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -28,7 +28,7 @@ def main(filters, names, stat, by, name) -> None:
     store = query.connect()
     runs = groups.labelled(query.chosen(store, filters), by)
     values = groups.statistic(groups.logged(store, runs, list(names)), stat)
-    wide().print(table(values, list(names), stat))
+    wide_console().print(table(values, list(names), stat))
     style.save(bars(values, list(names), stat), name)
 
 

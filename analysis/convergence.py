@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis import groups, query, style, survival
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -31,7 +31,7 @@ def main(filters, metric, threshold, below, by, name) -> None:
     long = groups.logged(store, runs, [metric])
     below = groups.is_better_low(metric) if below is None else below
     arrivals = arrival(long, threshold, below)
-    wide().print(table(arrivals))
+    wide_console().print(table(arrivals))
     style.save(draw(arrivals, long, metric, threshold), name)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 
 LEAST = 3  # runs that a coefficient needs
 
@@ -41,7 +41,7 @@ def main(filters, x, y, by, trend, log_x, log_y, name) -> None:
     if log_x or log_y:
         pairs = pairs[(pairs["x"] > 0) | (not log_x)]
         pairs = pairs[(pairs["y"] > 0) | (not log_y)]
-    wide().print(table(pairs))
+    wide_console().print(table(pairs))
     style.save(draw(pairs, x, y, trend, log_x, log_y), name)
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     style.save(compared(curves), "humayun_normalization")
     if query.has_run(store, "humayun_trends"):
         steps = crossings(store, query.sweep(store, "humayun_trends")[1])
-        show.wide(110).print(table(steps))
+        show.wide_console(110).print(table(steps))
         style.save(trends(steps), "humayun_trends")
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 
 SHOWN = 15  # rows of the table
 
@@ -35,7 +35,7 @@ def main(filters, prefix, by, layers, log, sort, top, name) -> None:
     store = query.connect()
     runs = groups.labelled(query.chosen(store, filters), by)
     tables = {group: table_of(store, mine, prefix, layers) for group, mine in runs.groupby("group")}
-    wide().print(movers(tables))
+    wide_console().print(movers(tables))
     style.save(draw(tables, prefix, log, sort, top), name)
 
 

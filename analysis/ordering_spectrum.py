@@ -15,7 +15,7 @@ import torch
 from rich.table import Table
 
 from analysis import style
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 from grok.measures import sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import sample_pairs
@@ -42,7 +42,7 @@ def main(p, train_count, batch_size, seed, stride) -> None:
         column: {order: sequences.summary(one, p, stride) for order, one in each.items()}
         for column, each in found.items()
     }
-    wide(150).print(table_of(numbers["c"]))
+    wide_console(150).print(table_of(numbers["c"]))
     path = style.place("ordering_spectrum.json")
     facts = {"p": p, "stride": stride, "seed": seed, "columns": numbers}
     path.write_text(json.dumps(facts, indent=1))

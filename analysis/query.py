@@ -168,7 +168,7 @@ def plain(number):
     return number.item() if isinstance(number, np.generic) else number
 
 
-def wide(long: pd.DataFrame) -> pd.DataFrame:
+def wide_console(long: pd.DataFrame) -> pd.DataFrame:
     """A long table with a column per metric, indexed by run and step; NaN where one was not logged."""
     kinds = long["metric"].cat.remove_unused_categories().cat
     ids = long["run"].to_numpy()
@@ -185,7 +185,7 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
 
 def curves(store: stores.Store, number: int) -> pd.DataFrame:
     """One run's metrics: a column each, indexed by step."""
-    return wide(metrics(store, [number])).droplevel("run")
+    return wide_console(metrics(store, [number])).droplevel("run")
 
 
 def curves_by_preset(store: stores.Store, runs: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:

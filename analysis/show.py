@@ -6,7 +6,7 @@ from rich.table import Column, Table
 
 from analysis import query
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 from grok.store.status import DEAD_AFTER, heartbeat_age
 
 COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
@@ -24,7 +24,7 @@ def main(filters: tuple[str, ...], last: int) -> None:
         at = row["start_time"]
         started = f"{at:%m-%d %H:%M:%S}" if pd.notna(at) else ""
         table.add_row(str(row["run"]), str(row["experiment"]), status(store, row), started, *cells)
-    wide(140).print(table)
+    wide_console(140).print(table)
 
 
 def status(store, row: pd.Series) -> str:

@@ -28,7 +28,7 @@ P, WIDTH, HEADS, DEPTH, BATCH = 97, 128, 4, 2, 512
 @click.option("--repeats", default=3, show_default=True, help="the best of so many")
 def main(steps: int, repeats: int) -> None:
     paper = load(PROJECT / "experiments" / "capacity.py")
-    template = paper.config_of({"train_steps": steps + 10}, ["template"])
+    template = paper.full_config({"train_steps": steps + 10}, ["template"])
     screen = Console()
     screen.print(f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     screen.print(f"limit: GEMM {gemm_limit(torch.float32):.0f} GFLOP/s float32 by torch.matmul")

@@ -4,9 +4,9 @@ Tables below 97 and S_5, as sequences `a o b =`, learned by a small post-norm tr
 layers of width 64 to 256: does capacity, or its shape, decide when a network groks?
 """
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
-from grok.experiment.experiment import Paper
 from grok.experiment.parts import (
     classification_problem,
     sequence_data,

@@ -6,10 +6,10 @@ its norm; trained on, on too little data, a network that has grokked forgets aga
 
 import numpy as np
 
-from grok.claims.checks import within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import within
 from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.sum_mlp import SumMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.tasks.pairs import split_table

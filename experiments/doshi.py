@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import torch
 
-from grok.claims.checks import within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import within
 from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.power_mlp import PowerMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.objectives.periodic import PeriodicMetrics, final_look, pruning

@@ -6,10 +6,10 @@ gradient, takes a transformer to x y mod 97 in a fiftieth of the updates.
 
 from math import inf
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 

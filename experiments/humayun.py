@@ -8,12 +8,12 @@ from math import inf
 
 import torch
 
-from grok.claims.checks import compared
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import compared
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import datasets
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
 from grok.models.image_mlp import ImageMLP
 from grok.objectives.classification import ClassificationLoss

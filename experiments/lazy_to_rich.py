@@ -9,10 +9,10 @@ from math import inf
 
 import torch
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.quadratic import QuadraticUnits
 from grok.objectives.curved import CurvedLoss, CurvedMetrics
 from grok.objectives.losses import DTYPES

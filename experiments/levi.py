@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.linear import Student
 from grok.objectives import regression as teachers
 from grok.tasks import gaussian

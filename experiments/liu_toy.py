@@ -7,11 +7,11 @@ vectors, two are added, a decoder names the sum, not modular; they generalize as
 import numpy as np
 import torch
 
-from grok.claims.checks import within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import within
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer, Stop
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
 from grok.objectives import toys
 from grok.tasks import toy as tasks

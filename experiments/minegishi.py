@@ -7,15 +7,15 @@ initial weights, generalizes at once. Neither its norm nor its sparsity explains
 from functools import partial
 from math import inf
 
-from grok.claims.checks import steps, within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import steps, within
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
-from grok.experiment.warm_start import fitting
+from grok.experiment.warm_start import check_fit
 from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP
 from grok.objectives import tickets
 from grok.objectives.classification import ClassificationLoss, InputLogits
@@ -90,8 +90,12 @@ def inherit(c, problem, ancestor) -> Problem:
     """What the ancestor's weights give at mask_step, or mask_delay after it generalized."""
     if c.seed != ancestor.seed:  # a ticket is trained from the ancestor's own initial weights
         raise ConfigError("seed", c.seed, f"{ancestor.seed}, as of run {ancestor.number}")
-    step = ancestor.after("steps_to_test", c.mask_delay) if c.mask_step is None else c.mask_step
-    tickets.inherit(c.mask, problem.module, fitting(c, problem, ancestor.at(step)[1]), c.keep)
+    step = (
+        ancestor.step_after("steps_to_test", c.mask_delay) if c.mask_step is None else c.mask_step
+    )
+    weights = ancestor.weights_at(step)[1]
+    check_fit(c, problem, weights)
+    tickets.inherit(c.mask, problem.module, weights, c.keep)
     return problem
 
 

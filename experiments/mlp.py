@@ -4,8 +4,8 @@ Two one-hot vectors in, one class out. The published presets keep their numbers,
 decay is a hundredth of what groks; each has a `_small` sibling that shows what its name says.
 """
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
-from grok.experiment.experiment import Paper
 from grok.experiment.parts import classification_problem, drawn, in_columns, split_of, table_of
 from grok.models.mlp import PairMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits

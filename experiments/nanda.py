@@ -6,10 +6,10 @@ add modulo p by rotations of a few frequencies; measures of that circuit move lo
 
 from math import inf
 
-from grok.claims.checks import within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import within
 from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.measures import progress
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 

@@ -7,9 +7,9 @@ generalizes at once.
 
 from math import inf
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.models.mlp import PairMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.objectives.saturation import with_saturation

@@ -6,10 +6,10 @@ weights a network memorizes at once and generalizes when decay has brought it do
 
 from math import inf
 
-from grok.claims.checks import decays, delays, dependences
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import decays, delays, dependences
 from grok.experiment import datasets
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.objectives.classification import ClassificationLoss, InputLogits, SequenceLogits
 
 ex = Paper("omnigrok", threshold=0.8, delay=1000, choices={"dataset": datasets.SOURCES})

@@ -8,9 +8,9 @@ from math import isqrt
 
 import torch
 
+from grok.claims.legacy import Paper
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
-from grok.experiment.experiment import Paper
 from grok.experiment.parts import (
     classification_problem,
     data_seed_of,

@@ -6,11 +6,11 @@ a table of a binary operation; the answer is learned by heart first and understo
 
 from math import inf
 
-from grok.claims.checks import correlation, fractions, medians, within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import correlation, fractions, medians, within
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_fraction
 from grok.measures.vectors import rms_norms

@@ -9,11 +9,11 @@ from math import inf
 
 import numpy as np
 
-from grok.claims.checks import within
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import within
 from grok.engine.problem import Problem
 from grok.experiment import datasets
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.measures.slingshots import cycles
 from grok.models.mlp import PairMLP, mlp
 from grok.models.transformer import TransformerConfig

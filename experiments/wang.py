@@ -4,11 +4,11 @@
 that it was told; by comparison also from facts that it never inferred from, by composition not.
 """
 
-from grok.claims.checks import compared
+from grok.claims.legacy import Paper
+from grok.claims.legacy_checks import compared
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts as recipes
-from grok.experiment.experiment import Paper
 from grok.experiment.validation import ConfigError
 from grok.models.transformer import TransformerConfig
 from grok.objectives import reasoning

@@ -34,12 +34,10 @@ def store(grok_home):
 
 @pytest.fixture
 def liu_toy(store):
-    """A fresh copy of the Liu toy's experiment, on the session's store."""
+    """The Liu toy's experiment; its runs go to the session's store."""
     from grok.experiment.experiment import load
 
-    paper = load(PROJECT / "experiments" / "liu_toy.py")
-    paper.store = store
-    return paper
+    return load(PROJECT / "experiments" / "liu_toy.py")
 
 
 @pytest.fixture

@@ -1,112 +1,131 @@
-"""Papers and how their claims came out: checked on stored sweeps, kept with them, shown as tables."""
+"""The scorecard: claims checked on stored sweeps, their findings kept there and shown as tables."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pymongo.database import Database
 from rich.table import Table
 
-from grok.claims import model as claims
-from grok.claims.model import Claim, Finding, Runs
-from grok.experiment.experiment import Paper, load
+from grok.claims.model import Finding, Runs, evaluate_sweep, has_passed, run_of
+from grok.experiment.experiment import Experiment, load
+from grok.experiment.show import format_numbers
 from grok.experiment.validation import check_names
 from grok.paths import PROJECT
 from grok.store.status import FINISHED
 
-CHECKED, FINISHED_SWEEP = {"claims": {"$exists": True}}, {"state": "finished"}
+CHECKED = {"claims": {"$exists": True}}
+FINISHED_SWEEP = {"state": "finished"}
 VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
 
 
-def papers() -> list[Paper]:
-    """All papers of this house, by name."""
+def experiments() -> list[Experiment]:
+    """All experiments of this project, by name."""
     return [load(path) for path in sorted((PROJECT / "experiments").glob("*.py"))]
 
 
-def named(names: Iterable[str]) -> list[Paper]:
-    """The papers of these names, all if there are none; UserError for an unknown one."""
-    known = {paper.path: paper for paper in papers()}
+def named(names: Iterable[str]) -> list[Experiment]:
+    """The experiments of these names, all if there are none; UserError for an unknown one."""
+    known = {experiment.path: experiment for experiment in experiments()}
     check_names(names, known, "paper")
     return [known[name] for name in names] or list(known.values())
 
 
-def sweeps_of(paper: Paper) -> list[str]:
+def sweeps_of(experiment: Experiment) -> list[str]:
     """Names of the sweep files that the claims that count are checked on."""
-    return list(dict.fromkeys(claim.sweep for claim in paper.claims if not claim.report_only))
+    counted = [claim for claim in experiment.claims if not claim.report_only]
+    return list(dict.fromkeys(claim.sweep for claim in counted))
 
 
-def evidence(database, paper: Paper, sweep: str) -> Runs:
-    """The finished runs of a sweep of a paper, by its id; of runs with the same config the latest."""
+def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
+    """The finished runs of a sweep, by its id; of runs with equal configurations the latest."""
     of_sweep = {"$or": [{"meta.sweep.id": sweep}, {"info.wandb.sweep": sweep}]}
-    found = database.runs.find({**of_sweep, **FINISHED}, {"config": 1, "result": 1}).sort("_id", 1)
-    latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in found}
+    wanted = {**of_sweep, **FINISHED}
+    runs = database.runs.find(wanted, {"config": 1, "result": 1}).sort("_id", 1)
+    latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in runs}
     series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
     for metric in database.metrics.find({"run_id": {"$in": list(series)}}):
         series[metric["run_id"]][metric["name"]] = metric["steps"], metric["values"]
     return Runs(
-        paper.evidence(run["config"], run["result"], series[run["_id"]]) for run in latest.values()
+        run_of(experiment, run["config"], run["result"], series[run["_id"]])
+        for run in latest.values()
     )
 
 
-def check_sweep(database, paper: Paper, sweep: dict[str, Any]) -> list[Finding]:
-    """Check the claims that are made on a sweep, and store with it how they came out."""
-    if not any(claim.sweep == sweep["name"] for claim in paper.claims):
+def check_sweep(
+    database: Database, experiment: Experiment, sweep: Mapping[str, Any]
+) -> list[Finding]:
+    """Check the claims that are made on a sweep, and store the findings with it."""
+    if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read
-    found = claims.of_sweep(paper.claims, sweep["name"], evidence(database, paper, sweep["_id"]))
-    stored = {"findings": [asdict(one) for one in found], "checked": datetime.now(UTC)}
+    runs = evidence(database, experiment, sweep["_id"])
+    findings = evaluate_sweep(experiment.claims, sweep["name"], runs)
+    stored = {"findings": [asdict(one) for one in findings], "checked": datetime.now(UTC)}
     database.sweeps.update_one({"_id": sweep["_id"]}, {"$set": {"claims": stored}})
-    return found
+    return findings
 
 
-def check_again(database, papers: Iterable[Paper]) -> None:
-    """Check the claims of papers, as they are stated now, on the latest sweep of each of their files,
-    finished or checked before."""
-    for paper in papers:
-        found = _sweeps(database, paper, {"$or": [FINISHED_SWEEP, CHECKED]})
-        for sweep in filter(None, found.values()):
-            check_sweep(database, paper, sweep)
+def check_again(database: Database, experiments: Iterable[Experiment]) -> None:
+    """Check claims, as they are stated now, on the latest sweep of each of their files that is
+    finished or was checked before."""
+    for experiment in experiments:
+        sweeps = _latest_sweeps(database, experiment, {"$or": [FINISHED_SWEEP, CHECKED]})
+        for sweep in filter(None, sweeps.values()):
+            check_sweep(database, experiment, sweep)
 
 
-def checked_sweeps(database, paper: Paper) -> dict[str, dict[str, Any] | None]:
-    """The latest checked sweep of each file that a paper's claims are made on, by name."""
-    return _sweeps(database, paper, CHECKED)
+def checked_sweeps(database: Database, experiment: Experiment) -> dict[str, dict[str, Any] | None]:
+    """The latest checked sweep of each file that claims are made on, by the file's name."""
+    return _latest_sweeps(database, experiment, CHECKED)
 
 
-def _sweeps(database, paper: Paper, wanted: dict) -> dict[str, dict[str, Any] | None]:
-    names = {claim.sweep: None for claim in paper.claims}
-    wanted, latest_first = {"experiment": paper.path, **wanted}, [("created", -1)]
-    return {n: database.sweeps.find_one({"name": n, **wanted}, sort=latest_first) for n in names}
+def _latest_sweeps(
+    database: Database, experiment: Experiment, wanted: Mapping[str, Any]
+) -> dict[str, dict[str, Any] | None]:
+    wanted = {"experiment": experiment.path, **wanted}
+    return {
+        name: database.sweeps.find_one({"name": name, **wanted}, sort=[("created", -1)])
+        for name in {claim.sweep: None for claim in experiment.claims}
+    }
 
 
-def latest(database, paper: Paper) -> tuple[dict[str, list[Finding]], float | None]:
-    """What came of each claim in the latest checked sweep of its file, and how long the sweeps took,
-    in seconds (None until all of them have run)."""
-    findings: dict[str, list[Finding]] = {claim.id: [] for claim in paper.claims}
+def latest(
+    database: Database, experiment: Experiment
+) -> tuple[dict[str, list[Finding]], float | None]:
+    """The findings of each claim in the latest checked sweep of its file.
+
+    Returns:
+        findings by the claim's id, and the seconds that the sweeps of the claims that count took
+        together, None until all of them have run.
+    """
+    findings: dict[str, list[Finding]] = {claim.id: [] for claim in experiment.claims}
     seconds: list[float | None] = []
-    recipe = sweeps_of(paper)
-    for name, sweep in checked_sweeps(database, paper).items():
-        if name in recipe:
+    counted = sweeps_of(experiment)
+    for name, sweep in checked_sweeps(database, experiment).items():
+        if name in counted:
             seconds.append(None if sweep is None else sweep.get("seconds"))
-        made = {claim.id for claim in paper.claims if claim.sweep == name}
+        made = {claim.id for claim in experiment.claims if claim.sweep == name}
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
                 findings[stored["claim"]].append(Finding(**stored))
-    return findings, None if not seconds or None in seconds else sum(seconds)
+    known = [one for one in seconds if one is not None]
+    return findings, sum(known) if seconds and len(known) == len(seconds) else None
 
 
-def overview(database) -> Table:
-    """One row a paper: claims passed, time of the CPU recipe, last run."""
+def overview(database: Database) -> Table:
+    """A table with one row for each paper: claims passed, time of the CPU recipe, last run."""
     table = Table("paper", "what it is", "claims passed", "time of the recipe", "last run")
-    for paper in papers():
-        findings, seconds = latest(database, paper)
-        counted = [claim for claim in paper.claims if not claim.report_only]
-        passed = sum(claims.stands(findings[claim.id]) for claim in counted)
-        wanted = {"experiment.name": paper.path}
+    for experiment in experiments():
+        findings, seconds = latest(database, experiment)
+        counted = [claim for claim in experiment.claims if not claim.report_only]
+        passed = sum(has_passed(findings[claim.id]) for claim in counted)
+        wanted = {"experiment.name": experiment.path}
         run = database.runs.find_one(wanted, {"start_time": 1}, sort=[("start_time", -1)])
         table.add_row(
-            paper.path,
-            paper.doc.strip().splitlines()[0],
+            experiment.path,
+            experiment.doc.strip().splitlines()[0],
             f"{passed}/{len(counted)}" if counted else "-",
             "-" if seconds is None else duration(seconds),
             f"{run['start_time']:%Y-%m-%d %H:%M}" if run else "never",
@@ -114,33 +133,42 @@ def overview(database) -> Table:
     return table
 
 
-def scorecard(papers: Iterable[Paper], database) -> tuple[Table, bool]:
-    """One row a claim, and whether every claim that counts has passed."""
+def scorecard(experiments: Iterable[Experiment], database: Database) -> tuple[Table, bool]:
+    """A table with one row for each claim, and whether every claim that counts has passed."""
     table = Table("claim", "what the paper says", "verdict", "seeds", "measured", show_lines=True)
-    complete = True
-    for paper in papers:
-        findings, _ = latest(database, paper)
-        for claim in paper.claims:
-            found = findings[claim.id]
-            passed = claims.stands(found) if found else None
-            complete = complete and (bool(passed) or claim.report_only)
-            table.add_row(claim.id, claim.says, _verdict(claim, passed), *_cells(found))
-    return table, complete
+    is_complete = True
+    for experiment in experiments:
+        findings, _ = latest(database, experiment)
+        for claim in experiment.claims:
+            card = summary(findings[claim.id])
+            is_complete = is_complete and (bool(card.passed) or claim.report_only)
+            verdict = VERDICTS[card.passed] + (" (report only)" if claim.report_only else "")
+            table.add_row(claim.id, claim.statement, verdict, card.seeds, card.measured)
+    return table, is_complete
 
 
-def _verdict(claim: Claim, passed: bool | None) -> str:
-    return VERDICTS[passed] + (" (report only)" if claim.report_only else "")
+@dataclass(frozen=True)
+class Summary:
+    """A claim's findings in one row.
+
+    passed: None if there are none.
+    seeds: seeds passed of all, as "2/3".
+    measured: the numbers of the first finding that agrees with `passed`, or what was missing.
+    """
+
+    passed: bool | None
+    seeds: str
+    measured: str
 
 
-def _cells(found: list[Finding]) -> tuple[str, str]:
-    """Seeds passed of all, and the numbers of the first of those with the commoner verdict."""
-    if not found:
-        return "", ""
-    passed = claims.stands(found)
-    shown = next(one for one in found if one.passed == passed)
-    return f"{sum(f.passed for f in found)}/{len(found)}", shown.why or claims.numbers(
-        shown.measured
-    )
+def summary(findings: Sequence[Finding]) -> Summary:
+    """A claim's findings in one row of the scorecard or the report."""
+    if not findings:
+        return Summary(None, "", "")
+    passed = has_passed(findings)
+    shown = next(finding for finding in findings if finding.passed == passed)
+    seeds = f"{sum(finding.passed for finding in findings)}/{len(findings)}"
+    return Summary(passed, seeds, shown.why or format_numbers(shown.measured))
 
 
 def duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ def papers(store: "Store", paper: str | None, check: bool) -> None:
     if check:
         scorecard.check_again(store.database, chosen)
     table = scorecard.scorecard(chosen, store.database)[0] if paper else None
-    show.wide().print(table or scorecard.overview(store.database))
+    show.wide_console().print(table or scorecard.overview(store.database))
 
 
 @click.command()

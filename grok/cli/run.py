@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def repeat(store: "Store", run: int) -> None:
     """Run a stored run again and compare every logged value; exit 1 if one differs."""
     from grok.experiment.repeat import repeat
+    from grok.interrupts import exit_on_interrupt
 
-    verdict = repeat(store, run)
+    with exit_on_interrupt("the repetition was interrupted; what it logged is kept"):
+        verdict = repeat(store, run)
     for line in verdict.environment:
         click.echo(f"another environment: {line}")
     if verdict.first is None:
@@ -39,9 +41,9 @@ def resume(store: "Store", run: int) -> None:
     """Bring a run that was killed to its end, from its last checkpoint."""
     from grok.experiment.repeat import resume
     from grok.experiment.show import show_result
-    from grok.interrupts import raise_on_signals
+    from grok.interrupts import exit_on_interrupt
 
-    raise_on_signals()
-    ended, step = resume(store, run)
+    with exit_on_interrupt(f"run {run} interrupted; what it logged is kept"):
+        ended, step = resume(store, run)
     click.echo(f"run {run} went on from step {step}")
-    show_result(ended, store)
+    show_result(ended)

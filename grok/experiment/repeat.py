@@ -1,6 +1,6 @@
-"""A stored run, run again (equal bit for bit, or not from which step?), or brought to its end."""
+"""A stored run, repeated (equal bit for bit, or up to which step?) or resumed to its end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,68 +11,107 @@ from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.environment import differences, environment
-from grok.experiment.experiment import MAIN, Paper, load
-from grok.experiment.resume import Past, check_ended, past_of
+from grok.experiment.experiment import Experiment, load
+from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.paths import PROJECT
-from grok.store.connection import find_run
+from grok.store.connection import Store, find_run
+
+Difference = tuple[int, str, float, float]  # step, metric, value then, value now
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """run: the repetition's id. values: how many logged values were compared. first: the first
-    differing (step, metric, value then, value now), None if all are equal. environment: what differs."""
+class Repetition:
+    """How a repeated run compares with the stored one.
+
+    run: the id of the repetition.
+    values: the number of logged values that were compared.
+    first: the first difference, None if all values are equal.
+    environment: what differs in the environment, a line each.
+    """
 
     run: int
     values: int
-    first: tuple[int, str, float, float] | None
+    first: Difference | None
     environment: list[str]
 
 
-def repeat(store, number: int) -> Verdict:
-    """Run a stored run again, as its own new run, and compare; UserError if it cannot be repeated."""
+def repeat(store: Store, number: int) -> Repetition:
+    """Run a stored run again, as a new run, and compare; UserError if it cannot be repeated."""
     run = find_run(store.database, number)
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
-    paper = paper_of(store, run)
     config = run["config"]
     if "initial_run" in run["info"]:  # that very run, not the latest of its kind
         config = {**config, "initial_run": run["info"]["initial_run"]}
-    again = paper.run(MAIN, config_updates=config, meta_info={"repeats": number})
-    values, first = compare(series(store, number), series(store, again._id))
-    changed = differences(run["info"].get("environment", {}), environment())
-    return Verdict(again._id, values, first, changed)
+    again = _execute(store, run, config, None, {"repeats": number})
+    values, first = compare(logged_values(store, number), logged_values(store, again._id))
+    changes = differences(run["info"].get("environment", {}), environment())
+    return Repetition(again._id, values, first, changes)
 
 
-def resume(store, number: int) -> tuple[Run, int]:
-    """Bring a run that was killed to its end, under its own id, and the step that it went on from.
+def resume(store: Store, number: int) -> tuple[Run, int]:
+    """Bring a run that was cut short to its end, under its own id.
 
-    From its last checkpoint on this machine, else from the start: it ends as if never interrupted.
-    UserError if it is complete or alive, or its checkpoint cannot be trusted.
+    It goes on from its last checkpoint on this machine, or else from the start, and ends as if it
+    had never been interrupted.
+
+    Returns:
+        the Sacred run, and the step from which it went on.
+
+    Raises:
+        UserError: the run is complete or still running, or its checkpoint cannot be trusted.
     """
     run = find_run(store.database, number)
-    check_ended(store, run)
-    past = past_of(store, run)
-    paper = paper_of(store, run, past)
-    paper.past, paper.is_script = past, True
-    return paper.run(MAIN, config_updates=run["config"]), past.saved.step if past.saved else 0
+    check_can_resume(store, run)
+    point = load_resume_point(store, run)
+    ended = _execute(store, run, run["config"], point, None)
+    return ended, point.saved.step if point.saved else 0
 
 
-def paper_of(store, run: dict[str, Any], past: Past | None = None) -> Paper:
-    """The paper of a stored run, made to train it in the place that it had in its program."""
-    paper = load(PROJECT / run["experiment"]["mainfile"])
-    lost = sorted({*run["config"]} - {*paper.defaults(), "seed"})
+def _execute(
+    store: Store,
+    run: Mapping[str, Any],
+    config: Mapping[str, Any],
+    point: ResumePoint | None,
+    meta: Mapping[str, Any] | None,
+) -> Run:
+    """A run of a stored configuration, trained in the slot that the stored run had."""
+    experiment = experiment_of(run)
+    parent = run["info"].get("initial_run") if point is not None else None
+    problem = experiment.problem_of(config, lambda: store, parent)
+    program = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
+    execution = experiment.execution(
+        problem,
+        lambda problem: train_in_slot(problem, program, point and point.saved),
+        point,
+        shows_progress=True,
+    )
+    again = experiment.prepare_run(execution, store, config, (), meta, capture="sys")
+    again()
+    return again
+
+
+def experiment_of(run: Mapping[str, Any]) -> Experiment:
+    """The experiment of a stored run; UserError if it no longer has all of the run's keys."""
+    experiment = load(PROJECT / run["experiment"]["mainfile"])
+    lost = sorted({*run["config"]} - {*experiment.defaults(), "seed"})
     if lost:
         raise UserError(
-            f"run {run['_id']} has config keys that {paper.path} no longer has: {', '.join(lost)}"
+            f"run {run['_id']} has config keys that {experiment.path} no longer has: "
+            + ", ".join(lost)
         )
-    paper.store = store
-    program = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
-    paper.events = lambda problem: alone_as_in(problem, program, past and past.saved)
-    return paper
+    return experiment
 
 
-def alone_as_in(problem: Problem, program: dict[str, Any], saved: Saved | None) -> Iterator[Event]:
-    """The events of a replica that sits where the recorded one sat, among copies of itself."""
+def train_in_slot(
+    problem: Problem, program: Mapping[str, Any], saved: Saved | None
+) -> Iterator[Event]:
+    """The events of a replica in the slot of the recorded one, with copies of itself in the others.
+
+    Arguments:
+        program: the recorded `slot`, number of `slots`, and whether it was `compiled`.
+        saved: the state to go on from, if any.
+    """
     slot, slots = program["slot"], program["slots"]
     states = {i: replace(saved, replica=i) for i in range(slots)} if saved else {}
     for event in train([problem] * slots, slots, program["compiled"], resume=states):
@@ -80,14 +119,16 @@ def alone_as_in(problem: Problem, program: dict[str, Any], saved: Saved | None) 
             yield replace(event, replica=0)
 
 
-def series(store, number: int) -> dict[str, dict[int, float]]:
+def logged_values(store: Store, number: int) -> dict[str, dict[int, float]]:
     """A run's logged values by metric and step."""
-    found = store.database.metrics.find({"run_id": number})
-    return {m["name"]: dict(zip(m["steps"], m["values"], strict=True)) for m in found}
+    metrics = store.database.metrics.find({"run_id": number})
+    return {m["name"]: dict(zip(m["steps"], m["values"], strict=True)) for m in metrics}
 
 
-def compare(first: dict, second: dict) -> tuple[int, tuple[int, str, float, float] | None]:
-    """How many values there are, and the first by step that is not the same in both."""
+def compare(
+    first: Mapping[str, Mapping[int, float]], second: Mapping[str, Mapping[int, float]]
+) -> tuple[int, Difference | None]:
+    """The number of values of the first run, and the earliest value that differs in the second."""
     differing = []
     missing = float("nan")
     for name in sorted({*first, *second}):

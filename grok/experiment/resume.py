@@ -1,7 +1,7 @@
-"""A run's checkpoint, and going on from it as the same Sacred run."""
+"""A run's checkpoint, and the point from which the same Sacred run goes on."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,21 @@ from grok.engine import checkpoint
 from grok.engine.checkpoint import Checkpoint, CheckpointError
 from grok.engine.events import Event, Record, Saved, Start, stacked
 from grok.errors import UserError
-from grok.store import journal as spool
-from grok.store import status
+from grok.store import journal, status
+from grok.store.connection import Store
 
-STATE, ARRAY = "state/", "array/"
+STATE, ARRAY = "state/", "array/"  # prefixes of the tensors in a checkpoint
 
 
 @dataclass(frozen=True)
-class Past:
-    """What a run has behind it. run: its stored document. saved: the state that it goes on from,
-    None for the start. records: what had been recorded until then. seconds: how long that took."""
+class ResumePoint:
+    """Where a run that was cut short goes on.
+
+    run: its stored document.
+    saved: the state that it resumes from, None for the start.
+    records: what had been recorded up to that state.
+    seconds: how long the run had taken by then.
+    """
 
     run: dict[str, Any]
     saved: Saved | None
@@ -30,15 +35,21 @@ class Past:
     seconds: float
 
     def replayed(self, events: Iterable[Event]) -> Iterator[Event]:
-        """The events of the resumed run, the old records after its Start."""
+        """The events of the resumed run, with the earlier records after its Start."""
         for event in events:
             yield event
             if isinstance(event, Start):
                 yield from self.records
 
 
-def keep(path: Path, run: int | str, saved: Saved, records: list[Record], seconds: float) -> None:
-    """Write a run's checkpoint in place of the one before."""
+def write(path: Path, run: int | str, saved: Saved, records: list[Record], seconds: float) -> None:
+    """Replace a run's checkpoint.
+
+    Arguments:
+        saved: the state of its replica.
+        records: everything recorded so far.
+        seconds: how long the run has taken.
+    """
     tensors = {STATE + name: tensor for name, tensor in saved.tensors.items()}
     tensors |= {ARRAY + name: torch.from_numpy(a) for name, a in stacked(records).items()}
     facts = {
@@ -51,48 +62,48 @@ def keep(path: Path, run: int | str, saved: Saved, records: list[Record], second
     checkpoint.write(path, Checkpoint(facts, tensors))
 
 
-def past_of(store, run: dict[str, Any]) -> Past:
-    """What a stored run can go on from; UserError if its checkpoint cannot be trusted."""
+def load_resume_point(store: Store, run: dict[str, Any]) -> ResumePoint:
+    """Where a stored run can go on; UserError if its checkpoint cannot be trusted."""
     path = store.checkpoint_path(run["_id"])
     if not path.exists():
-        return Past(run, None, [], 0.0)
+        return ResumePoint(run, None, [], 0.0)
     try:
-        found = checkpoint.read(path)
+        content = checkpoint.read(path)
     except CheckpointError as error:
         raise UserError(str(error)) from error
-    facts = found.facts
+    facts = content.facts
     if facts["run"] != run["_id"]:
         raise UserError(f"{path}: of run {facts['run']}, not of run {run['_id']}")
-    state = checkpoint.below(found.tensors, STATE)
-    arrays = {k: iter(v.numpy()) for k, v in checkpoint.below(found.tensors, ARRAY).items()}
+    state = checkpoint.below(content.tensors, STATE)
+    arrays = {k: iter(v.numpy()) for k, v in checkpoint.below(content.tensors, ARRAY).items()}
     records = [
         Record(
-            0, step, metrics, {k: next(v) for k, v in arrays.items()} if pictured else {}, between
+            0, step, metrics, {k: next(v) for k, v in arrays.items()} if has_arrays else {}, between
         )
-        for step, metrics, pictured, between in facts["records"]
+        for step, metrics, has_arrays, between in facts["records"]
     ]
     saved = Saved(0, facts["step"], facts["met"], state)
-    return Past(run, saved, records, facts["seconds"])
+    return ResumePoint(run, saved, records, facts["seconds"])
 
 
-def check_ended(store, run: dict[str, Any]) -> None:
-    """UserError if a run is complete, or alive."""
+def check_can_resume(store: Store, run: Mapping[str, Any]) -> None:
+    """UserError if a run is complete, or still in progress."""
     number = run["_id"]
     if run["status"] == "COMPLETED":
         raise UserError(f"run {number} is complete; `grok repeat {number}` runs it again")
     if run["status"] != "RUNNING":
         return
-    here = run["host"].get("hostname") == platform.node()
+    is_here = run["host"].get("hostname") == platform.node()
     seconds = status.heartbeat_age(run)
-    if spool.is_written(store, number) or (not here and seconds < status.DEAD_AFTER):
-        raise UserError(f"run {number} was heard of {seconds:.0f} s ago: it is alive")
+    if journal.is_written(store, number) or (not is_here and seconds < status.DEAD_AFTER):
+        raise UserError(f"run {number} is still running: its last heartbeat is {seconds:.0f} s old")
 
 
-class Discarder(RunObserver):
-    """Deletes a run's checkpoint once the store has taken its end."""
+class CheckpointRemover(RunObserver):
+    """Deletes a run's checkpoint once the run is complete."""
 
     def __init__(self, path: Path):
         self.path = path
 
-    def completed_event(self, stop_time, result) -> None:
+    def completed_event(self, stop_time: Any, result: Any) -> None:
         self.path.unlink(missing_ok=True)

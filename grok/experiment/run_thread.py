@@ -1,17 +1,14 @@
-"""Sacred runs side by side in one process: a thread each, fed with the events of its replica."""
+"""Sacred runs side by side in one process: a thread each, which records the events of its replica."""
 
 import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from sacred.run import Run
 from sacred.utils import SacredInterrupt
 
 from grok.engine.events import Event, Outcome
-from grok.engine.problem import Problem
-from grok.experiment.experiment import Paper
-from grok.experiment.resume import Past
-from grok.experiment.wandb_mirror import Identity
 
 
 class Ended(SacredInterrupt):
@@ -20,35 +17,39 @@ class Ended(SacredInterrupt):
     STATUS = "INTERRUPTED"
 
 
-class LiveRun(threading.Thread):
-    """One Sacred run that lives while its replica trains in another thread.
+class EventQueue:
+    """The events of one replica, put by the thread that trains and read by the one that records."""
 
-    Give it events with `take`; the last is an Outcome, or call `cut`. `result` is there after join.
-    """
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
 
-    def __init__(
-        self,
-        paper: Paper,
-        problem: Problem,
-        updates: dict[str, Any],
-        named_configs: tuple[str, ...],
-        meta: dict[str, Any],
-        wandb: Identity | None = None,
-        past: Past | None = None,
-    ):
+    def put(self, event: Event) -> None:
+        self._queue.put(event)
+
+    def end(self) -> None:
+        """End the run as INTERRUPTED after the events so far."""
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[Event]:
+        """The events up to the Outcome; Ended is raised where the run is cut short."""
+        while True:
+            event = self._queue.get()
+            if event is None:
+                raise Ended
+            yield event
+            if isinstance(event, Outcome):
+                if event.reason == "terminated":
+                    raise Ended
+                return
+
+
+class RunThread(threading.Thread):
+    """Records one Sacred run while its replica trains in another thread."""
+
+    def __init__(self, run: Run, events: EventQueue):
         super().__init__(name="run", daemon=True)
-        self.mail: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        twin = paper.fresh(problem, lambda _: self._events(), wandb, past)
-        # made here, not in the thread: Sacred's set-up is not meant for several threads
-        self.sacred_run = twin._create_run("main", updates, named_configs, {}, meta)
+        self.sacred_run, self.events = run, events
         self.failure: BaseException | None = None
-
-    def take(self, event: Event) -> None:
-        self.mail.put(event)
-
-    def cut(self) -> None:
-        """End the run as INTERRUPTED."""
-        self.mail.put(None)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -65,14 +66,3 @@ class LiveRun(threading.Thread):
             pass
         except BaseException as failure:
             self.failure = failure
-
-    def _events(self) -> Iterator[Event]:
-        while True:
-            event = self.mail.get()
-            if event is None:
-                raise Ended
-            yield event
-            if isinstance(event, Outcome):
-                if event.reason == "terminated":
-                    raise Ended
-                return

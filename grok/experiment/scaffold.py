@@ -12,7 +12,7 @@ from grok.tasks import operations
 
 EXPERIMENT = Template('''"""$says"""
 
-from grok.experiment.experiment import Paper
+from grok.claims.legacy import Paper
 from grok.experiment.parts import $recipes
 $imports
 from grok.engine.problem import Problem
@@ -130,7 +130,7 @@ def test_a_seed_decides_all(paper):
 
 def test_a_wrong_value_is_one_line(paper):
     with pytest.raises(UserError, match="train_fraction"):
-        paper.config_of({"train_fraction": 1.5})
+        paper.full_config({"train_fraction": 1.5})
 ''')
 
 

@@ -1,16 +1,21 @@
-"""A finished run, in a few lines."""
+"""A finished run, shown in a few lines."""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from sacred.observers import FileStorageObserver
 from sacred.run import Run
 
-from grok.claims.model import numbers
+from grok.store.journal import DurableObserver
 
 FIRST = ("phase", "ended", "steps", "seconds", "compiled", "steps_to_train", "steps_to_test")
 
 
-def show_result(run: Run, store) -> None:
-    """Print the run's id, where it is kept, and its result: phase and steps first, then numbers."""
+def show_result(run: Run) -> None:
+    """Print a run's id, where it is kept, its result (phase and steps first), and its claims."""
     table = Table(show_header=False, box=None)
     result = run.result or {}
     for key in [*FIRST, *(key for key in result if key not in FIRST)]:
@@ -18,24 +23,41 @@ def show_result(run: Run, store) -> None:
             table.add_row(key, format_value(result[key]))
     if result.get("compiled") is False:
         table.add_row("", "(uncompiled: a short run, or no compiler)")
-    screen = wide()
+    screen = wide_console()
     if run._id is not None:
-        where = f" in {store.describe()}" if store is not None else ""
-        screen.print(f"run {run._id}{where}", highlight=False, soft_wrap=True)
+        screen.print(f"run {run._id}{_place(run)}", highlight=False, soft_wrap=True)
     screen.print(table)
-    findings = [one for one in run.info.get("claims", ()) if one["why"] is None]
-    for one in findings:
-        verdict = "passed" if one["passed"] else "failed"
-        screen.print(f"claim {one['claim']} {verdict}: {numbers(one['measured'])}", highlight=False)
+    for finding in run.info.get("claims", ()):
+        if finding["why"] is None:
+            verdict = "passed" if finding["passed"] else "failed"
+            measured = format_numbers(finding["measured"])
+            screen.print(f"claim {finding['claim']} {verdict}: {measured}", highlight=False)
 
 
-def wide(columns: int = 120) -> Console:
-    """A console as wide as the terminal, of so many columns in a pipe."""
+def wide_console(columns: int = 120) -> Console:
+    """A console as wide as the terminal, or of so many columns in a pipe."""
     return Console(width=None if Console().is_terminal else columns)
 
 
-def format_value(value) -> str:
+def format_value(value: Any) -> str:
     """A result value for people: `never` for None, four significant digits for floats."""
     if value is None:
         return "never"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def format_numbers(measured: Mapping[str, float]) -> str:
+    """Measured numbers in one line; `never` for infinity."""
+    return ", ".join(
+        f"{name} {'never' if value == inf else f'{value:.4g}'}" for name, value in measured.items()
+    )
+
+
+def _place(run: Run) -> str:
+    """Where the run's observers keep it, in words."""
+    for observer in run.observers:
+        if isinstance(observer, DurableObserver):
+            return f" in {observer.store.describe()}"
+        if isinstance(observer, FileStorageObserver):
+            return f" in files in {observer.basedir}"
+    return ""

@@ -1,4 +1,4 @@
-"""The run that another one begins from: `initial_run`."""
+"""The run that another one starts from: `initial_run`."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -16,76 +16,86 @@ from grok.engine.events import WEIGHTS
 from grok.engine.problem import Problem
 from grok.errors import UserError
 from grok.experiment.validation import ConfigError
-from grok.store import connection as stores
+from grok.store import connection
 from grok.store.connection import Store
 
 
 @dataclass(frozen=True)
-class Ancestor:
-    """A stored run that another one begins from."""
+class ParentRun:
+    """A stored run that another run starts from."""
 
     store: Store
     number: int
 
     @cached_property
-    def run(self) -> Mapping[str, Any]:
-        """Its document; UserError if there is none."""
-        return stores.find_run(stores.require_database(self.store), self.number)
+    def document(self) -> Mapping[str, Any]:
+        """Its stored document; UserError if there is none."""
+        return connection.find_run(connection.require_database(self.store), self.number)
 
     @property
     def seed(self) -> int:
-        """What its initial weights, among others, were drawn from."""
-        return self.run["config"]["seed"]
+        """The seed of its initial weights, among other things."""
+        return self.document["config"]["seed"]
 
-    def after(self, event: str, delay: int) -> int:
-        """`delay` updates after an event of its result; UserError if it never happened."""
-        found = (self.run["result"] or {}).get(event)
-        if found is None:
+    def step_after(self, event: str, delay: int) -> int:
+        """The step `delay` after an event in its result; UserError if the event never happened.
+
+        Arguments:
+            event: an entry of the result, such as "steps_to_test".
+            delay: number of steps; negative for a step before the event.
+        """
+        step = (self.document["result"] or {}).get(event)
+        if step is None:
             raise UserError(f"run {self.number}, the initial_run, has no {event}")
-        return found + delay
+        return step + delay
 
-    def final(self) -> dict[str, Tensor]:
+    def final_weights(self) -> dict[str, Tensor]:
         """The weights that it ended with; UserError if it kept none."""
-        return stores.final_weights(self.store, self.number)
+        return connection.final_weights(self.store, self.number)
 
-    def at(self, step: float) -> tuple[int, dict[str, Tensor]]:
-        """The first step from `step` on whose weights it has kept, and they; UserError if there is none."""
-        content = stores.artifact(
-            stores.require_database(self.store), self.number, "trajectory.npz"
-        )
-        with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-            weights = below(kept, WEIGHTS)
-            place = int(np.searchsorted(kept["steps"], step))
-            if place == len(kept["steps"]) or not weights:
+    def weights_at(self, step: float) -> tuple[int, dict[str, Tensor]]:
+        """The weights at the first kept step from `step` on, and that step; UserError if none is kept."""
+        database = connection.require_database(self.store)
+        content = connection.artifact(database, self.number, "trajectory.npz")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            weights = below(arrays, WEIGHTS)
+            index = int(np.searchsorted(arrays["steps"], step))
+            if index == len(arrays["steps"]) or not weights:
                 raise UserError(f"run {self.number} has kept no weights from step {step} on")
-            found = {name: torch.from_numpy(values[place]) for name, values in weights.items()}
-            return int(kept["steps"][place]), found
+            return int(arrays["steps"][index]), {
+                name: torch.from_numpy(values[index]) for name, values in weights.items()
+            }
 
 
-def latest(
-    store: Store, paper: str, recipe: str, seed: int, recipes_of: Callable[[Mapping], frozenset]
-) -> Ancestor:
-    """A paper's latest finished run with a named config and seed; UserError if there is none."""
-    wanted = {"experiment.name": paper, "config.seed": seed, "status": "COMPLETED"}
-    runs = stores.require_database(store).runs.find(wanted, {"config": 1}).sort("_id", -1)
-    found = next((run["_id"] for run in runs if recipe in recipes_of(run["config"])), None)
-    if found is None:
-        first = f"python experiments/{paper}.py with {recipe} seed={seed}"
-        raise UserError(f"initial_run={recipe}: run this first: {first}")
-    return Ancestor(store, found)
+def latest_run(
+    store: Store,
+    experiment: str,
+    named_config: str,
+    seed: int,
+    matching_named_configs: Callable[[Mapping[str, Any]], frozenset[str]],
+) -> ParentRun:
+    """An experiment's latest complete run with a named config and seed; UserError if there is none."""
+    wanted = {"experiment.name": experiment, "config.seed": seed, "status": "COMPLETED"}
+    runs = connection.require_database(store).runs.find(wanted, {"config": 1}).sort("_id", -1)
+    for run in runs:
+        if named_config in matching_named_configs(run["config"]):
+            return ParentRun(store, run["_id"])
+    first = f"python experiments/{experiment}.py with {named_config} seed={seed}"
+    raise UserError(f"initial_run={named_config}: run this first: {first}")
 
 
-def fitting(c: SimpleNamespace, problem: Problem, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The ancestor's weights; ConfigError unless the problem's have their names and shapes."""
-    wanted = {name: p.shape for name, p in problem.module.named_parameters()}
-    if {name: w.shape for name, w in weights.items()} != wanted:
-        expected = "a run with weights of these names and shapes"
-        raise ConfigError("initial_run", c.initial_run, expected)
-    return weights
+def check_fit(c: SimpleNamespace, problem: Problem, weights: Mapping[str, Tensor]) -> None:
+    """ConfigError unless the parent run's weights have the names and shapes of the problem's."""
+    expected = {name: p.shape for name, p in problem.module.named_parameters()}
+    if {name: w.shape for name, w in weights.items()} != expected:
+        raise ConfigError(
+            "initial_run", c.initial_run, "a run with weights of these names and shapes"
+        )
 
 
-def go_on(c: SimpleNamespace, problem: Problem, ancestor: Ancestor) -> Problem:
-    """The problem with the ancestor's final weights; ConfigError if they do not fit."""
-    weights = fitting(c, problem, ancestor.final())
+def load_parent_weights(c: SimpleNamespace, problem: Problem, parent: ParentRun) -> Problem:
+    """The problem with its parent run's final weights; ConfigError if they do not fit."""
+    weights = parent.final_weights()
+    check_fit(c, problem, weights)
     problem.module.load_state_dict(weights, strict=False)  # buffers are the module's own
     return problem

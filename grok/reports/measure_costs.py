@@ -35,7 +35,7 @@ def show(experiment: str | None, named: tuple[str, ...]) -> None:
 def profile(experiment: str, named: tuple[str, ...]) -> Table:
     """How often every measure was taken in a short run, and the milliseconds of its quickest taking."""
     paper = load(PROJECT / "experiments" / f"{experiment.removesuffix('.py')}.py")
-    config = paper.config_of({"measures": "full", "snapshot_every": 4}, named)
+    config = paper.full_config({"measures": "full", "snapshot_every": 4}, named)
     problem = paper.problem_of(config)
     looks = sorted(problem.log_steps)[: LOOKS + 1]
     short = replace(problem, log_steps=looks, train_steps=looks[-1])

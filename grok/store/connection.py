@@ -156,9 +156,16 @@ def final_weights(store: Store, number: int) -> dict[str, Tensor]:
     return load(artifact(require_database(store), number, "weights.safetensors"))
 
 
-def observer_of_flag(argument: str) -> tuple[Store, RunObserver]:
-    """Store and durable observer for the argument of Sacred's `-m`: its own form, or a full URI."""
-    if "://" in argument:
+def store_and_observer(argument: str | None = None) -> tuple[Store, RunObserver]:
+    """The store for one run, and the observer that records it there.
+
+    Arguments:
+        argument: that of Sacred's `-m`, in Sacred's form or as a URI; None for the default store.
+
+    Raises:
+        UserError: the argument is of neither form, or the server does not answer.
+    """
+    if argument is None or "://" in argument:
         store = connect(argument)
         return store, store.observer()
     try:

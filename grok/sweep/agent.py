@@ -13,9 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from grok.engine.events import Record
+from grok.engine.events import Event, Record
 from grok.errors import UserError
-from grok.experiment.run_thread import Event
 from grok.experiment.wandb_mirror import Identity
 from grok.store.connection import Store
 from grok.sweep.batch import Batch
@@ -44,10 +43,9 @@ class BatchAgent:
     def __init__(self, client: Client, name: SweepName, store: Store, batch: int):
         self.client, self.name = client, name
         self.file: SweepFile = check(client.config(name), name.sweep, f"sweep {name}")
-        self.file.paper.store = store
         host = host_name()
         self.seats = [Seat(client.register(name, host)) for _ in range(batch)]
-        self.batch = Batch(self.file, self._meta, self._identity)
+        self.batch = Batch(self.file, store, self._meta, self._identity)
         self.over = False
         self.away_since: float | None = None
 
@@ -110,7 +108,7 @@ class BatchAgent:
         sound = []
         for number, point in points.items():
             try:
-                sound.append(planned(self.file, number, point))
+                sound.append(planned(self.file, number, point, lambda: self.batch.store))
             except UserError as error:
                 print(f"run {self.seats[number].run} cannot be run: {error}", file=sys.stderr)
         return sound

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from grok.engine.events import Outcome, Start
+from grok.engine.events import Event, Outcome, Start
 from grok.engine.train import train
-from grok.experiment.run_thread import Event, LiveRun
+from grok.experiment.run_thread import EventQueue, RunThread
 from grok.experiment.wandb_mirror import Identity
+from grok.store.connection import Store
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import Planned
 
@@ -21,11 +22,12 @@ class Batch:
     def __init__(
         self,
         file: SweepFile,
+        store: Store,
         meta: Callable[[Planned], dict[str, Any]],
         identity: Callable[[Planned], Identity | None] = lambda one: None,
     ):
-        self.file, self.meta, self.identity = file, meta, identity
-        self.runs: dict[int, LiveRun] = {}
+        self.file, self.store, self.meta, self.identity = file, store, meta, identity
+        self.runs: dict[int, RunThread] = {}
 
     def train(
         self,
@@ -41,13 +43,17 @@ class Batch:
         here or by `watch`, the live runs are ended as INTERRUPTED and joined first.
         """
         problems = [one.problem for one in group]
-        states = {i: replace(one.past.saved, replica=i) for i, one in enumerate(group) if one.past}
+        states = {
+            i: replace(one.resume_point.saved, replica=i)
+            for i, one in enumerate(group)
+            if one.resume_point and one.resume_point.saved
+        }
         try:
             for event in train(problems, slots, terminate=terminate, resume=states):
                 one = group[event.replica]
                 if isinstance(event, Start):
                     self._start(one)
-                self.runs[one.number].take(event)
+                self.runs[one.number].events.put(event)
                 watch(one, event)
                 if isinstance(event, Outcome):
                     self._join(
@@ -55,23 +61,26 @@ class Batch:
                     )
         except BaseException:
             for run in self.runs.values():
-                run.cut()
+                run.events.end()
             raise
         finally:
             self._join([one for one in group if one.number in self.runs], ended)
 
     def _start(self, one: Planned) -> None:
-        run = LiveRun(
-            self.file.paper,
-            one.problem,
+        """Begin to record a planned run, here and not in its thread: Sacred's set-up needs one thread."""
+        events = EventQueue()
+        experiment = self.file.experiment
+        execution = experiment.execution(one.problem, lambda problem: events, one.resume_point)
+        run = experiment.prepare_run(
+            execution,
+            self.store,
             one.updates,
             self.file.named_configs,
             self.meta(one),
             self.identity(one),
-            one.past,
         )
-        self.runs[one.number] = run
-        run.start()
+        self.runs[one.number] = thread = RunThread(run, events)
+        thread.start()
 
     def _lives(self, one: Planned) -> bool:
         return self.runs[one.number].is_alive()

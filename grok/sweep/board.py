@@ -44,7 +44,7 @@ class Board:
         file = check(config, name or name_of(config), "sweep")
         grid = config["method"] == "grid"
         points = search.grid(config, config.get("run_cap")) if grid else []
-        sweep = f"{file.paper.path}-{uuid.uuid4().hex[:6]}"
+        sweep = f"{file.experiment.path}-{uuid.uuid4().hex[:6]}"
         if points:
             self.points.insert_many(
                 {"_id": f"{sweep}/{i}", "sweep": sweep, "number": i, **_fresh(point)}
@@ -55,7 +55,7 @@ class Board:
                 "_id": sweep,
                 "name": file.name,
                 "config": config,
-                "experiment": file.paper.path,
+                "experiment": file.experiment.path,
                 "created": _now(),
                 "served": True,
                 "seed": default_seed(file),
@@ -141,7 +141,7 @@ class Board:
             self._set(point, state="pending", agent=None, run=None, stop=False, seen=False)
         sweep = self.sweep(point["sweep"])
         if not self._count(sweep, "pending") + self._count(sweep, "running"):
-            check_sweep(self.database, self.file(sweep["_id"]).paper, sweep)
+            check_sweep(self.database, self.file(sweep["_id"]).experiment, sweep)
 
     def _run_of(self, point: dict) -> dict | None:
         wanted = {"info.wandb.run": point["run"]}

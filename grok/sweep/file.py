@@ -9,8 +9,8 @@ import sweeps
 import yaml
 
 from grok.errors import UserError
-from grok.experiment.experiment import Paper, load
-from grok.experiment.validation import check_choice, check_names
+from grok.experiment.experiment import Experiment, load
+from grok.experiment.validation import canonical_names, check_choice, check_names
 from grok.paths import PROJECT
 
 METHODS = ("grid", "random", "bayes")
@@ -21,11 +21,11 @@ SAID = ("program", "method", "command", "parameters")
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A sweep: W&B's config, the paper it runs, and what its command fixes after `with`."""
+    """A sweep: W&B's config, the experiment it runs, and what its command fixes after `with`."""
 
     name: str
     config: dict[str, Any]
-    paper: Paper
+    experiment: Experiment
     named_configs: tuple[str, ...]
     fixed: dict[str, Any]
 
@@ -67,14 +67,15 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         violations = _violations(config)
         if violations:
             raise UserError(violations[0])
-        paper = load(PROJECT / config["program"])
+        experiment = load(PROJECT / config["program"])
         named, fixed = _fixed(config.get("command", []))
-        check_names(named, paper.named_configs, f"named config of {paper.path}")
-        known = {*paper.defaults(), "seed"}
-        check_names([*fixed, *parameter_names(config)], known, f"config key of {paper.path}")
+        check_names(named, experiment.named_configs, f"named config of {experiment.path}")
+        known = {*experiment.defaults(), "seed"}
+        swept = canonical_names(dict.fromkeys([*fixed, *parameter_names(config)]), known)
+        check_names(swept, known, f"config key of {experiment.path}")
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    return SweepFile(name, config, paper, tuple(named), fixed)
+    return SweepFile(name, config, experiment, tuple(named), fixed)
 
 
 def name_of(config: dict[str, Any]) -> str:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from grok.claims.scorecard import check_sweep
-from grok.engine.events import Record
+from grok.engine.events import Event, Record
 from grok.errors import UserError
-from grok.experiment.resume import Past, check_ended, past_of
-from grok.experiment.run_thread import Event
+from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
 from grok.store.journal import recover
 from grok.store.status import FINISHED
@@ -28,8 +27,9 @@ class LocalSweep:
 
     def __init__(self, file: SweepFile, store: Store, document: dict[str, Any], slots: int | None):
         self.file, self.store, self.document, self.slots = file, store, document, slots
-        self.file.paper.store = store
-        self.groups = plan(file, self.pending())  # UserError here, before anything has run
+        self.groups = plan(
+            file, self.pending(), lambda: store
+        )  # UserError here, before anything has run
         self.batch: Batch | None = None  # the one that trains now
         self.history: dict[int, list[dict]] = {}
 
@@ -52,7 +52,7 @@ class LocalSweep:
             "_id": f"{file.name}-{uuid.uuid4().hex[:6]}",
             "name": file.name,
             "config": file.config,
-            "experiment": file.paper.path,
+            "experiment": file.experiment.path,
             "created": datetime.now(UTC),
             "points": points_of(file, limit, seeds),
             "limit": limit,
@@ -76,7 +76,7 @@ class LocalSweep:
             raise UserError(f"no sweep {sweep or 'of ' + file.name} to resume")
         sweep = cls(file, store, document, slots)
         for one in (one for group in sweep.groups for one in group):
-            one.past = sweep._past(one.number)
+            one.resume_point = sweep._resume_point(one.number)
         return sweep
 
     def finished(self) -> dict[int, dict]:
@@ -91,13 +91,13 @@ class LocalSweep:
         done = self.finished()
         return {i: p for i, p in enumerate(self.document["points"]) if i not in done}
 
-    def _past(self, point: int) -> Past | None:
+    def _resume_point(self, point: int) -> ResumePoint | None:
         """What a killed run of this point left to go on from."""
         wanted = {"meta.sweep.id": self.id, "meta.sweep.point": point}
         for run in self.store.database.runs.find(wanted).sort("_id", -1):
             if self.store.checkpoint_path(run["_id"]).exists():
-                check_ended(self.store, run)
-                return past_of(self.store, run)
+                check_can_resume(self.store, run)
+                return load_resume_point(self.store, run)
         return None
 
     def run(self, progress: SweepProgress) -> None:
@@ -106,7 +106,7 @@ class LocalSweep:
             self._train(group, progress)
         changes = {"$set": {"state": "finished"}, "$inc": {"seconds": progress.seconds}}
         self.store.database.sweeps.update_one({"_id": self.id}, changes)
-        check_sweep(self.store.database, self.file.paper, self.document)
+        check_sweep(self.store.database, self.file.experiment, self.document)
 
     def _groups(self) -> Iterator[list[Planned]]:
         yield from self.groups
@@ -121,7 +121,7 @@ class LocalSweep:
             ]
             points += search.suggest(self.file.config, runs, count, default_seed(self.file))
             self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"points": points}})
-            yield from plan(self.file, self.pending())
+            yield from plan(self.file, self.pending(), lambda: self.store)
 
     def _train(self, group: list[Planned], progress: SweepProgress) -> None:
         slots = slots_of(group, self.slots)
@@ -130,6 +130,7 @@ class LocalSweep:
         self.store.database.sweeps.update_one({"_id": self.id}, {"$push": {"batches": entry}})
         self.batch = Batch(
             self.file,
+            self.store,
             lambda one: {"sweep": {"id": self.id, "point": one.number, "batch": name}},
         )
         terminate: set[int] = set()

@@ -8,7 +8,9 @@ from typing import Any
 from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.train import choose_slots, decide_compiled
-from grok.experiment.resume import Past
+from grok.experiment.experiment import Connect
+from grok.experiment.resume import ResumePoint
+from grok.store import connection
 from grok.sweep.file import SweepFile
 from grok.sweep.search import Point
 
@@ -23,24 +25,28 @@ class Planned:
     number: int
     updates: dict[str, Any]
     problem: Problem
-    past: Past | None = None
+    resume_point: ResumePoint | None = None
 
 
-def plan(file: SweepFile, points: dict[int, Point]) -> list[list[Planned]]:
+def plan(
+    file: SweepFile, points: dict[int, Point], connect: Connect = connection.connect
+) -> list[list[Planned]]:
     """The points, grouped by what they can share; groups in the order of their first point.
 
     UserError, before anything has run, if a point's configuration is wrong.
     """
-    return grouped(planned(file, number, point) for number, point in points.items())
+    return grouped(planned(file, number, point, connect) for number, point in points.items())
 
 
-def planned(file: SweepFile, number: int, point: Point) -> Planned:
+def planned(
+    file: SweepFile, number: int, point: Point, connect: Connect = connection.connect
+) -> Planned:
     """One point's run; UserError if its configuration is wrong."""
     updates = file.updates(point)
     if "seed" not in updates:
         updates["seed"] = default_seed(file)
-    config = file.paper.config_of(updates, file.named_configs)
-    return Planned(number, updates, file.paper.problem_of(config))
+    config = file.experiment.full_config(updates, file.named_configs)
+    return Planned(number, updates, file.experiment.problem_of(config, connect))
 
 
 def grouped(runs: Iterable[Planned]) -> list[list[Planned]]:
@@ -55,7 +61,7 @@ def default_seed(file: SweepFile) -> int:
     """The seed that the sweep's named configs or command fix, else 0."""
     if "seed" in file.fixed:
         return file.fixed["seed"]
-    seeds = [file.paper.named_configs[name]().get("seed") for name in file.named_configs]
+    seeds = [file.experiment.named_configs[name]().get("seed") for name in file.named_configs]
     return next((seed for seed in reversed(seeds) if seed is not None), 0)
 
 

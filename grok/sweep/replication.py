@@ -11,9 +11,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from grok.claims.scorecard import duration, latest, named, scorecard, sweeps_of
-from grok.experiment.experiment import Paper
+from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console
-from grok.experiment.show import wide
+from grok.experiment.show import wide_console
 from grok.interrupts import exit_code, raise_on_signals
 from grok.paths import PROJECT
 from grok.store import connection as stores
@@ -42,7 +42,7 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
         print('interrupted; "grok replicate --resume" goes on', file=sys.stderr)
         sys.exit(exit_code(error))
     table, complete = scorecard(wanted, store.database)
-    wide().print(table)
+    wide_console().print(table)
     print(f"{len(wanted)} papers in {duration(time.perf_counter() - started)}, {jobs} at once")
     return whole and complete
 
@@ -68,7 +68,7 @@ class Replication:
             disable=jobs == 1 or not screen.is_terminal,  # alone a sweep shows its own
         )
 
-    def run(self, papers: list[Paper]) -> bool:
+    def run(self, papers: list[Experiment]) -> bool:
         """Whether every sweep came to its end. Whatever ends this ends the sweeps as SIGTERM does."""
         self.task = self.bar.add_task("sweeps", total=sum(len(sweeps_of(one)) for one in papers))
         with self.bar, ThreadPoolExecutor(self.jobs) as pool:
@@ -80,8 +80,8 @@ class Replication:
                 for process in list(self.running.values()):
                     process.terminate()
 
-    def _paper(self, paper: Paper) -> bool:
-        return all([self._sweep(name) for name in sweeps_of(paper)])
+    def _paper(self, experiment: Experiment) -> bool:
+        return all([self._sweep(name) for name in sweeps_of(experiment)])
 
     def _sweep(self, name: str) -> bool:
         if self.is_over:

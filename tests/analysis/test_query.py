@@ -23,7 +23,6 @@ def run(store):
     from grok.experiment.experiment import load
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
-    paper.store = store
     return paper.run(config_updates={"train_steps": 40, "p": 6, "seed": 11})
 
 

@@ -33,23 +33,23 @@ def test_a_claim_that_cannot_be_evaluated_is_not_passed():
     ):
         finding = evaluate(claim(check), nothing)
         assert not finding.passed and finding.why == why
-    assert not claims.stands([])
+    assert not claims.has_passed([])
 
 
 def test_two_of_three_seeds_are_enough():
     runs = Runs(run(seed, {"x": value}) for seed, value in enumerate((1, 5, 6)))
     at_least = checks.within(("cpu", "x", 5, inf))
-    found = claims.of_sweep([claim(at_least)], "paper_cpu", runs)
+    found = claims.evaluate_sweep([claim(at_least)], "paper_cpu", runs)
     assert [(f.seed, f.passed) for f in found] == [(0, False), (1, True), (2, True)]
     assert found[1].measured == {"cpu x": 5}
-    assert claims.stands(found) and not claims.stands(found[:2])
-    assert claims.of_sweep([claim(at_least)], "another_sweep", runs) == []
+    assert claims.has_passed(found) and not claims.has_passed(found[:2])
+    assert claims.evaluate_sweep([claim(at_least)], "another_sweep", runs) == []
 
 
 def test_a_pooled_claim_sees_all_seeds():
     runs = Runs(run(seed, {"x": float(seed)}) for seed in range(4))
     mean = claim(lambda runs: (True, {"mean": runs.mean("cpu", "x")}), pooled=True)
-    assert claims.of_sweep([mean], "paper_cpu", runs)[0].measured == {"mean": 1.5}
+    assert claims.evaluate_sweep([mean], "paper_cpu", runs)[0].measured == {"mean": 1.5}
     with pytest.raises(Missing, match="only one run"):
         runs.one("cpu")
 
@@ -69,22 +69,25 @@ def test_what_a_run_tells():
 
 def test_a_recipe_is_recognized_by_its_values():
     paper = load(PROJECT / "experiments" / "doshi.py")
-    known = paper.config_of({"seed": 5, "preset": "outlier"})
-    assert paper.recipes_of(known) == {"outlier"}
-    assert paper.recipes_of({**known, "betas": [0.9, 0.98]}) == {"outlier"}  # as MongoDB has it
-    assert paper.recipes_of({**known, "lr": 1e-4}) == frozenset()
+    known = paper.full_config({"seed": 5, "preset": "outlier"})
+    assert paper.matching_named_configs(known) == {"outlier"}
+    assert paper.matching_named_configs({**known, "betas": [0.9, 0.98]}) == {
+        "outlier"
+    }  # as MongoDB has it
+    assert paper.matching_named_configs({**known, "lr": 1e-4}) == frozenset()
     older = {key: value for key, value in known.items() if key != "stablemax"}
-    assert paper.recipes_of(older) == {"outlier"}  # of before that key was
-    assert paper.recipes_of({**known, "measures": ["norms"], "device": "cpu"}) == {"outlier"}
+    assert paper.matching_named_configs(older) == {"outlier"}  # of before that key was
+    assert paper.matching_named_configs({**known, "measures": ["norms"], "device": "cpu"}) == {
+        "outlier"
+    }
 
 
 def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
     """Weight decay 0, 200 steps: nothing that Nanda et al. say of the recipe is true."""
     paper = load(PROJECT / "experiments" / "nanda.py")
-    paper.store = store
     paper.add_named_config("broken", {"p": 13, "width": 16, "mlp_width": 32, "train_fraction": 0.5,
                                       "weight_decay": 0.0, "train_steps": 200})  # fmt: skip
-    paper.recipes_of = lambda config: frozenset({"cpu"})
+    paper.matching_named_configs = lambda config: frozenset({"cpu"})
     done = paper.run(named_configs=["broken"], config_updates={"seed": 0})
     kept = store.database.runs.find_one({"_id": done._id})["info"]["claims"]
     assert {one["claim"] for one in kept} == {f"03-C{n}" for n in range(1, 9)}
@@ -103,7 +106,7 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     )
     sweep = LocalSweep.begin(files.read(path), store, None, None)
     sweep.run(SweepProgress(4, 4))
-    paper = sweep.file.paper
+    paper = sweep.file.experiment
     found, seconds = scorecard.latest(store.database, paper)
     assert seconds > 0
     assert [f.passed for f in found["08c"]] == [True, True]

@@ -23,7 +23,7 @@ CATALOGUE = BY_NAME | {name: replace(BY_NAME[name], burst=burst) for name, burst
 def ordering(measures="full", seed: int = 3, **changes):
     paper = load(PROJECT / "experiments" / "ordering.py")
     config = {**SMALL, "measures": measures, "seed": seed, **changes}
-    return paper.problem_of(paper.config_of(config))
+    return paper.problem_of(paper.full_config(config))
 
 
 def train(problems, compiled: bool = False, **options):
@@ -182,12 +182,12 @@ def test_fourier_remembers_what_was_ever_significant():
 def test_what_cannot_be_measured_is_refused(program, measures, line):
     paper = load(PROJECT / "experiments" / f"{program}.py")
     with pytest.raises(UserError, match=line.replace("?", r"\?")):
-        paper.problem_of(paper.config_of({"measures": measures, "seed": 0}))
+        paper.problem_of(paper.full_config({"measures": measures, "seed": 0}))
 
 
 def test_a_group_takes_what_fits():
     paper = load(PROJECT / "experiments" / "liu_toy.py")
-    made = paper.problem_of(paper.config_of({"measures": "full", "seed": 0}))
+    made = paper.problem_of(paper.full_config({"measures": "full", "seed": 0}))
     assert {*made.measures.names} == BY_NAME.keys() - {
         "fourier", "attention", "token_gradient", "phases", "gradient_projection",
         "counterfactual", "counterfactual_validator",

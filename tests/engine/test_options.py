@@ -197,5 +197,5 @@ def test_a_group_can_be_the_biases_alone():
 )
 def test_stablemax_is_trained_with_and_reported(name, config):
     paper = load(PROJECT / "experiments" / f"{name}.py")
-    found = paper.problem_of(paper.config_of({"seed": 0, "stablemax": True, **config}))
+    found = paper.problem_of(paper.full_config({"seed": 0, "stablemax": True, **config}))
     assert found.loss.kind == found.metrics.loss.kind == "stablemax"

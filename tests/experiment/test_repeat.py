@@ -21,7 +21,6 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_a_repeated_run_is_equal_bit_for_bit(store, name):
     paper = load(PROJECT / "experiments" / f"{name}.py")
-    paper.store = store
     run = paper.run(config_updates={**SMALL[name], "seed": 4})
     verdict = repeat(store, run._id)
     assert verdict.first is None and verdict.environment == []

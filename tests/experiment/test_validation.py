@@ -112,12 +112,12 @@ def test_the_command_line_says_one_line_and_exits_with_2(words):
 def test_bad_values_of_other_papers(program, updates, message):
     paper = load(PROJECT / "experiments" / f"{program}.py")
     with pytest.raises(UserError) as raised:
-        paper.problem_of(paper.config_of({"seed": 0, **updates}))
+        paper.problem_of(paper.full_config({"seed": 0, **updates}))
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("program", ["capacity", "grokfast", "nanda", "power"])
 def test_no_batch_size_is_the_whole_train_set(program):
     paper = load(PROJECT / "experiments" / f"{program}.py")
-    problem = paper.problem_of(paper.config_of({"seed": 0, "p": 13, "batch_size": None}))
+    problem = paper.problem_of(paper.full_config({"seed": 0, "p": 13, "batch_size": None}))
     assert problem.batch_size is None and len(problem.data["train_labels"]) < 13**2

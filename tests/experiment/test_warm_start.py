@@ -17,7 +17,6 @@ TINY = {"train_steps": 30, "p": 5, "embedding_width": 6, "width": 4, "log_points
 @pytest.fixture
 def paper(store):
     paper = load(PROJECT / "experiments" / "circuit_efficiency.py")
-    paper.store = store
     return paper
 
 
@@ -58,7 +57,6 @@ def test_weights_of_another_shape_are_refused_in_one_line(paper):
 
 def test_a_ticket_is_the_mask_of_a_kept_step_on_the_same_initial_weights(store):
     paper = load(PROJECT / "experiments" / "minegishi.py")
-    paper.store = store
     tiny = {"p": 7, "embedding_width": 6, "width": 5, "train_steps": 40, "eval_steps": 5, "seed": 1}
     kept = {"record_trajectory": True, "trajectory_every": 2}
     dense = paper.run(config_updates={**tiny, **kept})
@@ -80,7 +78,6 @@ def test_a_ticket_is_the_mask_of_a_kept_step_on_the_same_initial_weights(store):
 
 def test_a_ticket_needs_a_run_that_kept_weights_and_generalized(store):
     paper = load(PROJECT / "experiments" / "minegishi.py")
-    paper.store = store
     tiny = {"p": 7, "embedding_width": 6, "width": 5, "train_steps": 20, "seed": 1}
     dense = paper.run(config_updates=tiny)
     ticket = {**tiny, "mask": "ticket", "initial_run": dense._id}

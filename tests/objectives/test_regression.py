@@ -17,7 +17,9 @@ def levi():
 
 
 def curves(paper, **updates):
-    config = paper.config_of({"seed": 3, "input_dim": 20, "train_steps": 60, "lr": 0.1, **updates})
+    config = paper.full_config(
+        {"seed": 3, "input_dim": 20, "train_steps": 60, "lr": 0.1, **updates}
+    )
     events = train([paper.problem_of(config)], compiled=False)
     return {e.step: e.metrics for e in events if isinstance(e, Record)}
 
@@ -42,7 +44,7 @@ def test_accuracy_is_the_share_of_small_errors(levi):
 
 @pytest.mark.parametrize("activation", ["linear", "tanh"])
 def test_both_layers_of_a_student_are_trained(levi, activation):
-    config = levi.config_of({"seed": 0, "input_dim": 10, "hidden_dim": 4, "output_dim": 2, "lr": 1.0,
+    config = levi.full_config({"seed": 0, "input_dim": 10, "hidden_dim": 4, "output_dim": 2, "lr": 1.0,
                              "activation": activation, "train_steps": 5})  # fmt: skip
     problem = levi.problem_of(config)
     before = [p.detach().clone() for p in problem.module.parameters()]

@@ -38,7 +38,7 @@ def test_the_gradient_of_float32_does_not_sum_to_zero_once_absorbed():
 def looked():
     """Records at successive updates of the division recipe, made small, and its weights after each."""
     paper = load(PROJECT / "experiments" / "thilak.py")
-    config = paper.config_of({"p": 7, "width": 16, "eval_steps": 1, "train_steps": 4, "seed": 1},
+    config = paper.full_config({"p": 7, "width": 16, "eval_steps": 1, "train_steps": 4, "seed": 1},
                              ("cpu_division",))  # fmt: skip
     problem = paper.problem_of(config)
     weights = []

@@ -16,10 +16,9 @@ def results(store):
     from tests.conftest import PROJECT
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
-    paper.store = store
     named = ("authors_seed58",)
     updates = [{"seed": seed} for seed in AUTHORS]
-    problems = [paper.problem_of(paper.config_of(update, named)) for update in updates]
+    problems = [paper.problem_of(paper.full_config(update, named)) for update in updates]
     runs = [LiveRun(paper, p, u, named, {}) for p, u in zip(problems, updates, strict=True)]
     for run in runs:
         run.start()

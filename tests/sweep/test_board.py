@@ -193,7 +193,7 @@ def test_the_last_point_settles_the_sweep_s_claims(board):
     run = command["run_id"]
     ran(board, sweep, run, "COMPLETED")
     paper = board.file(sweep).paper
-    known = paper.config_of({"seed": 58}, ("authors_seed58",))
+    known = paper.full_config({"seed": 58}, ("authors_seed58",))
     result = {"ended": "budget", "steps_to_train": 1130, "steps_to_test": 1530}
     board.runs.update_one({"_id": f"made-up-{run}"}, {"$set": {"config": known, "result": result}})
     board.metrics.update_one({"run_id": f"made-up-{run}"}, {"$set": {"steps": []}})

@@ -230,10 +230,12 @@ FEW_EPOCHS = {"epochs": 1, "train_count": 500, "test_count": 100,
 def ancestor(file, point, steps) -> dict:
     """Runs what a point begins from, if it does; the updates that name it."""
     names = [*file.named_configs, *filter(None, [point.get("preset")])]
-    wanted = file.paper.config_of(file.updates(point), names)
+    wanted = file.experiment.full_config(file.updates(point), names)
     if not wanted["initial_run"]:
         return {}
-    run = file.paper.run(config_updates={**steps, "seed": 1}, named_configs=[wanted["initial_run"]])
+    run = file.experiment.run(
+        config_updates={**steps, "seed": 1}, named_configs=[wanted["initial_run"]]
+    )
     return {"initial_run": run._id, **({"mask_step": 0} if "mask_step" in wanted else {})}
 
 
@@ -241,8 +243,7 @@ def ancestor(file, point, steps) -> dict:
 def test_every_sweep_file_is_valid_and_its_first_point_runs(path, store):
     file = files.read(path)
     (point,) = points_of(file, 1, None)
-    steps = {"train_steps": 5} if "train_steps" in file.paper.defaults() else FEW_EPOCHS
-    file.paper.store = store
+    steps = {"train_steps": 5} if "train_steps" in file.experiment.defaults() else FEW_EPOCHS
     updates = {**file.updates(point), **steps, "seed": 1, **ancestor(file, point, steps)}
-    run = file.paper.run(config_updates=updates, named_configs=file.named_configs)
+    run = file.experiment.run(config_updates=updates, named_configs=file.named_configs)
     assert run.status == "COMPLETED"

@@ -111,7 +111,6 @@ def test_what_is_not_there_is_one_line_with_its_stand_in(store, tmp_path, datase
 
 def test_a_run_says_whose_data_it_had(store):
     paper = load(PROJECT / "experiments" / "omnigrok.py")
-    paper.store = store
     run = paper.run(
         named_configs=["plain_diabetes"],
         config_updates={"train_steps": 2, "log_points": 2, "seed": 0},

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from grok.claims import model as claims
 from grok.claims import scorecard
 from grok.paths import PROJECT
 
@@ -37,7 +36,7 @@ def summary_of(store, wanted: dict[str, Any], figures: list[Path]) -> dict[str, 
     sweeps = {run.get("meta", {}).get("sweep", {}).get("id") for run in runs}
     return {
         "about": about,
-        "papers": [paper_of(database, paper, figures) for paper in scorecard.papers()],
+        "papers": [paper_of(database, paper, figures) for paper in scorecard.experiments()],
         "sweeps": [sweep_of(one) for one in database.sweeps.find().sort("created", -1) if one["_id"] in sweeps],
         "runs": columns_of(runs),
         "config": coded([run.get("config") or {} for run in runs]),
@@ -52,17 +51,15 @@ def paper_of(database, paper, figures: list[Path]) -> dict[str, Any]:
     findings, seconds = scorecard.latest(database, paper)
     rows = []
     for claim in paper.claims:
-        found = findings[claim.id]
-        passed = claims.stands(found) if found else None
-        shown = next((one for one in found if one.passed == passed), None)
+        card = scorecard.summary(findings[claim.id])
         rows.append(
             {
                 "id": claim.id,
-                "says": claim.says,
-                "passed": passed,
+                "says": claim.statement,
+                "passed": card.passed,
                 "report_only": claim.report_only,
-                "seeds": f"{sum(f.passed for f in found)}/{len(found)}" if found else "",
-                "measured": "" if shown is None else shown.why or claims.numbers(shown.measured),
+                "seeds": card.seeds,
+                "measured": card.measured,
             }
         )
     return {
