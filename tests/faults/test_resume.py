@@ -13,7 +13,7 @@ import yaml
 
 from analysis import query
 from grok.errors import UserError
-from grok.experiment.repeat import repeat, resume, series
+from grok.experiment.repeat import logged_values, repeat, resume
 from grok.store import connection as stores
 from tests.conftest import PROJECT
 from tests.faults.test_runs import finish, run_of, start
@@ -45,7 +45,7 @@ def grok(*words: str, **options) -> subprocess.Popen:
 
 
 def assert_equal(store, first: int, second: int) -> None:
-    assert series(store, first) == series(store, second)
+    assert logged_values(store, first) == logged_values(store, second)
     names = [run_of(store.database, run)["artifacts"] for run in (first, second)]
     assert [[a["name"] for a in found] for found in names] == [
         ["trajectory.npz", "weights.safetensors"]
@@ -130,5 +130,5 @@ def test_a_killed_sweep_goes_on_in_its_batch(home, tmp_path):
         )
         assert_equal(store, first, second)
         assert run_of(store.database, second)["meta"]["resumed"]
-    steps = np.array(list(series(store, 5)["train_loss"]))
+    steps = np.array(list(logged_values(store, 5)["train_loss"]))
     assert (np.diff(steps) > 0).all() and steps[-1] == 1000

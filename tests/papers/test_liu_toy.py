@@ -12,18 +12,22 @@ def results(store):
     """Runs of `authors_seed58` with three seeds, trained together, by seed."""
     from grok.engine.train import train
     from grok.experiment.experiment import load
-    from grok.experiment.run_thread import LiveRun
+    from grok.experiment.run_thread import EventQueue, RunThread
     from tests.conftest import PROJECT
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     named = ("authors_seed58",)
     updates = [{"seed": seed} for seed in AUTHORS]
     problems = [paper.problem_of(paper.full_config(update, named)) for update in updates]
-    runs = [LiveRun(paper, p, u, named, {}) for p, u in zip(problems, updates, strict=True)]
+    queues = [EventQueue() for _ in updates]
+    runs = [
+        RunThread(paper.prepare_run(paper.execution(p, lambda _, q=q: q), store, u, named), q)
+        for p, q, u in zip(problems, queues, updates, strict=True)
+    ]
     for run in runs:
         run.start()
     for event in train(problems):
-        runs[event.replica].take(event)
+        queues[event.replica].put(event)
     for run in runs:
         run.join()
         assert run.failure is None and run.status == "COMPLETED"
