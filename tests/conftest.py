@@ -1,5 +1,7 @@
 """Every test sees a GROK_HOME of its own session, never the user's, and one thread."""
 
+import ctypes
+import gc
 import os
 import shutil
 import tempfile
@@ -22,6 +24,18 @@ def grok_home():
         patch.delenv("GROK_MONGO_URI", raising=False)
         yield home
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_memory():
+    """After each module, return the memory of its objects to the system.
+
+    The engine tells the C library to keep what is freed (`grok.engine.memory`), so a worker would
+    stay as large as its largest module made it. Compiled programs stay cached on disk.
+    """
+    yield
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
