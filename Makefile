@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow lint format bench replicate
+.PHONY: demo test test-slow lint format mutants bench replicate
 
 # Installed once from the lock; touch requirements-lock.txt to renew.
 .venv/.installed: requirements-lock.txt setup.cfg
@@ -16,7 +16,7 @@ demo: .venv/.installed
 	$(RUN) analysis/liu_run.py
 
 test: .venv/.installed
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --cov=grok --cov-report=term:skip-covered
 
 test-slow: .venv/.installed
 	$(RUN) -m pytest -m slow
@@ -28,6 +28,11 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+mutants: .venv/.installed
+	rm -rf mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
+	$(RUN) tools/mutants.py
 
 replicate: .venv/.installed
 	$(BIN)/grok replicate
