@@ -45,7 +45,7 @@ def grasp(weights: Tensors, loss: Callable[[Tensors], Tensor]) -> Tensors:
     """Scores w (H g), the loss of gradient norm if w were removed (GraSP, Wang et al. 2020, eq. 8,
     negated)."""
     gradient = grad(loss)
-    _, hessian_gradient = jvp(gradient, (weights,), (gradient(weights),))
+    hessian_gradient = jvp(gradient, (weights,), (gradient(weights),))[1]
     return {name: weights[name] * hg for name, hg in hessian_gradient.items()}
 
 

@@ -183,7 +183,7 @@ def projection(
     to_reference = {name: reference[name] - before[name] for name in mean_gradient}
     displacement = {name: now[name] - before[name] for name in mean_gradient}
     descent = {name: -g for name, g in mean_gradient.items()}
-    result = {}
+    result: dict[str, float] = {}
     for kind, vectors in (("grad", descent), ("disp", displacement)):
         cosines = {
             name: cosine(v.flatten(), to_reference[name].flatten()) for name, v in vectors.items()

@@ -1,4 +1,4 @@
-"""A perceptron on images whose layers can be looked into (Humayun et al. 2024)."""
+"""A multilayer perceptron on images that exposes its pre-activations (Humayun et al. 2024)."""
 
 from itertools import pairwise
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from grok.models.mlp import ACTIVATIONS, scaled
 
-EPS = 1e-5  # of the batch's variance
+EPS = 1e-5  # added to the variance, as in torch's batch normalization
 
 
 class ImageMLP(nn.Module):
-    """Linear layers with an activation between them, torch's init times `init_scale`.
+    """Linear layers with an activation between them, initialized as by torch times `init_scale`.
 
-    normalized: batch normalization before each activation. Its statistics are those of `reference`, in
-    training the batch itself and in evaluation the train set, not a running mean.
+    normalized: batch normalization before each activation. Its statistics are those of the
+    `reference` inputs, not running means: in training the batch, in evaluation the train set.
     """
 
     def __init__(self, sizes: list[int], activation: str, init_scale: float, normalized: bool):
@@ -30,8 +30,8 @@ class ImageMLP(nn.Module):
         return f"normalized={self.normalized}"
 
     def layers(self, x: Tensor, reference: Tensor | None = None) -> list[Tensor]:
-        """Pre-activations (n, H) of every hidden layer, and the outputs (n, C), of x (n, D)."""
-        found = []
+        """Pre-activations (n, H) of every hidden layer, then the outputs (n, C), for x (n, D)."""
+        outputs = []
         for index, linear in enumerate(self.linears):
             x = linear(x)
             last = index == len(self.linears) - 1
@@ -43,10 +43,10 @@ class ImageMLP(nn.Module):
                     (values - mean) * scale + self.shifts[index] for values in (x, reference)
                 )
                 reference = self.activation(reference)
-            found.append(x)
+            outputs.append(x)
             x = self.activation(x)
-        return found
+        return outputs
 
     def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Outputs (n, C) of x (n, D); reference (m, D): what the normalization measures."""
+        """Outputs (n, C) for x (n, D); reference (m, D): inputs whose statistics normalize."""
         return self.layers(x, reference)[-1]

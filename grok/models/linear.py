@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-BETWEEN = {"linear": lambda x: x, "tanh": torch.tanh}
+ACTIVATIONS = {"linear": lambda x: x, "tanh": torch.tanh}
 
 
 class Student(nn.Module):
@@ -27,5 +27,5 @@ class Student(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (N, d_L) for inputs (N, d_0)."""
         for index in range(len(self.layers) - 1):  # a slice would be a copy without gradient
-            x = BETWEEN[self.kind](x @ self.layers[index])
+            x = ACTIVATIONS[self.kind](x @ self.layers[index])
         return x @ self.layers[-1]

@@ -22,11 +22,12 @@ class SequenceLSTM(nn.Module):
         """Logits (N, C) for tokens (N, S)."""
         x = self.tokens[tokens]  # (N, S, D)
         for cell in self.cells:
-            # what comes from the inputs, of all steps at once
+            assert isinstance(cell, nn.LSTMCell)
+            # the inputs' part of the gates, for all steps at once
             inputs = x @ cell.weight_ih.T + cell.bias_ih + cell.bias_hh
             hidden = memory = torch.zeros_like(inputs[:, 0, : cell.hidden_size])
             states = []
-            for entering in inputs.unbind(1):  # the gradient of each slice would be all of them
+            for entering in inputs.unbind(1):  # slices would each have a gradient of full size
                 gates = entering + hidden @ cell.weight_hh.T
                 enter, forget, new, leave = gates.chunk(4, dim=-1)
                 memory = forget.sigmoid() * memory + enter.sigmoid() * new.tanh()

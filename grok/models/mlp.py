@@ -1,4 +1,4 @@
-"""The multilayer perceptron of one replica."""
+"""Multilayer perceptrons of one replica."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ def mlp(sizes: list[int], activation: str, bias: bool = True) -> nn.Sequential:
 
 
 def scaled(module: nn.Module, factor: float) -> nn.Module:
-    """The module, all its parameters times a factor, biases too (Omnigrok's alpha)."""
+    """The module, with all its parameters, biases too, multiplied by a factor (Omnigrok's alpha)."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(factor)
@@ -47,9 +47,11 @@ class PairMLP(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         """Logits (N, C) for pairs (N, 2)."""
-        # the first layer is computed on the symbols, not on every pair, and then looked up
-        left, right = (half.T for half in self.net[0].weight.chunk(2, dim=1))
+        # the first layer is computed for every symbol and then looked up, not for every pair
+        layer = self.net[0]
+        assert isinstance(layer, nn.Linear)
+        left, right = (half.T for half in layer.weight.chunk(2, dim=1))
         if self.embedding is not None:
             left, right = self.embedding.weight @ left, self.embedding.weight @ right
         first = left[pairs[:, 0]] + right[pairs[:, 1]]
-        return self.net[1:](first if self.net[0].bias is None else first + self.net[0].bias)
+        return self.net[1:](first if layer.bias is None else first + layer.bias)

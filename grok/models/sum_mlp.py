@@ -1,4 +1,4 @@
-"""A perceptron over the sum of two symbols' vectors, whole, masked, or searched for a subnetwork.
+"""A perceptron over the sum of two symbols' vectors: dense, masked, or with learned masks.
 
 Minegishi et al. 2023, arXiv:2310.19470, section 3.
 """
@@ -12,7 +12,7 @@ MATRICES = ("embed", "w_in", "w_out", "unembed")
 def logits(weights: dict[str, Tensor], pairs: Tensor) -> Tensor:
     """relu((E_a + E_b) W_in) W_out U, (N, p), for pairs (N, 2)."""
     embed, w_in, w_out, unembed = (weights[name] for name in MATRICES)
-    table = embed @ w_in  # of the symbols, not of every pair
+    table = embed @ w_in  # for every symbol, not for every pair
     hidden = torch.relu(table[pairs[:, 0]] + table[pairs[:, 1]])
     return hidden @ (w_out @ unembed)
 
@@ -33,7 +33,7 @@ class SumMLP(nn.Module):
 
 
 class MaskedSumMLP(SumMLP):
-    """Of each matrix only the entries count where its buffer kept_NAME is 1; at first all are."""
+    """A SumMLP with a mask kept_NAME of 0 and 1 on each matrix; at first all ones."""
 
     def __init__(self, p: int, embedding: int, hidden: int):
         super().__init__(p, embedding, hidden)

@@ -1,4 +1,6 @@
-"""The toy of Liu et al. 2022: symbols become vectors, two vectors are combined, a decoder answers."""
+"""The toy model of Liu et al. 2022: a decoder of the combination of two symbols' vectors."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +59,8 @@ def free_toy(
 ) -> Toy:
     """A toy over free vectors (P, D), uniform in +- scale / 2; draws the vectors, then the decoder.
 
-    With `unused`, the sizes of an encoder, as the authors' notebooks do: that encoder (which has no
-    use), then the decoder, then the vectors.
+    With `unused`, the sizes of an encoder that is not used, as in the authors' notebooks: draws that
+    encoder, then the decoder, then the vectors.
     """
     if unused:
         mlp(unused, activation)
@@ -73,7 +75,7 @@ def _multiply(left: Tensor, right: Tensor) -> Tensor:
     return (left.unflatten(-1, (side, side)) @ right.unflatten(-1, (side, side))).flatten(-2)
 
 
-_COMBINATIONS = {
+_COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "concatenate": lambda left, right: torch.cat([left, right], -1),
     "multiply": _multiply,

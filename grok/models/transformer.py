@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +154,7 @@ class Transformer(nn.Module):
 
     def layers(self) -> list["Block"]:
         """The blocks in the order of the forward pass; the same several times with `repeats`."""
-        return list(self.blocks) * self.config.repeats
+        return cast("list[Block]", list(self.blocks)) * self.config.repeats
 
     def residual_stream(self, tokens: Tensor) -> list[Tensor]:
         """The residual stream (N, S, D) of tokens (N, S), before the first layer and after each."""

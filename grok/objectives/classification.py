@@ -4,11 +4,12 @@ All are frozen dataclasses, so that two problems with equal objectives are train
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from grok.models.transformer import Transformer
 from grok.objectives.losses import accuracy, cross_entropy, in_dtype, squared_error, stablemax
 from grok.randomness import uniform
 from grok.tensors import Tensors
@@ -50,7 +51,9 @@ class SequenceLogits:
     def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
         index, suffixes = data[f"{part}_prefix_index"], data[f"{part}_suffixes"]
         key = data.get("key") if training and self.dropout else None
-        return model.last_logits(data["prefixes"], index, suffixes, self.count, key)
+        return cast(Transformer, model).last_logits(
+            data["prefixes"], index, suffixes, self.count, key
+        )
 
 
 @dataclass(frozen=True)

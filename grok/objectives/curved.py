@@ -1,10 +1,12 @@
 """What a network of curved units minimizes and reports beside its teacher (Kumar et al. 2023)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from grok.models.quadratic import QuadraticUnits
 from grok.objectives.losses import in_dtype
 from grok.tensors import Tensors
 
@@ -41,7 +43,7 @@ class CurvedMetrics:
             squares = self.loss.gap(model, data, split) ** 2
             result[f"{split}_loss"] = squares.mean()
             result[f"{split}_accuracy"] = (squares <= self.near).double().mean()
-        teacher, weights = data["teacher"], model.weight
+        teacher, weights = data["teacher"], cast(QuadraticUnits, model).weight
         along = ((weights @ teacher) ** 2).mean() / (teacher @ teacher)  # cosine of M with b b^T
         second = weights.T @ weights / len(weights)
         result["alignment"] = along / torch.linalg.matrix_norm(second)

@@ -1,44 +1,49 @@
-"""What a student minimizes and reports beside its teacher (Levi et al. 2023)."""
+"""Loss and metrics of regression, and of linear students in eigenvectors (Levi et al. 2023)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from grok.models.linear import Student
 from grok.objectives.losses import in_dtype
 from grok.tensors import Tensors
 
 
 @dataclass(frozen=True)
 class RotatedLoss:
-    """(1 / d_out) sum_i nu_i |S_i - T_i|^2 of a linear student in the eigenvectors of the inputs'
-    covariance: the mean squared error on the train set, at a thousandth of the cost.
+    """Mean squared error on the train set of a linear student, in the eigenvectors of the inputs'
+    covariance: (1 / d_out) sum_i nu_i |S_i - T_i|^2, at a thousandth of the cost.
 
-    Data: eigenvalues (d,), teacher (d, d_out).
+    Data: eigenvalues nu (d,), teacher T (d, d_out).
     """
 
     loss_dtype: str | None = None
 
     def __call__(self, model: nn.Module, data: Tensors) -> Tensor:
-        gap = in_dtype(model.layers[0] - data["teacher"], self.loss_dtype)
+        gap = in_dtype(cast(Student, model).layers[0] - data["teacher"], self.loss_dtype)
         return (data["eigenvalues"] @ gap**2).mean()
 
 
 @dataclass(frozen=True)
 class RotatedMetrics:
-    """Train loss, generalization loss |S - T|^2 / d_out (inputs are standard normal), and the share of
-    inputs whose squared error is at most eps, given that it is a sum of squares of normal numbers."""
+    """{train,test}_loss and {train,test}_accuracy of a linear student, in closed form.
+
+    Inputs are standard normal, so the generalization loss is |S - T|^2 / d_out, and a squared error
+    is a sum of squares of normal numbers. The accuracy is the fraction of errors of at most eps.
+    """
 
     loss: RotatedLoss
     eps: float
 
     def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
-        gap = model.layers[0] - data["teacher"]
-        found = {"train": self.loss(model, data), "test": (gap**2).sum(0).mean()}
-        half = torch.full_like(found["test"], gap.shape[1] / 2)
+        gap = cast(Student, model).layers[0] - data["teacher"]
+        losses = {"train": self.loss(model, data), "test": (gap**2).sum(0).mean()}
+        half = torch.full_like(losses["test"], gap.shape[1] / 2)
         result = {}
-        for part, loss in found.items():
+        for part, loss in losses.items():
             result[f"{part}_loss"] = loss
             error = (half * self.eps / loss.clamp(min=1e-300)).double()
             result[f"{part}_accuracy"] = torch.special.gammainc(half.double(), error)
@@ -47,7 +52,10 @@ class RotatedMetrics:
 
 @dataclass(frozen=True)
 class RegressionLoss:
-    """Mean squared error on the train inputs (N, d). Data: train_inputs, train_targets."""
+    """Mean squared error on the train rows.
+
+    Data: PART_inputs (N, d) and PART_targets (N, d_out).
+    """
 
     loss_dtype: str | None = None
 
@@ -55,14 +63,14 @@ class RegressionLoss:
         return self.errors(model, data, "train").mean()
 
     def errors(self, model: nn.Module, data: Tensors, part: str) -> Tensor:
-        """Squared error, meaned over outputs, of every input (N,)."""
+        """Squared error (N,) of every row of a part, the mean over its outputs."""
         gap = model(data[f"{part}_inputs"]) - data[f"{part}_targets"]
         return (in_dtype(gap, self.loss_dtype) ** 2).mean(-1)
 
 
 @dataclass(frozen=True)
 class RegressionMetrics:
-    """Loss, and the share of inputs whose squared error is at most eps, on train and test inputs."""
+    """{train,test}_loss, and {train,test}_accuracy: the fraction of rows with an error of at most eps."""
 
     loss: RegressionLoss
     eps: float
@@ -76,19 +84,26 @@ class RegressionMetrics:
         return result
 
 
-Parts = tuple[Tensors, Callable, Callable]
+Objective = tuple[Tensors, Callable, Callable]  # data, loss, metrics
 
 
 def rotated(
-    student: nn.Module,
-    teacher: nn.Module,
+    student: Student,
+    teacher: Student,
     values: Tensor,
     vectors: Tensor,
     eps: float,
     dtype: str | None,
-) -> Parts:
-    """Data, loss and metrics in the eigenvectors (d, d) of the covariance, into which the linear
-    student and teacher are turned in place. values (d,): its eigenvalues."""
+) -> Objective:
+    """Data, loss and metrics of a linear student in the eigenvectors of the inputs' covariance.
+
+    Arguments:
+        student, teacher: linear; they are rotated into the eigenvectors in place.
+        values: eigenvalues of the covariance, (d,).
+        vectors: its eigenvectors, (d, d).
+        eps: largest squared error of a correct row.
+        dtype: of the loss.
+    """
     with torch.no_grad():
         for network in (student, teacher):
             network.layers[0].copy_(vectors.to(network.layers[0]).T @ network.layers[0])
@@ -98,9 +113,9 @@ def rotated(
 
 
 def sampled(
-    teacher: nn.Module, train: Tensor, test: Tensor, eps: float, dtype: str | None
-) -> Parts:
-    """Data, loss and metrics on inputs (N, d) to train and (M, d) to test on."""
+    teacher: Student, train: Tensor, test: Tensor, eps: float, dtype: str | None
+) -> Objective:
+    """Data, loss and metrics on train inputs (N, d) and test inputs (M, d), labelled by the teacher."""
     data = {}
     for name, inputs in (("train", train), ("test", test)):
         data[f"{name}_inputs"] = inputs.to(teacher.layers[0])

@@ -1,18 +1,18 @@
 """Knowledge graphs as token sequences: two-hop composition, and comparison (Wang et al. 2024, 3.1, 4.1).
 
-A part has `tokens` (N, S), `places` (N,), the position at which the label follows, and `labels` (N,).
-Parts: atomic (all facts, told in training), train, test (inferred from facts that are used in training
-inferences) and ood (from facts that are not).
+A part has `tokens` (N, S), `labels` (N,), and `places` (N,), the positions at which the labels are
+predicted. Parts: `atomic`, all facts, which are trained on; inferences `train` and `test`, from facts
+that occur in train inferences; and `ood`, from facts that do not.
 """
 
 import torch
 from torch import Tensor
 
-Parts = dict[str, Tensor]
+from grok.tensors import Tensors
 
 
 class GraphError(ValueError):
-    """A graph that cannot be made; `key` is the config key at fault."""
+    """A graph with these sizes does not exist; `key` is the config key at fault."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)
@@ -21,13 +21,22 @@ class GraphError(ValueError):
 
 def composition(
     entities: int, relations: int, degree: int, ood: float, test: float, phi: float, seed: int
-) -> Parts:
-    """PART_{tokens,places,labels}, and train_bridges (N,): h r -> t, and h r1 r2 -> t by way of b.
+) -> Tensors:
+    """Facts h r -> t, and two-hop inferences h r1 r2 -> t over a bridge entity b.
 
-    Every entity heads `degree` facts of different relations; a share `ood` of the facts is in no
-    inference of train or test, a share `test` of the other facts' pairs is test. phi: train inferences
-    by each of their facts. GraphError if there are not so many. Tokens: entities,
-    relations, and a filler.
+    Arguments:
+        entities, relations: how many there are.
+        degree: facts of each head entity, of different relations.
+        ood: fraction of the facts that are in no train or test inference.
+        test: fraction of the other facts' inferences that are in the test set.
+        phi: train inferences per fact that is not ood.
+        seed: the graph depends on it alone.
+
+    Returns:
+        PART_{tokens,places,labels}, and train_bridges (N,). Tokens: entities, relations, a filler.
+
+    Raises:
+        GraphError: if there are not enough relations or inferences.
     """
     if degree > relations:
         raise GraphError("out_degree", f"at most relations={relations}")
@@ -61,13 +70,23 @@ def composition(
 
 def comparison(
     entities: int, attributes: int, values: int, ood: float, test: float, phi: float, seed: int
-) -> Parts:
-    """PART_{tokens,places,labels}: e a -> value, and a q e1 m e2 -> whether e1's value is less than, equal
-    to or greater than e2's, a token of each attribute.
+) -> Tensors:
+    """Facts e a -> value, and comparisons a q e1 m e2 -> whether e1's value is less than, equal to or
+    greater than e2's, with three label tokens per attribute.
 
-    Of each attribute a share `ood` of the entities is in no inference of train or test; both orders of
-    a pair are on one side. phi, GraphError: as in `composition`. Tokens: entities, attributes, values,
-    labels (three an attribute), q, m, and a filler.
+    Arguments:
+        entities, attributes, values: how many there are.
+        ood: fraction of the entities, for each attribute, that are in no train or test comparison.
+        test: fraction of the other pairs of entities in the test set; both orders of a pair are in
+            the same set.
+        phi: train comparisons per fact that is not ood.
+        seed: the facts depend on it alone.
+
+    Returns:
+        PART_{tokens,places,labels}. Tokens: entities, attributes, values, labels, q, m, a filler.
+
+    Raises:
+        GraphError: if there are not enough comparisons.
     """
     g = torch.Generator().manual_seed(seed)
     table = torch.randint(values, (entities, attributes), generator=g)
@@ -77,8 +96,8 @@ def comparison(
     )
     e1, e2, a = (grid.flatten() for grid in (e1, e2, a))
     one, other, same = hidden[e1, a], hidden[e2, a], e1 == e2
-    drawn = torch.rand(entities, entities, attributes, generator=g)
-    is_test = drawn[torch.minimum(e1, e2), torch.maximum(e1, e2), a] < test
+    uniform = torch.rand(entities, entities, attributes, generator=g)
+    is_test = uniform[torch.minimum(e1, e2), torch.maximum(e1, e2), a] < test
     inside = ~one & ~other & ~same
     pool = _shuffled(inside & ~is_test, g)
     rows = {
@@ -104,19 +123,19 @@ def comparison(
     return _named(tokens, places, labels)
 
 
-def vocabulary(parts: Parts) -> int:
-    """How many tokens there are: the filler is the last."""
+def vocabulary(parts: Tensors) -> int:
+    """Number of tokens; the filler is the last."""
     return int(parts["atomic_tokens"].max()) + 1
 
 
 def _shuffled(chosen: Tensor, g: torch.Generator) -> Tensor:
-    """The places (N,) where this is true, in drawn order."""
-    found = chosen.nonzero().flatten()
-    return found[torch.randperm(len(found), generator=g)]
+    """The indices (N,) that are chosen, in random order."""
+    indices = chosen.nonzero().flatten()
+    return indices[torch.randperm(len(indices), generator=g)]
 
 
 def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
-    """The first phi inferences for each of so many facts; GraphError if the pool has fewer."""
+    """The first phi * facts inferences of the pool; GraphError if it has fewer."""
     if not facts:
         raise GraphError("ood_share", "less: it leaves no fact to infer from")
     wanted = round(phi * facts)
@@ -127,7 +146,7 @@ def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
     return pool[:wanted]
 
 
-def _named(tokens: Parts, places: dict[str, int], labels: Parts) -> Parts:
+def _named(tokens: Tensors, places: dict[str, int], labels: Tensors) -> Tensors:
     found = {}
     for part, rows in tokens.items():
         if not len(rows):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -29,13 +30,15 @@ NAMED = {
     "plus_if_even_else_times": "a + b if even(a) else a * b",
     "plus_if_even_else_minus": "a + b if even(a) else a - b",
 }
-GROUP_NAMES = {"permutation": (5, "ab")}  # the AI-Scientist template's word for S_5
+GROUP_NAMES = {"permutation": (5, "ab")}  # the AI-Scientist template's name of S_5
 GROUP_WORDS = {"": "ab", "_conjugate": "abA", "_aba": "aba"}  # A is the inverse of a
 GROUP = re.compile(r"s([1-9][0-9]*)(_[a-z]+)?")
 LARGEST_GROUP = 6  # S_7 has 25 million pairs
 LARGEST_MODULUS = 5000  # a table of 25 million rows
-LONGEST = 200  # characters of an expression
+LONGEST_EXPRESSION = 200  # characters
 HIGHEST_POWER = 100
+
+Values = tuple[Tensor, Tensor]  # values (N,) modulo p, and whether each is defined (N,)
 
 
 class OperationError(ValueError):
@@ -48,12 +51,12 @@ class OperationError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """A whole operation table: pairs (N, 2), labels (N,), number of elements and of labels."""
+    """An operation table: every row of operands with its label."""
 
-    pairs: Tensor
-    labels: Tensor
-    elements: int
-    classes: int
+    pairs: Tensor  # operands (N, 2), or (N, S) with S terms
+    labels: Tensor  # (N,)
+    elements: int  # number of different operands
+    classes: int  # number of different labels
 
 
 def table(operation: str, p: int, symmetric: bool = False) -> Table:
@@ -126,8 +129,8 @@ def evaluate(expression: str, a: Tensor, b: Tensor, p: int) -> tuple[Tensor, Ten
 @lru_cache
 def parse(expression: str) -> ast.expr:
     """The syntax tree of an expression; OperationError if Python cannot parse it."""
-    if len(expression) > LONGEST:
-        raise OperationError("operation", f"expected at most {LONGEST} characters")
+    if len(expression) > LONGEST_EXPRESSION:
+        raise OperationError("operation", f"expected at most {LONGEST_EXPRESSION} characters")
     try:
         return ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -143,10 +146,14 @@ class _Evaluation:
     def run(self, node: ast.expr) -> tuple[Tensor, Tensor]:
         match node:
             case ast.Name(id=name) if name in self.names:
-                return self.names[name] % self.p, torch.ones_like(self.names[name], dtype=bool)
-            case ast.Constant(value=int(value)) if not isinstance(value, bool):
+                return self.names[name] % self.p, torch.ones_like(
+                    self.names[name], dtype=torch.bool
+                )
+            case ast.Constant(value=int(number)) if not isinstance(number, bool):
                 like = self.names["a"]
-                return torch.full_like(like, value % self.p), torch.ones_like(like, dtype=bool)
+                return torch.full_like(like, number % self.p), torch.ones_like(
+                    like, dtype=torch.bool
+                )
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value, defined = self.run(operand)
                 return -value % self.p, defined
@@ -164,7 +171,7 @@ class _Evaluation:
                 return chosen, known & torch.where(condition, defined, defined2)
         raise OperationError("operation", _expected(ast.unparse(node)))
 
-    def _binary(self, op, left, right) -> tuple[Tensor, Tensor]:
+    def _binary(self, op: ast.operator, left: Values, right: Values) -> Values:
         (x, defined), (y, defined2) = left, right
         defined = defined & defined2
         if isinstance(op, ast.Div):
@@ -182,7 +189,12 @@ class _Evaluation:
         raise OperationError("operation", _expected(ast.unparse(node)))
 
 
-_BINARY = {ast.Add: torch.add, ast.Sub: torch.sub, ast.Mult: torch.mul, ast.Div: torch.mul}
+_BINARY: dict[type[ast.operator], Callable[[Tensor, Tensor], Tensor]] = {
+    ast.Add: torch.add,
+    ast.Sub: torch.sub,
+    ast.Mult: torch.mul,
+    ast.Div: torch.mul,
+}
 
 
 def power(base: Tensor, exponent: int, p: int) -> Tensor:

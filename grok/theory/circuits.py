@@ -8,17 +8,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Circuits:
-    """A generalizing and a memorizing circuit of strength w = w_1 w_2 each, w_1 = 0 at the start.
+    """A generalizing and a memorizing circuit, each of strength w = w_1 w_2 with w_1 = 0 at the start.
 
-    norm_gen, norm_mem: parameter norm for strength 1; strength w takes norm * w^(1 / kappa). start_gen,
-    start_mem: w_2 at the start, a small one being slow to learn. decay: weight decay. classes: q.
+    A circuit of strength w has parameter norm P w^(1 / kappa).
     """
 
-    norm_gen: float = 1.0
-    norm_mem: float = 2.0
-    start_gen: float = 0.005
+    norm_gen: float = 1.0  # P of the generalizing circuit
+    norm_mem: float = 2.0  # P of the memorizing circuit
+    start_gen: float = 0.005  # w_2 at the start; a small one is learned slowly
     start_mem: float = 1.0
-    decay: float = 0.005
+    decay: float = 0.005  # weight decay
     kappa: float = 1.2
     classes: int = 113
 
@@ -41,12 +40,15 @@ class Circuits:
         return path
 
     def losses(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train and test loss along a path of strengths: the memorizing circuit knows the train set alone."""
+        """Train and test loss (T,) along a path (T, 2) of strengths.
+
+        The memorizing circuit contributes to the logits of train rows alone.
+        """
         others = log(self.classes - 1)
         return np.logaddexp(0, others - path.sum(1)), np.logaddexp(0, others - path[:, 0])
 
 
 def halved(losses: np.ndarray) -> float:
-    """The first step at which a loss is below half of its first value; inf if never."""
+    """The first step at which losses (T,) are below half of the first; inf if they never are."""
     below = np.flatnonzero(losses < losses[0] / 2)
     return float(below[0]) if len(below) else float("inf")

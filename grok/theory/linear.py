@@ -1,19 +1,25 @@
-"""Gradient descent of a linear student after a linear teacher (Levi, Beck, Bar-Sinai 2023,
-arXiv:2310.16441), in closed form.
+"""Closed forms of gradient descent of a linear student on a linear teacher (Levi et al. 2023).
 
-lam = inputs / samples. Losses are for |D_0|^2 = 1, D = student - teacher, outputs `d_out`; `t` counts
-updates of rate `lr`. Eigenvalues nu of the sample covariance follow Marchenko and Pastur's law.
+arXiv:2310.16441. lam is the input dimension over the number of samples, d_out the number of outputs,
+t the number of steps at learning rate lr. Losses are for |D_0|^2 = 1, with D = student - teacher.
+The eigenvalues nu of the sample covariance follow the Marchenko-Pastur law.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import gammainc, gammaincinv
 
 NODES = 4000  # of the midpoint rule, exact to 1e-15 here
 
+Losses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # t (T,) -> train, generalization
+
 
 def spectrum(lam: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes nu (4000,) and their weights under the Marchenko-Pastur law, the atom at 0 left out: the
-    weights sum to min(1, 1 / lam)."""
+    """Nodes nu (4000,) and weights (4000,) of integrals over the Marchenko-Pastur law.
+
+    The atom at 0 is left out, so the weights sum to min(1, 1 / lam).
+    """
     theta = np.pi * (np.arange(NODES) + 0.5) / NODES
     nu = 1 + lam + 2 * np.sqrt(lam) * np.cos(theta)
     return nu, 2 * np.sin(theta) ** 2 / nu / NODES
@@ -22,25 +28,34 @@ def spectrum(lam: float) -> tuple[np.ndarray, np.ndarray]:
 def losses(
     t: np.ndarray, lam: float, lr: float, decay: float = 0.0, d_out: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Train and generalization loss (T,) after t (T,) updates, by gradient flow (section 3, equation
-    15 with decay)."""
+    """Train and generalization loss (T,) after t (T,) steps, by gradient flow (section 3; with weight
+    decay, eq. 15)."""
     nu, weight = spectrum(lam)
     rate, half = lr / d_out, decay / 2
     fall = np.exp(-4 * rate * np.outer(t, nu + half))
     if decay:
         rest = (np.exp(-2 * rate * np.outer(t, nu + half)) * nu + half) / (nu + half)
         fall = (fall + rest**2) / 2
-    kept = max(0.0, 1 - 1 / lam)  # directions that no sample has
+    unseen: float | np.ndarray = max(0.0, 1 - 1 / lam)  # directions in which there is no sample
     if decay:
-        kept *= (1 + np.exp(-2 * rate * decay * np.asarray(t))) / 2
-    return fall @ (weight * nu) / d_out, (fall @ weight + kept) / d_out
+        unseen = unseen * ((1 + np.exp(-2 * rate * decay * np.asarray(t))) / 2)
+    return fall @ (weight * nu) / d_out, (fall @ weight + unseen) / d_out
 
 
 def descent(
     t: np.ndarray, nu: np.ndarray, gap: np.ndarray, teacher: np.ndarray, lr: float, decay: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same for one sample, exactly: its eigenvalues nu (d,), D_0 and the teacher (d, d_out) in its
-    eigenvectors. Each direction shrinks by 1 - lr (2 nu + decay) / d_out an update, to a fixed point."""
+    """Train and generalization loss (T,) of one data set after t (T,) steps, exactly.
+
+    Each direction contracts by 1 - lr (2 nu + decay) / d_out per step, to a fixed point.
+
+    Arguments:
+        t: steps, (T,).
+        nu: eigenvalues of the data's covariance, (d,).
+        gap: D_0 in its eigenvectors, (d, d_out).
+        teacher: the teacher in its eigenvectors, (d, d_out).
+        lr, decay: learning rate and weight decay.
+    """
     d_out = gap.shape[1]
     still = -decay * teacher / (2 * nu + decay)[:, None] if decay else np.zeros_like(teacher)
     factor = 1 - lr / d_out * (2 * nu + decay)
@@ -53,18 +68,22 @@ def descent(
 
 
 def accuracy(loss: np.ndarray, eps: float, d_out: int = 1) -> np.ndarray:
-    """Share of inputs whose squared error is at most eps, when the mean is `loss`."""
+    """Fraction of inputs whose squared error is at most eps, if the mean is `loss` (T,)."""
     return gammainc(d_out / 2, d_out * eps / (2 * np.maximum(loss, 1e-300)))
 
 
 def loss_at(accuracy: float, eps: float, d_out: int = 1) -> float:
-    """The loss at which an accuracy is reached; eps / 3.84 at 95 % with one output."""
+    """The loss at which `accuracy` is reached; eps / 3.84 at 95 % with one output."""
     return d_out * eps / (2 * gammaincinv(d_out / 2, accuracy))
 
 
-def first_time(loss_of, level: float, longest: float = 1e9) -> float:
-    """The update, to 1e-9 of itself, at which loss_of(t (1,)) has fallen to a level; inf if it has not
-    after `longest`. The loss must fall."""
+def first_time(
+    loss_of: Callable[[np.ndarray], np.ndarray], level: float, longest: float = 1e9
+) -> float:
+    """The step, to a relative 1e-9, at which a falling loss reaches a level.
+
+    loss_of: t (T,) -> loss (T,). inf if the loss is above the level after `longest` steps.
+    """
     if loss_of(np.zeros(1))[0] <= level:
         return 0.0
     if loss_of(np.full(1, longest))[0] > level:
@@ -79,23 +98,26 @@ def first_time(loss_of, level: float, longest: float = 1e9) -> float:
 def times(
     lam: float, lr: float, eps: float, decay: float = 0.0, d_out: int = 1, reached: float = 0.95
 ) -> tuple[float, float]:
-    """Updates until train and generalization accuracy reach a level; inf where they never do."""
+    """Steps until train and generalization accuracy are `reached`; inf where they never are."""
     return sample_times(lambda t: losses(t, lam, lr, decay, d_out), eps, d_out, reached)
 
 
-def sample_times(exact, eps: float, d_out: int, reached: float = 0.95) -> tuple[float, float]:
-    """The same for one sample, whose losses are exact(t), as `descent` gives them."""
+def sample_times(
+    exact: Losses, eps: float, d_out: int, reached: float = 0.95
+) -> tuple[float, float]:
+    """As `times`, for losses exact(t) of one data set, as `descent` gives them."""
     level = loss_at(reached, eps, d_out)
-    return tuple(first_time(lambda t, part=part: exact(t)[part], level) for part in (0, 1))
+    train = first_time(lambda t: exact(t)[0], level)
+    return train, first_time(lambda t: exact(t)[1], level)
 
 
 def delay(times: tuple[float, float]) -> float:
-    """From the train time to the other; inf if that never comes."""
+    """Grokking time: steps from the first of two `times` to the second; inf if the second is inf."""
     return times[1] - times[0] if times[1] < np.inf else np.inf
 
 
 def late_losses(t: np.ndarray, lam: float, lr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Train and generalization loss long after the start, lam < 1, one output (equation 11)."""
+    """Train and generalization loss (T,) after many steps, for lam < 1 and one output (eq. 11)."""
     edge = (1 - np.sqrt(lam)) ** 2
     train = np.exp(-4 * lr * edge * t) / (16 * np.sqrt(np.pi) * lam**0.75 * (lr * t) ** 1.5)
     return train, train / edge
