@@ -1,15 +1,34 @@
+from math import inf, nan
+
 import pytest
 
-from grok.phases import first_step_held, phase, stability
+from grok.phases import first_crossing, first_step_held, phase, stability
+
+STEPS = [0, 10, 20, 30, 40]
 
 
-def test_a_step_counts_when_the_next_logged_one_holds():
-    steps = [0, 10, 20, 30, 40]
-    assert first_step_held(steps, [0.1, 0.95, 0.5, 0.9, 0.9], 0.9) == 30
-    assert first_step_held(steps, [0.1, 0.1, 0.1, 0.1, 0.9], 0.9) == 40
-    assert first_step_held(steps, [0.1, 0.1, 0.1, 0.1, 0.89], 0.9) is None
-    assert first_step_held(steps, [float("nan")] * 5, 0.9) is None
+@pytest.mark.parametrize(
+    ("values", "held", "crossing"),
+    [
+        ([0.1, 0.95, 0.5, 0.9, 0.9], 30, 10 * 0.8 / 0.85),  # a spike counts as a crossing only
+        ([0.1, 0.1, 0.1, 0.1, 0.9], 40, 40.0),  # the last step has no next one
+        ([0.1, 0.1, 0.1, 0.1, 0.89], None, inf),
+        ([0.9, 0.9, 0.1, 0.1, 0.1], 0, 0.0),
+        ([1.0, 0.1, 0.1, 0.1, 0.1], None, 0.0),
+        ([0.5, 0.5, 1.0, 1.0, 1.0], 20, 18.0),  # interpolated between 10 and 20
+        ([0.1, 0.1, 0.9, 0.89, 0.9], 40, 20.0),
+        ([nan] * 5, None, inf),
+        ([0.1, 0.9, nan, 0.9, 0.9], 30, 10.0),
+    ],
+)
+def test_steps_to_a_threshold(values, held, crossing):
+    assert first_step_held(STEPS, values, 0.9) == held
+    assert first_crossing(STEPS, values, 0.9) == pytest.approx(crossing)
+
+
+def test_a_metric_that_was_never_logged_reaches_nothing():
     assert first_step_held([], [], 0.9) is None
+    assert first_crossing([], [], 0.9) == inf
 
 
 @pytest.mark.parametrize(
@@ -31,4 +50,7 @@ def test_phases_of_table_1(train, test, expected):
 
 def test_stability_after_grokking():
     assert stability([0.1, 0.99, 1.0, 0.7, 1.0], 0.99) == (0.75, pytest.approx(0.3))
+    assert stability([0.99, 1.0], 0.99) == (1.0, 0.0)
+    assert stability([0.0, 0.99, 0.5, 1.0, 0.9], 0.99) == (0.5, pytest.approx(0.49))
     assert stability([0.1, 0.2], 0.99) is None
+    assert stability([], 0.99) is None

@@ -1,162 +1,344 @@
-"""The measures that a run can take while it trains: which there are, when they look, what they see.
-
-A measure sees copies and never the program's own tensors, so a measured run is the unmeasured one
-bit for bit. What a Watch remembers is tensors and numbers, and goes into the run's checkpoint.
-"""
+"""The catalogue of measures that a run can take while it trains."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 
-from grok.engine.measurement import LOOK, SNAPSHOT, UPDATE, Measure
-from grok.engine.measurement import MeasurementState as Watch
+from torch import Tensor
+
+from grok.engine.measurement import BURST, EVALUATION, SNAPSHOT, Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.measures import decomposition, spectra, vectors
 
+LARGEST_EXPONENT = 700.0  # exp of more is beyond float64
 
-def _fourier(w: Watch) -> dict:
-    table = w.tokens()
-    seen = spectra.significant(table)
-    known = w.seen if w.seen is not None else seen & False
-    w.seen = known | seen
-    result = spectra.fourier(table, w.stride)
-    if "output.weight" in w.now:
-        result |= spectra.decoder_fourier(w.now["output.weight"])
-    layers = [v for k, v in w.now.items() if k.endswith("up.weight")]
+# What a measure may need, and how it is said.
+NEEDS = {
+    "tokens": "a table of token vectors",
+    "attention": "a transformer",
+    "adam": "Adam",
+    "epochs": "mini-batches by epochs, and one evaluation an epoch",
+    "reference": "reference_run",
+}
+
+
+def _training(state: MeasurementState) -> dict[str, float]:
+    loss = state.metrics["train_loss"]
+    return {
+        "loss": loss,
+        "training_accuracy": state.metrics["train_accuracy"],
+        "validation_accuracy": state.metrics["test_accuracy"],
+        "learning_rate": state.lr,
+        "perplexity": math.exp(min(loss, LARGEST_EXPONENT)),
+    }
+
+
+def _diagnostics(state: MeasurementState) -> dict[str, float]:
+    return vectors.diagnostics(*state.step_columns())
+
+
+def _parameter_delta(state: MeasurementState) -> dict[str, float]:
+    before = state.history.weights_before
+    return vectors.parameter_delta(vectors.flat(state.weights), vectors.flat(before))
+
+
+def _path_length(state: MeasurementState) -> dict[str, float]:
+    initial = vectors.flat(state.history.initial_weights)
+    return vectors.path(state.history.path_length, vectors.flat(state.weights), initial)
+
+
+def _norms(state: MeasurementState) -> dict[str, float]:
+    return vectors.norms(state.mean_gradient())
+
+
+def _consecutive(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
+    return vectors.consecutive(gradients_WP[-1], gradients_WP[-2])
+
+
+def _variance(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
+    return vectors.variance(gradients_WP)
+
+
+def _subspace(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
+    return vectors.subspace(gradients_WP, state.to_reference(state.history.weights_before))
+
+
+def _batch_dynamics(state: MeasurementState) -> dict[str, float]:
+    return vectors.batch_dynamics(*state.recent_gradients())
+
+
+def _weight_tracking(state: MeasurementState) -> dict[str, float]:
+    return spectra.weight_tracking(state.without_biases(state.weights), state.mean_gradient())
+
+
+def _projection(state: MeasurementState) -> dict[str, float]:
+    assert state.reference is not None  # the measure needs one
+    before = state.history.weights_before
+    return vectors.projection(state.weights, before, state.mean_gradient(), state.reference)
+
+
+def _fourier(state: MeasurementState) -> dict[str, float]:
+    table = state.tokens()
+    significant = spectra.significant(table)
+    earlier = state.history.significant_frequencies
+    if earlier is None:
+        earlier = significant & False
+    ever = state.history.significant_frequencies = earlier | significant
+    result = spectra.fourier(table, state.stride)
+    if "output.weight" in state.weights:
+        result |= spectra.decoder_fourier(state.weights["output.weight"])
+    layers = [value for name, value in state.weights.items() if name.endswith("up.weight")]
     if layers:
         result |= spectra.neuron_fourier(layers, table)
     return {
         **result,
-        "n_tracked_freqs": int(w.seen.sum()),
-        "newly_acquired_freqs": int((seen & ~known).sum()),
+        "n_tracked_freqs": int(ever.sum()),
+        "newly_acquired_freqs": int((significant & ~earlier).sum()),
     }
 
 
-def _training(w: Watch) -> dict:
-    loss = w.metrics["train_loss"]
-    return {
-        "loss": loss,
-        "training_accuracy": w.metrics["train_accuracy"],
-        "validation_accuracy": w.metrics["test_accuracy"],
-        "learning_rate": w.lr,
-        "perplexity": math.exp(min(loss, 700.0)),
-    }
+def _attention(state: MeasurementState) -> dict[str, float]:
+    return spectra.attention(state.attention_blocks(), state.attention_maps())
 
 
-def _diagnostics(w: Watch) -> dict:
-    return vectors.diagnostics(*w.update_columns())
+def _token_gradient(state: MeasurementState) -> dict[str, float]:
+    return spectra.token_gradient(state.tokens(state.mean_gradient()), state.stride)
 
 
-def _phases(w: Watch) -> dict:
-    norms = [float(g.norm()) for g in w.snapshot_gradients]
-    return decomposition.phases(norms, w.snapshot_tables, w.metrics["test_accuracy"])
+def _phases(state: MeasurementState) -> dict[str, float]:
+    norms = [float(gradient.norm()) for gradient in state.history.snapshot_gradients]
+    tables, accuracy = state.history.snapshot_tables, state.metrics["test_accuracy"]
+    return decomposition.phases(norms, tables, accuracy)
 
 
-def _window(formula: Callable, size: int, least: int) -> Callable[[Watch], dict]:
-    def take(w: Watch) -> dict:
-        window = w.mean_gradients(size)
-        return formula(w, window) if len(window) >= least else {}
+def _counterfactual(state: MeasurementState) -> dict[str, float]:
+    to_reference = state.to_reference(state.history.weights_before)
+    return decomposition.counterfactual(state.mean_gradients(1)[0], state.shuffled(3), to_reference)
 
-    return take
+
+def _counterfactual_validator(state: MeasurementState) -> dict[str, float]:
+    to_reference = state.to_reference(state.history.weights_before)
+    return decomposition.counterfactual_validator(state.shuffled(4), to_reference)
+
+
+def _of_last_gradients(
+    formula: Callable[[MeasurementState, Tensor], dict[str, float]], count: int
+) -> Callable[[MeasurementState], dict[str, float]]:
+    """A measure of the last `count` G's (W, P); no metrics while there are less than two."""
+
+    def compute(state: MeasurementState) -> dict[str, float]:
+        gradients_WP = state.mean_gradients(count)
+        return formula(state, gradients_WP) if len(gradients_WP) > 1 else {}
+
+    return compute
 
 
 MEASURES = (
-    Measure("training_metrics", "training", "loss, accuracies, learning rate, perplexity", LOOK, _training),
-    Measure("training_diagnostics", "training", "spread and autocorrelation of the loss, gradient norms",
-            LOOK, _diagnostics),
-    Measure("parameter_delta", "path", "how far the weights moved since the last look", LOOK,
-            lambda w: vectors.parameter_delta(vectors.flat(w.now), vectors.flat(w.before))),
-    Measure("path_length", "path", "length of the weights' way, and as the crow flies", LOOK,
-            lambda w: vectors.path(w.length, vectors.flat(w.now), vectors.flat(w.initial))),
-    Measure("norms", "gradients", "norms of the mean gradient G, whole and per parameter", LOOK,
-            lambda w: vectors.norms(w.mean_gradient())),
-    Measure("consecutive", "gradients", "angle between successive G's", LOOK,
-            _window(lambda w, g: vectors.consecutive(g[-1], g[-2]), 2, 2)),
-    Measure("variance", "gradients", "spread of the last 10 G's, signal to noise", LOOK,
-            _window(lambda w, g: vectors.variance(g), 10, 2)),
-    Measure("batch_dynamics", "gradients", "cosines of batch gradients at lags, efficiency of windows, rank",
-            SNAPSHOT, lambda w: vectors.batch_dynamics(*w.recent_gradients())),
-    Measure("weight_tracking", "weights", "norm, largest singular value and rank of every matrix", SNAPSHOT,
-            lambda w: spectra.weight_tracking(w.weighed(w.now), w.mean_gradient())),
-    Measure("gradient_projection", "reference", "cosines of -G and of the step with the way to the reference",
-            LOOK, lambda w: vectors.projection(w.now, w.before, w.mean_gradient(), w.reference),
-            ("reference",)),
-    Measure("subspace_gradient_info", "gradients", "spectrum of the last 50 G's", SNAPSHOT,
-            _window(lambda w, g: vectors.subspace(g, w.way(w.before)), 50, 2)),
-    Measure("fourier", "fourier", "Fourier spectra of token table, output layer and neurons", LOOK,
-            _fourier, ("tokens",)),
-    Measure("attention", "weights", "spectra of Q, K, V; entropy and variance of the attention", SNAPSHOT,
-            lambda w: spectra.attention(w.attention_blocks(), w.attention_maps()), ("attention",)),
-    Measure("token_gradient", "fourier", "how G is spread over tokens and stride groups", LOOK,
-            lambda w: spectra.token_gradient(w.tokens(w.mean_gradient()), w.stride), ("tokens",)),
-    Measure("phases", "training", "velocity of |G| and of the token table, a code of the accuracy",
-            SNAPSHOT, _phases, ("tokens",)),
-    Measure("hessian", "curvature", "entanglement of successive batches, exact Hessian-vector products",
-            UPDATE, lambda w: w.hessian(), (), (1000, 11)),
-    Measure("adam_dynamics", "curvature", "Adam's update beside the gradient", UPDATE,
-            lambda w: w.adam(), ("adam",), (500, 10)),
-    Measure("counterfactual", "order", "G against the mean of 3 epochs in another order", SNAPSHOT,
-            lambda w: decomposition.counterfactual(w.mean_gradients(1)[0], w.shuffled(3), w.way(w.before)),
-            ("epochs",)),
-    Measure("counterfactual_validator", "order", "whether 3 shuffles are enough", SNAPSHOT,
-            lambda w: decomposition.counterfactual_validator(w.shuffled(4), w.way(w.before)), ("epochs",)),
-)  # fmt: skip
+    Measure(
+        "training_metrics",
+        "training",
+        "loss, accuracies, learning rate, perplexity",
+        EVALUATION,
+        _training,
+    ),
+    Measure(
+        "training_diagnostics",
+        "training",
+        "variation and autocorrelation of the loss, gradient norms",
+        EVALUATION,
+        _diagnostics,
+    ),
+    Measure(
+        "parameter_delta",
+        "path",
+        "how far the weights moved since the last evaluation",
+        EVALUATION,
+        _parameter_delta,
+    ),
+    Measure(
+        "path_length",
+        "path",
+        "length of the weights' path, and distance from the initial weights",
+        EVALUATION,
+        _path_length,
+    ),
+    Measure(
+        "norms",
+        "gradients",
+        "norms of the mean gradient G, whole and per parameter",
+        EVALUATION,
+        _norms,
+    ),
+    Measure(
+        "consecutive",
+        "gradients",
+        "angle between successive G's",
+        EVALUATION,
+        _of_last_gradients(_consecutive, 2),
+    ),
+    Measure(
+        "variance",
+        "gradients",
+        "variance of the last 10 G's, signal to noise",
+        EVALUATION,
+        _of_last_gradients(_variance, 10),
+    ),
+    Measure(
+        "batch_dynamics",
+        "gradients",
+        "cosines of batch gradients at lags, efficiency of windows, rank",
+        SNAPSHOT,
+        _batch_dynamics,
+    ),
+    Measure(
+        "weight_tracking",
+        "weights",
+        "norm, largest singular value and rank of every matrix",
+        SNAPSHOT,
+        _weight_tracking,
+    ),
+    Measure(
+        "gradient_projection",
+        "reference",
+        "cosines of -G and of the displacement with the direction to the reference",
+        EVALUATION,
+        _projection,
+        ("reference",),
+    ),
+    Measure(
+        "subspace_gradient_info",
+        "gradients",
+        "spectrum of the last 50 G's",
+        SNAPSHOT,
+        _of_last_gradients(_subspace, 50),
+    ),
+    Measure(
+        "fourier",
+        "fourier",
+        "Fourier spectra of token table, output layer and neurons",
+        EVALUATION,
+        _fourier,
+        ("tokens",),
+    ),
+    Measure(
+        "attention",
+        "weights",
+        "spectra of Q, K, V; entropy and variance of the attention",
+        SNAPSHOT,
+        _attention,
+        ("attention",),
+    ),
+    Measure(
+        "token_gradient",
+        "fourier",
+        "how G is spread over tokens and stride groups",
+        EVALUATION,
+        _token_gradient,
+        ("tokens",),
+    ),
+    Measure(
+        "phases",
+        "training",
+        "velocity of |G| and of the token table, a code of the accuracy",
+        SNAPSHOT,
+        _phases,
+        ("tokens",),
+    ),
+    Measure(
+        "hessian",
+        "curvature",
+        "entanglement of successive batches, exact Hessian-vector products",
+        BURST,
+        MeasurementState.hessian,
+        burst=(1000, 11),
+    ),
+    Measure(
+        "adam_dynamics",
+        "curvature",
+        "Adam's update compared with the gradient",
+        BURST,
+        MeasurementState.adam,
+        ("adam",),
+        burst=(500, 10),
+    ),
+    Measure(
+        "counterfactual",
+        "order",
+        "G against the mean of 3 epochs in another order",
+        SNAPSHOT,
+        _counterfactual,
+        ("epochs",),
+    ),
+    Measure(
+        "counterfactual_validator",
+        "order",
+        "whether 3 shuffles are enough",
+        SNAPSHOT,
+        _counterfactual_validator,
+        ("epochs",),
+    ),
+)
 BY_NAME = {measure.name: measure for measure in MEASURES}
 GROUPS = tuple(dict.fromkeys(measure.group for measure in MEASURES))
 
 
 class MeasureError(ValueError):
-    """Measures that are asked for and cannot be had; `expected` says what can."""
+    """A run cannot take the measures that were asked for.
+
+    expected: what could be asked for, to be put after "expected".
+    """
 
     def __init__(self, expected: str):
         super().__init__(expected)
         self.expected = expected
 
 
-def chosen(names: list[str], problem: Problem, has_reference: bool) -> tuple[str, ...]:
-    """The names of the measures by these names and groups, "full" being all: of a group, those that the problem
-    can have. MeasureError for an unknown name, or one measure that it cannot have."""
-    lacking = {m.name: reason for m in MEASURES if (reason := lacks(m, problem, has_reference))}
-    wanted: set[str] = set()
-    for name in names:
+def resolve_names(
+    requested: Sequence[str], problem: Problem, has_reference: bool
+) -> tuple[str, ...]:
+    """The names of the measures that names and groups stand for, in the catalogue's order.
+
+    Arguments:
+        requested: names of measures, names of groups, or "full" for all; of a group or all, those
+            that the problem can take.
+        problem: the problem that is to be measured.
+        has_reference: whether there are reference weights.
+
+    Raises:
+        MeasureError: a name is unknown, or a measure named alone cannot be taken.
+    """
+    missing = {m.name: need for m in MEASURES if (need := missing_need(m, problem, has_reference))}
+    names: set[str] = set()
+    for name in requested:
         if name in BY_NAME:
-            if name in lacking:
-                raise MeasureError(f"measures that this run can have; {name} needs {lacking[name]}")
-            wanted.add(name)
+            if name in missing:
+                raise MeasureError(f"measures that this run can have; {name} needs {missing[name]}")
+            names.add(name)
         elif name in GROUPS or name == "full":
-            wanted |= {m.name for m in MEASURES if name in (m.group, "full")} - lacking.keys()
+            names |= {m.name for m in MEASURES if name in (m.group, "full")} - missing.keys()
         else:
             known = ["full", *GROUPS, *BY_NAME]
             near = get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "`grok measures` lists them"
             raise MeasureError(f"names or groups of measures; {hint}")
-    return tuple(name for name in BY_NAME if name in wanted)
+    return tuple(name for name in BY_NAME if name in names)
 
 
-def lacks(measure: Measure, problem: Problem, has_reference: bool) -> str | None:
-    """What the problem lacks of a measure's needs, in words, or None."""
+def missing_need(measure: Measure, problem: Problem, has_reference: bool) -> str | None:
+    """The first need of a measure that a problem does not meet, in words; None if it meets all."""
     names = dict(problem.module.named_parameters())
-    has = {
+    met = {
         "tokens": "tokens" in names,
         "attention": any(name.endswith("queries.weight") for name in names),
         "adam": problem.optimizer.kind in ("adam", "adamw"),
-        "epochs": _looks_once_an_epoch(problem),
+        "epochs": _is_evaluated_once_an_epoch(problem),
         "reference": has_reference,
     }
-    return next((NEEDS[need] for need in measure.needs if not has[need]), None)
+    return next((NEEDS[need] for need in measure.needs if not met[need]), None)
 
 
-NEEDS = {
-    "tokens": "a table of token vectors",
-    "attention": "a transformer",
-    "adam": "Adam",
-    "epochs": "mini-batches by epochs, and one look an epoch",
-    "reference": "reference_run",
-}
-
-
-def _looks_once_an_epoch(problem: Problem) -> bool:
+def _is_evaluated_once_an_epoch(problem: Problem) -> bool:
     if problem.batch_size is None or problem.sampling == "replacement":
         return False
     epoch = problem.data[problem.minibatch_keys[0]].shape[0] // problem.batch_size

@@ -1,278 +1,369 @@
-"""What a replica's measures remember between updates and looks, and how they get to see a run."""
+"""The measures of a run while it trains: what one is, and what it sees of a replica.
+
+A measure sees copies and never the program's own tensors, so a measured run equals the unmeasured
+one bit for bit. G is the mean gradient over an interval, the steps between two evaluations; P the
+number of weights without biases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.func import grad, jvp
 
-from grok.engine.optimizers import SCALARS
+from grok.engine.optimizers import StepScalars, by_group
 from grok.engine.problem import Problem
 from grok.engine.program import Program
+from grok.engine.spec import MeasureConfig
 from grok.measures import decomposition
 from grok.measures.vectors import flat
 from grok.tensors import Tensors
 
-RECENT = 50  # batch gradients that lags reach back to, and as many new ones
-WINDOW = 50  # mean gradients that are kept
-SHOWN = 256  # train rows whose attention is looked at
-LASTING = (
-    "before", "initial", "length", "looks", "columns", "total", "means", "recent", "trail", "last",
-    "entanglement", "seen", "snapshot_gradients", "snapshot_tables", "start", "points",
-)  # fmt: skip
-
-
-LOOK, SNAPSHOT, UPDATE = "look", "snapshot", "update"
+EVALUATION, SNAPSHOT, BURST = "evaluation", "snapshot", "burst"
+BATCH_GRADIENTS = 50  # of earlier steps, that lags reach back to, and as many of the interval
+MEAN_GRADIENTS = 50  # G's of the last intervals that are kept
+ATTENTION_ROWS = 256  # train rows whose attention is computed
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One instrument. when: at every look, at every `snapshot_every`-th, or in bursts of updates.
+    """A measure that a run can take.
 
-    take: Watch -> metrics. needs: what the run must have: a key of NEEDS. burst: every so many updates, so many in a row.
+    group: name under which several are chosen at once.
+    when: EVALUATION, SNAPSHOT (at every `snapshot_every`-th evaluation) or BURST.
+    compute: the metrics, by name; none where there is not enough to compute them from.
+    needs: what the run must have, keys of `grok.engine.instruments.NEEDS`.
+    burst: (every, length): so many steps in a row, every so many steps.
     """
 
     name: str
     group: str
-    says: str
+    description: str
     when: str
-    take: Callable[[MeasurementState], dict]
+    compute: Callable[[MeasurementState], dict[str, float]]
     needs: tuple[str, ...] = ()
     burst: tuple[int, int] | None = None
 
 
-class MeasurementState:
-    """One replica's memory. Flat vectors leave biases out. `now`, `before`, `initial`: its weights
-    after the last update, at the last look, at the start."""
+# Fields of History that checkpoints hold under another name.
+NAMES_IN_CHECKPOINTS = {
+    "weights_before": "before",
+    "initial_weights": "initial",
+    "path_length": "length",
+    "intervals": "looks",
+    "step_rows": "columns",
+    "gradient_sum": "total",
+    "mean_gradients": "means",
+    "batch_gradients": "recent",
+    "recent_weights": "trail",
+    "last_step": "last",
+    "significant_frequencies": "seen",
+    "interval_start": "start",
+    "burst_metrics": "points",
+}
 
-    def __init__(self, problem: Problem, measures: Sequence[Measure], program: Program, slot: int):
-        self.problem, self.plan, self.measures = problem, problem.measures, measures
-        self.reference, self.stride = self.plan.reference, self.plan.stride
-        self.wanted = {measure.name for measure in measures}
-        self.metrics: dict[str, float] = {}
-        self.now, self.place = _copied(program.state["params"], slot)
-        self.before = self.initial = self.now
-        self.lr, self.length, self.looks = 0.0, 0.0, 0
-        self.columns: list[Tensor] = []  # loss, |g|, lr, |w| of each update since the last look
-        self.total = torch.zeros_like(self.flat(self.now))  # of the gradients since then
-        self.means: list[Tensor] = []  # G of each look
-        self.recent: list[Tensor] = []  # batch gradients
-        self.trail: list[Tensors] = []  # weights after the last three updates, near a burst
-        self.last: tuple[int, Tensors, float] | None = None  # update before: number, gradient, lr
-        self.entanglement: tuple[int, Tensor] | None = None  # number of the update, vector
-        self.seen: Tensor | None = None  # frequencies that were ever significant
-        self.snapshot_gradients: list[Tensor] = []
-        self.snapshot_tables: list[Tensor] = []
-        self.start = (program.steps[slot], program.saved(slot))  # of this interval
-        self.points: list[tuple[int, dict]] = []  # measured at updates since the last look
-        self._shuffles: Tensor | None = None
 
-    # -- fed by the engine -----------------------------------------------------------------------
+@dataclass
+class History:
+    """What later measurements of a replica read of earlier ones; checkpoints hold all of it.
 
-    def after_update(self, program: Program, slot: int) -> None:
-        """Take in the update that the program has just made."""
-        self.gradient, whole = _copied(program.state["gradient"], slot)
-        along = whole[: len(self.total)]
-        weights, place = _copied(program.state["params"], slot)
-        self.program, self.slot = program, slot
-        self.rates = program.state["rates"][slot]
-        self.lr = float(self.rates[0, SCALARS.index("lr")])
-        self.total += along
-        self.length += float((place - self.place).norm())
-        loss = float(program.state["loss"][slot])
-        row = [loss, float(along.norm()), self.lr, float(place.norm())]
-        self.columns.append(torch.tensor(row, dtype=torch.float64))
-        self.now, self.place, step = weights, place, program.steps[slot]
-        if "batch_dynamics" in self.wanted:
-            self.recent = [*self.recent[1 - 2 * RECENT :], along]
-        for measure in self.measures:
-            if measure.burst and in_burst(measure.burst, step):
-                found = {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
-                self.points.append((step, found))
-        self.trail = [*self.trail[-2:], weights] if self._near_burst(step) else []
-        self.last = (step, self.gradient, self.lr)
+    weights_before: at the last evaluation.
+    path_length: of the weights with biases.
+    intervals: number of complete intervals.
+    step_rows: loss, |g|, lr and |w| of each step of this interval.
+    gradient_sum: over the steps of this interval, (P,).
+    mean_gradients: G's of the last intervals, (P,) each.
+    batch_gradients: of the last steps, (P,) each.
+    recent_weights: after the last three steps, in and just before a burst.
+    last_step: number, gradient and learning rate of the last step.
+    entanglement: number of the step, and the vector (P,).
+    significant_frequencies: whether each frequency has ever been significant.
+    snapshot_gradients, snapshot_tables: G and the token embeddings at the last snapshots.
+    interval_start: step and state at the beginning of this interval.
+    burst_metrics: step and metrics of each step that was measured in this interval.
+    """
 
-    def look(self, program: Program, slot: int, metrics: dict[str, float]) -> dict[str, float]:
-        """What is measured at this look, by MEASURE/METRIC; begins the next interval."""
-        result: dict[str, float] = {}
-        self.metrics = metrics
-        if self.columns:
-            self.looks += 1
-            snapshot = self.looks % self.plan.snapshot_every == 0
-            self.means = [*self.means[1 - WINDOW :], self.total / len(self.columns)]
-            if snapshot:
-                self.snapshot_gradients = [*self.snapshot_gradients[-2:], self.means[-1]]
-                if "tokens" in self.now:
-                    self.snapshot_tables = [*self.snapshot_tables[-1:], self.tokens()]
-            for measure in self.measures:
-                if measure.when == "look" or (measure.when == "snapshot" and snapshot):
-                    result |= {f"{measure.name}/{k}": v for k, v in measure.take(self).items()}
-        self.before, self.columns, self._shuffles = self.now, [], None
-        self.total = torch.zeros_like(self.total)
-        due = (self.looks + 1) % self.plan.snapshot_every == 0
-        if due and any("epochs" in measure.needs for measure in self.measures):
-            self.start = (program.steps[slot], program.saved(slot))
-        return result
-
-    def taken_points(self) -> tuple[tuple[int, dict], ...]:
-        """What was measured at updates since this was asked last."""
-        points, self.points = tuple(self.points), []
-        return points
+    weights_before: Tensors
+    initial_weights: Tensors
+    gradient_sum: Tensor
+    interval_start: tuple[int, Tensors]
+    path_length: float = 0.0
+    intervals: int = 0
+    step_rows: list[Tensor] = field(default_factory=list)
+    mean_gradients: list[Tensor] = field(default_factory=list)
+    batch_gradients: list[Tensor] = field(default_factory=list)
+    recent_weights: list[Tensors] = field(default_factory=list)
+    last_step: tuple[int, Tensors, float] | None = None
+    entanglement: tuple[int, Tensor] | None = None
+    significant_frequencies: Tensor | None = None
+    snapshot_gradients: list[Tensor] = field(default_factory=list)
+    snapshot_tables: list[Tensor] = field(default_factory=list)
+    burst_metrics: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     def saved(self) -> Tensors:
-        """All that it remembers, as tensors: the leaves by number, and their structure as JSON."""
-        memory = {name: getattr(self, name) for name in LASTING}
-        leaves, spec = pytree.tree_flatten({k: v for k, v in memory.items() if v is not None})
+        """Everything as tensors: the leaves by number, and their structure as JSON."""
+        values = {_saved_name(entry): getattr(self, entry.name) for entry in fields(self)}
+        leaves, spec = pytree.tree_flatten({k: v for k, v in values.items() if v is not None})
         structure = torch.tensor(list(pytree.treespec_dumps(spec).encode()), dtype=torch.uint8)
-        tensors = [
-            leaf.detach().cpu().clone()
-            if isinstance(leaf, Tensor)
-            else torch.tensor(leaf, dtype=_wide(leaf))
-            for leaf in leaves
-        ]
-        numbered = {f"{number:06d}": tensor for number, tensor in enumerate(tensors)}
+        numbered = {f"{number:06d}": _as_tensor(leaf) for number, leaf in enumerate(leaves)}
         return {"structure": structure, **numbered}
 
     def restore(self, tensors: Tensors) -> None:
-        """Take back what `saved` gave."""
+        """Take the values that `saved` returned."""
         spec = pytree.treespec_loads(bytes(tensors["structure"].tolist()).decode())
-        device = self.total.device
+        device = self.gradient_sum.device
         leaves = [
             tensors[name].item() if tensors[name].ndim == 0 else tensors[name].to(device)
             for name in sorted(tensors.keys() - {"structure"})
         ]
-        for name, value in pytree.tree_unflatten(leaves, spec).items():
-            setattr(self, name, value)
+        values = pytree.tree_unflatten(leaves, spec)
+        for entry in fields(self):
+            setattr(self, entry.name, values.get(_saved_name(entry)))
 
-    # -- seen by the measures --------------------------------------------------------------------
+
+class MeasurementState:
+    """One replica as its measures see it: the last step, and the history before.
+
+    config, reference, stride: see `MeasureConfig`.
+    metrics: the metrics of this evaluation.
+    weights: the parameters after the last step.
+    gradient: of the last step, by parameter.
+    lr: of the last step, in the first parameter group.
+    history: what of earlier steps is read.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: MeasureConfig,
+        measures: Sequence[Measure],
+        program: Program,
+        slot: int,
+    ):
+        self.problem, self.config, self.measures = problem, config, measures
+        self.reference, self.stride = config.reference, config.stride
+        self.names = {measure.name for measure in measures}
+        self.program, self.slot = program, slot
+        self.metrics: dict[str, float] = {}
+        self.weights, self._position = _copied(program.state["params"], slot)
+        self.gradient: Tensors = {}
+        self.lr = 0.0
+        self.history = History(
+            weights_before=self.weights,
+            initial_weights=self.weights,
+            gradient_sum=torch.zeros_like(self.flat(self.weights)),
+            interval_start=(program.steps[slot], program.saved(slot)),
+        )
+        self._shuffled: Tensor | None = None
+
+    # -- called by the training loop -------------------------------------------------------------
+
+    def after_step(self, program: Program, slot: int) -> None:
+        """Record the step that the program has just made; `slot` is the replica's."""
+        self.program, self.slot = program, slot
+        history, step = self.history, program.steps[slot]
+        self.gradient, gradient = _copied(program.state["gradient"], slot)
+        gradient_P = gradient[: len(history.gradient_sum)]
+        self.weights, position = _copied(program.state["params"], slot)
+        self.lr = float(self.scalars()[0].lr)
+        history.gradient_sum += gradient_P
+        history.path_length += float((position - self._position).norm())
+        self._position = position
+        loss = float(program.state["loss"][slot])
+        row = [loss, float(gradient_P.norm()), self.lr, float(position.norm())]
+        history.step_rows.append(torch.tensor(row, dtype=torch.float64))
+        if "batch_dynamics" in self.names:
+            earlier = history.batch_gradients[1 - 2 * BATCH_GRADIENTS :]
+            history.batch_gradients = [*earlier, gradient_P]
+        for measure in self.measures:
+            if measure.burst and in_burst(measure.burst, step):
+                history.burst_metrics.append((step, self._computed(measure)))
+        recent = [*history.recent_weights[-2:], self.weights]
+        history.recent_weights = recent if self._near_burst(step) else []
+        history.last_step = (step, self.gradient, self.lr)
+
+    def evaluate(self, program: Program, slot: int, metrics: dict[str, float]) -> dict[str, float]:
+        """The measures of this evaluation, by MEASURE/METRIC; the next interval begins."""
+        history, every = self.history, self.config.snapshot_every
+        results: dict[str, float] = {}
+        self.metrics = metrics
+        if history.step_rows:
+            history.intervals += 1
+            snapshot = history.intervals % every == 0
+            mean = history.gradient_sum / len(history.step_rows)
+            history.mean_gradients = [*history.mean_gradients[1 - MEAN_GRADIENTS :], mean]
+            if snapshot:
+                history.snapshot_gradients = [*history.snapshot_gradients[-2:], mean]
+                if "tokens" in self.weights:
+                    history.snapshot_tables = [*history.snapshot_tables[-1:], self.tokens()]
+            for measure in self.measures:
+                if measure.when == EVALUATION or (measure.when == SNAPSHOT and snapshot):
+                    results |= self._computed(measure)
+        history.weights_before, history.step_rows, self._shuffled = self.weights, [], None
+        history.gradient_sum = torch.zeros_like(history.gradient_sum)
+        next_is_snapshot = (history.intervals + 1) % every == 0
+        if next_is_snapshot and any("epochs" in measure.needs for measure in self.measures):
+            history.interval_start = (program.steps[slot], program.saved(slot))
+        return results
+
+    def pop_burst_metrics(self) -> tuple[tuple[int, dict[str, float]], ...]:
+        """(step, metrics) of the steps measured since this was called last."""
+        points, self.history.burst_metrics = tuple(self.history.burst_metrics), []
+        return points
+
+    def _computed(self, measure: Measure) -> dict[str, float]:
+        return {f"{measure.name}/{key}": value for key, value in measure.compute(self).items()}
+
+    def _near_burst(self, step: int) -> bool:
+        bursts = [m.burst for m in self.measures if m.name == "hessian" and m.burst]
+        return any(in_burst(burst, step + ahead) for burst in bursts for ahead in (0, 1, 2))
+
+    # -- read by the measures --------------------------------------------------------------------
 
     def flat(self, tensors: Tensors) -> Tensor:
-        """One vector of all parameters but biases, in the module's order."""
-        return flat(self.weighed(tensors))
+        """One vector (P,) of all parameters but biases, in the module's order."""
+        return flat(self.without_biases(tensors))
 
-    def weighed(self, tensors: Tensors) -> Tensors:
-        """The entries that are no biases."""
+    def without_biases(self, tensors: Tensors) -> Tensors:
+        """The entries that are not biases."""
         return {name: value for name, value in tensors.items() if "bias" not in name}
 
-    def update_columns(self) -> tuple[Tensor, ...]:
-        """Losses, gradient norms, learning rates, weight norms of the updates since the last look."""
-        return torch.stack(self.columns).unbind(1)
+    def scalars(self) -> list[StepScalars]:
+        """What the last step multiplied by, for each parameter group."""
+        return by_group(self.program.state["scalars"][self.slot])
+
+    def step_columns(self) -> tuple[Tensor, ...]:
+        """Losses, gradient norms, learning rates and weight norms of the interval's steps."""
+        return torch.stack(self.history.step_rows).unbind(1)
 
     def mean_gradient(self) -> Tensors:
-        """G by parameter: the mean gradient since the last look."""
-        shapes = self.weighed(self.now)
-        parts = self.means[-1].split([value.numel() for value in shapes.values()])
+        """G of this interval by parameter, biases left out."""
+        shapes = self.without_biases(self.weights)
+        parts = self.mean_gradients(1)[0].split([value.numel() for value in shapes.values()])
         return {n: part.view_as(v) for (n, v), part in zip(shapes.items(), parts, strict=True)}
 
     def mean_gradients(self, count: int) -> Tensor:
-        """The G's of up to `count` last looks, (W, P)."""
-        return torch.stack(self.means[-count:])
+        """The G's of the last `count` intervals or as many as there are, (W, P)."""
+        return torch.stack(self.history.mean_gradients[-count:])
 
     def recent_gradients(self) -> tuple[Tensor, int]:
         """Successive batch gradients (T, P), and how many of the last are of this interval."""
-        new = min(len(self.columns), RECENT)
-        return torch.stack(self.recent[-(RECENT + new) :]), new
+        new = min(len(self.history.step_rows), BATCH_GRADIENTS)
+        return torch.stack(self.history.batch_gradients[-(BATCH_GRADIENTS + new) :]), new
 
-    def way(self, weights: Tensors) -> Tensor | None:
-        """From some weights to the reference ones, (P,)."""
+    def to_reference(self, weights: Tensors) -> Tensor | None:
+        """The vector (P,) from some weights to the reference; None without a reference."""
         return None if self.reference is None else self.flat(self.reference) - self.flat(weights)
 
     def tokens(self, tensors: Tensors | None = None) -> Tensor:
-        """Rows of the token table that stand for elements, (p, D)."""
-        table = (tensors or self.now)["tokens"]
-        config = self.problem.module.config
+        """The rows (p, D) of the token embeddings that stand for elements, or those of `tensors`."""
+        table = (tensors or self.weights)["tokens"]
+        config = self._module.config
         return table[: config.elements or config.classes]
 
     def attention_blocks(self) -> list[Tensors]:
-        """Q, K and V (D, D) of every layer."""
+        """W_Q, W_K and W_V (D, D) of every layer, as q, k and v."""
         blocks = []
-        for index in range(len(self.problem.module.blocks)):
-            keys, values = self.now[f"blocks.{index}.keys_values.weight"].chunk(2)
-            blocks.append({"q": self.now[f"blocks.{index}.queries.weight"], "k": keys, "v": values})
+        for index in range(len(self._module.blocks)):
+            W_Q = self.weights[f"blocks.{index}.queries.weight"]
+            W_K, W_V = self.weights[f"blocks.{index}.keys_values.weight"].chunk(2)
+            blocks.append({"q": W_Q, "k": W_K, "v": W_V})
         return blocks
 
     def attention_maps(self) -> list[Tensor]:
         """Attention (N, H, S, S) of every layer on the first train rows."""
-        data = {
-            name: self.problem.data[name][:SHOWN]
-            for name in ("train_prefix_index", "train_suffixes")
-        }
-        prefixes = self.problem.data["prefixes"][data["train_prefix_index"]]
-        tokens = torch.cat([prefixes, data["train_suffixes"]], 1)
+        data = self.problem.data
+        index = data["train_prefix_index"][:ATTENTION_ROWS]
+        suffixes = data["train_suffixes"][:ATTENTION_ROWS]
+        tokens_NS = torch.cat([data["prefixes"][index], suffixes], 1)
         with torch.no_grad():
             return self.program.run(
-                lambda module, tokens: module.attention(tokens), self.now, {}, tokens
+                lambda module, tokens: module.attention(tokens), self.weights, {}, tokens_NS
             )
 
-    def hessian(self) -> dict:
-        """`decomposition.hessian` of the last two updates, the Hessian-vector product exact."""
-        step = self.program.steps[self.slot]
-        if self.last is None or self.last[0] != step - 1 or len(self.trail) < 2:
+    @property
+    def _module(self) -> Any:
+        """The replica's module, a transformer where a measure reads more than its weights."""
+        return self.problem.module
+
+    def hessian(self) -> dict[str, float]:
+        """`decomposition.hessian` of the last two steps, the Hessian-vector product exact."""
+        history, step = self.history, self.program.steps[self.slot]
+        last = history.last_step
+        if last is None or last[0] != step - 1 or len(history.recent_weights) < 2:
             return {}
-        _, before, lr = self.last
-        slope = grad(self.program.objective(self.slot))
-        _, curved = jvp(slope, (self.trail[-2],), (before,))
-        known = self.entanglement
-        coherent = known[1] if known is not None and known[0] == step - 1 else None
+        _, gradient_before, lr = last
+        weights_between = history.recent_weights[-2]
+        gradient_at = grad(self.program.objective(self.slot))
+        _, hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))
+        entanglement = history.entanglement
         result, vector = decomposition.hessian(
-            self.flat(before), self.flat(self.gradient), self.flat(curved), lr,
-            self.way(self.trail[-2]), coherent,
-        )  # fmt: skip
-        self.entanglement = step, vector
+            self.flat(gradient_before),
+            self.flat(self.gradient),
+            self.flat(hessian_product),
+            lr,
+            self.to_reference(weights_between),
+            entanglement[1] if entanglement is not None and entanglement[0] == step - 1 else None,
+        )
+        history.entanglement = step, vector
         return result
 
-    def adam(self) -> dict:
-        """`decomposition.adam_dynamics` of the last update."""
+    def adam(self) -> dict[str, float]:
+        """`decomposition.adam_dynamics` of the last step."""
         moments = {
             key: {name: value[self.slot] for name, value in tensors.items()}
             for key, tensors in self.program.state["optimizer"].items()
         }
+        scalars = self.scalars()
         rates, update = {}, {}
-        for name in moments["mean"]:
-            row = self.rates[self.problem.optimizer.group_of(name)]
-            scalar = dict(zip(SCALARS, row.unbind(), strict=True))
-            root = moments["square"][name].sqrt() * scalar["unbias"] + scalar["eps"]
-            rates[name] = scalar["lr"] / root
-            update[name] = scalar["size"] * moments["mean"][name] / root
+        for name, mean in moments["mean"].items():
+            group = scalars[self.problem.optimizer.group_of(name)]
+            root = moments["square"][name].sqrt() * group.inv_sqrt_bias_correction2 + group.eps
+            rates[name] = group.lr / root
+            update[name] = group.step_size * mean / root
         return decomposition.adam_dynamics(
-            self.flat(self.gradient), self.flat(moments["mean"]), self.flat(rates),
-            self.flat(update), self.lr, self.way(self.now),
-        )  # fmt: skip
+            self.flat(self.gradient),
+            self.flat(moments["mean"]),
+            self.flat(rates),
+            self.flat(update),
+            self.lr,
+            self.to_reference(self.weights),
+        )
 
     def shuffled(self, count: int) -> Tensor:
-        """G's (count, P) of this interval, trained again from its start in other orders, side by side."""
-        if self._shuffles is None:
-            most = 4 if "counterfactual_validator" in self.wanted else count
-            self._shuffles = torch.cat(list(self._shuffled_epochs(most)))
-        return self._shuffles[:count]
+        """G's (count, P) of this interval, trained again from its start in shuffled orders."""
+        if self._shuffled is None:
+            most = 4 if "counterfactual_validator" in self.names else count
+            self._shuffled = torch.cat(list(self._shuffled_epochs(most)))
+        return self._shuffled[:count]
 
     def _shuffled_epochs(self, count: int) -> Iterator[Tensor]:
-        """G's of `count` epochs in other orders, as many at once as there are slots."""
+        """G's of `count` shuffled epochs, as many at once as there are slots."""
         problem = replace(self.problem, sampling="epochs")
-        program, (step, tensors) = self.program.beside(problem, count), self.start
+        program, (step, tensors) = (
+            self.program.reordered(problem, count),
+            self.history.interval_start,
+        )
         for first in range(0, count, program.slots):
             numbers = range(first, min(count, first + program.slots))
             for slot, number in enumerate(numbers):
                 program.load(slot, replace(problem, seed=self.problem.seed + 7919 * (number + 1)))
                 program.restore(slot, step, tensors)
-            total = 0
-            for _ in self.columns:
+            total_RP = torch.zeros(())
+            for _ in self.history.step_rows:
                 program.step()
-                grads = self.weighed(program.state["gradient"])
-                total = total + torch.cat([value.flatten(1) for value in grads.values()], 1)
-            yield total[: len(numbers)] / len(self.columns)
-
-    def _near_burst(self, step: int) -> bool:
-        bursts = [m.burst for m in self.measures if m.name == "hessian"]
-        return any(in_burst(burst, step + ahead) for burst in bursts for ahead in (0, 1, 2))
+                grads = self.without_biases(program.state["gradient"])
+                total_RP = total_RP + torch.cat([value.flatten(1) for value in grads.values()], 1)
+            yield total_RP[: len(numbers)] / len(self.history.step_rows)
 
 
 def in_burst(burst: tuple[int, int], step: int) -> bool:
-    """Whether update `step` is in a burst: every so many updates, so many in a row, none at first."""
+    """Whether a step is in a burst (every, length): step % every < length, but none before `every`."""
     every, length = burst
     return step >= every and step % every < length
 
@@ -280,11 +371,18 @@ def in_burst(burst: tuple[int, int], step: int) -> bool:
 def _copied(tensors: Tensors, slot: int) -> tuple[Tensors, Tensor]:
     """A copy of one replica's tensors, by name and as one vector, biases last."""
     names = sorted(tensors, key=lambda name: "bias" in name)
-    whole = torch.cat([tensors[name][slot].flatten() for name in names])
-    parts = whole.split([tensors[name][slot].numel() for name in names])
+    vector = torch.cat([tensors[name][slot].flatten() for name in names])
+    parts = vector.split([tensors[name][slot].numel() for name in names])
     copies = {n: part.view_as(tensors[n][slot]) for n, part in zip(names, parts, strict=True)}
-    return {name: copies[name] for name in tensors}, whole
+    return {name: copies[name] for name in tensors}, vector
 
 
-def _wide(number: float) -> torch.dtype:
-    return torch.float64 if isinstance(number, float) else torch.int64
+def _saved_name(entry: Field) -> str:
+    return NAMES_IN_CHECKPOINTS.get(entry.name, entry.name)
+
+
+def _as_tensor(leaf: Tensor | float) -> Tensor:
+    """A copy of a tensor on the CPU; a number as a scalar of 64 bits."""
+    if isinstance(leaf, Tensor):
+        return leaf.detach().cpu().clone()
+    return torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64)

@@ -1,6 +1,12 @@
-"""Optimizers as pure functions of one replica's tensors; the engine maps them over replicas."""
+"""Optimizers as pure functions of one replica's tensors; the engine maps them over replicas.
+
+The way of a hyperparameter such as `lr`: `Group.lr` -> `hyperparameters(optimizer).lr`, one number
+per parameter group -> `step_scalars`, computed for many steps at once -> a row of a tensor, read
+back as `StepScalars` in `update`.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,92 +16,132 @@ from grok.engine.spec import Optimizer
 from grok.randomness import normal
 from grok.tensors import Tensors
 
-SETTINGS = ("lr", "weight_decay", "beta1", "beta2", "eps", "momentum")
-SCHEDULE = ("warmup_steps", "anneal_steps", "lr_floor", "anneal_every")
-STATE = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
+ACCUMULATORS = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
 
 
-def settings(optimizer: Optimizer) -> np.ndarray:
-    """The numbers of an optimizer, (groups, 10) float64: SETTINGS, then SCHEDULE."""
-    schedule = [float(getattr(optimizer, name)) for name in SCHEDULE]
-    return np.array(
-        [[g.lr, g.weight_decay, *g.betas, g.eps, g.momentum, *schedule] for g in optimizer.groups]
-    )
+class Hyperparameters(NamedTuple):
+    """The numbers of an optimizer, each (groups,) float64, or (R, groups) of R replicas."""
+
+    lr: np.ndarray
+    weight_decay: np.ndarray
+    beta1: np.ndarray
+    beta2: np.ndarray
+    eps: np.ndarray
+    momentum: np.ndarray
+    warmup_steps: np.ndarray
+    anneal_steps: np.ndarray
+    lr_floor: np.ndarray
+
+
+class StepScalars(NamedTuple):
+    """What a step multiplies by, for one parameter group; each a scalar tensor.
+
+    They are computed ahead, outside the compiled step, which would otherwise compute them again for
+    every vector of weights. `bias_correction` is Adam's, as in torch.optim.
+    """
+
+    lr: Tensor
+    step_size: Tensor  # lr / bias_correction1
+    lr_times_decay: Tensor
+    weight_decay: Tensor
+    one_minus_beta1: Tensor
+    beta2: Tensor
+    one_minus_beta2: Tensor
+    inv_sqrt_bias_correction2: Tensor
+    eps: Tensor
+    momentum: Tensor
+    t: Tensor  # number of the step, from 1
+
+
+def hyperparameters(optimizer: Optimizer) -> Hyperparameters:
+    """The numbers of an optimizer, each (groups,)."""
+    schedule = (optimizer.warmup_steps, optimizer.anneal_steps, optimizer.lr_floor)
+    groups = [
+        (group.lr, group.weight_decay, *group.betas, group.eps, group.momentum, *schedule)
+        for group in optimizer.groups
+    ]
+    return Hyperparameters(*np.array(groups, dtype=np.float64).T)
 
 
 def initial_state(optimizer: Optimizer, params: Tensors) -> dict[str, Tensors]:
-    """Zeros for every accumulator."""
+    """Zeros for every accumulator, by its name and the parameter's."""
     return {
         key: {name: torch.zeros_like(value) for name, value in params.items()}
-        for key in STATE[optimizer.kind]
+        for key in ACCUMULATORS[optimizer.kind]
     }
 
 
-SCALARS = (
-    "lr",
-    "size",
-    "shrink",
-    "decay",
-    "fresh1",
-    "beta2",
-    "fresh2",
-    "unbias",
-    "eps",
-    "momentum",
-    "t",
-)
+def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
+    """The StepScalars of steps t (from 1) along the last axis, (..., 11).
 
-
-def scalars(numbers: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """What the updates number t (from 1) multiply by, SCALARS along the last axis.
-
-    numbers: (..., 10) from `settings`; t broadcasts against its leading axes. Computed ahead, outside
-    the compiled step, which would otherwise repeat it for every vector of weights.
+    Arguments:
+        numbers: (groups,) or (R, groups) each.
+        t: numbers of steps; broadcasts against the hyperparameters.
     """
-    row = dict(zip(SETTINGS + SCHEDULE, np.moveaxis(numbers, -1, 0), strict=True))
-    lr = learning_rate(row, t)
-    columns = {
-        "lr": lr,
-        "size": lr / (1 - row["beta1"] ** t),
-        "shrink": lr * row["weight_decay"],
-        "decay": row["weight_decay"],
-        "fresh1": 1 - row["beta1"],
-        "beta2": row["beta2"],
-        "fresh2": 1 - row["beta2"],
-        "unbias": 1 / np.sqrt(1 - row["beta2"] ** t),
-        "eps": row["eps"],
-        "momentum": row["momentum"],
-        "t": t,
-    }
-    return np.stack(np.broadcast_arrays(*(columns[name] for name in SCALARS)), axis=-1)
+    lr = learning_rate(numbers, t)
+    columns = StepScalars(
+        lr=lr,
+        step_size=lr / (1 - numbers.beta1**t),
+        lr_times_decay=lr * numbers.weight_decay,
+        weight_decay=numbers.weight_decay,
+        one_minus_beta1=1 - numbers.beta1,
+        beta2=numbers.beta2,
+        one_minus_beta2=1 - numbers.beta2,
+        inv_sqrt_bias_correction2=1 / np.sqrt(1 - numbers.beta2**t),
+        eps=numbers.eps,
+        momentum=numbers.momentum,
+        t=t,
+    )
+    return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
 
-def learning_rate(row: dict[str, np.ndarray], t: np.ndarray) -> np.ndarray:
-    """Learning rates of the updates t (from 1): linear warm-up from 0, then constant or a cosine."""
+def by_group(scalars_GC: Tensor) -> list[StepScalars]:
+    """The rows of a tensor (groups, 11) from `step_scalars`, by name."""
+    return [StepScalars(*row.unbind()) for row in scalars_GC.unbind()]
+
+
+def step_number(scalars_GC: Tensor) -> Tensor:
+    """The number of the step, from 1, that these scalars (groups, 11) are of."""
+    return scalars_GC[0, StepScalars._fields.index("t")]
+
+
+def learning_rate(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
+    """Learning rates of steps t (from 1): a linear warm-up from 0, then constant or a cosine."""
     done = t - 1
-    warmup, anneal = row["warmup_steps"], row["anneal_steps"]
+    warmup, anneal = numbers.warmup_steps, numbers.anneal_steps
     rise = np.where(warmup > 0, np.minimum(done / np.maximum(warmup, 1), 1.0), 1.0)
-    stairs = done // row["anneal_every"] * row["anneal_every"]
-    share = np.minimum(stairs / np.maximum(anneal, 1), 1.0)
-    cosine = row["lr_floor"] + (1 - row["lr_floor"]) * (1 + np.cos(np.pi * share)) / 2
-    return row["lr"] * rise * np.where(anneal > 0, cosine, 1.0)
+    annealed = np.minimum(done / np.maximum(anneal, 1), 1.0)
+    cosine = numbers.lr_floor + (1 - numbers.lr_floor) * (1 + np.cos(np.pi * annealed)) / 2
+    return numbers.lr * rise * np.where(anneal > 0, cosine, 1.0)
 
 
 def gradient(
-    optimizer: Optimizer, of: Callable[[Tensors], Tensors], params: Tensors, keys: Tensors
+    optimizer: Optimizer,
+    gradient_at: Callable[[Tensors], Tensors],
+    params: Tensors,
+    keys: Tensors,
 ) -> Tensors:
-    """The gradient that `of` gives: at the weights, at noisy ones, or at SAM's worst near ones."""
+    """The gradient that the update uses: at the weights, at noisy ones, or SAM's.
+
+    Arguments:
+        optimizer: its weight_noise and sam_rho are read.
+        gradient_at: the gradient of the loss at given parameters.
+        params: the parameters.
+        keys: of the noise, by its name.
+    """
     if optimizer.weight_noise:
         std, key = optimizer.weight_noise, keys["weight_noise"]
         params = {
             name: value + std * normal(key + index, value.shape, value.dtype)
             for index, (name, value) in enumerate(params.items())
         }
-    grads = of(params)
+    grads = gradient_at(params)
     if not optimizer.sam_rho:
         return grads
-    norm = sum((g**2).sum() for g in grads.values()).sqrt()
-    return of({k: v + optimizer.sam_rho / (norm + 1e-12) * grads[k] for k, v in params.items()})
+    norm = _norm(grads)
+    return gradient_at(
+        {k: v + optimizer.sam_rho / (norm + 1e-12) * grads[k] for k, v in params.items()}
+    )
 
 
 def update(
@@ -103,70 +149,100 @@ def update(
     params: Tensors,
     grads: Tensors,
     state: dict[str, Tensors],
-    rates: Tensor,
-    goal: Tensors | None = None,
+    scalars_GC: Tensor,
+    decay_target: Tensors | None = None,
     keys: Tensors | None = None,
 ) -> tuple[Tensors, dict[str, Tensors]]:
-    """One update of one replica: new parameters and state.
+    """One step of one replica: new parameters and accumulators.
 
-    rates: (groups, 11) of this update, from `scalars`. goal: weights that the decay pulls towards,
-    zero if None. keys: of the noise, by name.
+    Arguments:
+        optimizer: its kind, groups, clip_norm, orthogonal and update_noise are read; the numbers
+            of the groups and the schedule are in `scalars_GC`.
+        params: the parameters.
+        grads: their gradient.
+        state: accumulators, by their name and the parameter's.
+        scalars_GC: (groups, 11) of this step, from `step_scalars`.
+        decay_target: weights that the decay pulls towards; None for zero.
+        keys: of the noise, by its name.
     """
     if optimizer.clip_norm:
         factor = (optimizer.clip_norm / norm_of(grads).clamp(min=1e-300)).clamp(max=1)
         grads = {name: (grad * factor).to(grad.dtype) for name, grad in grads.items()}
     if optimizer.orthogonal:
-        grads = {name: across(grad, params[name]) for name, grad in grads.items()}
-    step = _sgd if optimizer.kind == "sgd" else _adam
-    named = [dict(zip(SCALARS, row.unbind(), strict=True)) for row in rates.unbind()]
+        grads = {name: without_radial_part(grad, params[name]) for name, grad in grads.items()}
+    scalars_of_group = by_group(scalars_GC)
     new_params: Tensors = {}
     new_state: dict[str, Tensors] = {key: {} for key in state}
     for index, (name, value) in enumerate(params.items()):
-        noise = 0.0
-        if optimizer.update_noise:
+        noise: Tensor | float = 0.0
+        if optimizer.update_noise and keys is not None:
             key = keys["update_noise"] + index
             noise = optimizer.update_noise * normal(key, value.shape, value.dtype)
-        new_params[name], accumulators = step(
-            optimizer.kind,
-            value,
-            grads[name],
-            {key: accumulator[name] for key, accumulator in state.items()},
-            named[optimizer.group_of(name)],
-            0.0 if goal is None else goal[name],
-            noise,
-        )
-        for key, accumulator in accumulators.items():
+        target = 0.0 if decay_target is None else decay_target[name]
+        scalars = scalars_of_group[optimizer.group_of(name)]
+        accumulators = {key: tensors[name] for key, tensors in state.items()}
+        if optimizer.kind == "sgd":
+            new_params[name], new = _sgd(value, grads[name], accumulators, scalars, target, noise)
+        else:
+            decoupled = optimizer.kind == "adamw"
+            new_params[name], new = _adam(
+                value, grads[name], accumulators, scalars, target, noise, decoupled
+            )
+        for key, accumulator in new.items():
             new_state[key][name] = accumulator
     return new_params, new_state
 
 
 def norm_of(params: Tensors) -> Tensor:
     """Euclidean norm of all parameters together, in float64."""
-    return sum((value.double() ** 2).sum() for value in params.values()).sqrt()
+    return _norm({name: value.double() for name, value in params.items()})
 
 
-def across(grad: Tensor, weights: Tensor) -> Tensor:
-    """The gradient without its part along the weights, as long as it was (Prieto et al. 2025)."""
+def without_radial_part(grad: Tensor, weights: Tensor) -> Tensor:
+    """The gradient without its component along the weights, rescaled to its norm.
+
+    Source: Prieto et al. 2025, the orthogonal gradient.
+    """
     tiny = torch.finfo(grad.dtype).tiny
-    left = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=tiny) * weights
-    return left * (grad.norm() / left.norm().clamp(min=tiny))
+    rest = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=tiny) * weights
+    return rest * (grad.norm() / rest.norm().clamp(min=tiny))
 
 
-def _adam(kind, value, grad, state, scalar, goal, noise):
-    """Adam (Kingma & Ba 2015) with coupled decay, or AdamW (Loshchilov & Hutter 2019)."""
-    if kind == "adam":
-        grad = grad + scalar["decay"] * value
+def _adam(
+    value: Tensor,
+    grad: Tensor,
+    state: Tensors,
+    scalars: StepScalars,
+    decay_target: Tensor | float,
+    noise: Tensor | float,
+    decoupled: bool,
+) -> tuple[Tensor, Tensors]:
+    """AdamW (Loshchilov & Hutter 2019), or Adam (Kingma & Ba 2015) with decay in the gradient."""
+    if decoupled:
+        value = value - scalars.lr_times_decay * (value - decay_target)
     else:
-        value = value - scalar["shrink"] * (value - goal)
-    mean = state["mean"] + (grad - state["mean"]) * scalar["fresh1"]
-    square = state["square"] * scalar["beta2"] + grad * grad * scalar["fresh2"]
-    direction = mean / (square.sqrt() * scalar["unbias"] + scalar["eps"])
-    value = value - scalar["size"] * direction - scalar["lr"] * noise
+        grad = grad + scalars.weight_decay * value
+    mean = state["mean"] + (grad - state["mean"]) * scalars.one_minus_beta1
+    square = state["square"] * scalars.beta2 + grad * grad * scalars.one_minus_beta2
+    direction = mean / (square.sqrt() * scalars.inv_sqrt_bias_correction2 + scalars.eps)
+    value = value - scalars.step_size * direction - scalars.lr * noise
     return value, {"mean": mean, "square": square}
 
 
-def _sgd(kind, value, grad, state, scalar, goal, noise):
-    """SGD with momentum, as torch.optim.SGD (dampening 0): v <- mu v + g, w <- w - lr v."""
-    decay = scalar["decay"] * (value - goal)
-    velocity = scalar["momentum"] * state["velocity"] + grad + decay
-    return value - scalar["lr"] * (velocity + noise), {"velocity": velocity}
+def _sgd(
+    value: Tensor,
+    grad: Tensor,
+    state: Tensors,
+    scalars: StepScalars,
+    decay_target: Tensor | float,
+    noise: Tensor | float,
+) -> tuple[Tensor, Tensors]:
+    """SGD with momentum as torch.optim.SGD with dampening 0: v <- mu v + g, w <- w - lr v."""
+    decay = scalars.weight_decay * (value - decay_target)
+    velocity = scalars.momentum * state["velocity"] + grad + decay
+    return value - scalars.lr * (velocity + noise), {"velocity": velocity}
+
+
+def _norm(tensors: Tensors) -> Tensor:
+    squares = [(value**2).sum() for value in tensors.values()]
+    return sum(squares[1:], squares[0]).sqrt()

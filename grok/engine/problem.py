@@ -1,7 +1,8 @@
-"""What defines one run before it has started."""
+"""The definition of one run before it has started, and the order of its mini-batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,10 +63,10 @@ class Problem:
         return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
 
     def signature(self) -> tuple:
-        """What two problems must share to be trained as one program: shapes and code, not values."""
+        """What two problems must have in common to be trained as one program: shapes and code."""
         optimizer = self.optimizer
         groups = tuple(Group(group.prefix, part=group.part) for group in optimizer.groups)
-        schedule = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0, "anneal_every": 1}
+        schedule: dict[str, Any] = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
         return (
             repr(self.module),
             _shapes(dict(self.module.named_parameters())),
@@ -73,7 +74,9 @@ class Problem:
             _shapes(self.data),
             self.loss,
             self.metrics,
-            replace(optimizer, groups=groups, **schedule),  # what is not a number per replica
+            replace(
+                optimizer, groups=groups, **schedule
+            ),  # without the numbers that each replica has of its own
             self.batch_size,
             self.minibatch_keys,
             self.sampling,
@@ -101,8 +104,8 @@ def batch_order(seed: int, epoch: int, examples: int) -> Tensor:
     return torch.randperm(examples, generator=_generator(seed, epoch))
 
 
-def drawn_batches(seed: int, block: int, examples: int, shape: tuple[int, int]) -> Tensor:
-    """Indices (batches, size) drawn with replacement, of the block-th such draw of a run."""
+def sampled_batches(seed: int, block: int, examples: int, shape: tuple[int, int]) -> Tensor:
+    """Indices (batches, size) drawn with replacement: the block-th such sample of a run."""
     return torch.randint(examples, shape, generator=_generator(seed, block))
 
 

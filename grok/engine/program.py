@@ -1,4 +1,4 @@
-"""R slots of equal shape trained as one program: one step, one measurement, for all of them.
+"""R slots of equal shape trained as one program: one step, one evaluation, for all of them.
 
 A paper writes a plain module for one replica; `torch.func.vmap` maps the whole step (forward,
 backward, optimizer) over the slots, and the traced result is compiled once. Measured against the
@@ -8,6 +8,8 @@ cores: 3.3 k against 2.8 k steps/s at R=1 in float64, 9.0 k against 8.6 k at R=1
 
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,43 +23,68 @@ from grok import randomness
 from grok.engine import filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
-from grok.engine.problem import Problem, batch_order, drawn_batches
+from grok.engine.optimizers import Hyperparameters, StepScalars
+from grok.engine.problem import Problem, batch_order, sampled_batches
 from grok.interrupts import held_back
 
-BLOCK = 256  # mini-batches that are drawn at once, with replacement
-LASTING = ("params", "buffers", "optimizer", "filter", "goal", "previous")  # the rest follows
-STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
-T = optimizers.SCALARS.index("t")
-AHEAD = 256  # updates whose learning rates and corrections are computed at once
-# A compiled function meets the tensors it was traced on and no others: nothing need be checked.
+SAMPLED_BATCHES = 256  # mini-batches sampled at once, with replacement
+SCHEDULED_STEPS = 256  # steps whose learning rates and bias corrections are computed at once
+RNG_STREAMS = ("loss", "metrics", "weight_noise", "update_noise")
+# What a saved state consists of: entry of the state -> its name in checkpoint files. All other
+# entries follow from the problem and the step.
+PERSISTENT_STATE = {
+    "params": "params",
+    "buffers": "buffers",
+    "optimizer": "optimizer",
+    "filter": "filter",
+    "decay_target": "goal",
+    "previous_params": "previous",
+}
+# A compiled function is called with the tensors it was traced on only: nothing need be checked.
 UNCHECKED = {"size_asserts": False}
 
 
 class Program:
-    """Slots 0..R-1, each holding one replica. `load` fills a slot, `step` advances all, `measure` looks.
+    """Slots 0..R-1, each holding one replica: `load` fills a slot, `step` and `evaluate` do all.
 
+    template: one of the problems; all have its signature.
+    slots: R.
     shared: names of data that are the same tensor in every problem and are held once.
+    compiled: whether step and evaluation are compiled.
+    traced: traced functions of another program of equal shape, to be used here too.
+
+    `state` is a nested dictionary of tensors whose first axis is R.
     """
 
-    def __init__(self, template: Problem, slots: int, shared: set[str], compiled: bool):
+    def __init__(
+        self,
+        template: Problem,
+        slots: int,
+        shared: set[str],
+        compiled: bool,
+        traced: dict[str, Callable] | None = None,
+    ):
         self.template = template
         self.slots = slots
         self.compiled = compiled
         self.shared = {k: v for k, v in template.data.items() if k in shared}
         self.steps = [0] * slots
-        self.orders: list[tuple[int, Tensor] | None] = [None] * slots
         self.seeds = [0] * slots
-        self.numbers = np.stack([optimizers.settings(template.optimizer)] * slots)
-        self.rates: Tensor | None = None  # of the next updates, (AHEAD, R, groups, 10)
-        self.ahead = 0  # how many of them are still to come
+        # of each slot, the epoch (or the block of sampled mini-batches) and its indices
+        self.epochs: list[tuple[int, Tensor] | None] = [None] * slots
+        numbers = optimizers.hyperparameters(template.optimizer)
+        self.hyperparameters_RG = Hyperparameters(*(np.stack([x] * slots) for x in numbers))
+        self.schedule_TRGC = torch.empty(0)  # StepScalars of SCHEDULED_STEPS steps
+        self.scheduled = 0  # how many of them are still to come
         empty = self._replica(template)
         self.state = pytree.tree_map(lambda x: torch.stack([x] * slots), empty)
-        self._traced: dict[str, Callable] = {}  # functions of all tensors, in their order
-        self._bound: dict[str, Callable] = {}  # the same, on this program's own
-        self._beside: Program | None = None
+        # functions of all tensors of state and shared data, by name; and calls on our own tensors
+        self._traced: dict[str, Callable] = {} if traced is None else traced
+        self._calls: dict[str, Callable] = {}
+        self._reordered: Program | None = None
 
     def _replica(self, problem: Problem) -> dict:
-        """The state of one replica before its first update."""
+        """The state of one replica before its first step."""
         params = {name: p.detach().clone() for name, p in problem.module.named_parameters()}
         first = next(iter(params.values()))
         device, dtype, groups = first.device, first.dtype, len(problem.optimizer.groups)
@@ -67,111 +94,120 @@ class Program:
             "optimizer": optimizers.initial_state(problem.optimizer, params),
             "filter": filters.initial_state(problem.optimizer.grokfast, params),
             "seed": torch.tensor(problem.seed, device=device),
-            "rates": torch.zeros(groups, len(optimizers.SCALARS), dtype=dtype, device=device),
+            "scalars": torch.zeros(groups, len(StepScalars._fields), dtype=dtype, device=device),
             "data": {k: v for k, v in problem.data.items() if k not in self.shared},
         }
         if problem.measures is not None:
             state["gradient"] = {name: torch.zeros_like(value) for name, value in params.items()}
             state["loss"] = torch.zeros((), dtype=torch.float64, device=device)
         if problem.needs_previous_params:
-            state["previous"] = {name: value.clone() for name, value in params.items()}
+            state["previous_params"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.decay_to == "init":
-            state["goal"] = {name: value.clone() for name, value in params.items()}
+            state["decay_target"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.fixed_norm:
-            state["norm"] = optimizers.norm_of(params)
+            state["initial_norm"] = optimizers.norm_of(params)
         if problem.batch_size is not None:
-            state["batch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
+            state["minibatch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
         return state
 
     def load(self, slot: int, problem: Problem) -> None:
-        """Put a problem's initial state into a slot; its neighbours are not touched."""
-        self.steps[slot], self.seeds[slot], self.orders[slot] = 0, problem.seed, None
-        self.numbers[slot] = optimizers.settings(problem.optimizer)
-        self.ahead = 0
-        fresh = self._replica(problem)
-        pytree.tree_map(lambda held, new: held[slot].copy_(new), self.state, fresh)
+        """Put a problem's initial state into a slot; the other slots are not touched."""
+        self.steps[slot], self.seeds[slot], self.epochs[slot] = 0, problem.seed, None
+        self._set_hyperparameters(slot, optimizers.hyperparameters(problem.optimizer))
+        initial = self._replica(problem)
+        pytree.tree_map(lambda old, new: old[slot].copy_(new), self.state, initial)
 
     def move(self, source: int, target: "Program", slot: int) -> None:
         """Copy a slot, whatever its step, into a slot of another program of the same problems."""
         target.steps[slot], target.seeds[slot] = self.steps[source], self.seeds[source]
-        target.orders[slot] = self.orders[source]
-        target.numbers[slot] = self.numbers[source]
-        target.ahead = 0
-        pytree.tree_map(lambda new, held: new[slot].copy_(held[source]), target.state, self.state)
+        target.epochs[slot] = self.epochs[source]
+        numbers = Hyperparameters(*(column[source] for column in self.hyperparameters_RG))
+        target._set_hyperparameters(slot, numbers)
+        pytree.tree_map(lambda new, old: new[slot].copy_(old[source]), target.state, self.state)
+
+    def _set_hyperparameters(self, slot: int, numbers: Hyperparameters) -> None:
+        for column, value in zip(self.hyperparameters_RG, numbers, strict=True):
+            column[slot] = value
+        self.scheduled = 0
 
     def step(self) -> None:
-        """One update of every slot."""
+        """One step of every slot."""
         if self.template.batch_size is not None:
-            self._draw_batches()
-        if self.ahead == 0:
-            self._look_ahead()
-        self.state["rates"].copy_(self.rates[-self.ahead])
-        self.ahead -= 1
-        if (
-            self.template.needs_previous_params
-        ):  # not in the step: a compiled one may write the weights first
+            self._next_minibatches()
+        if self.scheduled == 0:
+            self._precompute_schedule()
+        self.state["scalars"].copy_(self.schedule_TRGC[-self.scheduled])
+        self.scheduled -= 1
+        if self.template.needs_previous_params:
+            # not inside the step: a compiled one may write the weights first
             pytree.tree_map(
-                lambda old, now: old.copy_(now), self.state["previous"], self.state["params"]
+                lambda old, now: old.copy_(now), self.state["previous_params"], self.state["params"]
             )
         with held_back:
-            self._built("step", self._step_all)()
+            self._call("step", self._step_all)
         for slot in range(self.slots):
             self.steps[slot] += 1
 
-    def measure(self) -> dict[str, Tensor]:
-        """Metrics of every slot after its last update, each (R, ...)."""
+    def evaluate(self) -> dict[str, Tensor]:
+        """The metrics of every slot after its last step, each (R, ...)."""
         with held_back:
-            return self._built("measure", self._measure_all)()
+            return self._call("evaluate", self._evaluate_all)
 
-    def beside(self, problem: Problem, slots: int) -> "Program":
-        """A program with a state of its own, for problems that differ from these in order alone.
+    def reordered(self, problem: Problem, slots: int) -> "Program":
+        """A program with a state of its own, for problems that differ from these in order only.
 
-        Made once. It has at most `slots` slots, and runs our own compiled step where ours are no more.
+        It is made at the first call, with R slots or `slots`, whichever is less; with R it runs our
+        own traced functions.
         """
-        if self._beside is None:
-            same = self.slots <= slots
-            count = self.slots if same else slots
-            self._beside = Program(problem, count, set(self.shared), self.compiled)
-            if same:
-                self._beside._traced = self._traced
-        return self._beside
+        if self._reordered is None:
+            count = min(self.slots, slots)
+            traced = self._traced if count == self.slots else None
+            shared = set(self.shared)
+            self._reordered = Program(problem, count, shared, self.compiled, traced)
+        return self._reordered
 
     def weights(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's parameters."""
         return {name: value[slot].clone() for name, value in self.state["params"].items()}
 
     def saved(self, slot: int) -> dict[str, Tensor]:
-        """A copy of all that a slot has learned, by path: what `restore` needs."""
-        return {name: leaf[slot].detach().cpu().clone() for name, leaf in self._lasting().items()}
+        """A copy of a slot's persistent state, by path: what `restore` needs."""
+        leaves = self._persistent()
+        return {name: leaf[slot].detach().cpu().clone() for name, leaf in leaves.items()}
 
-    def _lasting(self) -> dict[str, Tensor]:
+    def _persistent(self) -> dict[str, Tensor]:
         """The tensors of all slots that a saved state consists of, by path."""
-        lasting = {key: self.state[key] for key in LASTING if key in self.state}
-        return {_name(path): leaf for path, leaf in pytree.tree_flatten_with_path(lasting)[0]}
+        kept = {
+            name: self.state[key] for key, name in PERSISTENT_STATE.items() if key in self.state
+        }
+        return {_name(path): leaf for path, leaf in pytree.tree_flatten_with_path(kept)[0]}
 
     def restore(self, slot: int, step: int, tensors: dict[str, Tensor]) -> None:
-        """Put a saved state after `step` updates into a slot that holds its problem.
+        """Put a saved state after `step` steps into a slot that holds its problem.
 
-        CheckpointError if it is not of this kind of problem.
+        Raises:
+            CheckpointError: the state is not one of such a problem.
         """
-        leaves = self._lasting()
+        leaves = self._persistent()
         for name in sorted({*leaves, *tensors}):
             if name not in leaves or name not in tensors:
                 raise CheckpointError(f"{name} is in one of state and problem only")
-            held, saved = leaves[name][slot], tensors[name]
-            if (held.shape, held.dtype) != (saved.shape, saved.dtype):
-                raise CheckpointError(f"{name} is {_kind(saved)} in the state, {_kind(held)} here")
+            expected, saved = leaves[name][slot], tensors[name]
+            if (expected.shape, expected.dtype) != (saved.shape, saved.dtype):
+                raise CheckpointError(
+                    f"{name} is {_kind(saved)} in the state, {_kind(expected)} here"
+                )
         for name, leaf in leaves.items():
             leaf[slot].copy_(tensors[name])
-        self.steps[slot], self.ahead = step, 0
+        self.steps[slot], self.scheduled = step, 0
 
     def objective(self, slot: int) -> Callable[[dict], Tensor]:
-        """The loss that a slot's last update went down, as a function of its parameters."""
+        """The loss that a slot's last step lowered, as a function of its parameters."""
         return self._objective(pytree.tree_map(lambda x: x[slot], self.state), self.shared)
 
     # -- one replica, mapped over all ------------------------------------------------------------
 
-    def run(self, function: Callable, params: dict, buffers: dict, data: dict):
+    def run(self, function: Callable, params: dict, buffers: dict, data: Any) -> Any:
         """function(module, data) with these parameters and buffers in the module."""
         return run_with(self.template.module, {**params, **buffers}, function, data)
 
@@ -180,93 +216,91 @@ class Program:
         problem = self.template
         data = {**state["data"], **shared}
         if problem.batch_size is not None:
-            data.update({name: data[name][state["batch"]] for name in problem.minibatch_keys})
+            data.update({name: data[name][state["minibatch"]] for name in problem.minibatch_keys})
         if problem.needs_rng:
             data["key"] = self._key(state, "loss")
         return lambda params: self.run(problem.loss, params, state["buffers"], data)
 
     def _step_one(self, state: dict, shared: dict) -> dict:
         settings = self.template.optimizer
-        objective, losses = self._objective(state, shared), []
+        objective = self._objective(state, shared)
+        losses: list[Tensor] = []
 
-        def watched(params: dict) -> dict:
+        def gradient_and_loss(params: dict) -> dict:
             grads, loss = grad_and_value(objective)(params)
             losses.append(loss)
             return grads
 
-        of = grad(objective) if self.template.measures is None else watched
+        gradient_at = grad(objective) if self.template.measures is None else gradient_and_loss
         noise = {name: self._key(state, name) for name in settings.noises()}
-        grads = optimizers.gradient(settings, of, state["params"], noise)
+        grads = optimizers.gradient(settings, gradient_at, state["params"], noise)
         new = {}
         if losses:
             new |= {"gradient": grads, "loss": losses[0].double()}
         if settings.grokfast is not None:
             grads, new["filter"] = filters.amplified(
-                settings.grokfast, grads, state["filter"], state["rates"][0, T]
+                settings.grokfast, grads, state["filter"], optimizers.step_number(state["scalars"])
             )
         new["params"], new["optimizer"] = optimizers.update(
             settings,
             state["params"],
             grads,
             state["optimizer"],
-            state["rates"],
-            state.get("goal"),
+            state["scalars"],
+            state.get("decay_target"),
             noise,
         )
         if settings.fixed_norm:
-            factor = state["norm"] / optimizers.norm_of(new["params"])
+            factor = state["initial_norm"] / optimizers.norm_of(new["params"])
             new["params"] = {k: (v * factor).to(v.dtype) for k, v in new["params"].items()}
         return new
 
     def _key(self, state: dict, stream: str) -> Tensor:
-        """What random numbers of this update depend on: the run's seed, the update, their use."""
-        t = state["rates"][0, T].long()
-        return randomness.key_of(state["seed"], t, STREAMS.index(stream))
+        """The key of this step's random numbers: of the run's seed, the step and their purpose."""
+        t = optimizers.step_number(state["scalars"]).long()
+        return randomness.key_of(state["seed"], t, RNG_STREAMS.index(stream))
 
     def _step_all(self, state: dict, shared: dict) -> tuple:
         new = vmap(self._step_one, in_dims=(0, None))(state, shared)
         for key, value in new.items():
-            pytree.tree_map(lambda held, fresh: held.copy_(fresh), state[key], value)
+            pytree.tree_map(lambda old, fresh: old.copy_(fresh), state[key], value)
         return ()
 
-    def _measure_one(self, state: dict, shared: dict) -> dict:
+    def _evaluate_one(self, state: dict, shared: dict) -> dict:
         data = {**state["data"], **shared}
         if self.template.needs_rng:
             data["key"] = self._key(state, "metrics")
         if self.template.needs_previous_params:
-            data["previous"] = state["previous"]
+            data["previous"] = state["previous_params"]
         with torch.no_grad():
             metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
             squares = [(value**2).sum() for value in state["params"].values()]
             return {**metrics, "weight_norm": sum(squares).sqrt()}
 
-    def _measure_all(self, state: dict, shared: dict) -> dict:
-        return vmap(self._measure_one, in_dims=(0, None))(state, shared)
+    def _evaluate_all(self, state: dict, shared: dict) -> dict:
+        return vmap(self._evaluate_one, in_dims=(0, None))(state, shared)
 
-    def _built(self, name: str, function: Callable) -> Callable:
-        """`function` traced once, compiled if asked for, and bound to the state.
+    def _call(self, name: str, function: Callable) -> Any:
+        """`function` of state and shared data: traced at its first call, compiled if asked for.
 
         On CUDA its kernels become one captured graph.
         """
-        if name not in self._bound:
+        if name not in self._calls:
             arguments, spec = pytree.tree_flatten((self.state, self.shared))
             if name not in self._traced:
                 self._traced[name] = self._trace(function, arguments, spec)
-            traced = self._traced[name]
-            if arguments[0].is_cuda:
-                self._bound[name] = _captured(lambda: traced(*arguments), arguments)
-            else:
-                self._bound[name] = lambda: traced(*arguments)
-        return self._bound[name]
+            call = partial(self._traced[name], *arguments)
+            self._calls[name] = _captured(call, arguments) if arguments[0].is_cuda else call
+        return self._calls[name]()
 
-    def _trace(self, function: Callable, arguments: list[Tensor], spec) -> Callable:
-        """`function` of the state's tensors, recorded on copies of them."""
+    def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
+        """`function` as one of the flat list of tensors, recorded on copies of them."""
 
-        def flat(*leaves):
+        def flat(*leaves: Tensor) -> Any:
             return function(*pytree.tree_unflatten(leaves, spec))
 
         graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
-        # a third of the calls that an uncompiled step makes are repeated or unused
+        # A third of the calls that an uncompiled step makes are repeated or unused.
         graph.graph = fx_graph_cse(graph.graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
@@ -277,31 +311,33 @@ class Program:
         # Not torch.compile: its guards and wrappers would cost a third of a small step.
         return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
 
-    def _look_ahead(self) -> None:
-        """The optimizers' scalars of the next updates of every slot."""
-        t = np.array(self.steps)[:, None] + np.arange(1, AHEAD + 1)[:, None, None]
-        held = self.state["rates"]
-        found = torch.from_numpy(optimizers.scalars(self.numbers, t))
-        self.rates, self.ahead = found.to(held.device, held.dtype), AHEAD
+    def _precompute_schedule(self) -> None:
+        """Compute the StepScalars of the next steps of every slot."""
+        t_TR1 = np.array(self.steps)[:, None] + np.arange(1, SCHEDULED_STEPS + 1)[:, None, None]
+        scalars = torch.from_numpy(optimizers.step_scalars(self.hyperparameters_RG, t_TR1))
+        current = self.state["scalars"]
+        self.schedule_TRGC = scalars.to(current.device, current.dtype)
+        self.scheduled = SCHEDULED_STEPS
 
-    def _draw_batches(self) -> None:
-        """Next mini-batch of every slot: through a permutation of the train set, or drawn afresh."""
-        size = self.template.batch_size
+    def _next_minibatches(self) -> None:
+        """The next mini-batch of every slot: of a permutation of the train set, or sampled."""
+        size, sampling = self.template.batch_size, self.template.sampling
         examples = self.template.data[self.template.minibatch_keys[0]].shape[0]
-        sampling = self.template.sampling
-        together = BLOCK if sampling == "replacement" else examples // size
+        count = SAMPLED_BATCHES if sampling == "replacement" else examples // size
         for slot in range(self.slots):
-            epoch, position = divmod(self.steps[slot], together)
-            if self.orders[slot] is None or self.orders[slot][0] != epoch:
+            epoch, position = divmod(self.steps[slot], count)
+            current = self.epochs[slot]
+            if current is None or current[0] != epoch:
                 if sampling == "replacement":
-                    fresh = drawn_batches(self.seeds[slot], epoch, examples, (together, size))
+                    indices = sampled_batches(self.seeds[slot], epoch, examples, (count, size))
                 elif sampling == "epochs":
-                    fresh = batch_order(self.seeds[slot], epoch, examples)[: together * size]
+                    indices = batch_order(self.seeds[slot], epoch, examples)[: count * size]
                 else:
-                    fresh = torch.arange(together * size)
-                # once an epoch, so that a GPU never waits for one
-                self.orders[slot] = epoch, fresh.view(together, size).to(self.state["batch"].device)
-            self.state["batch"][slot].copy_(self.orders[slot][1][position])
+                    indices = torch.arange(count * size)
+                # copied once an epoch, so that a GPU never waits for a mini-batch
+                current = epoch, indices.view(count, size).to(self.state["minibatch"].device)
+                self.epochs[slot] = current
+            self.state["minibatch"][slot].copy_(current[1][position])
 
 
 def _name(path: tuple) -> str:
@@ -313,7 +349,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:
-    """`call` as a CUDA graph; the trial runs that a capture needs are undone."""
+    """`call` as a CUDA graph; the trial calls that a capture needs are undone."""
     before = [tensor.clone() for tensor in state]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -327,7 +363,7 @@ def _captured(call: Callable, state: list[Tensor]) -> Callable:
     for tensor, old in zip(state, before, strict=True):
         tensor.copy_(old)
 
-    def replay():
+    def replay() -> Any:
         graph.replay()
         return result
 

@@ -7,20 +7,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Optimizer settings of the parameters whose names start with `prefix` and have `part` in them."""
+    """Optimizer settings of the parameters whose names start with `prefix` and contain `part`.
+
+    momentum is read by SGD only; betas and eps by Adam and AdamW only.
+    """
 
     prefix: str = ""
     lr: float = 1e-3
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    momentum: float = 0.0  # SGD only
+    momentum: float = 0.0
     part: str = ""
 
 
 @dataclass(frozen=True)
 class Grokfast:
-    """A gradient filter (Lee et al. 2024): kind "ema" (alpha) or "window"; gain of the slow part."""
+    """A gradient filter that amplifies slow components (Lee et al. 2024).
+
+    kind: "ema" (algorithm 2: an exponential average with factor `alpha`) or "window" (algorithm 1:
+        the mean of the last `window` gradients).
+    gain: what the slow component is multiplied by before it is added to the gradient.
+    """
 
     kind: str
     gain: float
@@ -30,19 +38,23 @@ class Grokfast:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimizer and its schedule; a parameter belongs to the first group that its name matches.
+    """An optimizer and its learning-rate schedule.
 
     kind: "adamw" (decoupled decay), "adam" (decay added to the gradient) or "sgd" (likewise).
-    decay_to: "zero", or "init" for a pull towards the initial weights (adamw; Power et al. 2022).
-    warmup_steps: the learning rate rises linearly from 0 over that many updates.
-    anneal_steps: if positive, a cosine takes it down to `lr_floor` times its value by that update,
-        in stairs of `anneal_every` updates.
-    weight_noise: std of noise on the weights at which the gradient is taken, drawn at each update.
-    update_noise: std of noise on Adam's direction before the learning rate.
-    clip_norm: the gradient is scaled down to this norm where it is longer, 0 for never.
-    sam_rho: radius of sharpness-aware minimization (Foret et al. 2021), 0 for none.
-    orthogonal: each tensor's gradient without its part along the weights (Prieto et al. 2025).
-    fixed_norm: after each update all weights are scaled alike to their initial norm (Omnigrok, section 2).
+    groups: a parameter belongs to the first group that its name matches.
+    decay_to: "zero", or "init" for decay towards the initial weights (adamw and sgd; Power et al.
+        2022).
+    warmup_steps: the learning rate rises linearly from 0 over so many steps.
+    anneal_steps: if positive, a cosine lowers the learning rate to `lr_floor` times its value by
+        that step.
+    weight_noise: std of noise on the weights at which the gradient is taken, drawn at each step.
+    update_noise: std of noise on Adam's direction, or SGD's velocity, before the learning rate.
+    clip_norm: norm that longer gradients are scaled down to; 0 for none.
+    sam_rho: radius of sharpness-aware minimization (Foret et al. 2021); 0 for none.
+    orthogonal: each tensor's gradient is used without its component along the weights (Prieto et
+        al. 2025).
+    fixed_norm: after each step all weights are scaled alike to their initial norm (Liu et al. 2023,
+        Omnigrok, section 2).
     """
 
     kind: str = "adamw"
@@ -51,7 +63,6 @@ class Optimizer:
     warmup_steps: int = 0
     anneal_steps: int = 0
     lr_floor: float = 0.1
-    anneal_every: int = 1
     weight_noise: float = 0.0
     update_noise: float = 0.0
     clip_norm: float = 0.0
@@ -61,7 +72,7 @@ class Optimizer:
     fixed_norm: bool = False
 
     def noises(self) -> list[str]:
-        """Which kinds of noise there are."""
+        """The names of the kinds of noise that are on."""
         return [name for name in ("weight_noise", "update_noise") if getattr(self, name)]
 
     def group_of(self, name: str) -> int:

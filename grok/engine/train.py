@@ -3,9 +3,9 @@
 import math
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from grok.engine import determinism, memory
@@ -17,11 +17,12 @@ from grok.engine.problem import Problem
 from grok.engine.program import Program, can_compile
 
 determinism.enforce()  # before anything is drawn or recorded
-PROGRAM, WATCH = "program/", "watch/"  # a saved state: weights and optimizer, measures' memory
-# Below this many updates one after the other, tracing and compiling cost more than they save.
+PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
+# Below this many steps one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
-MOST_SLOTS = 16  # on a CPU; more bring little and leave the cache (benchmarks/)
+MOST_SLOTS = 16  # on a CPU; more are hardly faster and exceed the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
+STOP_STREAK = 2  # consecutive logged steps at which a stopping rule must be met
 
 
 def train(
@@ -32,14 +33,23 @@ def train(
     resume: Mapping[int, Saved] | None = None,
     measures: Mapping[str, Measure] = BY_NAME,
 ) -> Iterator[Event]:
-    """Train problems of equal signature together; yield what happens, as it happens.
+    """The events of training problems of equal signature together, as they happen.
 
-    A replica yields Start, then a Record at each of its log steps, then an Outcome; when it
-    retires, the next waiting problem takes its slot. Where a problem asks for checkpoints, it yields a
-    Saved every so many updates, and `resume` (by replica) makes it go on from one. `slots`: how many train at once (chosen from
-    cache or GPU memory if None). `compiled`: None decides by the number of updates. `terminate`:
-    replicas that the caller wants ended, looked at after every record; it may grow meanwhile.
-    Raises ValueError if the problems cannot share a program, or a saved state is of another one.
+    A replica yields Start, then a Record at each of its log steps, then an Outcome; the next waiting
+    problem takes its slot. Where a problem asks for checkpoints, it also yields a Saved every so
+    many steps.
+
+    Arguments:
+        problems: replica i is problems[i].
+        slots: how many train at once; None chooses from the cache's or the GPU's memory.
+        compiled: whether to compile the step; None decides by the number of steps.
+        terminate: replicas that the caller wants to end, read after every record; it may grow
+            meanwhile.
+        resume: saved states to continue from, by replica.
+        measures: the measures that the problems name.
+
+    Raises:
+        ValueError: the problems cannot share a program, or a saved state is of another problem.
     """
     problems = list(problems)
     if not problems:
@@ -62,9 +72,9 @@ def check_signatures(problems: Sequence[Problem]) -> None:
 
 
 def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
-    """Whether compiling pays: enough updates in a row, and a working compiler (else say so once)."""
-    updates = sum(problem.train_steps for problem in problems) / slots
-    if updates < COMPILE_FROM_STEPS:
+    """Whether to compile: enough steps in a row, and a working compiler (else print a warning)."""
+    steps = sum(problem.train_steps for problem in problems) / slots
+    if steps < COMPILE_FROM_STEPS:
         return False
     if can_compile():
         return True
@@ -85,13 +95,28 @@ def choose_slots(problem: Problem) -> int:
 
 def last_level_cache() -> int:
     """Bytes of the largest CPU cache, 32 MiB where the system does not say."""
-    sizes = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
-    found = [int(path.read_text().strip().rstrip("K")) * 1024 for path in sizes]
-    return max(found, default=32 * 2**20)
+    paths = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    sizes = [int(path.read_text().strip().rstrip("K")) * 1024 for path in paths]
+    return max(sizes, default=32 * 2**20)
+
+
+@dataclass
+class _Slot:
+    """The replica that a slot of the program holds.
+
+    pending_log_steps: log steps still to come, last first.
+    stop_streak: consecutive logged steps at which the early-stopping rule has been met.
+    """
+
+    replica: int
+    problem: Problem
+    pending_log_steps: list[int]
+    stop_streak: int = 0
+    measurement: MeasurementState | None = None
 
 
 class _Training:
-    """The loop of `train`: which replica sits where, when to look, who retires."""
+    """The loop of `train`: fills slots, steps, evaluates, ends replicas."""
 
     def __init__(
         self,
@@ -115,134 +140,128 @@ class _Training:
         self.measures = measures
         self.program = Program(first, slots, shared, compiled)
         self.waiting = list(range(len(problems)))[::-1]
-        self.replicas: list[int | None] = [None] * slots
-        self.agenda: list[list[int]] = [[]] * slots  # log steps still to come, last first
-        self.watches: list[MeasurementState | None] = [None] * slots
-        self.streak = [0] * slots  # logged steps running at which the stop rule was met
+        self.slots: list[_Slot | None] = [None] * slots  # by slot of the program; None: free
 
     def run(self) -> Iterator[Event]:
-        for slot in range(self.program.slots):
-            yield from self._refill(slot)
-        while any(replica is not None for replica in self.replicas):
-            yield from self._look()
+        for index in range(self.program.slots):
+            yield from self._refill(index)
+        while any(self.slots):
+            yield from self._evaluate()
             yield from self._save()
-            self._shrink()
-            for _ in range(self._gap()):
+            self._compact()
+            for _ in range(self._steps_to_next_event()):
                 self.program.step()
-                self._watch()
+                for index, slot in self._live():
+                    if slot.measurement is not None:
+                        slot.measurement.after_step(self.program, index)
 
-    def _gap(self) -> int:
-        """Updates until the next log step or checkpoint of any replica; 0 when none is left."""
-        live = [slot for slot, replica in enumerate(self.replicas) if replica is not None]
-        gaps = [self.agenda[slot][-1] - self.program.steps[slot] for slot in live]
-        for slot in live:
-            every = self.problems[self.replicas[slot]].checkpoint_every
+    def _live(self) -> list[tuple[int, _Slot]]:
+        """The slots that hold a replica, with their indices."""
+        return [(index, slot) for index, slot in enumerate(self.slots) if slot is not None]
+
+    def _steps_to_next_event(self) -> int:
+        """Steps until the next log step or checkpoint of any replica; 0 when none is left."""
+        counts = []
+        for index, slot in self._live():
+            step, every = self.program.steps[index], slot.problem.checkpoint_every
+            counts.append(slot.pending_log_steps[-1] - step)
             if every:
-                gaps.append(every - self.program.steps[slot] % every)
-        return min(gaps, default=0)
-
-    def _watch(self) -> None:
-        """Let the measures see the update."""
-        for slot, watch in enumerate(self.watches):
-            if watch is not None:
-                watch.after_update(self.program, slot)
+                counts.append(every - step % every)
+        return min(counts, default=0)
 
     def _save(self) -> Iterator[Saved]:
         """The states of the replicas whose checkpoint is due."""
-        for slot, replica in enumerate(self.replicas):
-            step = self.program.steps[slot]
-            every = None if replica is None else self.problems[replica].checkpoint_every
-            if every and step % every == 0 and step not in (0, self._begun(replica)):
-                parts, watch = {PROGRAM: self.program.saved(slot)}, self.watches[slot]
-                if watch is not None:
-                    parts[WATCH] = watch.saved()
-                tensors = {p + name: t for p, part in parts.items() for name, t in part.items()}
-                yield Saved(replica, step, self.streak[slot], tensors)
+        for index, slot in self._live():
+            step, every = self.program.steps[index], slot.problem.checkpoint_every
+            if every and step % every == 0 and step not in (0, self._resumed_at(slot.replica)):
+                saved = self.program.saved(index)
+                tensors = {PROGRAM + name: tensor for name, tensor in saved.items()}
+                if slot.measurement is not None:
+                    history = slot.measurement.history.saved()
+                    tensors |= {HISTORY + name: tensor for name, tensor in history.items()}
+                yield Saved(slot.replica, step, slot.stop_streak, tensors)
 
-    def _refill(self, slot: int) -> Iterator[Start]:
-        self.replicas[slot] = self.watches[slot] = None
-        if self.waiting:
-            replica = self.waiting.pop()
-            problem = self.problems[replica]
-            self.program.load(slot, problem)
-            self.replicas[slot] = replica
-            agenda = {*problem.log_steps, problem.train_steps}
-            left = (step for step in agenda if step > self._begun(replica))
-            self.agenda[slot] = sorted(left, reverse=True)
-            saved = self.resume.get(replica)
-            self.streak[slot] = 0 if saved is None else saved.stop_streak
+    def _refill(self, index: int) -> Iterator[Start]:
+        """Put the next waiting replica into a slot that has become free."""
+        self.slots[index] = None
+        if not self.waiting:
+            return
+        replica = self.waiting.pop()
+        problem, saved = self.problems[replica], self.resume.get(replica)
+        log_steps = {*problem.log_steps, problem.train_steps}
+        pending = [step for step in log_steps if step > self._resumed_at(replica)]
+        slot = _Slot(replica, problem, sorted(pending, reverse=True))
+        self.program.load(index, problem)
+        if saved is not None:
+            slot.stop_streak = saved.stop_streak
+            self.program.restore(index, saved.step, below(saved.tensors, PROGRAM))
+        if problem.measures is not None:
+            measures = [self.measures[name] for name in problem.measures.names]
+            slot.measurement = MeasurementState(
+                problem, problem.measures, measures, self.program, index
+            )
             if saved is not None:
-                self.program.restore(slot, saved.step, below(saved.tensors, PROGRAM))
-            if problem.measures is not None:
-                taken = [self.measures[name] for name in problem.measures.names]
-                self.watches[slot] = MeasurementState(problem, taken, self.program, slot)
-                if saved is not None:
-                    self.watches[slot].restore(below(saved.tensors, WATCH))
-            yield Start(replica, slot, self.program.slots, self.compiled)
+                slot.measurement.history.restore(below(saved.tensors, HISTORY))
+        self.slots[index] = slot
+        yield Start(replica, index, self.program.slots, self.compiled)
 
-    def _begun(self, replica: int) -> int:
-        """The step of the saved state that a replica goes on from; -1 for none."""
+    def _resumed_at(self, replica: int) -> int:
+        """The step of the saved state that a replica continues from; -1 for none."""
         return self.resume[replica].step if replica in self.resume else -1
 
-    def _look(self) -> Iterator[Event]:
-        """Measure if a log step is due, and yield the records of the replicas whose it is."""
+    def _evaluate(self) -> Iterator[Event]:
+        """The records of the replicas whose log step is due, and the outcomes of those that end."""
         due = [
-            slot
-            for slot, replica in enumerate(self.replicas)
-            if replica is not None and self.agenda[slot][-1] == self.program.steps[slot]
+            (index, slot)
+            for index, slot in self._live()
+            if slot.pending_log_steps[-1] == self.program.steps[index]
         ]
         if not due:
             return
-        measured = {name: value.cpu().numpy() for name, value in self.program.measure().items()}
-        for slot in due:
-            self.agenda[slot].pop()
-            replica, step = self.replicas[slot], self.program.steps[slot]
-            mine = {name: value[slot] for name, value in measured.items()}
-            metrics = {name: float(value) for name, value in mine.items() if value.ndim == 0}
-            reason = self._verdict(slot, metrics)
-            kept = reason or self.problems[replica].has_arrays(step)
-            arrays = self._arrays(slot, mine) if kept else {}
-            watch, burst_metrics = self.watches[slot], ()
-            if watch is not None:
-                metrics |= watch.look(self.program, slot, metrics)
-                burst_metrics = watch.taken_points()
-            yield Record(replica, step, metrics, arrays, burst_metrics)
-            if not reason and replica in self.terminate:  # since it was seen
+        evaluated = {name: value.cpu().numpy() for name, value in self.program.evaluate().items()}
+        for index, slot in due:
+            slot.pending_log_steps.pop()
+            step = self.program.steps[index]
+            values = {name: value[index] for name, value in evaluated.items()}
+            metrics = {name: float(value) for name, value in values.items() if value.ndim == 0}
+            reason = self._reason_to_end(slot, step, metrics)
+            arrays = {}
+            if reason or slot.problem.has_arrays(step):
+                arrays = {name: value.copy() for name, value in values.items() if value.ndim > 0}
+                if slot.problem.keep_weights:
+                    weights = self.program.weights(index)
+                    arrays |= {WEIGHTS + name: w.cpu().numpy() for name, w in weights.items()}
+            burst_metrics: tuple[tuple[int, dict[str, float]], ...] = ()
+            if slot.measurement is not None:
+                metrics |= slot.measurement.evaluate(self.program, index, metrics)
+                burst_metrics = slot.measurement.pop_burst_metrics()
+            yield Record(slot.replica, step, metrics, arrays, burst_metrics)
+            if not reason and slot.replica in self.terminate:  # the caller has seen the record
                 reason = "terminated"
             if reason:
-                yield Outcome(replica, step, reason, self.program.weights(slot))
-                yield from self._refill(slot)
+                yield Outcome(slot.replica, step, reason, self.program.weights(index))
+                yield from self._refill(index)
 
-    def _arrays(self, slot: int, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The measured arrays of a slot, and its weights if they are to be kept."""
-        arrays = {name: value.copy() for name, value in measured.items() if value.ndim > 0}
-        if self.problems[self.replicas[slot]].keep_weights:
-            weights = self.program.weights(slot)
-            arrays |= {WEIGHTS + name: w.cpu().numpy() for name, w in weights.items()}
-        return arrays
-
-    def _verdict(self, slot: int, metrics: dict[str, float]) -> str | None:
-        """Why the replica retires now, or None."""
-        problem = self.problems[self.replicas[slot]]
+    def _reason_to_end(self, slot: _Slot, step: int, metrics: dict[str, float]) -> str | None:
+        """Why a replica ends at this step, or None; counts the streak of its stopping rule."""
         if not math.isfinite(metrics["train_loss"]):
             return "diverged"
-        if self.program.steps[slot] >= problem.train_steps:
+        if step >= slot.problem.train_steps:
             return "budget"
-        reached = problem.stop is not None and problem.stop.reached(metrics)
-        self.streak[slot] = self.streak[slot] + 1 if reached else 0
-        return "stopped" if self.streak[slot] >= 2 else None
+        reached = slot.problem.stop is not None and slot.problem.stop.reached(metrics)
+        slot.stop_streak = slot.stop_streak + 1 if reached else 0
+        return "stopped" if slot.stop_streak >= STOP_STREAK else None
 
-    def _shrink(self) -> None:
-        """When no problem waits and half of the slots idle, move the rest into a smaller program."""
-        live = [slot for slot, replica in enumerate(self.replicas) if replica is not None]
+    def _compact(self) -> None:
+        """When no problem waits and half of the slots are free, use a smaller program."""
+        live = self._live()
         if not live or len(live) > self.program.slots // 2:
             return
-        remaining = max(self.agenda[slot][0] - self.program.steps[slot] for slot in live)
+        remaining = max(slot.pending_log_steps[0] - self.program.steps[i] for i, slot in live)
         if self.compiled and remaining < COMPILE_FROM_STEPS:
             return
         old = self.program
         self.program = Program(self.problems[0], len(live), set(old.shared), old.compiled)
-        for new_slot, slot in enumerate(live):
-            old.move(slot, self.program, new_slot)
-        for name in ("replicas", "agenda", "streak", "watches"):
-            setattr(self, name, [getattr(self, name)[slot] for slot in live])
+        for new_index, (index, _) in enumerate(live):
+            old.move(index, self.program, new_index)
+        self.slots = [slot for _, slot in live]

@@ -301,7 +301,7 @@ def measures_of(c: SimpleNamespace, problem: Problem, reference: dict | None) ->
     if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:
         raise ConfigError("reference_run", c.reference_run, "a run with weights of these shapes")
     try:
-        chosen = instruments.chosen(names, problem, reference is not None)
+        chosen = instruments.resolve_names(names, problem, reference is not None)
     except instruments.MeasureError as error:
         raise ConfigError("measures", c.measures, error.expected) from None
     stride = getattr(c, "stride", None) or isqrt(getattr(c, "p", 1))

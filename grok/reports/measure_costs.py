@@ -14,57 +14,58 @@ from grok.engine.train import train
 from grok.experiment.experiment import load
 from grok.paths import PROJECT
 
-LOOKS = 12  # of a profiled run
+EVALUATIONS = 12  # of a profiled run
 
 
 def show(experiment: str | None, named: tuple[str, ...]) -> None:
     """Print all measures, or what each costs in an experiment."""
     if experiment is None:
         table = Table("measure", "group", "taken", "what it is", "needs")
-        for one in MEASURES:
-            taken = (
-                f"{one.burst[1]} of {one.burst[0]} updates" if one.burst else f"every {one.when}"
-            )
-            needs = ", ".join(NEEDS[need] for need in one.needs)
-            table.add_row(one.name, one.group, taken, one.says, needs)
+        for measure in MEASURES:
+            when = f"every {measure.when}"
+            if measure.burst:
+                every, length = measure.burst
+                when = f"{length} of {every} steps"
+            needs = ", ".join(NEEDS[need] for need in measure.needs)
+            table.add_row(measure.name, measure.group, when, measure.description, needs)
         Console().print(table)
         return
     Console().print(profile(experiment, named))
 
 
 def profile(experiment: str, named: tuple[str, ...]) -> Table:
-    """How often every measure was taken in a short run, and the milliseconds of its quickest taking."""
+    """How often each measure was computed in a short run, and the milliseconds of the fastest time."""
     paper = load(PROJECT / "experiments" / f"{experiment.removesuffix('.py')}.py")
     config = paper.full_config({"measures": "full", "snapshot_every": 4}, named)
     problem = paper.problem_of(config)
-    looks = sorted(problem.log_steps)[: LOOKS + 1]
-    short = replace(problem, log_steps=looks, train_steps=looks[-1])
+    log_steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
+    short = replace(problem, log_steps=log_steps, train_steps=log_steps[-1])
     times: dict[str, list[float]] = {}
     timed = {name: _timed(measure, times) for name, measure in BY_NAME.items()}
     plain = seconds(replace(short, measures=None))
     measured = seconds(short, timed)
-    table = Table("measure", "takes", "ms each", title=f"{experiment} {' '.join(named)}")
+    table = Table("measure", "times", "ms each", title=f"{experiment} {' '.join(named)}")
     for name, spent in sorted(times.items(), key=lambda item: -max(item[1])):
         table.add_row(name, str(len(spent)), f"{1000 * min(spent):.2f}")
-    table.caption = f"{looks[-1]} updates: {plain:.1f} s without measures, {measured:.1f} s with"
+    table.caption = f"{log_steps[-1]} steps: {plain:.1f} s without measures, {measured:.1f} s with"
     return table
 
 
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
-    """The measure with a clock, its bursts drawn together."""
+    """The measure with a clock, and with bursts that a short run reaches."""
 
-    def take(state: MeasurementState) -> dict:
+    def compute(state: MeasurementState) -> dict[str, float]:
         began = time.perf_counter()
-        found = measure.take(state)
-        if found:
+        metrics = measure.compute(state)
+        if metrics:
             times.setdefault(measure.name, []).append(time.perf_counter() - began)
-        return found
+        return metrics
 
-    return replace(measure, take=take, burst=measure.burst and (4, 3))
+    return replace(measure, compute=compute, burst=measure.burst and (4, 3))
 
 
 def seconds(problem: Problem, measures: Mapping[str, Measure] = BY_NAME) -> float:
-    """What training a problem takes, uncompiled."""
+    """Seconds that training a problem takes, uncompiled."""
     began = time.perf_counter()
     for _ in train([problem], compiled=False, measures=measures):
         pass

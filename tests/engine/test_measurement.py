@@ -34,7 +34,7 @@ def train(problems, compiled: bool = False, **options):
 def seen_by(compute, name: str = "norms", **changes) -> list:
     """What `compute` makes of the state of a run with one measure, each time that it is taken."""
     results = []
-    spying = replace(CATALOGUE[name], take=lambda state: results.append(compute(state)) or {})
+    spying = replace(CATALOGUE[name], compute=lambda state: results.append(compute(state)) or {})
     list(train([ordering([name], **changes)], measures={name: spying}))
     return results
 
@@ -79,9 +79,9 @@ def test_in_a_batch_every_replica_is_measured_as_alone():
 def test_gradients_are_those_of_an_independent_autograd_pass():
     def both(w):
         module, data = w.problem.module, dict(w.problem.data)
-        rows = w.program.state["batch"][w.slot]
+        rows = w.program.state["minibatch"][w.slot]
         data.update({name: data[name][rows] for name in w.problem.minibatch_keys})
-        module.load_state_dict(w.trail[-1], strict=False)
+        module.load_state_dict(w.history.recent_weights[-1], strict=False)
         loss = w.problem.loss(module, data)
         expected = torch.autograd.grad(loss, list(module.parameters()))
         return w.gradient, dict(zip(dict(module.named_parameters()), expected, strict=True))
@@ -103,7 +103,10 @@ def test_the_mean_gradient_is_the_mean_over_the_interval():
 
 def test_every_point_of_every_burst_is_current():
     """The two updates before it are the last two, in the second burst as in the first."""
-    steps = seen_by(lambda w: (w.program.steps[w.slot], w.last[0], len(w.trail)), "hessian")
+    steps = seen_by(
+        lambda w: (w.program.steps[w.slot], w.history.last_step[0], len(w.history.recent_weights)),
+        "hessian",
+    )
     assert [step for step, *_ in steps] == [s + k for s in (12, 24, 36) for k in range(3)]
     assert all(last == step - 1 and known >= 2 for step, last, known in steps)
     points = [p for *_, between in values(train([ordering(["hessian"])])) for p in between]
@@ -132,7 +135,10 @@ def test_a_shuffle_in_the_same_order_gives_the_same_gradient(monkeypatch):
     same = problems.batch_order(3, 0, 60)
     monkeypatch.setattr("grok.engine.program.batch_order", lambda *_: same)
     for shuffled, observed in seen_by(
-        lambda w: (w.shuffled(3), w.means[-1]), "counterfactual", ordering="random", dropout=0.0
+        lambda w: (w.shuffled(3), w.mean_gradients(1)[0]),
+        "counterfactual",
+        ordering="random",
+        dropout=0.0,
     ):
         for one in shuffled:
             torch.testing.assert_close(one, observed, rtol=1e-3, atol=1e-6)
@@ -147,7 +153,7 @@ def test_a_measure_that_raises_leaves_the_run_as_it_was():
         w.shuffled(3)
         raise RuntimeError("broken")
 
-    broken = replace(BY_NAME["counterfactual"], take=fails)
+    broken = replace(BY_NAME["counterfactual"], compute=fails)
     with pytest.raises(RuntimeError, match="broken"):
         list(train([made], measures={"counterfactual": broken}))
     program, before = states[0]

@@ -7,8 +7,8 @@ import torch
 
 from grok.engine import products
 from grok.engine.filters import amplified, initial_state
-from grok.engine.optimizers import across
-from grok.engine.problem import drawn_batches
+from grok.engine.optimizers import without_radial_part
+from grok.engine.problem import sampled_batches
 from grok.engine.spec import Grokfast, Group, Optimizer
 from grok.engine.train import train
 from grok.experiment.experiment import load
@@ -104,11 +104,11 @@ def test_weight_noise_of_another_seed_is_other_noise():
 
 
 def test_drawing_with_replacement_repeats_rows_and_reaches_all():
-    drawn = drawn_batches(seed=3, block=0, examples=100, shape=(50, 20))
+    drawn = sampled_batches(seed=3, block=0, examples=100, shape=(50, 20))
     assert drawn.shape == (50, 20) and set(drawn.flatten().tolist()) == set(range(100))
     assert any(len(set(batch.tolist())) < 20 for batch in drawn)
-    assert (drawn == drawn_batches(3, 0, 100, (50, 20))).all()
-    assert (drawn != drawn_batches(3, 1, 100, (50, 20))).any()
+    assert (drawn == sampled_batches(3, 0, 100, (50, 20))).all()
+    assert (drawn != sampled_batches(3, 1, 100, (50, 20))).any()
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -130,12 +130,12 @@ def test_products_are_matrix_products(batch, left_transposed, right):
 def test_a_gradient_across_the_weights_has_its_length_and_no_part_along_them():
     generator = torch.Generator().manual_seed(2)
     grad, weights = (torch.randn(4, 3, dtype=torch.float64, generator=generator) for _ in range(2))
-    found = across(grad, weights)
+    found = without_radial_part(grad, weights)
     assert (found * weights).sum().abs() < 1e-12
     assert found.norm().item() == pytest.approx(grad.norm().item(), rel=1e-12)
     together = torch.stack([found, grad, weights]).flatten(1)
     assert torch.linalg.matrix_rank(together, atol=1e-9) == 2  # in the plane of the two
-    assert across(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
+    assert without_radial_part(torch.zeros(3), torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_an_orthogonal_step_of_sgd_keeps_the_norm_to_second_order():

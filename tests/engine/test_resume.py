@@ -61,7 +61,7 @@ def test_with_every_kind_of_optimizer_state():
     for changes in (
         {"decay_to": "init"},
         {"weight_noise": 0.01, "update_noise": 0.1},
-        {"anneal_steps": 150, "anneal_every": 7},
+        {"anneal_steps": 150, "lr_floor": 0.05},
         {"grokfast": Grokfast("ema", 2.0)},
         {"grokfast": Grokfast("window", 2.0, window=20)},
     ):

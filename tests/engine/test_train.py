@@ -13,6 +13,7 @@ from torch import nn
 from grok.engine import program
 from grok.engine.determinism import drawing
 from grok.engine.events import Record, Start
+from grok.engine.optimizers import hyperparameters, learning_rate
 from grok.engine.problem import Problem, batch_order, log_steps
 from grok.engine.spec import Group, Optimizer, Stop
 from grok.engine.train import train
@@ -93,12 +94,8 @@ def test_decay_to_the_initial_weights_holds_them_there():
 
 def test_warm_up_and_cosine():
     schedule = Optimizer("sgd", (Group(lr=1.0),), warmup_steps=10, anneal_steps=100, lr_floor=0.1)
-    from grok.engine import optimizers
-
     t = np.array([1, 6, 51, 101, 500])
-    rates = optimizers.scalars(optimizers.settings(schedule)[0], t)[
-        :, optimizers.SCALARS.index("lr")
-    ]
+    rates = learning_rate(hyperparameters(schedule), t)
     middle = 0.1 + 0.9 / 2
     first = 0.1 + 0.9 * (1 + torch.cos(torch.tensor(torch.pi * 0.05)).item()) / 2
     assert rates.tolist() == pytest.approx([0.0, 0.5 * first, middle, 0.1, 0.1], abs=1e-6)

@@ -1,0 +1,248 @@
+"""Optimizers against their formulas and torch.optim, without the engine around them."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from grok.engine import optimizers
+from grok.engine.spec import Group, Optimizer, Stop
+from grok.randomness import normal
+
+STEPS = 5
+GROUP = Group(lr=0.1, weight_decay=0.3, betas=(0.8, 0.95), eps=1e-3, momentum=0.7)
+
+
+def tensors(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "first": torch.randn(4, 3, dtype=torch.float64, generator=generator),
+        "second": torch.randn(2, dtype=torch.float64, generator=generator),
+    }
+
+
+GRADIENTS = [tensors(seed) for seed in range(1, STEPS + 1)]
+
+
+def scalars_of(optimizer: Optimizer, t: int) -> torch.Tensor:
+    numbers = optimizers.hyperparameters(optimizer)
+    return torch.from_numpy(optimizers.step_scalars(numbers, np.array(t)))
+
+
+def trained(optimizer: Optimizer, **options) -> dict[str, torch.Tensor]:
+    """The parameters after STEPS steps with GRADIENTS."""
+    params = tensors(0)
+    state = optimizers.initial_state(optimizer, params)
+    for t, grads in enumerate(GRADIENTS, start=1):
+        scalars = scalars_of(optimizer, t)
+        params, state = optimizers.update(optimizer, params, grads, state, scalars, **options)
+    return params
+
+
+def trained_by_torch(kind: type[torch.optim.Optimizer], **options) -> dict[str, torch.Tensor]:
+    params = {name: torch.nn.Parameter(value) for name, value in tensors(0).items()}
+    optimizer = kind(params.values(), lr=GROUP.lr, weight_decay=GROUP.weight_decay, **options)
+    for grads in GRADIENTS:
+        for name, param in params.items():
+            param.grad = grads[name].clone()
+        optimizer.step()
+    return {name: param.detach() for name, param in params.items()}
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs", "options"),
+    [
+        ("adamw", torch.optim.AdamW, {"betas": GROUP.betas, "eps": GROUP.eps}),
+        ("adam", torch.optim.Adam, {"betas": GROUP.betas, "eps": GROUP.eps}),
+        ("sgd", torch.optim.SGD, {"momentum": GROUP.momentum}),
+    ],
+)
+def test_steps_equal_torch(kind, theirs, options):
+    assert_equal(trained(Optimizer(kind, (GROUP,))), trained_by_torch(theirs, **options))
+
+
+def test_sgd_decays_towards_the_initial_weights():
+    """v <- mu v + g + lambda (w - w_0), w <- w - lr v."""
+    start = tensors(0)
+    expected = {name: value.clone() for name, value in start.items()}
+    velocity = {name: torch.zeros_like(value) for name, value in start.items()}
+    for grads in GRADIENTS:
+        for name, value in expected.items():
+            pull = GROUP.weight_decay * (value - start[name])
+            velocity[name] = GROUP.momentum * velocity[name] + grads[name] + pull
+            expected[name] = value - GROUP.lr * velocity[name]
+    optimizer = Optimizer("sgd", (GROUP,), decay_to="init")
+    assert_equal(trained(optimizer, decay_target=start), expected)
+
+
+def test_adamw_decays_towards_the_initial_weights_apart_from_the_gradient():
+    """w <- w - lr lambda (w - w_0) before AdamW's step without decay."""
+    start = tensors(0)
+    plain = Optimizer("adamw", (replace(GROUP, weight_decay=0.0),))
+    params, state = tensors(0), optimizers.initial_state(plain, start)
+    for t, grads in enumerate(GRADIENTS, start=1):
+        params = {
+            name: value - GROUP.lr * GROUP.weight_decay * (value - start[name])
+            for name, value in params.items()
+        }
+        params, state = optimizers.update(plain, params, grads, state, scalars_of(plain, t))
+    assert_equal(trained(Optimizer("adamw", (GROUP,), decay_to="init"), decay_target=start), params)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_each_parameter_has_the_settings_of_its_group(kind):
+    slow = replace(GROUP, prefix="second", lr=0.01, weight_decay=0.0, betas=(0.5, 0.6))
+    both = trained(Optimizer(kind, (slow, GROUP)))
+    assert torch.equal(both["first"], trained(Optimizer(kind, (GROUP,)))["first"])
+    assert torch.equal(both["second"], trained(Optimizer(kind, (slow, GROUP)))["second"])
+    alone = trained(Optimizer(kind, (replace(slow, prefix=""),)))
+    assert torch.equal(both["second"], alone["second"])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_update_noise_moves_by_lr_times_std_times_its_own_numbers(kind):
+    optimizer = Optimizer(kind, (GROUP,), update_noise=0.2)
+    params, grads, scalars = tensors(0), GRADIENTS[0], scalars_of(optimizer, 1)
+    state, key = optimizers.initial_state(optimizer, params), torch.tensor(17)
+    keys = {"update_noise": key}
+    noisy, _ = optimizers.update(optimizer, params, grads, state, scalars, keys=keys)
+    plain = replace(optimizer, update_noise=0.0)
+    exact, _ = optimizers.update(plain, params, grads, state, scalars)
+    for index, (name, value) in enumerate(exact.items()):
+        noise = normal(key + index, value.shape, value.dtype)
+        torch.testing.assert_close(noisy[name], value - GROUP.lr * 0.2 * noise)
+
+
+def test_weight_noise_is_added_where_the_gradient_is_taken():
+    optimizer, params = Optimizer(weight_noise=0.3), tensors(0)
+    key = torch.tensor(5)
+    seen = optimizers.gradient(optimizer, lambda p: p, params, {"weight_noise": key})
+    for index, (name, value) in enumerate(params.items()):
+        noise = normal(key + index, value.shape, value.dtype)
+        torch.testing.assert_close(seen[name], value + 0.3 * noise)
+
+
+def test_sam_takes_the_gradient_at_the_distance_rho_along_the_gradient():
+    def gradient_at(params):  # of sum w^4 / 4
+        return {name: value**3 for name, value in params.items()}
+
+    params, rho = tensors(0), 0.2
+    norm = math.sqrt(sum((value**6).sum().item() for value in params.values()))
+    found = optimizers.gradient(Optimizer(sam_rho=rho), gradient_at, params, {})
+    for name, value in params.items():
+        torch.testing.assert_close(found[name], (value + rho * value**3 / norm) ** 3)
+    plain = optimizers.gradient(Optimizer(), gradient_at, params, {})
+    assert all(torch.equal(plain[name], value**3) for name, value in params.items())
+
+
+@pytest.mark.parametrize("clip", [0.5, 100.0])
+def test_the_clipped_gradient_of_all_parameters_together_has_at_most_the_norm(clip):
+    group = Group(lr=1.0)
+    optimizer = Optimizer("sgd", (group,), clip_norm=clip)
+    params, grads = tensors(0), GRADIENTS[0]
+    norm = math.sqrt(sum((g**2).sum().item() for g in grads.values()))
+    state = optimizers.initial_state(optimizer, params)
+    new, _ = optimizers.update(optimizer, params, grads, state, scalars_of(optimizer, 1))
+    for name, value in params.items():
+        torch.testing.assert_close(value - new[name], grads[name] * min(1.0, clip / norm))
+
+
+def test_a_clipped_gradient_of_zero_is_zero():
+    optimizer = Optimizer("sgd", (Group(lr=1.0),), clip_norm=1.0)
+    params = tensors(0)
+    zeros = optimizers.initial_state(optimizer, params)["velocity"]
+    state = optimizers.initial_state(optimizer, params)
+    new, _ = optimizers.update(optimizer, params, zeros, state, scalars_of(optimizer, 1))
+    assert all(torch.equal(new[name], value) for name, value in params.items())
+
+
+def test_orthogonal_gradients_are_used():
+    optimizer = Optimizer("sgd", (Group(lr=1.0),), orthogonal=True)
+    params, grads = tensors(0), GRADIENTS[0]
+    state = optimizers.initial_state(optimizer, params)
+    new, _ = optimizers.update(optimizer, params, grads, state, scalars_of(optimizer, 1))
+    for name, value in params.items():
+        moved = value - new[name]
+        assert (moved * value).sum().abs() < 1e-12
+        assert moved.norm().item() == pytest.approx(grads[name].norm().item(), rel=1e-12)
+
+
+def test_step_scalars_are_those_of_adam_at_step_t():
+    optimizer = Optimizer(groups=(GROUP, replace(GROUP, lr=0.2)), warmup_steps=4)
+    numbers = optimizers.hyperparameters(optimizer)
+    rows = torch.from_numpy(optimizers.step_scalars(numbers, np.array([[3], [9]])))
+    assert rows.shape == (2, 2, len(optimizers.StepScalars._fields))
+    for t, rates, row in ((3, (0.05, 0.1), rows[0]), (9, (0.1, 0.2), rows[1])):
+        assert optimizers.step_number(row) == t
+        for lr, scalars in zip(rates, optimizers.by_group(row), strict=True):
+            assert scalars._asdict() == pytest.approx(
+                {
+                    "lr": lr,
+                    "step_size": lr / (1 - 0.8**t),
+                    "lr_times_decay": lr * 0.3,
+                    "weight_decay": 0.3,
+                    "one_minus_beta1": 0.2,
+                    "beta2": 0.95,
+                    "one_minus_beta2": 0.05,
+                    "inv_sqrt_bias_correction2": 1 / math.sqrt(1 - 0.95**t),
+                    "eps": 1e-3,
+                    "momentum": 0.7,
+                    "t": t,
+                }
+            )
+
+
+def rates(t: list[int], **schedule) -> list[float]:
+    optimizer = Optimizer(groups=(Group(lr=2.0),), **schedule)
+    numbers = optimizers.hyperparameters(optimizer)
+    return optimizers.learning_rate(numbers, np.array(t)).tolist()
+
+
+def test_learning_rates():
+    assert rates([1, 2, 1000]) == [2.0, 2.0, 2.0]
+    assert rates([1, 2, 3, 5, 6, 100], warmup_steps=4) == [0.0, 0.5, 1.0, 2.0, 2.0, 2.0]
+    assert rates([1, 2], warmup_steps=1) == [0.0, 2.0]
+    annealed = rates([1, 3, 5, 9, 50], anneal_steps=4, lr_floor=0.2)
+    quarter = 2 * (0.2 + 0.8 * 0.5)
+    assert annealed == pytest.approx([2.0, quarter, 0.4, 0.4, 0.4])
+    assert rates([1, 2], anneal_steps=1, lr_floor=0.0) == pytest.approx([2.0, 0.0])
+    both = rates([2, 3], warmup_steps=2, anneal_steps=4, lr_floor=0.0)
+    first = 2 * 0.5 * (1 + math.cos(math.pi / 4)) / 2
+    assert both == pytest.approx([first, 1.0])
+
+
+def test_norm_is_taken_over_all_parameters_in_float64():
+    params = {"a": torch.full((2, 2), 1e30), "b": torch.full((1,), 3e30)}
+    norm = optimizers.norm_of(params)
+    assert norm.dtype == torch.float64
+    assert norm.item() == pytest.approx(math.sqrt(13) * 1e30, rel=1e-6)
+
+
+def test_a_parameter_without_a_group_is_refused():
+    optimizer = Optimizer(groups=(Group("decoder."),))
+    assert optimizer.group_of("decoder.weight") == 0
+    with pytest.raises(ValueError, match="no optimizer group matches the parameter 'table'"):
+        optimizer.group_of("table")
+
+
+def test_the_noises_that_are_on_are_named():
+    assert Optimizer().noises() == []
+    assert Optimizer(weight_noise=0.1).noises() == ["weight_noise"]
+    assert Optimizer(weight_noise=0.1, update_noise=1.0).noises() == [
+        "weight_noise",
+        "update_noise",
+    ]
+
+
+def test_early_stopping_needs_every_metric_at_its_threshold():
+    stop = Stop((("train_accuracy", 0.9), ("test_accuracy", 0.5)))
+    assert stop.reached({"train_accuracy": 0.9, "test_accuracy": 0.5})
+    assert not stop.reached({"train_accuracy": 0.9, "test_accuracy": 0.49})
+    assert not stop.reached({"train_accuracy": 0.89, "test_accuracy": 1.0})
