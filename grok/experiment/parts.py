@@ -1,9 +1,14 @@
-"""From config keys that mean the same in every paper to the parts of a problem."""
+"""Parts of problems from configuration keys that mean the same in every paper.
+
+Each function takes a run's configuration `c` and reads the keys that it names. A ConfigError says
+which key cannot be used, and what was expected.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, isqrt
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +29,30 @@ from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
 from grok.tasks.splits import split_rows, train_size
 from grok.tasks.tables import sums
+from grok.tensors import Tensors
 
-# Of a table: less never generalizes, and is mostly a percent taken for a fraction.
-LEAST_SHARE = 0.1
-LARGEST_DRAW = 10**8  # numbers of all lists together
-OPTIONS = (  # of the optimizer, where a config has them
-    "decay_to", "anneal_steps", "lr_floor", "weight_noise", "update_noise", "clip_norm", "sam_rho",
-)  # fmt: skip
+# Networks do not generalize from less of a table, and a smaller number is mostly a percentage that
+# was taken for a fraction.
+LEAST_TRAIN_FRACTION = 0.1
+MOST_LIST_NUMBERS = 10**8  # numbers in all lists of a data set together
+OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a paper has them
+    "decay_to",
+    "anneal_steps",
+    "lr_floor",
+    "weight_noise",
+    "update_noise",
+    "clip_norm",
+    "sam_rho",
+)
+OPERANDS = "ab"
 
 
 def table_of(c: SimpleNamespace) -> operations.Table:
-    """The table of `operation` modulo p, `symmetric` or whole; ConfigError if there is none. With
-    `terms` above 2, the rows are that many numbers and the operation can only be their sum."""
+    """The table of `operation` modulo `p`.
+
+    With `symmetric`, it has one row for each unordered pair. With `terms` above 2, its rows are
+    that many numbers, and the operation can only be their sum.
+    """
     terms = getattr(c, "terms", 2)
     if terms > 2:
         if c.operation != "x_plus_y":
@@ -44,26 +61,35 @@ def table_of(c: SimpleNamespace) -> operations.Table:
     try:
         return operations.table(c.operation, c.p, getattr(c, "symmetric", False))
     except operations.OperationError as error:
-        raise ConfigError(
-            error.key, vars(c)[error.key], str(error).removeprefix("expected ")
-        ) from None
+        expected = str(error).removeprefix("expected ")
+        raise ConfigError(error.key, vars(c)[error.key], expected) from None
 
 
-def split_of(c: SimpleNamespace, table: operations.Table) -> dict[str, Tensor]:
-    """Train and test rows by train_count, else train_fraction; drawn from data_seed, else seed."""
-    train_count, noisy = count_of(c, len(table.pairs)), getattr(c, "noisy_answers", 0)
-    if noisy > train_count:
-        raise ConfigError("noisy_answers", noisy, f"at most {train_count}, the train rows")
-    return split_table(table, train_count, data_seed_of(c), noisy)
+def split_of(c: SimpleNamespace, table: operations.Table) -> Tensors:
+    """Train and test rows of a table, drawn from `data_seed`.
+
+    There are `train_count` train rows, or `train_fraction` of all rows; `noisy_answers` of them
+    have a random label.
+    """
+    train_count = count_of(c, len(table.pairs))
+    noisy_labels = getattr(c, "noisy_answers", 0)
+    if noisy_labels > train_count:
+        raise ConfigError("noisy_answers", noisy_labels, f"at most {train_count}, the train rows")
+    return split_table(table, train_count, data_seed_of(c), noisy_labels)
 
 
 def data_seed_of(c: SimpleNamespace) -> int:
-    """data_seed, else the run's seed."""
+    """The seed of the train/test split: `data_seed`, or the run's seed if that is None."""
     return c.seed if c.data_seed is None else c.data_seed
 
 
-def count_of(c: SimpleNamespace, total: int, least: float = LEAST_SHARE) -> int:
-    """How many rows are for training; ConfigError unless a share of `least` is, and one is left."""
+def count_of(c: SimpleNamespace, total: int, least: float = LEAST_TRAIN_FRACTION) -> int:
+    """The number of train rows: `train_count`, or `train_fraction` of all rows.
+
+    Arguments:
+        total: number of all rows.
+        least: the smallest fraction of them that is accepted. One row must be left for the test.
+    """
     count = c.train_count or train_size(total, c.train_fraction)
     if not max(least * total, 1) <= count < total:
         key = "train_count" if c.train_count else "train_fraction"
@@ -72,70 +98,96 @@ def count_of(c: SimpleNamespace, total: int, least: float = LEAST_SHARE) -> int:
     return count
 
 
-def in_columns(split: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The split with one answer a row: {train,test}_labels (N, 1)."""
-    answers = {name: split[name].view(-1, 1) for name in ("train_labels", "test_labels")}
-    return {**split, **answers}
+def in_columns(split: Tensors) -> Tensors:
+    """The split with its {train,test}_labels (N,) as columns (N, 1): one label for each row."""
+    columns = {name: split[name].view(-1, 1) for name in ("train_labels", "test_labels")}
+    return {**split, **columns}
 
 
 def pair_tokens(pairs: Tensor, elements: int, layout: str) -> Tensor:
-    """Token sequences (N, S) of pairs (N, 2): in `layout` "a" and "b" are the operands, and every
-    other character is a token of its own, numbered from `elements` in order."""
-    others = [letter for letter in layout if letter not in "ab"]
-    numbers = {letter: elements + place for place, letter in enumerate(others)}
+    """Token sequences of pairs.
+
+    Arguments:
+        pairs: (N, 2), elements of the table.
+        elements: how many elements there are.
+        layout: one character for each position: "a" and "b" are the operands; every other
+            character is a token of its own, numbered from `elements` on.
+
+    Returns:
+        tokens (N, S), S the length of the layout.
+    """
+    others = [character for character in layout if character not in OPERANDS]
+    tokens = {character: elements + index for index, character in enumerate(others)}
     a, b = pairs.unbind(1)
-    columns = {"a": a, "b": b, **{k: torch.full_like(a, v) for k, v in numbers.items()}}
-    return torch.stack([columns[letter] for letter in layout], 1)
+    columns = {"a": a, "b": b, **{k: torch.full_like(a, v) for k, v in tokens.items()}}
+    return torch.stack([columns[character] for character in layout], 1)
 
 
-def list_split(c: SimpleNamespace) -> dict[str, Tensor]:
-    """Rows of a list operation: sequences `o x1 .. xL = y1 .. yL-1` and answers y1 .. yL."""
+def list_split(c: SimpleNamespace) -> Tensors:
+    """Train and test rows of a list operation.
+
+    With L = `list_length`, tokens are the sequences `o x1 ... xL = y1 ... y(L-1)`, and labels are
+    y1 ... yL.
+    """
     if c.p > operations.LARGEST_MODULUS:
         raise ConfigError("p", c.p, f"at most {operations.LARGEST_MODULUS}")
-    if c.list_count > LARGEST_DRAW // c.p:
-        raise ConfigError("list_count", c.list_count, f"at most {LARGEST_DRAW // c.p} with p={c.p}")
+    most = MOST_LIST_NUMBERS // c.p
+    if c.list_count > most:
+        raise ConfigError("list_count", c.list_count, f"at most {most} with p={c.p}")
     for key in ("symmetric", "noisy_answers"):
         if getattr(c, key, 0):
             raise ConfigError(key, vars(c)[key], f"none with operation={c.operation}")
     if c.list_length > c.p:
         raise ConfigError("list_length", c.list_length, f"at most p={c.p} different numbers")
-    inputs, answers = lists(c.operation, c.p, c.list_length, c.list_count, data_seed_of(c))
-    ends = [torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1)]
-    tokens = torch.cat([ends[0], inputs, ends[1], answers[:, :-1]], 1)
-    count = count_of(c, len(tokens))
-    return split_rows({"tokens": tokens, "labels": answers}, count)
+    inputs, labels = lists(c.operation, c.p, c.list_length, c.list_count, data_seed_of(c))
+    operator, equals = (torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1))
+    tokens = torch.cat([operator, inputs, equals, labels[:, :-1]], 1)
+    return split_rows({"tokens": tokens, "labels": labels}, count_of(c, len(tokens)))
 
 
-def sequences_of(c: SimpleNamespace, layout: str) -> tuple[dict[str, Tensor], int, int, int]:
-    """Token sequences of a table's rows in this layout, or of a list operation's; how many tokens are
-    the answer; how many tokens, and answers, there are."""
+def sequences_of(c: SimpleNamespace, layout: str) -> tuple[Tensors, int, int, int]:
+    """Token sequences of a table's rows, or of a list operation's.
+
+    Arguments:
+        layout: of a table's rows, as in `pair_tokens`.
+
+    Returns:
+        {train,test}_tokens and _labels, the number of labels for each row, the number of tokens,
+        and the number of classes.
+    """
     if c.operation in LIST_OPERATIONS:
         return list_split(c), c.list_length, c.p + 2, c.p
     table = table_of(c)
-    others = len([letter for letter in layout if letter not in "ab"])
+    others = sum(character not in OPERANDS for character in layout)
     return tokenized(c, table, layout), 1, table.elements + others, table.classes
 
 
-def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> dict[str, Tensor]:
-    """The table's split as token sequences: {train,test}_tokens and _labels."""
-    split, elements = split_of(c, table), table.elements
+def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> Tensors:
+    """The table's train/test split as token sequences: {train,test}_tokens and _labels."""
+    split = split_of(c, table)
     return {
         f"{part}_{kind}": values
         for part in ("train", "test")
         for kind, values in (
-            ("tokens", pair_tokens(split[f"{part}_pairs"], elements, layout)),
+            ("tokens", pair_tokens(split[f"{part}_pairs"], table.elements, layout)),
             ("labels", split[f"{part}_labels"]),
         )
     }
 
 
-def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tensor]:
-    """Data of a transformer from {train,test}_tokens (N, S) and _labels (N,) or (N, count): prefixes
-    that are equal shared, for batches of `batch` (None: the train set; 0: none shared), answers
-    (N, count)."""
+def sequence_data(split: Tensors, batch_size: int | None) -> Tensors:
+    """A transformer's data, in which equal prefixes of the sequences are held once.
+
+    Arguments:
+        split: {train,test}_tokens (N, S) and _labels, (N,) or (N, count).
+        batch_size: of training; None for the train set, 0 to share no prefixes.
+
+    Returns:
+        prefixes, {train,test}_prefix_index, _suffixes, and _labels (N, count).
+    """
     train, test = split["train_tokens"], split["test_tokens"]
-    batch = len(train) if batch is None else batch
-    prefixes, index, suffixes = share_prefixes(torch.cat([train, test]), batch)
+    batch_size = len(train) if batch_size is None else batch_size
+    prefixes, index, suffixes = share_prefixes(torch.cat([train, test]), batch_size)
     return {
         "prefixes": prefixes,
         **split_rows({"prefix_index": index, "suffixes": suffixes}, len(train)),
@@ -144,66 +196,72 @@ def sequence_data(split: dict[str, Tensor], batch: int | None) -> dict[str, Tens
     }
 
 
+def drawn(c: SimpleNamespace, make: Callable[[], Any]) -> Any:
+    """What `make` returns, initialized from the run's seed in its dtype."""
+    with drawing(c.seed, DTYPES[c.dtype]):
+        return make()
+
+
 def transformer_of(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
-    """A transformer drawn from the run's seed; ConfigError if its heads do not divide its width."""
+    """A transformer initialized from the run's seed."""
     if shape.width % shape.heads:
         raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
     return drawn(c, lambda: Transformer(shape))
 
 
-def drawn(c: SimpleNamespace, make: Callable[[], nn.Module]) -> nn.Module:
-    """The module that `make` makes, drawn from the run's seed, in its dtype."""
-    with drawing(c.seed, DTYPES[c.dtype]):
-        return make()
-
-
 def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
-    """The transformer of Nanda et al. 2023, reading `a b =`: one layer, no normalization."""
+    """The transformer of Nanda et al. 2023 on sequences `a b =`: one layer, no normalization."""
     shape = TransformerConfig(
-        elements + 1, elements + 1, 3, c.width, 1, c.heads, c.mlp_width, norm="none",
-        biases=("mlp",), activation=c.activation, positions="learned", init="normal",
-        init_scale=getattr(c, "init_scale", 1.0), elements=elements,
-    )  # fmt: skip
+        elements + 1,
+        elements + 1,
+        3,
+        c.width,
+        1,
+        c.heads,
+        c.mlp_width,
+        norm="none",
+        biases=("mlp",),
+        activation=c.activation,
+        positions="learned",
+        init="normal",
+        init_scale=getattr(c, "init_scale", 1.0),
+        elements=elements,
+    )
     return transformer_of(c, shape)
 
 
 def perceptron_of(c: SimpleNamespace, inputs: int, outputs: int) -> nn.Module:
-    """`depth` linear layers of `width`, torch's initial parameters times init_scale."""
+    """`depth` linear layers of `width`; torch's initial parameters times `init_scale`."""
     sizes = [inputs, *[c.width] * (c.depth - 1), outputs]
     return drawn(c, lambda: scaled(mlp(sizes, c.activation), c.init_scale))
 
 
 def lstm_of(c: SimpleNamespace, vocabulary: int, classes: int) -> nn.Module:
-    """`depth` layers of LSTM of `width`, torch's initial parameters times init_scale."""
+    """`depth` layers of LSTM of `width`; torch's initial parameters times `init_scale`."""
     sizes = vocabulary, c.width, c.width, c.depth, classes
     return drawn(c, lambda: scaled(SequenceLSTM(*sizes), c.init_scale))
 
 
-def regression_problem(c: SimpleNamespace, data: dict[str, Tensor]) -> Problem:
-    """A perceptron that learns {train,test}_targets (N, K) of _inputs (N, D); right within `near`."""
-    sizes = (data[f"train_{part}"].shape[1] for part in ("inputs", "targets"))
-    loss = RegressionLoss(c.loss_dtype)
-    metrics = RegressionMetrics(loss, c.near)
-    return problem_of(c, perceptron_of(c, *sizes), data, loss, metrics, optimizer_of(c),
-                      batch_size=c.batch_size, minibatch_keys=("train_inputs", "train_targets"))  # fmt: skip
-
-
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
-    """One group for all parameters, or without decay of biases and LayerNorm's if the config has
-    decay_vectors=False; and the options that the config has."""
+    """The optimizer that the configuration describes.
+
+    It has one group of all parameters; with `decay_vectors` False, biases and the parameters of
+    LayerNorm are in groups without weight decay.
+    """
     if getattr(c, "decay_to", "zero") != "zero" and c.optimizer == "adam":
         raise ConfigError("decay_to", c.decay_to, "zero with optimizer=adam (or optimizer=adamw)")
-    group = Group("", c.lr, c.weight_decay, tuple(c.betas), c.eps)
-    plain = ()
+    beta1, beta2 = c.betas
+    group = Group("", c.lr, c.weight_decay, (beta1, beta2), c.eps)
+    undecayed: tuple[Group, ...] = ()
     if not getattr(c, "decay_vectors", True):
         parts = ("bias", "norm", "final")
-        plain = tuple(replace(group, weight_decay=0.0, part=part) for part in parts)
-    given = {name: vars(c)[name] for name in OPTIONS if name in vars(c)}
-    return Optimizer(c.optimizer, (*plain, group), warmup_steps=c.warmup_steps, **given)
+        undecayed = tuple(replace(group, weight_decay=0.0, part=part) for part in parts)
+    options = {name: vars(c)[name] for name in OPTIMIZER_OPTIONS if name in vars(c)}
+    return Optimizer(c.optimizer, (*undecayed, group), warmup_steps=c.warmup_steps, **options)
 
 
-def looks_of(c: SimpleNamespace) -> list[int]:
-    """The steps at which a run is looked at: every eval_steps updates, or log_points in all."""
+def evaluation_steps(c: SimpleNamespace) -> list[int]:
+    """The steps at which a run is evaluated: every `eval_steps`, or `log_points` of them."""
     if getattr(c, "eval_steps", None):
         return list(range(0, c.train_steps + 1, c.eval_steps))
     return log_steps(c.train_steps, c.log_points)
@@ -212,20 +270,23 @@ def looks_of(c: SimpleNamespace) -> list[int]:
 def problem_of(
     c: SimpleNamespace,
     module: nn.Module,
-    data: dict[str, Tensor],
+    data: Tensors,
     loss: Callable,
     metrics: Callable,
     optimizer: Optimizer,
-    **more,
+    log_steps: list[int] | None = None,
+    **fields: Any,
 ) -> Problem:
-    """The problem of these parts, on the config's device; `more` is what else a Problem takes.
+    """The problem of these parts, on the configuration's device.
 
-    Looks every eval_steps or at log_points, unless `log_steps` is given.
+    Arguments:
+        log_steps: the steps at which it is evaluated; `evaluation_steps` if None.
+        fields: further fields of Problem.
     """
-    device, size = device_of(c.device), more.get("batch_size")
-    rows = len(data[more["minibatch_keys"][0]]) if size else 0
-    if size and size > rows and more.get("sampling") != "replacement":
-        raise ConfigError("batch_size", size, f"at most {rows}, the train rows, or None")
+    device, batch_size = device_of(c.device), fields.get("batch_size")
+    rows = len(data[fields["minibatch_keys"][0]]) if batch_size else 0
+    if batch_size and batch_size > rows and fields.get("sampling") != "replacement":
+        raise ConfigError("batch_size", batch_size, f"at most {rows}, the train rows, or None")
     return Problem(
         module.to(device),
         {name: tensor.to(device) for name, tensor in data.items()},
@@ -233,47 +294,79 @@ def problem_of(
         metrics,
         optimizer,
         c.train_steps,
-        more.pop("log_steps", None) or looks_of(c),
+        log_steps or evaluation_steps(c),
         c.seed,
-        **more,
+        **fields,
     )
 
 
 def classification_problem(
-    c: SimpleNamespace, model: nn.Module, data: dict[str, Tensor], loss: ClassificationLoss, **more
+    c: SimpleNamespace, model: nn.Module, data: Tensors, loss: ClassificationLoss, **fields: Any
 ) -> Problem:
-    """The problem of a model that answers with classes; `more` is what else a Problem takes.
+    """The problem of a model that predicts classes.
 
-    Mini-batches where batch_size is given, evaluation on drawn rows where the config says so.
+    It trains on mini-batches where `batch_size` is given, and is evaluated on drawn rows where the
+    configuration has `eval_train_count` or `eval_test_count`.
+
+    Arguments:
+        fields: further fields of Problem.
     """
-    looks = [getattr(c, f"eval_{split}_count", None) for split in ("train", "test")]
-    metrics = ClassificationMetrics(loss, *looks)
-    more = {"batch_size": c.batch_size, **more}
-    batched = loss.logits.batched if more["batch_size"] else ()
-    draws = metrics.draws or loss.logits.draws
-    optimizer = optimizer_of(c)
+    counts = [getattr(c, f"eval_{part}_count", None) for part in ("train", "test")]
+    metrics = ClassificationMetrics(loss, *counts)
+    fields = {"batch_size": c.batch_size, **fields}
     return problem_of(
-        c, model, data, loss, metrics, optimizer, minibatch_keys=batched, needs_rng=draws, **more
+        c,
+        model,
+        data,
+        loss,
+        metrics,
+        optimizer_of(c),
+        minibatch_keys=loss.logits.batched if fields["batch_size"] else (),
+        needs_rng=metrics.draws or loss.logits.draws,
+        **fields,
+    )
+
+
+def regression_problem(c: SimpleNamespace, data: Tensors) -> Problem:
+    """The problem of a perceptron that learns {train,test}_targets (N, K) of _inputs (N, D).
+
+    A prediction counts as correct if its squared error is below `near`.
+    """
+    loss = RegressionLoss(c.loss_dtype)
+    inputs, targets = (data[f"train_{part}"].shape[1] for part in ("inputs", "targets"))
+    return problem_of(
+        c,
+        perceptron_of(c, inputs, targets),
+        data,
+        loss,
+        RegressionMetrics(loss, c.near),
+        optimizer_of(c),
+        batch_size=c.batch_size,
+        minibatch_keys=("train_inputs", "train_targets"),
     )
 
 
 def with_engine_options(
-    problem: Problem, c: SimpleNamespace, reference: dict[str, Tensor] | None = None
+    problem: Problem, c: SimpleNamespace, reference: Tensors | None = None
 ) -> Problem:
-    """The problem with the options that every experiment has; `reference`: reference_run's weights."""
+    """The problem with the options that every experiment has.
+
+    Arguments:
+        reference: the final weights of `reference_run`, if there is one.
+    """
+    optimizer = replace(
+        problem.optimizer, orthogonal=c.orthogonal_gradient, fixed_norm=c.fixed_norm
+    )
+    if c.grokfast is not None:
+        grokfast = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
+        optimizer = replace(optimizer, grokfast=grokfast)
     problem = replace(
         problem,
+        optimizer=optimizer,
         checkpoint_every=c.checkpoint_every,
         keep_weights=c.record_trajectory,
         arrays_every=c.trajectory_every,
     )
-    if c.grokfast is not None:
-        filter = Grokfast(c.grokfast, c.grokfast_gain, c.grokfast_alpha, c.grokfast_window)
-        problem = replace(problem, optimizer=replace(problem.optimizer, grokfast=filter))
-    if c.orthogonal_gradient:
-        problem = replace(problem, optimizer=replace(problem.optimizer, orthogonal=True))
-    if c.fixed_norm:
-        problem = replace(problem, optimizer=replace(problem.optimizer, fixed_norm=True))
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.measures:
@@ -282,7 +375,7 @@ def with_engine_options(
 
 
 def with_stablemax(problem: Problem) -> Problem:
-    """The problem with StableMax in its cross-entropy; ConfigError if it has none."""
+    """The problem with StableMax in place of the softmax in its cross-entropy."""
     loss, metrics = problem.loss, problem.metrics
     if getattr(loss, "kind", None) != "cross_entropy":
         raise ConfigError("stablemax", True, "False: no cross-entropy of classes to put it in")
@@ -294,8 +387,8 @@ def with_stablemax(problem: Problem) -> Problem:
     return replace(problem, loss=loss, metrics=metrics)
 
 
-def measures_of(c: SimpleNamespace, problem: Problem, reference: dict | None) -> MeasureConfig:
-    """The measures that the config asks for; ConfigError where they cannot be had."""
+def measures_of(c: SimpleNamespace, problem: Problem, reference: Tensors | None) -> MeasureConfig:
+    """The instruments that `measures` names."""
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}
     if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:

@@ -1,4 +1,4 @@
-"""From the engine's events to one Sacred run: scalars, trajectories, weights and the result."""
+"""The events of one replica, recorded in a Sacred run: metrics, trajectories, weights, result."""
 
 import tempfile
 import threading
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sacred.run import Run
 from safetensors.torch import save_file
 
 from grok.engine.checkpoint import below
@@ -15,26 +16,33 @@ from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, st
 from grok.engine.problem import Problem
 from grok.phases import first_step_held, phase
 
-# Of runs that end together: a dozen summaries at once would keep Python from all else, as from
-# answering the store in time.
-ONE_SUMMARY = threading.Lock()
+# Runs that end together summarize one after the other: a dozen summaries at once would hold
+# Python's lock for so long that the store's calls time out.
+SUMMARY_LOCK = threading.Lock()
+
+
+WriteCheckpoint = Callable[[Saved, list[Record], float], None]
 
 
 class Recorder:
-    """Keeps one run. Feed it events with `take`; `result` may be asked at any time.
+    """Records the events of one run; `result` can be read at any time.
 
-    threshold, delay: accuracy that counts as reached, and the steps between train and test from
-    which a run is called grokking (Liu et al. 2022, table 1). keep: takes a saved state, the records
-    before it and the seconds it took. seconds: that have gone into the run already.
+    Arguments:
+        run: the Sacred run.
+        problem: what is trained.
+        threshold, delay: the accuracy that counts as reached, and the number of steps between
+            train and test accuracy from which a run counts as grokking (Liu et al. 2022, table 1).
+        write_checkpoint: is given a saved state, the records before it and the seconds so far.
+        seconds: how long the run had taken before it was resumed.
     """
 
     def __init__(
         self,
-        run,
+        run: Run,
         problem: Problem,
         threshold: float,
         delay: int,
-        keep: Callable[[Saved, list[Record], float], None] = lambda *_: None,
+        write_checkpoint: WriteCheckpoint = lambda *_: None,
         seconds: float = 0.0,
     ):
         self.run = run
@@ -45,10 +53,10 @@ class Recorder:
         self.records: list[Record] = []
         self.outcome: Outcome | None = None
         self.started = time.perf_counter() - seconds
-        self.keep = keep
+        self.write_checkpoint = write_checkpoint
 
-    def take(self, event: Event) -> None:
-        """Store one event of this run's replica."""
+    def record(self, event: Event) -> None:
+        """Record one event of this run's replica."""
         if isinstance(event, Start):
             self.run.info["program"] = {
                 "slot": event.slot,
@@ -56,13 +64,13 @@ class Recorder:
                 "compiled": event.compiled,
             }
         elif isinstance(event, Record):
-            self._record(event)
+            self._log(event)
         elif isinstance(event, Saved):
-            self.keep(event, self.records, self.seconds())
+            self.write_checkpoint(event, self.records, self.seconds())
         else:
             self.outcome = event
 
-    def _record(self, record: Record) -> None:
+    def _log(self, record: Record) -> None:
         for step, metrics in (*record.burst_metrics, (record.step, record.metrics)):
             for name, value in metrics.items():
                 self.run.log_scalar(name, value, step)
@@ -139,20 +147,26 @@ class Recorder:
 
 
 def record_run(
-    run,
+    run: Run,
     recorder: Recorder,
     events: Iterable[Event],
     summarize: Callable[[Recorder], dict[str, Any]],
     show: Callable[[Record], None] = lambda record: None,
 ) -> dict[str, Any]:
-    """Follow a run to its end, keep everything also when it is interrupted, and return its result."""
+    """Record a run to its end, and return its result.
+
+    Arguments:
+        events: of the run's replica. What was recorded is kept when they raise an exception.
+        summarize: gives further entries of the result.
+        show: is called with each record.
+    """
     try:
         for event in events:
-            recorder.take(event)
+            recorder.record(event)
             if isinstance(event, Record):
                 show(event)
     finally:
-        with ONE_SUMMARY:
+        with SUMMARY_LOCK:
             summary = summarize(recorder) if recorder.series else {}
         run.result = {**recorder.result(), **summary}
         recorder.save_artifacts()
