@@ -1,6 +1,6 @@
-"""How many runs are driven: search, batches of replicas."""
+"""Sweeps: W&B sweep files, search, batches of runs, agents, the local endpoint, Slurm."""
 
 import warnings
 
-# W&B's search package was written for an older pydantic, which says so at every start.
+# W&B's search package was written for an older pydantic, which warns at every start.
 warnings.filterwarnings("ignore", message="Valid config keys have changed in V2")

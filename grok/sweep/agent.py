@@ -1,7 +1,6 @@
-"""`grok sweep agent`: up to `batch` points of a W&B sweep at a time, trained as one program.
+"""The command `grok sweep agent`: trains up to `batch` points of a W&B sweep as one program.
 
-To the server this process is `batch` agents, each with one run at a time, so it needs nothing that
-W&B's own server does not offer.
+For the server this process is `batch` agents with one run each, so it works with W&B's own server.
 """
 
 import contextlib
@@ -15,137 +14,179 @@ from typing import Any
 
 from grok.engine.events import Event, Record
 from grok.errors import UserError
+from grok.experiment import wandb_mirror as mirror
 from grok.experiment.wandb_mirror import Identity
+from grok.interrupts import exit_on_interrupt
+from grok.store import connection as stores
 from grok.store.connection import Store
 from grok.sweep.batch import Batch
 from grok.sweep.client import Client, ServerAway, SweepName
 from grok.sweep.file import SweepFile, check
-from grok.sweep.plan import Planned, grouped, planned, slots_of
+from grok.sweep.plan import PlannedRun, group_by_program, plan_run, slots_of
 from grok.sweep.progress import SweepProgress
 
-POLL = 5.0  # seconds between heartbeats, as W&B's agent
-FIRST_PAUSE = 0.25  # seconds before an idle agent asks again; doubled up to POLL
-PATIENCE = 1800.0  # seconds that an idle agent waits for a server that is away
+HEARTBEAT_INTERVAL = 5.0  # seconds, as in W&B's agent
+FIRST_PAUSE = 0.25  # seconds before an idle agent asks again; doubled up to HEARTBEAT_INTERVAL
+SERVER_TIMEOUT = 1800.0  # seconds that an idle agent waits for a server that does not answer
+
+
+def run_agent(sweep: str, batch: int) -> None:
+    """Train points of a sweep until none is left; prints how many runs ended in which way.
+
+    Arguments:
+        sweep: The sweep's name at the server, [[ENTITY/]PROJECT/]SWEEP.
+        batch: How many points train at once.
+    """
+    store = stores.mongo()
+    os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
+    with exit_on_interrupt("interrupted; the running points go back to the sweep"):
+        agent = BatchAgent(Client.find(), SweepName.parse(sweep), store, batch)
+        with SweepProgress(0, 0) as progress:
+            agent.run(progress)
+    endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
+    print(f"{progress.done} runs ({endings or 'none'}) for sweep {sweep}")
 
 
 @dataclass
-class Seat:
-    """One of this process's agents: its id at the server and the W&B run that it has now."""
+class AgentSlot:
+    """One of the agents that this process is for the server.
+
+    Attributes:
+        agent: The agent's id at the server.
+        run: The W&B run that the agent has now.
+        is_stopped: The server wants the run to end.
+    """
 
     agent: str
     run: str | None = None
-    stop: bool = False
+    is_stopped: bool = False
 
 
 class BatchAgent:
-    """Serves a sweep until the server says that nothing is left."""
+    """Trains points of one sweep, up to `batch` at a time.
+
+    Arguments:
+        client: The sweep's server.
+        name: The sweep's name there.
+        store: Where the runs are stored.
+        batch: How many points train at once.
+    """
 
     def __init__(self, client: Client, name: SweepName, store: Store, batch: int):
         self.client, self.name = client, name
         self.file: SweepFile = check(client.config(name), name.sweep, f"sweep {name}")
         host = host_name()
-        self.seats = [Seat(client.register(name, host)) for _ in range(batch)]
+        self.slots = [AgentSlot(client.register(name, host)) for _ in range(batch)]
         self.batch = Batch(self.file, store, self._meta, self._identity)
-        self.over = False
+        self.is_over = False
         self.away_since: float | None = None
 
     def run(self, progress: SweepProgress) -> None:
-        """Take points, train them, until the server sends this process away."""
+        """Ask for points and train them until the server says that none is left."""
         pause = FIRST_PAUSE
         while True:
-            points = self._take()
+            points = self._next_points()
             if points:
                 self._train(points, progress)
                 pause = FIRST_PAUSE
-            elif self.over:
+            elif self.is_over:
                 return
             else:
                 time.sleep(pause)
-                pause = min(2 * pause, POLL)
+                pause = min(2 * pause, HEARTBEAT_INTERVAL)
 
-    def _take(self) -> dict[int, dict[str, Any]]:
-        """New points, by a number that is also the place of their seat."""
+    def _next_points(self) -> dict[int, dict[str, Any]]:
+        """New points, by the index of their agent slot."""
         points: dict[int, dict[str, Any]] = {}
-        for place, seat in enumerate(self.seats):
-            seat.run, seat.stop = None, False
-            for command in self._ask(seat):
+        for index, slot in enumerate(self.slots):
+            slot.run, slot.is_stopped = None, False
+            for command in self._idle_heartbeat(slot):
                 if command["type"] == "run":
-                    seat.run = command["run_id"]
-                    points[place] = {k: v["value"] for k, v in command["args"].items()}
-                self.over = self.over or command["type"] == "exit"
-            if seat.run is None:
+                    slot.run = command["run_id"]
+                    points[index] = {k: v["value"] for k, v in command["args"].items()}
+                self.is_over = self.is_over or command["type"] == "exit"
+            if slot.run is None:
                 break
         return points
 
-    def _ask(self, seat: Seat) -> list[dict[str, Any]]:
-        """The server's commands for an idle seat; none while the server is away, for PATIENCE."""
+    def _idle_heartbeat(self, slot: AgentSlot) -> list[dict[str, Any]]:
+        """The server's commands for an idle slot; none while the server is away.
+
+        ServerAway if it is away for more than SERVER_TIMEOUT.
+        """
         try:
-            commands = self.client.beat(seat.agent, None)
+            commands = self.client.heartbeat(slot.agent, None)
         except ServerAway as error:
             if self.away_since is None:
                 print(f"{error}; waiting for it", file=sys.stderr)
                 self.away_since = time.monotonic()
-            if time.monotonic() - self.away_since > PATIENCE:
+            if time.monotonic() - self.away_since > SERVER_TIMEOUT:
                 raise
             return []
         self.away_since = None
         return commands
 
-    def _train(self, points: dict[int, dict], progress: SweepProgress) -> None:
-        done = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(done,), daemon=True)
-        beating.start()
+    def _train(self, points: dict[int, dict[str, Any]], progress: SweepProgress) -> None:
+        is_done = threading.Event()
+        heartbeats = threading.Thread(target=self._send_heartbeats, args=(is_done,), daemon=True)
+        heartbeats.start()
         try:
-            for group in grouped(self._sound(points)):
-                progress.expect(sum(one.problem.train_steps for one in group), len(group))
+            for group in group_by_program(self._plan(points)):
+                progress.expect(sum(run.problem.train_steps for run in group), len(group))
                 self._train_group(group, progress)
         finally:
-            done.set()
-            beating.join()
+            is_done.set()
+            heartbeats.join()
 
-    def _sound(self, points: dict[int, dict]) -> list[Planned]:
-        """The points that make a problem; the user is told of the others, the server sees them fail."""
-        sound = []
+    def _plan(self, points: dict[int, dict[str, Any]]) -> list[PlannedRun]:
+        """The runs of the valid points.
+
+        An invalid point is reported to the user; for the server its run fails, as it never starts.
+        """
+        runs = []
         for number, point in points.items():
             try:
-                sound.append(planned(self.file, number, point, lambda: self.batch.store))
+                runs.append(plan_run(self.file, number, point, lambda: self.batch.store))
             except UserError as error:
-                print(f"run {self.seats[number].run} cannot be run: {error}", file=sys.stderr)
-        return sound
+                print(f"run {self.slots[number].run} cannot be run: {error}", file=sys.stderr)
+        return runs
 
-    def _train_group(self, group: list[Planned], progress: SweepProgress) -> None:
+    def _train_group(self, group: list[PlannedRun], progress: SweepProgress) -> None:
         terminate: set[int] = set()
 
-        def watch(one: Planned, event: Event) -> None:
-            progress.show(event, one.problem)
+        def on_event(run: PlannedRun, event: Event) -> None:
+            progress.show(event, run.problem)
             if isinstance(event, Record):
-                terminate.update(i for i, p in enumerate(group) if self.seats[p.number].stop)
+                terminate.update(
+                    i for i, run in enumerate(group) if self.slots[run.number].is_stopped
+                )
 
-        def ended(one: Planned) -> None:
-            self.seats[one.number].run = None
+        def on_end(run: PlannedRun) -> None:
+            self.slots[run.number].run = None
 
-        self.batch.train(group, slots_of(group, len(self.seats)), terminate, watch, ended)
+        self.batch.train(group, slots_of(group, len(self.slots)), terminate, on_event, on_end)
 
-    def _beat(self, done: threading.Event) -> None:
-        """Heartbeats while training; a server that is away is tried again, as W&B's agent does."""
-        while not done.wait(POLL):
-            for seat in self.seats:
-                if seat.run is None:
+    def _send_heartbeats(self, is_done: threading.Event) -> None:
+        """Heartbeats of all runs while they train. Errors are ignored: the next one tries again."""
+        while not is_done.wait(HEARTBEAT_INTERVAL):
+            for slot in self.slots:
+                if slot.run is None:
                     continue
                 with contextlib.suppress(UserError):
-                    for command in self.client.beat(seat.agent, seat.run):
+                    for command in self.client.heartbeat(slot.agent, slot.run):
                         if command["type"] in ("stop", "exit"):
-                            seat.stop = True
+                            slot.is_stopped = True
 
-    def _meta(self, one: Planned) -> dict[str, Any]:
-        return {"sweep": {"id": self.name.sweep, "agent": self.seats[one.number].agent}}
+    def _meta(self, run: PlannedRun) -> dict[str, Any]:
+        return {"sweep": {"id": self.name.sweep, "agent": self.slots[run.number].agent}}
 
-    def _identity(self, one: Planned) -> Identity:
-        project = self.name.project or "grok"
-        return Identity(self.seats[one.number].run, project, self.name.sweep)
+    def _identity(self, run: PlannedRun) -> Identity:
+        wandb_run = self.slots[run.number].run
+        assert wandb_run is not None, "a run is trained in the slot that has it"
+        return Identity(wandb_run, self.name.project or "grok", self.name.sweep)
 
 
 def host_name() -> str:
-    """This machine, and the Slurm task if it is one, as `grok sweep status` shows it."""
+    """This machine's name, with the Slurm task if it runs in one."""
     job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return socket.gethostname() + (f" slurm {job}_{task}" if job else "")

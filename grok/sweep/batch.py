@@ -1,4 +1,4 @@
-"""Planned runs of one sweep, trained as one program, each a Sacred run of its own."""
+"""Runs of a sweep that train as one program, each stored as a Sacred run of its own."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -10,86 +10,98 @@ from grok.experiment.run_thread import EventQueue, RunThread
 from grok.experiment.wandb_mirror import Identity
 from grok.store.connection import Store
 from grok.sweep.file import SweepFile
-from grok.sweep.plan import Planned
+from grok.sweep.plan import PlannedRun
 
 
 class Batch:
-    """Trains groups of planned runs. `runs`: those that live now, by number.
+    """Trains groups of planned runs.
 
-    meta: what each run's `meta` says of the sweep. identity: who it is at W&B, if it is mirrored.
+    Arguments:
+        file: The sweep.
+        store: Where the runs are stored.
+        meta: The entries about the sweep in a run's stored `meta`.
+        identity: The W&B run that mirrors a run, or None.
+
+    Attributes:
+        runs: The runs that train now, by number.
     """
 
     def __init__(
         self,
         file: SweepFile,
         store: Store,
-        meta: Callable[[Planned], dict[str, Any]],
-        identity: Callable[[Planned], Identity | None] = lambda one: None,
+        meta: Callable[[PlannedRun], dict[str, Any]],
+        identity: Callable[[PlannedRun], Identity | None] = lambda run: None,
     ):
         self.file, self.store, self.meta, self.identity = file, store, meta, identity
         self.runs: dict[int, RunThread] = {}
 
     def train(
         self,
-        group: list[Planned],
+        group: list[PlannedRun],
         slots: int,
         terminate: Collection[int],
-        watch: Callable[[Planned, Event], None],
-        ended: Callable[[Planned], None] = lambda one: None,
+        on_event: Callable[[PlannedRun, Event], None],
+        on_end: Callable[[PlannedRun], None] = lambda run: None,
     ) -> None:
-        """Train a group to its end. `watch` sees every event; `ended` every run that is stored whole.
+        """Train a group to its end.
 
-        terminate: indices in the group to end as INTERRUPTED; may grow. When anything is raised
-        here or by `watch`, the live runs are ended as INTERRUPTED and joined first.
+        When anything is raised here or by `on_event`, the live runs first end as INTERRUPTED.
+
+        Arguments:
+            group: Runs that can train as one program.
+            slots: How many of them train at once.
+            terminate: Indices in the group of runs to end as INTERRUPTED; it may grow.
+            on_event: Called with every event of every run.
+            on_end: Called with every run that is completely stored.
         """
-        problems = [one.problem for one in group]
+        problems = [run.problem for run in group]
         states = {
-            i: replace(one.resume_point.saved, replica=i)
-            for i, one in enumerate(group)
-            if one.resume_point and one.resume_point.saved
+            i: replace(run.resume_point.saved, replica=i)
+            for i, run in enumerate(group)
+            if run.resume_point and run.resume_point.saved
         }
         try:
             for event in train(problems, slots, terminate=terminate, resume=states):
-                one = group[event.replica]
+                run = group[event.replica]
                 if isinstance(event, Start):
-                    self._start(one)
-                self.runs[one.number].events.put(event)
-                watch(one, event)
+                    self._start(run)
+                self.runs[run.number].events.put(event)
+                on_event(run, event)
                 if isinstance(event, Outcome):
-                    self._join(
-                        [p for p in group if p.number in self.runs and not self._lives(p)], ended
-                    )
+                    started = [run for run in group if run.number in self.runs]
+                    self._join([run for run in started if not self._is_alive(run)], on_end)
         except BaseException:
-            for run in self.runs.values():
-                run.events.end()
+            for thread in self.runs.values():
+                thread.events.end()
             raise
         finally:
-            self._join([one for one in group if one.number in self.runs], ended)
+            self._join([run for run in group if run.number in self.runs], on_end)
 
-    def _start(self, one: Planned) -> None:
-        """Begin to record a planned run, here and not in its thread: Sacred's set-up needs one thread."""
+    def _start(self, run: PlannedRun) -> None:
+        """Start to record a run. Sacred's set-up needs one thread for all runs: this one."""
         events = EventQueue()
         experiment = self.file.experiment
-        execution = experiment.execution(one.problem, lambda problem: events, one.resume_point)
-        run = experiment.prepare_run(
+        execution = experiment.execution(run.problem, lambda problem: events, run.resume_point)
+        sacred_run = experiment.prepare_run(
             execution,
             self.store,
-            one.updates,
+            run.updates,
             self.file.named_configs,
-            self.meta(one),
-            self.identity(one),
+            self.meta(run),
+            self.identity(run),
         )
-        self.runs[one.number] = thread = RunThread(run, events)
+        self.runs[run.number] = thread = RunThread(sacred_run, events)
         thread.start()
 
-    def _lives(self, one: Planned) -> bool:
-        return self.runs[one.number].is_alive()
+    def _is_alive(self, run: PlannedRun) -> bool:
+        return self.runs[run.number].is_alive()
 
-    def _join(self, group: list[Planned], ended: Callable[[Planned], None]) -> None:
-        """Wait for these runs' last words; raise what went wrong in one."""
-        for one in group:
-            run = self.runs.pop(one.number)
-            run.join()
-            ended(one)
-            if run.failure is not None:
-                raise run.failure
+    def _join(self, group: list[PlannedRun], on_end: Callable[[PlannedRun], None]) -> None:
+        """Wait until these runs are stored; raise the exception of one that failed."""
+        for run in group:
+            thread = self.runs.pop(run.number)
+            thread.join()
+            on_end(run)
+            if thread.failure is not None:
+                raise thread.failure

@@ -1,4 +1,4 @@
-"""The sweep calls of W&B's API: the same to W&B's cloud, its own server, or `grok sweep serve`."""
+"""The sweep calls of W&B's API, to W&B's cloud, to its own server or to `grok sweep serve`."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from grok.errors import UserError
 from grok.experiment.wandb_mirror import CLOUD
 from grok.paths import home
 
-TIMEOUT = 30.0
+TIMEOUT = 30.0  # seconds
 
 UPSERT = """mutation UpsertSweep($config: String, $projectName: String, $entityName: String) {
   upsertSweep(input: {config: $config, projectName: $projectName, entityName: $entityName}) {
@@ -29,13 +29,13 @@ HEARTBEAT = """mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSO
 
 
 def endpoint_file() -> Path:
-    """Where `grok sweep serve` tells this user's other programs its address and token."""
+    """The file with the address and token of this user's running `grok sweep serve`."""
     return home() / "endpoint.json"
 
 
 @dataclass(frozen=True)
 class SweepName:
-    """A sweep at W&B; entity and project may be None where the server does not need them."""
+    """The name of a sweep at W&B; entity and project are None where the server needs none."""
 
     entity: str | None
     project: str | None
@@ -43,37 +43,54 @@ class SweepName:
 
     @classmethod
     def parse(cls, text: str) -> "SweepName":
-        """From [[ENTITY/]PROJECT/]SWEEP; the environment gives what is missing."""
+        """The name in a text of the form [[ENTITY/]PROJECT/]SWEEP.
+
+        WANDB_ENTITY and WANDB_PROJECT give what the text lacks. UserError if it has another form.
+        """
         parts = text.split("/")
         if not 1 <= len(parts) <= 3 or not all(parts):
             raise UserError(f"sweep {text}: expected [[ENTITY/]PROJECT/]SWEEP")
-        default = [os.environ.get("WANDB_ENTITY"), os.environ.get("WANDB_PROJECT")]
-        return cls(*default[: 3 - len(parts)], *parts)
+        entity, project = os.environ.get("WANDB_ENTITY"), os.environ.get("WANDB_PROJECT")
+        if len(parts) == 3:
+            entity = parts[0]
+        if len(parts) >= 2:
+            project = parts[-2]
+        return cls(entity, project, parts[-1])
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.entity, self.project, self.sweep) if part)
 
     def variables(self) -> dict[str, str | None]:
+        """The variables that name the sweep in W&B's queries."""
         return {"entity": self.entity, "project": self.project, "sweep": self.sweep}
 
 
 class ServerAway(UserError):
-    """Nobody answers; a while later somebody may."""
+    """The server does not answer now; it may later."""
 
 
 class Client:
-    """A W&B server. UserError when it does not answer, refuses the key or the call."""
+    """A W&B server. Its methods raise UserError if it refuses the key or the call, ServerAway if it
+    does not answer.
+
+    Arguments:
+        url: The server's address.
+        key: The API key; for `grok sweep serve` its token.
+    """
 
     def __init__(self, url: str, key: str):
         self.url, self.key = url.rstrip("/"), key
 
     @classmethod
     def find(cls) -> "Client":
-        """WANDB_BASE_URL and WANDB_API_KEY, else this user's endpoint, else W&B's cloud."""
+        """The server of WANDB_BASE_URL and WANDB_API_KEY, else this user's endpoint, else W&B's cloud.
+
+        UserError if there is no key for it.
+        """
         url, key = os.environ.get("WANDB_BASE_URL"), os.environ.get("WANDB_API_KEY")
         if not url and endpoint_file().exists():
-            found = json.loads(endpoint_file().read_text())
-            url, key = found["url"], found["token"]
+            endpoint = json.loads(endpoint_file().read_text())
+            url, key = endpoint["url"], endpoint["token"]
         url = url or CLOUD
         login = requests.utils.get_netrc_auth(url)
         key = key or (login[1] if login else None)
@@ -82,18 +99,19 @@ class Client:
         return cls(url, key)
 
     def environment(self) -> dict[str, str]:
-        """What `wandb agent` needs to reach this server."""
+        """The environment variables with which `wandb agent` reaches this server."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key}
 
     def create(self, config: dict[str, Any]) -> SweepName:
-        """A new sweep."""
+        """The name of a new sweep with this config."""
         variables = {
             "config": yaml.safe_dump(config),
             "projectName": os.environ.get("WANDB_PROJECT") or "grok",
             "entityName": os.environ.get("WANDB_ENTITY"),
         }
-        made = self._call(UPSERT, variables)["upsertSweep"]["sweep"]
-        return SweepName(made["project"]["entity"]["name"], made["project"]["name"], made["name"])
+        sweep = self._call(UPSERT, variables)["upsertSweep"]["sweep"]
+        project = sweep["project"]
+        return SweepName(project["entity"]["name"], project["name"], sweep["name"])
 
     def config(self, name: SweepName) -> dict[str, Any]:
         """W&B's config of a sweep; UserError if there is no such sweep."""
@@ -103,12 +121,12 @@ class Client:
         return yaml.safe_load(project["sweep"]["config"])
 
     def register(self, name: SweepName, host: str) -> str:
-        """A new agent's id."""
-        made = self._call(AGENT, {**name.variables(), "host": host})
-        return made["createAgent"]["agent"]["id"]
+        """The id of a new agent of the sweep on this host."""
+        reply = self._call(AGENT, {**name.variables(), "host": host})
+        return reply["createAgent"]["agent"]["id"]
 
-    def beat(self, agent: str, run: str | None) -> list[dict[str, Any]]:
-        """Tell what the agent runs (at most one run); the server's commands."""
+    def heartbeat(self, agent: str, run: str | None) -> list[dict[str, Any]]:
+        """The server's commands for an agent that has this run, or none."""
         states = json.dumps({run: True} if run else {})
         reply = self._call(HEARTBEAT, {"id": agent, "metrics": "{}", "runState": states})
         return json.loads(reply["agentHeartbeat"]["commands"])

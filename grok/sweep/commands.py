@@ -1,13 +1,12 @@
-"""What `grok sweep run` prints and does."""
+"""The command `grok sweep run`."""
 
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from grok.claims.scorecard import duration
-from grok.interrupts import exit_code, raise_on_signals
+from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
@@ -18,7 +17,14 @@ SHOWN_POINTS = 10
 
 
 def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None) -> None:
-    """Print a sweep's points, its batches and how long it may take; nothing is stored."""
+    """Print a sweep's points, its batches and an upper bound of its time; nothing is stored.
+
+    Arguments:
+        path: The sweep file.
+        limit: The largest number of points, or None for all.
+        seeds: How many seeds each point runs with, or None for the file's own.
+        slots: How many runs train at once, or None to choose.
+    """
     file = files.read(path)
     points = points_of(file, limit or file.config.get("run_cap"), seeds)
     screen = Console()
@@ -35,7 +41,7 @@ def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None
         screen.print(
             f"{len(group)} runs, {slots_of(group, slots)} at once: at most {duration(seconds)}"
         )
-    screen.print(f"together at most {duration(total)}; runs that are decided early retire")
+    screen.print(f"together at most {duration(total)}; early stopping may save some of it")
 
 
 def run(
@@ -46,27 +52,29 @@ def run(
     resume: bool,
     sweep_id: str | None,
 ) -> None:
-    """Run or resume a sweep; prints its id first and what came of it last."""
+    """Run or resume a sweep; prints its id first and a summary last.
+
+    Arguments:
+        path, limit, seeds, slots: As in `describe`.
+        resume: Continue a sweep instead of starting one.
+        sweep_id: The sweep to resume; None for the latest of this file.
+    """
     file = files.read(path)
     store = stores.mongo()
     if resume:
         sweep = LocalSweep.resume(file, store, sweep_id, slots)
     else:
         sweep = LocalSweep.begin(file, store, limit, seeds, slots)
-    raise_on_signals()
-    planned = [one for group in sweep.groups for one in group]
+    planned = [run for group in sweep.groups for run in group]
     runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
-    budget = sum(one.problem.train_steps for one in planned)
-    try:
-        with SweepProgress(budget, runs) as progress:
-            sweep.run(progress)
-    except KeyboardInterrupt as error:
-        print(f'interrupted; "grok sweep run {path} --resume" goes on', file=sys.stderr)
-        sys.exit(exit_code(error))
+    total_steps = sum(run.problem.train_steps for run in planned)
+    message = f'interrupted; "grok sweep run {path} --resume" continues'
+    with exit_on_interrupt(message), SweepProgress(total_steps, runs) as progress:
+        sweep.run(progress)
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     rate = progress.steps / max(progress.seconds, 1e-9)
     print(
         f"{progress.done} runs ({endings}) in {duration(progress.seconds)}: {progress.steps:,} "
-        f"replica-steps, {rate:,.0f}/s; {progress.saved:,} spared by retirement"
+        f"replica-steps, {rate:,.0f}/s; {progress.saved:,} saved by early stopping"
     )

@@ -1,13 +1,12 @@
-"""The few calls of W&B's API that `wandb sweep` and `wandb agent` make, answered from the store.
+"""The calls of W&B's API that `wandb sweep` and `wandb agent` make, answered from the store.
 
-No user interface, no projects, no runs kept for W&B: those who want them run W&B's own server.
+There is no user interface, no projects and no storage of W&B runs: W&B's own server has them.
 """
 
 import json
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 import yaml
 from flask import Flask, Response, abort, jsonify, request
@@ -15,18 +14,18 @@ from werkzeug.exceptions import HTTPException
 
 from grok.errors import UserError
 from grok.experiment.wandb_mirror import ENDPOINT_NAME
-from grok.sweep.board import Board
+from grok.sweep.queue import Document, SweepQueue
 
-MOST_BYTES = 2**20  # of a request; a sweep file has a few kB
+MAX_BYTES = 2**20  # of a request; a sweep file has a few kB
 ENTITY = "grok"
 OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
-def app(board: Board, token: str) -> Flask:
-    """The WSGI application for one board; the calls of /graphql need the token."""
+def app(queue: SweepQueue, token: str) -> Flask:
+    """The WSGI application that serves a queue; the calls of /graphql need the token."""
     server = Flask("grok")
-    server.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    calls: dict[str, Callable[[Board, dict], Any]] = {
+    server.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    calls: dict[str, Callable[[SweepQueue, Document], Document]] = {
         "Viewer": _viewer,
         "UpsertSweep": _upsert_sweep,
         "SweepWithRuns": _sweep_with_runs,
@@ -43,7 +42,7 @@ def app(board: Board, token: str) -> Flask:
                 abort(401, "wrong or missing token (WANDB_API_KEY)")
 
     @server.get("/")
-    def greet() -> str:
+    def root() -> str:
         return f"{ENDPOINT_NAME}\n"
 
     @server.post("/graphql")
@@ -51,30 +50,30 @@ def app(board: Board, token: str) -> Flask:
         body = request.get_json()
         if not isinstance(body, dict) or not isinstance(body.get("query"), str):
             abort(400, "expected a JSON object with a query")
-        found = OPERATION.search(body["query"])
-        operation = found.group(1) if found else ""
+        match = OPERATION.search(body["query"])
+        operation = match.group(1) if match else ""
         if operation not in calls:
-            abort(400, f"{operation or 'this query'} is not among what this endpoint answers")
+            abort(400, f"this endpoint does not answer {operation or 'this query'}")
         variables = body.get("variables") or {}
-        return jsonify({"data": calls[operation](board, variables)})
+        return jsonify({"data": calls[operation](queue, variables)})
 
     @server.post("/<path:_>")
     def telemetry(_: str) -> Response:
-        """W&B's clients send some, without a key; it is neither read nor kept."""
+        """Accepts the telemetry that W&B's clients send without a key, and ignores it."""
         return jsonify({})
 
     @server.errorhandler(HTTPException)
-    def refuse(error: HTTPException) -> tuple[Response, int]:
-        return jsonify({"errors": [{"message": error.description}]}), error.code
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        return jsonify({"errors": [{"message": error.description}]}), error.code or 500
 
     @server.errorhandler(UserError)
-    def explain(error: UserError) -> tuple[Response, int]:
+    def user_error(error: UserError) -> tuple[Response, int]:
         return jsonify({"errors": [{"message": str(error)}]}), 400
 
     return server
 
 
-def _viewer(board: Board, variables: dict) -> dict:
+def _viewer(queue: SweepQueue, variables: Document) -> Document:
     return {
         "viewer": {
             "id": ENTITY,
@@ -87,56 +86,57 @@ def _viewer(board: Board, variables: dict) -> dict:
     }
 
 
-def _project(name: str | None) -> dict:
+def _project(name: str | None) -> Document:
     name = name or ENTITY
     return {"id": name, "name": name, "entity": {"id": ENTITY, "name": ENTITY}}
 
 
-def _upsert_sweep(board: Board, variables: dict) -> dict:
-    """A new sweep, or another state for an old one (`wandb sweep --stop, --pause, ...`)."""
+def _upsert_sweep(queue: SweepQueue, variables: Document) -> Document:
+    """Create a sweep, or set the state of one (`wandb sweep --stop, --pause, ...`)."""
     if variables.get("config"):
         try:
             config = yaml.safe_load(variables["config"])
         except yaml.YAMLError as error:
             raise UserError(f"broken YAML: {getattr(error, 'problem', error)}") from error
-        sweep = board.create(config, variables.get("displayName"))
+        sweep_id = queue.create(config, variables.get("displayName"))
     else:
-        sweep = variables["id"]
-        board.set_state(sweep, variables["state"])
-    entry = {"name": sweep, "project": _project(variables.get("projectName"))}
+        sweep_id = variables["id"]
+        queue.set_state(sweep_id, variables["state"])
+    entry = {"name": sweep_id, "project": _project(variables.get("projectName"))}
     return {"upsertSweep": {"sweep": entry, "configValidationWarnings": []}}
 
 
-def _sweep_with_runs(board: Board, variables: dict) -> dict:
-    found = board.sweep(variables["sweep"])
-    if found is None:
+def _sweep_with_runs(queue: SweepQueue, variables: Document) -> Document:
+    sweep = queue.find(variables["sweep"])
+    if sweep is None:
         return {"project": {"sweep": None}}
-    made = found["created"].isoformat()
-    entry = dict.fromkeys(
+    created = sweep["created"].isoformat()
+    entry: Document = dict.fromkeys(
         ("description", "earlyStopJobRunning", "bestLoss", "controller", "scheduler")
     )
     entry |= {
-        "id": found["_id"],
-        "name": found["_id"],
-        "method": found["config"]["method"],
-        "state": found["state"],
-        "config": yaml.safe_dump(found["config"]),
-        "createdAt": made,
-        "heartbeatAt": made,
-        "updatedAt": made,
+        "id": sweep["_id"],
+        "name": sweep["_id"],
+        "method": sweep["config"]["method"],
+        "state": sweep["state"],
+        "config": yaml.safe_dump(sweep["config"]),
+        "createdAt": created,
+        "heartbeatAt": created,
+        "updatedAt": created,
         "runs": {"edges": []},
     }
     return {"project": {"sweep": entry}}
 
 
-def _create_agent(board: Board, variables: dict) -> dict:
-    agent = board.join(variables["sweep"], str(variables.get("host")))
+def _create_agent(queue: SweepQueue, variables: Document) -> Document:
+    agent = queue.add_agent(variables["sweep"], str(variables.get("host")))
     return {"createAgent": {"agent": {"id": agent}}}
 
 
-def _heartbeat(board: Board, variables: dict) -> dict:
+def _heartbeat(queue: SweepQueue, variables: Document) -> Document:
     states = json.loads(variables.get("runState") or "{}")
-    commands = board.beat(variables["id"], [run for run, runs in states.items() if runs])
+    running = [run for run, is_running in states.items() if is_running]
+    commands = queue.heartbeat(variables["id"], running)
     if commands is None:
         abort(404, f"no agent {variables['id']}")
     return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}

@@ -1,4 +1,4 @@
-"""A W&B sweep file: read, checked against W&B's schema and the program's own configuration."""
+"""W&B sweep files, checked against W&B's schema and the configuration of their experiment."""
 
 import ast
 from dataclasses import dataclass
@@ -14,14 +14,22 @@ from grok.experiment.validation import canonical_names, check_choice, check_name
 from grok.paths import PROJECT
 
 METHODS = ("grid", "random", "bayes")
-NEWER_KEYS = ("run_cap",)  # W&B's, younger than the schema of its package `sweeps`
-MACROS = "${"
-SAID = ("program", "method", "command", "parameters")
+KEYS_OUTSIDE_SCHEMA = ("run_cap",)  # W&B knows them, the schema of its package `sweeps` does not
+MACRO_PREFIX = "${"
+IDENTIFYING_KEYS = ("program", "method", "command", "parameters")
 
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A sweep: W&B's config, the experiment it runs, and what its command fixes after `with`."""
+    """A checked sweep.
+
+    Attributes:
+        name: The file's name without its suffix.
+        config: W&B's config, as the file has it.
+        experiment: The experiment that the sweep runs.
+        named_configs: Named configs that the command gives after `with`.
+        fixed: Config updates that the command gives after `with`.
+    """
 
     name: str
     config: dict[str, Any]
@@ -30,12 +38,12 @@ class SweepFile:
     fixed: dict[str, Any]
 
     def updates(self, point: dict[str, Any]) -> dict[str, Any]:
-        """Config updates of one point, the command's fixed ones included."""
+        """The config updates of one point, with the command's fixed ones."""
         return {**self.fixed, **{key: value_of(value) for key, value in point.items()}}
 
 
 def read(path: Path) -> SweepFile:
-    """The sweep in a YAML file; UserError naming the first thing that is wrong with it."""
+    """The sweep in a YAML file; UserError with the first mistake if it is wrong."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -43,8 +51,8 @@ def read(path: Path) -> SweepFile:
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" in line {where.line + 1}" if where else ""
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark else ""
         raise UserError(
             f"{path}: broken YAML{place}: {getattr(error, 'problem', error)}"
         ) from error
@@ -52,7 +60,14 @@ def read(path: Path) -> SweepFile:
 
 
 def check(config: Any, name: str, where: str) -> SweepFile:
-    """The sweep that a W&B config describes; UserError, beginning with `where`, if it is wrong."""
+    """The sweep that a W&B config describes.
+
+    Arguments:
+        where: What the config comes from, for the error message.
+
+    Raises:
+        UserError: The config is wrong; the message begins with `where`.
+    """
     if not isinstance(config, dict):
         raise UserError(f"{where}: expected a mapping with program, method and parameters")
     try:
@@ -79,10 +94,14 @@ def check(config: Any, name: str, where: str) -> SweepFile:
 
 
 def name_of(config: dict[str, Any]) -> str:
-    """The name of the house's sweep file that says the same, else the config's own, else "sweep"."""
+    """The name of a sweep that arrived without its file.
+
+    This is the name of the project's sweep file with the same content, so that claims on that file
+    are checked on the sweep; otherwise the config's own name, or "sweep".
+    """
     for path in sorted((PROJECT / "sweeps").glob("*.yaml")):
         known = yaml.safe_load(path.read_text())
-        if all(known.get(key) == config.get(key) for key in SAID):
+        if all(known.get(key) == config.get(key) for key in IDENTIFYING_KEYS):
             return path.stem
     return config.get("name") or "sweep"
 
@@ -93,26 +112,29 @@ def parameter_names(config: dict[str, Any]) -> list[str]:
 
 
 def _violations(config: dict[str, Any]) -> list[str]:
+    """What W&B's schema has against the config."""
     try:
-        known = {key: value for key, value in config.items() if key not in NEWER_KEYS}
+        known = {key: value for key, value in config.items() if key not in KEYS_OUTSIDE_SCHEMA}
         return sweeps.schema_violations_from_proposed_config(known)
     except ValueError as error:
         return [str(error)]
 
 
 def _fixed(command: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Named configs and key=value updates that a command gives after `with`."""
+    """The named configs and the key=value updates that a command gives after `with`."""
     words = [str(word) for word in command]
     words = words[words.index("with") + 1 :] if "with" in words else []
-    plain = [word for word in words if not word.startswith(MACROS)]
+    plain = [word for word in words if not word.startswith(MACRO_PREFIX)]
     named = [word for word in plain if "=" not in word]
     pairs = (word.split("=", 1) for word in plain if "=" in word)
     return named, {key: value_of(text) for key, text in pairs}
 
 
 def value_of(text: Any) -> Any:
-    """What a text means as a value on an experiment's command line, where agents put it: a Python
-    literal, else itself."""
+    """The value that a text has on an experiment's command line: a Python literal, else the text.
+
+    Agents pass each value of a point on the command line. Other types are returned as they are.
+    """
     if not isinstance(text, str):
         return text
     try:

@@ -1,4 +1,4 @@
-"""Which points of a sweep can share a program."""
+"""The runs of a sweep's points, grouped by which can train as one program."""
 
 import time
 from collections.abc import Iterable
@@ -14,13 +14,19 @@ from grok.store import connection
 from grok.sweep.file import SweepFile
 from grok.sweep.search import Point
 
-PROBE_STEPS = 200
+PROBE_STEPS = 200  # that `estimate` times
 
 
 @dataclass
-class Planned:
-    """One run to be: its number in the sweep, config updates (seed included), and problem; what it
-    has behind it, if it was begun before."""
+class PlannedRun:
+    """A run that has not started.
+
+    Attributes:
+        number: The number of its point in the sweep.
+        updates: Config updates, the seed included.
+        problem: What it trains.
+        resume_point: Where it resumes, if it was begun before.
+    """
 
     number: int
     updates: dict[str, Any]
@@ -30,30 +36,37 @@ class Planned:
 
 def plan(
     file: SweepFile, points: dict[int, Point], connect: Connect = connection.connect
-) -> list[list[Planned]]:
-    """The points, grouped by what they can share; groups in the order of their first point.
+) -> list[list[PlannedRun]]:
+    """The runs of these points, in groups that can train as one program.
 
-    UserError, before anything has run, if a point's configuration is wrong.
+    Arguments:
+        points: Points of the sweep, by number.
+        connect: Gives the store, if a point starts from a stored run.
+
+    Raises:
+        UserError: A point's configuration is wrong.
     """
-    return grouped(planned(file, number, point, connect) for number, point in points.items())
+    return group_by_program(
+        plan_run(file, number, point, connect) for number, point in points.items()
+    )
 
 
-def planned(
+def plan_run(
     file: SweepFile, number: int, point: Point, connect: Connect = connection.connect
-) -> Planned:
-    """One point's run; UserError if its configuration is wrong."""
+) -> PlannedRun:
+    """The run of one point; UserError if its configuration is wrong."""
     updates = file.updates(point)
     if "seed" not in updates:
         updates["seed"] = default_seed(file)
     config = file.experiment.full_config(updates, file.named_configs)
-    return Planned(number, updates, file.experiment.problem_of(config, connect))
+    return PlannedRun(number, updates, file.experiment.problem_of(config, connect))
 
 
-def grouped(runs: Iterable[Planned]) -> list[list[Planned]]:
-    """The runs by what they can share, in the order of each group's first."""
-    groups: dict[tuple, list[Planned]] = {}
-    for one in runs:
-        groups.setdefault(one.problem.signature(), []).append(one)
+def group_by_program(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
+    """The runs in groups that can train as one program, ordered by each group's first run."""
+    groups: dict[tuple, list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault(run.problem.signature(), []).append(run)
     return list(groups.values())
 
 
@@ -65,22 +78,22 @@ def default_seed(file: SweepFile) -> int:
     return next((seed for seed in reversed(seeds) if seed is not None), 0)
 
 
-def slots_of(group: list[Planned], slots: int | None) -> int:
-    """How many of the group train at once."""
+def slots_of(group: list[PlannedRun], slots: int | None) -> int:
+    """How many runs of the group train at once: `slots`, or a number that suits the machine."""
     return min(slots or choose_slots(group[0].problem), len(group))
 
 
-def estimate(group: list[Planned], slots: int | None) -> float:
-    """Seconds that the group takes at most (nobody retires early), from a short trial of it."""
-    problems = [one.problem for one in group]
+def estimate(group: list[PlannedRun], slots: int | None) -> float:
+    """Seconds that the group takes without early stopping, from a short trial."""
+    problems = [run.problem for run in group]
     count = slots_of(group, slots)
-    began = time.perf_counter()
+    started = time.perf_counter()
     program = Program(problems[0], count, set(), decide_compiled(problems, count))
     for slot in range(count):
         program.load(slot, problems[slot])
     program.step()
-    warm = time.perf_counter()
+    warmed_up = time.perf_counter()
     for _ in range(PROBE_STEPS):
         program.step()
-    per_step = (time.perf_counter() - warm) / PROBE_STEPS / count
-    return warm - began + per_step * sum(problem.train_steps for problem in problems)
+    per_step = (time.perf_counter() - warmed_up) / PROBE_STEPS / count
+    return warmed_up - started + per_step * sum(problem.train_steps for problem in problems)

@@ -10,7 +10,18 @@ from grok.experiment.progress import console
 
 
 class SweepProgress:
-    """Counts what happens; draws a bar if stderr is a terminal. Use as a context manager."""
+    """Counts runs and steps, and draws a bar if stderr is a terminal. A context manager.
+
+    Arguments:
+        total_steps: Replica-steps that the sweep takes at most, as far as known.
+        total_runs: Runs of the sweep, as far as known.
+
+    Attributes:
+        done: Runs that have ended.
+        steps: Replica-steps taken.
+        saved: Replica-steps that early stopping saved.
+        outcomes: How many runs ended for each reason.
+    """
 
     def __init__(self, total_steps: int, total_runs: int):
         screen = console()
@@ -24,11 +35,11 @@ class SweepProgress:
             disable=not screen.is_terminal,
         )
         self.task = self.bar.add_task("sweep", total=total_steps, runs="", rate="")
-        self.total_runs = total_runs
+        self.total_runs, self.total_steps = total_runs, total_steps
         self.done = 0
-        self.steps = 0  # replica-steps taken
-        self.saved = 0  # replica-steps that retirement made unnecessary
-        self.at: dict[int, int] = {}
+        self.steps = 0
+        self.saved = 0
+        self.step_of: dict[int, int] = {}  # the last known step, by replica
         self.outcomes: dict[str, int] = {}
         self.started = time.perf_counter()
 
@@ -36,25 +47,27 @@ class SweepProgress:
         self.bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     @property
     def seconds(self) -> float:
+        """Seconds since the start."""
         return time.perf_counter() - self.started
 
     def expect(self, steps: int, runs: int) -> None:
-        """More work has come."""
+        """Add work to the totals."""
         self.total_runs += runs
-        self.bar.update(self.task, total=self.bar.tasks[self.task].total + steps)
+        self.total_steps += steps
+        self.bar.update(self.task, total=self.total_steps)
 
     def show(self, event: Event, problem: Problem) -> None:
         """Count one event of a replica with this problem."""
         if isinstance(event, Start):
-            self.at[event.replica] = 0
+            self.step_of[event.replica] = 0
             return
-        self.steps += event.step - self.at[event.replica]
-        self.at[event.replica] = event.step
+        self.steps += event.step - self.step_of[event.replica]
+        self.step_of[event.replica] = event.step
         if isinstance(event, Outcome):
             self.done += 1
             self.saved += problem.train_steps - event.step

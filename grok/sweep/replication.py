@@ -1,4 +1,4 @@
-"""What `grok replicate` does: the sweeps that papers' claims are checked on, several papers at once."""
+"""The command `grok replicate`: runs the sweeps on which the papers' claims are checked."""
 
 import os
 import subprocess
@@ -14,19 +14,25 @@ from grok.claims.scorecard import duration, latest, named, scorecard, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console
 from grok.experiment.show import wide_console
-from grok.interrupts import exit_code, raise_on_signals
+from grok.interrupts import exit_on_interrupt
 from grok.paths import PROJECT
 from grok.store import connection as stores
 
 CORES = len(os.sched_getaffinity(0))
-GROK = sys.executable, "-m", "grok.cli"
+GROK = (sys.executable, "-m", "grok.cli")
 
 
 def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
-    """Run the sweeps that the named papers' claims (all papers' if none are) are checked on, print the
-    scorecard, and return whether every claim that counts has passed. UserError for an unknown paper.
+    """Whether every claim that counts has passed, after all sweeps have run; prints the scorecard.
 
-    jobs: papers at once, each in its own processes; None: one a core, or one on a GPU.
+    Arguments:
+        names: The papers; all that have claims if empty.
+        resume: Continue the latest sweep of each file, if there is one.
+        jobs: How many papers run at once, each in its own process. None for one on each core, or
+            one if there is a GPU.
+
+    Raises:
+        UserError: A paper is unknown.
     """
     wanted = [paper for paper in named(names) if names or paper.claims]
     store = stores.mongo()
@@ -34,28 +40,31 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     longest_first = sorted(
         wanted, key=lambda paper: latest(store.database, paper)[1] or inf, reverse=True
     )
-    raise_on_signals()
     started = time.perf_counter()
-    try:
-        whole = Replication(store, resume, jobs).run(longest_first)
-    except KeyboardInterrupt as error:
-        print('interrupted; "grok replicate --resume" goes on', file=sys.stderr)
-        sys.exit(exit_code(error))
+    with exit_on_interrupt('interrupted; "grok replicate --resume" continues'):
+        has_finished = Replication(store, resume, jobs).run(longest_first)
     table, complete = scorecard(wanted, store.database)
     wide_console().print(table)
     print(f"{len(wanted)} papers in {duration(time.perf_counter() - started)}, {jobs} at once")
-    return whole and complete
+    return has_finished and complete
 
 
 class Replication:
-    """Papers' sweeps, each a `grok sweep run` of its own; those of one paper one after another, since
-    they may take up each other's runs."""
+    """Runs papers' sweeps, each as a process `grok sweep run`.
+
+    The sweeps of one paper run one after another, since a run may start from a run of an earlier
+    sweep.
+
+    Arguments:
+        store: Where the sweeps are stored.
+        resume: Continue the latest sweep of each file, if there is one.
+        jobs: How many papers run at once.
+    """
 
     def __init__(self, store: stores.Store, resume: bool, jobs: int):
         self.store, self.resume, self.jobs = store, resume, jobs
         threads = max(1, CORES // jobs)
-        # what the user has set stays
-        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # the user's wins
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False
         screen = console()
@@ -69,38 +78,43 @@ class Replication:
         )
 
     def run(self, papers: list[Experiment]) -> bool:
-        """Whether every sweep came to its end. Whatever ends this ends the sweeps as SIGTERM does."""
-        self.task = self.bar.add_task("sweeps", total=sum(len(sweeps_of(one)) for one in papers))
+        """Whether every sweep ran to its end. An exception here ends the sweeps with SIGTERM."""
+        total = sum(len(sweeps_of(paper)) for paper in papers)
+        self.task = self.bar.add_task("sweeps", total=total)
         with self.bar, ThreadPoolExecutor(self.jobs) as pool:
             try:
-                ends = [pool.submit(self._paper, paper) for paper in papers]
-                return all([end.result() for end in as_completed(ends)])
+                futures = [pool.submit(self._run_paper, paper) for paper in papers]
+                return all([future.result() for future in as_completed(futures)])
             finally:
                 self.is_over = True
                 for process in list(self.running.values()):
                     process.terminate()
 
-    def _paper(self, experiment: Experiment) -> bool:
-        return all([self._sweep(name) for name in sweeps_of(experiment)])
+    def _run_paper(self, experiment: Experiment) -> bool:
+        return all([self._run_sweep(name) for name in sweeps_of(experiment)])
 
-    def _sweep(self, name: str) -> bool:
+    def _run_sweep(self, name: str) -> bool:
+        """Whether the sweep of this file ran to its end."""
         if self.is_over:
             return False
-        known = self.resume and stores.find_sweep(self.store.database, name)
-        on = ["--id", known["_id"]] if known else []
-        command = [*GROK, "sweep", "run", PROJECT / "sweeps" / f"{name}.yaml", *on]
-        apart = {} if self.jobs == 1 else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        # a group of its own: Ctrl-C comes here alone, and is handed on once
+        stored = self.resume and stores.find_sweep(self.store.database, name)
+        options = ["--id", stored["_id"]] if stored else []
+        is_captured = self.jobs > 1  # shown when the process has ended
         process = subprocess.Popen(
-            command, env=self.environment, text=True, process_group=0, **apart
+            [*GROK, "sweep", "run", PROJECT / "sweeps" / f"{name}.yaml", *options],
+            env=self.environment,
+            text=True,
+            process_group=0,  # Ctrl-C reaches this process alone, which then ends the others
+            stdout=subprocess.PIPE if is_captured else None,
+            stderr=subprocess.STDOUT if is_captured else None,
         )
         self.running[name] = process
         self.bar.update(self.task, description=", ".join([*self.running]))
         if self.is_over:
             process.terminate()
-        said = process.communicate()[0]
+        output = process.communicate()[0]
         del self.running[name]
-        if said:
-            self.bar.console.print(said.strip(), highlight=False, soft_wrap=True)
+        if output:
+            self.bar.console.print(output.strip(), highlight=False, soft_wrap=True)
         self.bar.advance(self.task)
         return process.returncode == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import sweeps
+from sweeps import SweepRun
 
 from grok.errors import UserError
 
@@ -15,7 +16,7 @@ Point = dict[str, Any]
 
 
 def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
-    """All points of a grid in W&B's order, the first `limit`; UserError if there is none."""
+    """The points of a grid in W&B's order, at most `limit`; UserError if there is none."""
     try:
         runs = sweeps.next_runs(config, [], n=limit or 10**9)
     except ValueError as error:
@@ -26,30 +27,36 @@ def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
     return points
 
 
-def suggest(
-    config: dict[str, Any], done: list[sweeps.SweepRun], count: int, seed: int
-) -> list[Point]:
-    """The next `count` points of a random or Bayes sweep after `done`, repeatable by `seed`.
+def suggest(config: dict[str, Any], runs: list[SweepRun], count: int, seed: int) -> list[Point]:
+    """The next points of a random or Bayes sweep.
 
-    The points depend on the seed and on how many runs came before.
+    Arguments:
+        runs: The runs of the points so far. Bayes search learns from their metric.
+        count: How many points; fewer come back when the search has ended.
+        seed: Equal seeds and equal earlier runs give equal points.
     """
     try:
-        with _seeded(seed + len(done)):
-            return [plain(run.config) for run in sweeps.next_runs(config, done, n=count) if run]
+        with _seeded(seed + len(runs)):
+            return [plain(run.config) for run in sweeps.next_runs(config, runs, n=count) if run]
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def to_stop(config: dict[str, Any], runs: list[sweeps.SweepRun]) -> list[str]:
-    """Names of the runs that early termination (Hyperband) would stop now."""
+def to_stop(config: dict[str, Any], runs: list[SweepRun]) -> list[str]:
+    """Names of the runs that the config's early termination (Hyperband) stops now."""
     return [run.name for run in sweeps.stop_runs(config, runs)]
 
 
-def run_of(
-    name: str, point: Point, state: str, history: list[dict], final: dict
-) -> sweeps.SweepRun:
-    """A run as W&B's search code sees it (under today's pydantic it listens to aliases alone)."""
-    return sweeps.SweepRun(
+def run_of(name: str, point: Point, state: str, history: list[dict], final: dict) -> SweepRun:
+    """A run as W&B's search code expects it.
+
+    Arguments:
+        state: "running" or "finished".
+        history: Metrics of the run's records, in order.
+        final: The last value of each metric.
+    """
+    # the fields' aliases: with pydantic 2 their own names are ignored
+    return SweepRun(
         name=name,
         state=state,
         config={key: {"value": value} for key, value in point.items()},
@@ -72,7 +79,7 @@ def plain(config: dict[str, Any]) -> Point:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """W&B's search draws from the global generators; they are put back afterwards."""
+    """Seeds the global generators, from which W&B's search samples, and restores them afterwards."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

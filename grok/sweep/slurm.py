@@ -1,4 +1,4 @@
-"""Agents through Slurm: one array job, a task an agent."""
+"""Sweep agents as one Slurm array job, one task an agent."""
 
 import os
 import shlex
@@ -12,12 +12,20 @@ from pathlib import Path
 from grok.errors import UserError
 from grok.paths import PROJECT, home
 
-GRACE = 60  # seconds between Slurm's SIGTERM and the end of the time limit
+TERM_BEFORE_LIMIT = 60  # seconds between Slurm's SIGTERM and the end of the time limit
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of Slurm for a sweep's agents. extra: further sbatch options, as written."""
+    """The resources that a sweep's agents get from Slurm.
+
+    Attributes:
+        agents: Number of tasks of the array.
+        gpus: GPUs for each agent.
+        time: Time limit, as Slurm writes it.
+        batch: Points that one agent trains at once.
+        extra: Further sbatch options, for example `--mem=8G`.
+    """
 
     partition: str | None
     agents: int
@@ -28,7 +36,7 @@ class Request:
 
 
 def script(request: Request, sweep: str) -> str:
-    """The sbatch script: an array of agents, ended by SIGTERM, queued again after preemption."""
+    """The sbatch script: an array of agents that SIGTERM ends and preemption queues again."""
     logs = log_folder()
     options = {
         "job-name": f"grok-{sweep.rpartition('/')[2]}",
@@ -37,7 +45,7 @@ def script(request: Request, sweep: str) -> str:
         "gpus-per-task": request.gpus or None,
         "ntasks": 1,
         "time": request.time,
-        "signal": f"B:TERM@{GRACE}",
+        "signal": f"B:TERM@{TERM_BEFORE_LIMIT}",
         "open-mode": "append",
         "output": logs / "%A_%a.log",
         "chdir": PROJECT,
@@ -50,14 +58,19 @@ def script(request: Request, sweep: str) -> str:
 
 
 def log_folder() -> Path:
-    """Where the tasks' logs are, JOB_TASK.log each."""
+    """The folder of the tasks' logs, `JOB_TASK.log` each."""
     return home() / "slurm"
 
 
 def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
-    """Submit the agents with this environment besides the user's own; the job's id.
+    """The id of the submitted job.
 
-    UserError if there is no Slurm or it refuses. Secrets go through the environment, not the script.
+    Arguments:
+        environment: Variables that the agents get besides the user's own. Secrets are passed here
+            since Slurm stores the script.
+
+    Raises:
+        UserError: There is no Slurm, or it refuses the job.
     """
     if not shutil.which("sbatch"):
         raise UserError('no Slurm here (sbatch is not on PATH); "grok sweep agent" runs one agent')
@@ -75,7 +88,10 @@ def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
 
 
 def tasks(jobs: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(task, state, node or reason) of the jobs that Slurm still knows; empty without Slurm."""
+    """The tasks of the jobs that Slurm still knows, as (task, state, node or reason).
+
+    Empty without Slurm.
+    """
     jobs = list(jobs)
     if not jobs or not shutil.which("squeue"):
         return []
@@ -85,4 +101,4 @@ def tasks(jobs: Iterable[str]) -> list[tuple[str, str, str]]:
         text=True,
     )
     rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
-    return [tuple(row) for row in rows if len(row) == 3]
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
