@@ -61,9 +61,9 @@ def serve(host: str, port: int, lost_after: float) -> None:
 @batch_option
 def agent(sweep: str, batch: int) -> None:
     """Work on a W&B sweep, many points as one program."""
-    from grok.sweep import serving
+    from grok.sweep.agent import run_agent
 
-    serving.agent(sweep, batch)
+    run_agent(sweep, batch)
 
 
 @sweep.command()
@@ -88,16 +88,19 @@ def submit(
     dry_run: bool,
 ) -> None:
     """Queue an array of agents in Slurm."""
-    from grok.sweep import serving
+    from grok.sweep import submission
     from grok.sweep.slurm import Request
 
-    serving.submit(file, sweep, Request(partition, agents, gpus, time, batch, extra), dry_run)
+    submission.submit(file, sweep, Request(partition, agents, gpus, time, batch, extra), dry_run)
 
 
 @sweep.command()
 @click.argument("sweep", required=False)
 def status(sweep: str | None) -> None:
     """Points done, running and failed, by whom, and Slurm's jobs."""
-    from grok.sweep import serving
+    from grok.sweep import status
 
-    serving.status(sweep)
+    if sweep is None:
+        status.show_sweeps()
+    else:
+        status.show_sweep(sweep)
