@@ -1,8 +1,9 @@
-"""`grok sweep serve` and its clients, as real processes, for the tests of sweeps."""
+"""`grok sweep serve` and its clients as processes, for the tests of sweeps."""
 
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -27,7 +28,7 @@ SWEEP = {
 
 
 class Endpoint:
-    """`grok sweep serve` in a GROK_HOME of its own, and the environment its clients need."""
+    """A process `grok sweep serve` with its own GROK_HOME, and the environment of its clients."""
 
     def __init__(self, home: Path, lost_after: float = 120.0):
         self.home, self.lost_after = home, lost_after
@@ -42,6 +43,7 @@ class Endpoint:
         self.port = "0"
 
     def start(self) -> "Endpoint":
+        """Start the process, at the same port if it has run before."""
         words = ["--port", self.port, "--lost-after", str(self.lost_after)]
         self.process = self.popen("grok", "sweep", "serve", *words, stdout=subprocess.PIPE)
         self.process.stdout.readline()
@@ -49,6 +51,10 @@ class Endpoint:
         self.environment |= dict(word.split("=", 1) for word in export[1:])
         self.port = self.url.rpartition(":")[2]
         return self
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
 
     @property
     def url(self) -> str:
@@ -59,17 +65,18 @@ class Endpoint:
         return subprocess.Popen(words, cwd=PROJECT, env=self.environment, text=True, **options)
 
     def call(self, *words: str) -> subprocess.CompletedProcess:
+        """Run a client to its end."""
         return subprocess.run(
             words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=300
         )
 
     def sweep(self, **changes) -> str:
-        """A new sweep, made by `wandb sweep`; its id."""
+        """The name of a new sweep, made by `wandb sweep` from SWEEP with these changes."""
         path = self.home / "sweep.yaml"
         path.write_text(yaml.safe_dump({**SWEEP, **changes}))
-        said = self.call("wandb", "sweep", str(path))
-        assert said.returncode == 0, said.stderr
-        return said.stderr.split("wandb agent ")[1].split()[0]
+        done = self.call("wandb", "sweep", str(path))
+        assert done.returncode == 0, done.stderr
+        return done.stderr.split("wandb agent ")[1].split()[0]
 
     def points(self, sweep: str) -> list[dict]:
         name = sweep.rpartition("/")[2]
@@ -78,7 +85,15 @@ class Endpoint:
     def states(self, sweep: str) -> list[str]:
         return [point["state"] for point in self.points(sweep)]
 
+    def set_heartbeats(self, sweep: str, ago: float) -> None:
+        """Set the heartbeats of the sweep's running points and runs to so many seconds ago."""
+        database, name = stores.connect().database, sweep.rpartition("/")[2]
+        then = {"$set": {"heartbeat": datetime.now(UTC) - timedelta(seconds=ago)}}
+        database.sweep_points.update_many({"sweep": name, "state": "running"}, then)
+        database.runs.update_many({"info.wandb.sweep": name, "status": "RUNNING"}, then)
+
 
 def runs_of(sweep: str) -> list[dict]:
+    """The stored runs of a sweep."""
     wanted = {"info.wandb.sweep": sweep.rpartition("/")[2]}
     return list(stores.connect().database.runs.find(wanted))

@@ -1,4 +1,4 @@
-"""What tests of real processes share."""
+"""Functions for the tests that start processes."""
 
 import subprocess
 import time
@@ -7,16 +7,15 @@ from pathlib import Path
 
 
 def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Return as soon as the check holds; fail the test after so many seconds."""
-    until = time.monotonic() + seconds
+    """Return as soon as the check holds; fail the test after this time."""
+    deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.05)
 
 
 def mongods(home: Path) -> list[int]:
     """Process ids of the embedded servers of a GROK_HOME."""
     command = ["pgrep", "-f", f"mongod --dbpath {home}"]
-    return [
-        int(pid) for pid in subprocess.run(command, capture_output=True, text=True).stdout.split()
-    ]
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    return [int(pid) for pid in output.split()]

@@ -5,19 +5,31 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from grok.errors import UserError
 from grok.sweep import file as files
-from grok.sweep import search
+from grok.sweep import local, search
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
 from tests.conftest import PROJECT
 from tests.helpers import wait_until
 
 SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (PROJECT / "experiments").glob("*.py"))
+# of experiments whose smallest recipe is not in NAME_cpu.yaml
+SMALLEST_SWEEPS = {"capacity": "capacity_grid_small", "mlp": "mlp_suite", "power": "power_figure1"}
+FEW_STEPS = {"train_steps": 5}
+FEW_EPOCHS = {
+    "epochs": 1,
+    "train_count": 500,
+    "test_count": 100,
+    "eval_train_count": None,
+    "eval_test_count": None,
+}
 GRID = """
     program: experiments/liu_toy.py
     method: grid
@@ -65,16 +77,15 @@ def test_a_grid_is_one_sacred_run_per_point_batched_by_shape(written, store):
     by_batch = {run["meta"]["sweep"]["batch"] for run in runs}
     assert by_batch == {batch["id"] for batch in document["batches"]}
     for run in runs:
-        steps = store.database.metrics.find_one({"run_id": run["_id"], "name": "test_accuracy"})
-        assert steps["steps"][0] == 0 and steps["steps"][-1] == 60
+        curve = store.database.metrics.find_one({"run_id": run["_id"], "name": "test_accuracy"})
+        assert curve["steps"][0] == 0 and curve["steps"][-1] == 60
 
 
 def test_a_batched_run_equals_the_same_run_alone(written, store, liu_toy):
     sweep = LocalSweep.begin(files.read(written()), store, None, None)
     run_all(sweep)
     for batched in stored(store, sweep)[:2]:
-        config = {key: value for key, value in batched["config"].items()}
-        alone = liu_toy.run(config_updates=config)
+        alone = liu_toy.run(config_updates=dict(batched["config"]))
         assert alone.result["train_loss"] == pytest.approx(
             batched["result"]["train_loss"], abs=1e-9
         )
@@ -101,26 +112,27 @@ def test_random_and_bayes_are_repeatable_and_need_an_end(written, store):
 
 
 def test_bayes_gets_nearer_to_an_optimum_than_random():
-    """On a known bowl, both with 20 points; W&B's own search, seeded."""
-    box = {"x": {"min": 0.0, "max": 1.0}, "y": {"min": 0.0, "max": 1.0}}
-    goal = {"metric": {"name": "bowl", "goal": "minimize"}, "parameters": box}
+    """The minimum of a quadratic function, with 20 points each and W&B's own search, seeded."""
+    square = {"x": {"min": 0.0, "max": 1.0}, "y": {"min": 0.0, "max": 1.0}}
+    config = {"metric": {"name": "bowl", "goal": "minimize"}, "parameters": square}
 
     def bowl(point):
         return (point["x"] - 0.7) ** 2 + (point["y"] - 0.2) ** 2
 
     def best(method, seed):
-        done = []
+        runs = []
         for index in range(20):
-            (point,) = search.suggest({**goal, "method": method}, done, 1, seed * 1000)
-            value = {"bowl": bowl(point)}
-            done.append(search.run_of(str(index), point, "finished", [value], value))
-        return min(run.summary_metrics["bowl"] for run in done)
+            (point,) = search.suggest({**config, "method": method}, runs, 1, seed * 1000)
+            metrics = {"bowl": bowl(point)}
+            runs.append(search.run_of(str(index), point, "finished", [metrics], metrics))
+        return min(run.summary_metrics["bowl"] for run in runs)
 
     wins = sum(best("bayes", seed) < best("random", seed) for seed in range(5))
     assert wins >= 4
 
 
-def test_hyperband_ends_losers_early_with_their_metrics(written, store):
+def test_hyperband_stops_losers_early_and_keeps_their_metrics(written, store, monkeypatch):
+    monkeypatch.setattr(local, "HYPERBAND_INTERVAL", 0.02)  # so that a short run has many decisions
     path = written(
         parameters={
             "decoder_lr": {"values": [1e-2, 3e-3, 1e-6, 1e-7]},
@@ -128,7 +140,7 @@ def test_hyperband_ends_losers_early_with_their_metrics(written, store):
         },
         metric={"name": "train_loss", "goal": "minimize"},
         early_terminate={"type": "hyperband", "min_iter": 20, "eta": 2},
-        command=["${program}", "with", "train_steps=2000", "p=5", "log_points=400"],
+        command=["${program}", "with", "train_steps=400", "p=5", "log_points=200"],
     )
     sweep = LocalSweep.begin(files.read(path), store, None, None)
     progress = run_all(sweep)
@@ -138,8 +150,8 @@ def test_hyperband_ends_losers_early_with_their_metrics(written, store):
     ended = [run for run in runs.values() if run["status"] == "INTERRUPTED"]
     assert len(ended) == progress.outcomes["terminated"]
     for run in ended:
-        values = store.database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
-        assert values["steps"][-1] == run["result"]["steps"] < 2000
+        curve = store.database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
+        assert curve["steps"][-1] == run["result"]["steps"] < 400
         assert run["result"]["ended"] == "terminated"
 
 
@@ -199,15 +211,19 @@ def test_a_wrong_sweep_file_is_one_line_and_nothing_starts(written, store, chang
 
 
 def test_texts_are_read_as_agents_put_them_on_the_command_line():
-    """YAML takes 1e-3 for a text, and None; an experiment's command line does not."""
+    """YAML reads 1e-3 and None as texts; an experiment's command line does not."""
     command = ["${program}", "with", "eval_points=None", "betas=(0.9, 0.98)", "${args_no_hyphens}"]
     file = files.SweepFile("x", {}, None, (), files._fixed(command)[1])
     point = yaml.safe_load("{decoder_lr: 1e-3, variant: table, operation: a**2 + b, p: 5}")
     assert point["decoder_lr"] == "1e-3"
     assert file.updates(point) == {
-        "eval_points": None, "betas": (0.9, 0.98), "decoder_lr": 1e-3, "variant": "table",
-        "operation": "a**2 + b", "p": 5,
-    }  # fmt: skip
+        "eval_points": None,
+        "betas": (0.9, 0.98),
+        "decoder_lr": 1e-3,
+        "variant": "table",
+        "operation": "a**2 + b",
+        "p": 5,
+    }
 
 
 def test_broken_yaml_and_a_missing_file_exit_with_2(tmp_path):
@@ -223,27 +239,59 @@ def test_broken_yaml_and_a_missing_file_exit_with_2(tmp_path):
         assert message in ended.stderr and ended.stderr.count("\n") == 1
 
 
-FEW_EPOCHS = {"epochs": 1, "train_count": 500, "test_count": 100,
-              "eval_train_count": None, "eval_test_count": None}  # fmt: skip
+def without_seed(point: dict) -> dict:
+    return {key: value for key, value in point.items() if key != "seed"}
 
 
-def ancestor(file, point, steps) -> dict:
-    """Runs what a point begins from, if it does; the updates that name it."""
-    names = [*file.named_configs, *filter(None, [point.get("preset")])]
-    wanted = file.experiment.full_config(file.updates(point), names)
-    if not wanted["initial_run"]:
-        return {}
-    run = file.experiment.run(
-        config_updates={**steps, "seed": 1}, named_configs=[wanted["initial_run"]]
-    )
-    return {"initial_run": run._id, **({"mask_step": 0} if "mask_step" in wanted else {})}
+def one_per_value(points: list[dict]) -> list[dict]:
+    """Points in which every value of every parameter, the seed aside, occurs at least once."""
+    chosen, seen = points[:1], set()
+    for point in points:
+        values = {(key, str(value)) for key, value in without_seed(point).items()}
+        if not values <= seen and point not in chosen:
+            chosen.append(point)
+        seen |= values
+    return chosen
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_sweep_file_is_valid_and_its_first_point_runs(path, store):
+def test_every_point_of_a_sweep_file_is_valid_and_makes_a_problem(path, monkeypatch):
+    """Every configuration is checked; a problem is built for every value of every parameter."""
     file = files.read(path)
-    (point,) = points_of(file, 1, None)
-    steps = {"train_steps": 5} if "train_steps" in file.experiment.defaults() else FEW_EPOCHS
-    updates = {**file.updates(point), **steps, "seed": 1, **ancestor(file, point, steps)}
-    run = file.experiment.run(config_updates=updates, named_configs=file.named_configs)
-    assert run.status == "COMPLETED"
+    points = points_of(file, None, None)
+    for point in {str(without_seed(point)): point for point in points}.values():
+        file.experiment.full_config(file.updates(point), file.named_configs)
+    # a warm start needs a stored run: it is tested below
+    monkeypatch.setattr(file.experiment, "_parent_run", lambda *_: SimpleNamespace(number=1))
+    file.experiment.warm_start(lambda config, problem, parent: problem)
+    for point in one_per_value(points):
+        config = file.experiment.full_config(file.updates(point), file.named_configs)
+        assert file.experiment.problem_of(config).train_steps > 0
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_smallest_recipe_of_an_experiment_runs(name, store):
+    """Its first point, and the first one that starts from another run."""
+    names = (SMALLEST_SWEEPS.get(name, f"{name}_cpu"), name)
+    file = files.read(next(path for stem in names for path in SWEEPS if path.stem == stem))
+    experiment = file.experiment
+    few = FEW_STEPS if "train_steps" in experiment.defaults() else FEW_EPOCHS
+    points = points_of(file, None, None)
+
+    def train(point: dict, **changes) -> int:
+        updates = {**file.updates(point), **few, "seed": 1, **changes}
+        run = experiment.run(config_updates=updates, named_configs=file.named_configs)
+        assert run.status == "COMPLETED"
+        return run._id
+
+    def parent_of(point: dict) -> str | None:
+        return experiment.full_config(file.updates(point), file.named_configs)["initial_run"]
+
+    train(points[0])
+    warm_started = next((point for point in points if parent_of(point)), None)
+    if warm_started is not None:
+        parent = experiment.run(
+            config_updates={**few, "seed": 1}, named_configs=[parent_of(warm_started)]
+        )
+        mask_step = {"mask_step": 0} if "mask_step" in experiment.defaults() else {}
+        train(warm_started, initial_run=parent._id, **mask_step)

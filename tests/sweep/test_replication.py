@@ -1,4 +1,4 @@
-"""`grok replicate`: papers' sweeps side by side, each in a process of its own."""
+"""`grok replicate`: papers' sweeps side by side, each in its own process."""
 
 import signal
 import subprocess
@@ -20,12 +20,12 @@ SWEEP = """
     parameters:
       seed: {{values: [0, 1]}}
 """
-PAPERS = "lazy_to_rich", "levi"  # of one sweep each
+PAPERS = ("lazy_to_rich", "levi")  # each has one sweep
 
 
 @pytest.fixture
 def short(tmp_path):
-    """A folder with short sweeps under the names of these papers' own, so many updates a run."""
+    """Writes a project folder with sweep files of these papers, with so many steps a run."""
 
     def write(steps: int):
         (tmp_path / "sweeps").mkdir()
@@ -39,26 +39,25 @@ def short(tmp_path):
 
 def states(store, since: datetime) -> dict[str, list[str]]:
     """Statuses of the runs of each paper that began since then."""
-    found = store.database.runs.find({"start_time": {"$gte": since}})
     by_paper = {paper: [] for paper in PAPERS}
-    for run in found:
+    for run in store.database.runs.find({"start_time": {"$gte": since}}):
         by_paper[run["experiment"]["name"]].append(run["status"])
     return by_paper
 
 
-def test_papers_run_side_by_side_and_what_is_missing_is_not_passed(
+def test_papers_run_side_by_side_and_claims_without_runs_do_not_pass(
     short, store, monkeypatch, capfd
 ):
     since = datetime.now(UTC).replace(tzinfo=None)
     monkeypatch.setattr(replication, "PROJECT", short(50))
     assert not replication.replicate(PAPERS, resume=False, jobs=2)
     assert states(store, since) == {paper: ["COMPLETED"] * 2 for paper in PAPERS}
-    said = capfd.readouterr()
-    assert "2 papers in" in said.out and "needs a run with" in said.out
-    assert said.err.count("2 runs to do") == 2
+    output = capfd.readouterr()
+    assert "2 papers in" in output.out and "needs a run with" in output.out
+    assert output.err.count("2 runs to do") == 2
 
 
-def test_sigterm_ends_every_sweep_and_says_how_to_go_on(short, store):
+def test_sigterm_ends_every_sweep_and_tells_how_to_continue(short, store):
     since, folder = datetime.now(UTC).replace(tzinfo=None), short(20_000_000)
     script = (
         "from pathlib import Path; from grok.sweep import replication;"
@@ -70,7 +69,7 @@ def test_sigterm_ends_every_sweep_and_says_how_to_go_on(short, store):
     )
     wait_until(lambda: states(store, since) == {paper: ["RUNNING"] * 2 for paper in PAPERS}, 180)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[1]
+    message = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + signal.SIGTERM
     assert states(store, since) == {paper: ["INTERRUPTED"] * 2 for paper in PAPERS}
-    assert '"grok replicate --resume" goes on' in said
+    assert '"grok replicate --resume" continues' in message

@@ -1,4 +1,4 @@
-"""Agents through a real Slurm, started here: its own munge key, ports and folders."""
+"""Agents in a Slurm that is started here, with its own munge key, ports and folders."""
 
 import os
 import re
@@ -42,10 +42,10 @@ PartitionName=main Nodes={name} Default=YES State=UP
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
     return ports
 
 
@@ -102,9 +102,9 @@ def test_an_array_of_agents_survives_a_cancelled_and_a_requeued_task(slurm, home
     path = home / "sweep.yaml"
     path.write_text(yaml.safe_dump({**SWEEP, "parameters": parameters}))
     submit = ["grok", "sweep", "submit", str(path), "--partition", "main", "--agents", "4"]
-    said = endpoint.call(*submit, "--time", "10:00", "--batch", "1")
-    assert said.returncode == 0, said.stderr
-    sweep, job = re.match(r"sweep (\S+): Slurm job (\d+), 4 agents", said.stdout).groups()
+    done = endpoint.call(*submit, "--time", "10:00", "--batch", "1")
+    assert done.returncode == 0, done.stderr
+    sweep, job = re.match(r"sweep (\S+): Slurm job (\d+), 4 agents", done.stdout).groups()
     wait_until(lambda: len(runs_of(sweep)) >= 2, 120)
     cancelled, requeued = [point["host"].split()[-1] for point in endpoint.points(sweep)[:2]]
     assert cancelled.startswith(f"{job}_")
@@ -114,22 +114,21 @@ def test_an_array_of_agents_survives_a_cancelled_and_a_requeued_task(slurm, home
     wait_until(lambda: endpoint.states(sweep) == ["finished"] * 12, 300)
     runs = runs_of(sweep)
     assert sorted(run["status"] for run in runs) == ["COMPLETED"] * 12 + ["INTERRUPTED"] * 2
-    done = sorted(run["config"]["seed"] for run in runs if run["status"] == "COMPLETED")
-    assert done == list(range(12))
+    seeds = sorted(run["config"]["seed"] for run in runs if run["status"] == "COMPLETED")
+    assert seeds == list(range(12))
     for task in (cancelled, requeued):
         log = (home / "slurm" / f"{task}.log").read_text()
-        assert "interrupted; the points in work go back to the sweep" in log
-    endpoint.process.terminate()
-    endpoint.process.wait(20)
+        assert "interrupted; the running points go back to the sweep" in log
+    endpoint.stop()
 
 
 def test_dry_run_prints_the_script_and_submits_nothing(home):
     endpoint = Endpoint(home)
     options = ["--partition", "main", "--agents", "4", "--gpus", "1", "--time", "2:00:00"]
-    said = endpoint.call(
+    done = endpoint.call(
         "grok", "sweep", "submit", "sweeps/liu_figure5a.yaml", *options, "--dry-run"
     )
-    assert said.returncode == 0, said.stderr
+    assert done.returncode == 0, done.stderr
     for line in ("array=0-3", "gpus-per-task=1", "partition=main", "time=2:00:00"):
-        assert f"#SBATCH --{line}\n" in said.stdout
-    assert "sweep agent --batch 16" in said.stdout.splitlines()[-1]
+        assert f"#SBATCH --{line}\n" in done.stdout
+    assert "sweep agent --batch 16" in done.stdout.splitlines()[-1]
