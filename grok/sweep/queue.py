@@ -178,8 +178,16 @@ class SweepQueue:
         else:
             self._update(point, state="pending", agent=None, run=None, stop=False, seen=False)
         sweep = self.sweep(point["sweep"])
-        if not self._count(sweep, "pending") + self._count(sweep, "running"):
+        if self._has_ended(sweep):
             check_sweep(self.database, self.file(sweep["_id"]).experiment, sweep)
+
+    def _has_ended(self, sweep: Document) -> bool:
+        """Whether no point is left, or none for now in a search without an end."""
+        if self._count(sweep, "pending") or self._count(sweep, "running"):
+            return False
+        config = sweep["config"]
+        points = self.points.count_documents({"sweep": sweep["_id"]})
+        return config["method"] == "grid" or points >= config.get("run_cap", 0)
 
     def _run_of(self, point: Document) -> Document | None:
         fields = {"status": 1, "heartbeat": 1, "result": 1}
