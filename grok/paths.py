@@ -1,7 +1,10 @@
-"""Where this project and its data are."""
+"""Where this project and its data are, and how a file is replaced."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -16,3 +19,20 @@ def home() -> Path:
 def experiment_file(name: str) -> Path:
     """The program of an experiment of this project."""
     return PROJECT / "experiments" / f"{name}.py"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` when the block has ended without an error.
+
+    After a crash the old file or the whole new one is there.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

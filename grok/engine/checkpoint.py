@@ -5,7 +5,6 @@ Written under another name and renamed, so a file is whole or absent. Nothing in
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from grok.paths import atomic_write
 
 FORMAT = "grok-checkpoint-1"
 
@@ -40,12 +41,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "sha256": _digest(tensors, checkpoint.facts),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(part, "wb") as file:
+    with atomic_write(path) as file:
         file.write(save(tensors, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def read(path: Path) -> Checkpoint:
