@@ -14,6 +14,7 @@ BASE = {
     "grok.randomness",
     "grok.interrupts",
     "grok.tensors",
+    "grok.values",
 }
 MAY_IMPORT = {
     **{module: set() for module in BASE},
