@@ -47,7 +47,7 @@ def chosen(store: stores.Store, words: Iterable[str], last: int = 0) -> pd.DataF
     """The runs that a script's words select, the `last` ones if given; one line and exit code 2 if
     there is none."""
     try:
-        wanted, _ = selection.chosen(store.database, words)
+        wanted, _ = selection.select_nonempty(store.database, words)
     except UserError as error:
         fail(str(error))
     return runs(store, wanted, last)

@@ -27,7 +27,7 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
     from grok.reports import page
     from grok.store import selection
 
-    wanted, _ = selection.chosen(store.database, filters)
+    wanted, _ = selection.select_nonempty(store.database, filters)
     count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs"])
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 

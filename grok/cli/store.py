@@ -95,7 +95,7 @@ def export_runs(store: "Store", file: Path, filters: tuple[str, ...]) -> None:
     """Write runs with metrics, files and sweeps to one archive, a zip."""
     from grok.store import archive, selection
 
-    wanted, _ = selection.chosen(store.database, filters)
+    wanted, _ = selection.select_nonempty(store.database, filters)
     click.echo(f"{archive.export(store.database, wanted, file)} runs in {file}")
 
 
@@ -123,7 +123,7 @@ def delete(store: "Store", filters: tuple[str, ...], everything: bool, yes: bool
 
     if not filters and not everything:
         raise UserError("delete which runs? give KEY=VALUE words, or --all")
-    wanted, count = selection.chosen(store.database, filters)
+    wanted, count = selection.select_nonempty(store.database, filters)
     if not yes:
         click.confirm(f"delete {count} runs of {store.describe()}?", abort=True)
     deleted, alive = maintenance.delete(store, wanted)

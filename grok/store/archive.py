@@ -6,10 +6,12 @@ manifest.json, written last. Nothing in it is code, and nothing of it is unpickl
 
 import hashlib
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +19,69 @@ import bson
 import gridfs
 from bson import ObjectId
 from pymongo import ReplaceOne
+from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from grok.errors import UserError
+from grok.paths import atomic_write
 from grok.store.connection import file_ids
 from grok.store.journal import next_number
+from grok.store.selection import Query
 
 FORMAT = 1
 IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
-BATCH = 500  # documents written at once
-PIECE = 1 << 20
+DOCUMENTS_PER_WRITE = 500
+PIECE = 1 << 20  # bytes of a file that are read at once
+Document = dict[str, Any]
 
 
-def export(database, wanted: dict[str, Any], path: Path) -> int:
-    """Write the runs that match a filter, whole, to `path` (.zip); how many. Atomic: a file is complete
-    or not there."""
-    partial = path.with_name(path.name + ".part")
+def export(database: Database, wanted: Query, path: Path) -> int:
+    """Write the runs that match a query, with all that is theirs, to a zip file.
+
+    The file is complete or not there.
+
+    Returns:
+        the number of runs.
+    """
     hashes: dict[str, str] = {}
-    ids, sweeps, files = [], set(), set()
+    ids: list[Any] = []
+    sweeps: set[str] = set()
+    files: set[Any] = set()
 
-    def runs() -> Iterator[dict]:
+    def runs() -> Iterator[Document]:
         for run in database.runs.find(wanted).sort("_id"):
             ids.append(run["_id"])
             sweeps.add(run.get("meta", {}).get("sweep", {}).get("id"))
             files.update(file_ids(run))
             yield run
 
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
-            add(archive, hashes, "runs.bson", map(bson.encode, runs()))
-            found = {
-                "metrics": database.metrics.find({"run_id": {"$in": ids}}),
-                "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps - {None})}}),
-                "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
-            }
-            for name, cursor in found.items():
-                add(archive, hashes, f"{name}.bson", map(bson.encode, cursor))
-            store = gridfs.GridFS(database)
-            for number in sorted(files, key=str):
-                if store.exists(number):
-                    content = store.get(number)
-                    pieces = iter(lambda content=content: content.read(PIECE), b"")
-                    add(archive, hashes, f"data/{number}", pieces)
-            manifest = {"format": FORMAT, "runs": len(ids), "sha256": hashes}
-            archive.writestr("manifest.json", json.dumps(manifest))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        atomic_write(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive,
+    ):
+        _add(archive, hashes, "runs.bson", map(bson.encode, runs()))
+        cursors = {
+            "metrics": database.metrics.find({"run_id": {"$in": ids}}),
+            "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps - {None})}}),
+            "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
+        }
+        for name, cursor in cursors.items():
+            _add(archive, hashes, f"{name}.bson", map(bson.encode, cursor))
+        bucket = gridfs.GridFS(database)
+        for file_id in sorted(files, key=str):
+            if bucket.exists(file_id):
+                content = bucket.get(file_id)
+                pieces = iter(partial(content.read, PIECE), b"")
+                _add(archive, hashes, f"data/{file_id}", pieces)
+        manifest = {"format": FORMAT, "runs": len(ids), "sha256": hashes}
+        archive.writestr("manifest.json", json.dumps(manifest))
     return len(ids)
 
 
-def add(archive: zipfile.ZipFile, hashes: dict, name: str, pieces: Iterable[bytes]) -> None:
+def _add(
+    archive: zipfile.ZipFile, hashes: dict[str, str], name: str, pieces: Iterable[bytes]
+) -> None:
     """Write one member piece by piece, and note its hash."""
     digest = hashlib.sha256()
     with archive.open(name, "w", force_zip64=True) as member:
@@ -79,58 +93,69 @@ def add(archive: zipfile.ZipFile, hashes: dict, name: str, pieces: Iterable[byte
 
 @dataclass(frozen=True)
 class Imported:
-    """new: runs brought in. known: runs that were there already. renamed: runs whose id another run has
-    here, by the id they got."""
+    """What an import did.
+
+    new: number of runs that were brought in.
+    known: number of runs that were there already.
+    renamed: the new id, by the id in the archive, of runs whose id was taken.
+    """
 
     new: int
     known: int
     renamed: dict[Any, Any]
 
 
-def import_(database, path: Path) -> Imported:
+def import_(database: Database, path: Path) -> Imported:
     """Bring an archive's runs in, after every hash has been checked; a second time changes nothing.
 
-    UserError, with nothing written, if the file is truncated, altered or no archive.
+    Raises:
+        UserError: the file is truncated, altered or no archive; nothing has been written.
     """
-    with checked(path) as archive:
-        runs = list(documents(archive, "runs.bson"))
-        here, new = reserve(database, runs)
+    with _checked(path) as archive:
+        runs = list(_documents(archive, "runs.bson"))
+        id_here, new = _reserve(database, runs)
         wanted = {file for run in runs if run["_id"] in new for file in file_ids(run)}
-        store = gridfs.GridFS(database)
-        for file in documents(archive, "files.bson"):
-            if file["_id"] in wanted and not store.exists(file["_id"]):
-                _bring_file(database, archive, file)
-        metrics = (one for one in documents(archive, "metrics.bson") if one["run_id"] in new)
-        _write(database.metrics, ({**one, "run_id": here[one["run_id"]]} for one in metrics))
-        for sweep in documents(archive, "sweeps.bson"):
+        bucket = gridfs.GridFS(database)
+        for file in _documents(archive, "files.bson"):
+            if file["_id"] in wanted and not bucket.exists(file["_id"]):
+                _import_file(database, archive, file)
+        metrics = (one for one in _documents(archive, "metrics.bson") if one["run_id"] in new)
+        _write(database.metrics, ({**one, "run_id": id_here[one["run_id"]]} for one in metrics))
+        for sweep in _documents(archive, "sweeps.bson"):
             database.sweeps.update_one({"_id": sweep["_id"]}, {"$setOnInsert": sweep}, upsert=True)
         for run in runs:
             if run["_id"] in new:
                 status = {"$set": {"status": run.get("status")}}
-                database.runs.update_one({"_id": here[run["_id"]]}, status)
-    renamed = {then: here[then] for then in new if then != here[then]}
+                database.runs.update_one({"_id": id_here[run["_id"]]}, status)
+    renamed = {old: id_here[old] for old in new if old != id_here[old]}
     return Imported(len(new), len(runs) - len(new), renamed)
 
 
-def reserve(database, runs: list[dict]) -> tuple[dict, list]:
-    """The id of every run of an archive in this store, and those (by their old ids) that are new: they
-    are there from now on, as IMPORTING, so that nobody takes their number or calls their data orphaned."""
-    here, new = {}, []
+def _reserve(database: Database, runs: list[Document]) -> tuple[dict[Any, Any], list[Any]]:
+    """Insert those runs of an archive that are not here yet, with the status IMPORTING.
+
+    From then on nobody takes their ids or deletes their data as that of no run.
+
+    Returns:
+        the id here of every run, by its id in the archive, and the archive's ids of the new runs.
+    """
+    id_here: dict[Any, Any] = {}
+    new: list[Any] = []
     for run in sorted(runs, key=lambda run: str(run["_id"]).zfill(12)):
         same = {key: run.get(key) for key in ("start_time", "config")}
         same["experiment.name"] = run.get("experiment", {}).get("name")
-        found = database.runs.find_one(same, {"status": 1})
-        if found is None:
-            here[run["_id"]] = _insert(database, _referring(run, here))
-        else:  # there, or from an import that was cut short
-            here[run["_id"]] = found["_id"]
-        if found is None or found["status"] == IMPORTING:
+        known = database.runs.find_one(same, {"status": 1})
+        if known is None:
+            id_here[run["_id"]] = _insert(database, _with_references(run, id_here))
+        else:  # it is here, or an import of it was cut short
+            id_here[run["_id"]] = known["_id"]
+        if known is None or known["status"] == IMPORTING:
             new.append(run["_id"])
-    return here, new
+    return id_here, new
 
 
-def _insert(database, run: dict) -> Any:
-    """Insert a run as IMPORTING under its number, or the next free one if another run has it."""
+def _insert(database: Database, run: Document) -> Any:
+    """Insert a run as IMPORTING under its id, or the next free number if that is taken; the id."""
     run = {**run, "status": IMPORTING}
     while True:
         try:
@@ -140,16 +165,16 @@ def _insert(database, run: dict) -> Any:
             run["_id"] = next_number(database.runs)
 
 
-def _referring(run: dict, here: dict) -> dict:
-    """The run with the ids that the runs it came from have here."""
+def _with_references(run: Document, id_here: dict[Any, Any]) -> Document:
+    """The run, with the ids here of its parent run and of the run that it repeats."""
     run = {**run, "info": dict(run.get("info", {})), "meta": dict(run.get("meta", {}))}
     for part, key in (("info", "initial_run"), ("meta", "repeats")):
-        if run[part].get(key) in here:
-            run[part][key] = here[run[part][key]]
+        if run[part].get(key) in id_here:
+            run[part][key] = id_here[run[part][key]]
     return run
 
 
-def checked(path: Path) -> zipfile.ZipFile:
+def _checked(path: Path) -> zipfile.ZipFile:
     """The open archive, every member's hash verified; UserError if one is wrong."""
     try:
         archive = zipfile.ZipFile(path)
@@ -159,44 +184,33 @@ def checked(path: Path) -> zipfile.ZipFile:
         for name, expected in manifest["sha256"].items():
             digest = hashlib.sha256()
             with archive.open(name) as member:
-                for piece in iter(lambda member=member: member.read(PIECE), b""):
+                for piece in iter(partial(member.read, PIECE), b""):
                     digest.update(piece)
             if digest.hexdigest() != expected:
                 raise UserError(f"{path}: {name} is not what was exported")
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.zlib.error,
-    ) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, zlib.error) as error:
         raise UserError(f"{path}: no archive of runs, or a damaged one ({error})") from error
     return archive
 
 
-def documents(archive: zipfile.ZipFile, name: str) -> Iterator[dict]:
+def _documents(archive: zipfile.ZipFile, name: str) -> Iterator[Document]:
     """The documents of a BSON member, one after the other."""
     with archive.open(name) as member:
         yield from bson.decode_file_iter(member)
 
 
-def _bring_file(database, archive: zipfile.ZipFile, file: dict) -> None:
-    """One GridFS file under its own id: its chunks first, then the entry that makes it a file."""
+def _import_file(database: Database, archive: zipfile.ZipFile, file: Document) -> None:
+    """Write one GridFS file under its own id: its chunks first, then the entry that makes it a file."""
     database["fs.chunks"].delete_many({"files_id": file["_id"]})
     with archive.open(f"data/{file['_id']}") as content:
-        for number, piece in enumerate(iter(lambda: content.read(file["chunkSize"]), b"")):
+        for number, piece in enumerate(iter(partial(content.read, file["chunkSize"]), b"")):
             chunk = {"_id": ObjectId(), "files_id": file["_id"], "n": number, "data": piece}
             database["fs.chunks"].insert_one(chunk)
     database["fs.files"].insert_one(file)
 
 
-def _write(collection, found: Iterable[dict]) -> None:
-    batch = []
-    for document in found:
-        batch.append(ReplaceOne({"_id": document["_id"]}, document, upsert=True))
-        if len(batch) == BATCH:
-            collection.bulk_write(batch)
-            batch = []
-    if batch:
+def _write(collection: Collection, documents: Iterable[Document]) -> None:
+    """Insert or replace documents, many at once."""
+    replacements = (ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in documents)
+    while batch := list(islice(replacements, DOCUMENTS_PER_WRITE)):
         collection.bulk_write(batch)

@@ -1,137 +1,174 @@
-"""Which stored runs are meant: words like `experiment=liu_toy p=10 lr=1e-3..1e-2 seed=0,1,2`.
+"""Filters of stored runs, as in `experiment=liu_toy p=10 lr=1e-3..1e-2 seed=0,1,2`.
 
-One language for scripts, `grok store` and notebooks; it becomes a MongoDB filter.
+This is the one language for scripts, `grok store` and notebooks; a filter becomes a MongoDB query.
+The report's page reads the same language (`grok/reports/page/selection.js`), and both are tested
+with tests/store/selection_cases.json.
+
+    filters  = filter { " " filter }          all of them hold
+    filter   = KEY "=" test { "," test }      one of the tests holds
+    test     = value | [low] ".." [high]      a range includes its ends
+    value    = a Python literal, none, null, never, true, false, inf, nan, or a text
+
+A value in brackets, as in betas=[0.9,0.98], is one list. The keys run, experiment, sweep, status,
+tag, claim, since and until are about a run; result.KEY is of its result, and any other KEY is of its
+config, dotted if it is nested.
 """
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from pymongo.database import Database
+
 from grok.errors import UserError, did_you_mean
 from grok.store.connection import find_sweep
+from grok.values import parse_value
 
-OWN = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
-PLACES = {
-    "run": "_id", "experiment": "experiment.name", "sweep": "meta.sweep.id", "status": "status",
+RUN_KEYS = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
+FIELDS = {
+    "run": ("_id",),
+    "experiment": ("experiment.name",),
+    "sweep": ("meta.sweep.id",),
+    "status": ("status",),
     "tag": ("meta.named_configs", "omniboard.tags"),
-}  # fmt: skip
-NAMED = {"none": None, "null": None, "never": None, "true": True, "false": False}
+}
+NAMED_VALUES = {
+    **dict.fromkeys(("none", "null", "never"), None),
+    "true": True,
+    "false": False,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "nan": math.nan,
+}
+Query = dict[str, Any]
 
 
-def select(database, words: Iterable[str] = (), **wanted: Any) -> dict[str, Any]:
-    """The MongoDB filter of runs for words KEY=VALUE, and for keywords.
+def select(database: Database, filters: Iterable[str] = (), **wanted: Any) -> Query:
+    """The MongoDB query for the runs that meet all filters and all keywords.
 
-    A keyword's value is a value, a list of values, or a range (low, high), both included, None being
-    open: `select(database, experiment="liu_toy", lr=(1e-3, None), seed=[0, 1])`; a nested key goes in
-    with `**{"task.p": 10}`. UserError for a word that is none, or a sweep that is not there.
+    Arguments:
+        database: the database of the runs; sweeps and claims are looked up in it.
+        filters: texts KEY=VALUE in the language above.
+        wanted: conditions by key. A value is one value, a list of alternatives, or a range
+            (low, high) that includes its ends, None being open: `select(database,
+            experiment="liu_toy", lr=(1e-3, None), seed=[0, 1])`. A nested key is given as
+            `**{"task.p": 10}`.
+
+    Raises:
+        UserError: a text is no filter, or names a sweep that does not exist.
     """
-    terms = [_term(database, key, test) for key, test in map(_parsed, words)]
-    terms += [_term(database, key, _test(value)) for key, value in wanted.items()]
+    terms = [_filter_query(database, text) for text in filters]
+    terms += [_key_query(database, key, _alternatives(value)) for key, value in wanted.items()]
     return {"$and": terms} if terms else {}
 
 
-def chosen(database, words: Iterable[str]) -> tuple[dict[str, Any], int]:
-    """The filter, and how many runs it meets; UserError that says which word met none, if none."""
-    words = list(words)
-    wanted = select(database, words)
-    count = database.runs.count_documents(wanted)
+def select_nonempty(database: Database, filters: Iterable[str]) -> tuple[Query, int]:
+    """The MongoDB query for the filters, and how many runs meet it.
+
+    Raises:
+        UserError: no run meets the filters; it names the first that no run meets.
+    """
+    filters = list(filters)
+    query = select(database, filters)
+    count = database.runs.count_documents(query)
     if count:
-        return wanted, count
+        return query, count
     if not database.runs.find_one({}, {"_id": 1}):
         raise UserError("no run in the store yet")
-    for word in words:
-        if not database.runs.find_one(select(database, [word]), {"_id": 1}):
-            raise UserError(f"no run with {word}{_near(database, word)}")
-    raise UserError(f"no run with all of {' '.join(words)}")
+    for text in filters:
+        if not database.runs.find_one(select(database, [text]), {"_id": 1}):
+            raise UserError(f"no run with {text}{_near_filter(database, text)}")
+    raise UserError(f"no run with all of {' '.join(filters)}")
 
 
-def _parsed(word: str) -> tuple[str, Any]:
-    """Key and test of a word."""
-    key, equals, value = word.partition("=")
+def _filter_query(database: Database, text: str) -> Query:
+    key, equals, value = text.partition("=")
     if not (key and equals):
-        raise UserError(f"{word}: expected KEY=VALUE, as experiment=liu_toy or p=10")
-    if key in ("since", "until"):
-        return key, _moment(key, value)
-    if key == "claim":
-        return key, value
-    if value.startswith("["):  # a list is one value: betas=[0.9,0.98]
-        inner = value.strip("[]")
-        return key, [value_of(one) for one in inner.split(",")] if inner else []
-    tests = [_one(part) for part in value.split(",")]
-    return key, tests[0] if len(tests) == 1 else {"$or": tests}
+        raise UserError(f"{text}: expected KEY=VALUE, as experiment=liu_toy or p=10")
+    if key in ("since", "until", "claim"):
+        return _key_query(database, key, [value])
+    if value.startswith("["):
+        items = value.strip("[]")
+        return _key_query(
+            database, key, [[_value(item) for item in items.split(",")] if items else []]
+        )
+    return _key_query(database, key, [_condition(part) for part in value.split(",")])
 
 
-def _one(text: str) -> Any:
+def _condition(text: str) -> Any:
+    """A value, or a range as MongoDB's operators."""
     low, dots, high = text.partition("..")
     if not dots:
-        return value_of(text)
-    return _between(value_of(low) if low else None, value_of(high) if high else None)
+        return _value(text)
+    return _range(_value(low) if low else None, _value(high) if high else None)
 
 
-def _test(value: Any) -> Any:
-    """A keyword's value as a test of MongoDB's."""
+def _value(text: str) -> Any:
+    """A value that a query can hold; other literals, as sets and tuples, stay text."""
+    value = parse_value(text, NAMED_VALUES)
+    return value if value is None or isinstance(value, bool | int | float | str) else text
+
+
+def _alternatives(value: Any) -> list[Any]:
+    """A keyword's value as a list of conditions."""
     if isinstance(value, tuple):
-        return _between(*value)
-    return {"$or": value} if isinstance(value, list) else value
+        return [_range(*value)]
+    return value if isinstance(value, list) else [value]
 
 
-def _between(low: Any, high: Any) -> dict[str, Any]:
+def _range(low: Any, high: Any) -> Query:
     ends = {"$gte": low, "$lte": high}
-    return {key: value for key, value in ends.items() if value is not None}
+    return {operator: end for operator, end in ends.items() if end is not None}
 
 
-def _term(database, key: str, test: Any) -> dict[str, Any]:
-    """One condition on a run's document."""
+def _key_query(database: Database, key: str, conditions: list[Any]) -> Query:
+    """The query for runs that meet one of the conditions on a key."""
     if key in ("since", "until"):
-        moment = test if isinstance(test, datetime) else _moment(key, str(test))
+        (moment,) = conditions
+        if not isinstance(moment, datetime):
+            moment = _moment(key, str(moment))
         return {"start_time": {"$gte" if key == "since" else "$lt": moment}}
     if key == "claim":
-        return _of_claim(database, str(test).removeprefix("-"), not str(test).startswith("-"))
+        (claim,) = map(str, conditions)
+        return _claim_query(database, claim.removeprefix("-"), not claim.startswith("-"))
     if key == "sweep":
-        return {"meta.sweep.id": {"$in": _sweeps(database, test)}}
+        return {"meta.sweep.id": {"$in": _sweep_ids(database, conditions)}}
     default = key if key.startswith("result.") else f"config.{key.removeprefix('config.')}"
-    places = PLACES.get(key, default)
-    if isinstance(places, tuple):
-        return {"$or": [_at(place, test) for place in places]}
-    return _at(places, test)
+    # a null matches null only: a missing key is another matter
+    conditions = [{"$type": "null"} if one is None else one for one in conditions]
+    terms = [{field: one} for field in FIELDS.get(key, (default,)) for one in conditions]
+    return terms[0] if len(terms) == 1 else {"$or": terms}
 
 
-def _at(place: str, test: Any) -> dict[str, Any]:
-    if isinstance(test, dict) and "$or" in test:
-        return {"$or": [_at(place, one) for one in test["$or"]]}
-    if test is None:
-        return {place: {"$type": "null"}}  # a missing key is another matter
-    return {place: test}
-
-
-def _sweeps(database, test: Any) -> list[str]:
-    """Ids of sweeps by id, or by the file's name: then the latest of it."""
-    names = test.get("$or", [test]) if isinstance(test, dict) else [test]
-    if any(isinstance(name, dict) for name in names):
+def _sweep_ids(database: Database, conditions: list[Any]) -> list[str]:
+    """Ids of sweeps given by id, or by their file's name, which means the latest of it."""
+    if any(isinstance(one, dict) for one in conditions):
         raise UserError("sweep= takes names or ids, no range")
-    found = []
-    for name in map(str, names):
-        known = find_sweep(database, name)
-        if known is None and not database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}):
-            ids = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
-            raise UserError(f"no sweep {name}{did_you_mean(name, ids)}")
-        found.append(known["_id"] if known else name)  # a sweep of W&B's own server is not ours
-    return found
+    ids = []
+    for name in map(str, conditions):
+        sweep = find_sweep(database, name)
+        # a sweep of W&B's own server is known by its runs only
+        if sweep is None and not database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}):
+            known = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
+            raise UserError(f"no sweep {name}{did_you_mean(name, known)}")
+        ids.append(sweep["_id"] if sweep else name)
+    return ids
 
 
-def _of_claim(database, claim: str, passed: bool) -> dict[str, Any]:
-    """Runs at whose end, or at whose sweep's end for their seed, a claim came out so."""
+def _claim_query(database: Database, claim: str, passed: bool) -> Query:
+    """The query for runs at whose end, or at whose sweep's end for their seed, a claim passed."""
     finding = {"claim": claim, "passed": passed}
-    either: list[dict[str, Any]] = [{"info.claims": {"$elemMatch": finding}}]
+    terms: list[Query] = [{"info.claims": {"$elemMatch": finding}}]
     for sweep in database.sweeps.find({"claims.findings": {"$elemMatch": finding}}):
         seeds = [f["seed"] for f in sweep["claims"]["findings"] if finding.items() <= f.items()]
         of_seeds = {} if None in seeds else {"config.seed": {"$in": seeds}}
-        either.append({"meta.sweep.id": sweep["_id"], **of_seeds})
-    return {"$or": either}
+        terms.append({"meta.sweep.id": sweep["_id"], **of_seeds})
+    return {"$or": terms}
 
 
 def _moment(key: str, text: str) -> datetime:
-    """A date, or date and time, in UTC unless it says another zone."""
+    """A date, or a date and time, in UTC unless it names another time zone."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -139,30 +176,19 @@ def _moment(key: str, text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def value_of(text: str) -> Any:
-    """A number, a truth value, None (`none`, `never`) or the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return NAMED.get(text.lower(), text)
-
-
-def _near(database, word: str) -> str:
-    """What may have been meant by a word that meets no run."""
-    key, _, value = word.partition("=")
-    place = PLACES.get(key)
-    if isinstance(place, str):
-        return did_you_mean(value, map(str, database.runs.distinct(place)))
-    if key in OWN:
+def _near_filter(database: Database, text: str) -> str:
+    """`; did you mean X?` for a filter that no run meets."""
+    key, _, value = text.partition("=")
+    fields = FIELDS.get(key, ())
+    if len(fields) == 1:
+        return did_you_mean(value, map(str, database.runs.distinct(fields[0])))
+    key = key.removeprefix("config.")
+    if key in RUN_KEYS or "." in key:
         return ""
-    part, _, name = key.rpartition(".")
-    path = "result" if part == "result" else ".".join(["config", *([part] if part else [])])
-    stages = [
-        {"$project": {"pair": {"$objectToArray": f"${path}"}}},
+    keys_of_configs: list[Query] = [
+        {"$project": {"pair": {"$objectToArray": "$config"}}},
         {"$unwind": "$pair"},
         {"$group": {"_id": "$pair.k"}},
     ]
-    known = [one["_id"] for one in database.runs.aggregate(stages)] if path == "config" else []
-    return "" if name in known else did_you_mean(name, [*known, *OWN])
+    known = [group["_id"] for group in database.runs.aggregate(keys_of_configs)]
+    return "" if key in known else did_you_mean(key, [*known, *RUN_KEYS])

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import synthetic
 from grok.reports import page as report
 from grok.reports.page import collect
+from tests.store.selection_cases import CASES, fill
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -72,7 +73,8 @@ def test_long_curves_are_thinned_but_keep_their_ends():
     assert list(collect.thinned(7, 50)) == list(range(7))
 
 
-def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made):
+@pytest.fixture(scope="module")
+def browser():
     if CHROMIUM is None:
         assert not os.environ.get("GROK_NEED_CHROMIUM"), "no Chromium here"
         pytest.skip("no Chromium here")
@@ -80,29 +82,54 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made):
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1300, "height": 900})
-        wrong, asked = [], []
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(f"{page.as_uri()}#runs")
-        tab.wait_for_selector("#filter")
-        assert tab.inner_text("#count") == "100 of 100 runs"
-        tab.fill("#filter", "seed=3 run=..50")
-        assert tab.inner_text("#count") == "5 of 100 runs"
-        runs = [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")]
-        assert runs == ["44", "34", "24", "14", "4"]
-        tab.click(".head span[data-key=run]")  # upward
-        tab.click(".row.body")
-        tab.wait_for_selector("#losses .main-svg")
-        assert tab.inner_text("h2").startswith("Run 4: liu_toy")
-        rate = made.database.runs.find_one({"_id": 4})["config"]["decoder_lr"]
-        assert f"with cpu decoder_lr={rate} seed=3\ngrok repeat 4" in tab.inner_text("pre")
-        for run in (60, 7, 8, 9):  # hardly a run, not finite, still running, nothing logged
-            tab.goto(f"{page.as_uri()}#run={run}")
-            tab.wait_for_selector(f"h2:has-text('Run {run}:')")
-        tab.wait_for_selector("#accuracies :text('not logged')")
-        tab.goto(f"{page.as_uri()}#sweep=s-1")
-        tab.wait_for_selector("#phases .main-svg")
-        assert "20 runs" in tab.inner_text("h2")
+        yield browser
         browser.close()
+
+
+def test_the_page_selects_the_runs_that_the_store_selects(store, browser, tmp_path):
+    cases = replace(store, db_name="report_cases")
+    fill(cases.database)
+    path = tmp_path / "report.html"
+    report.write(cases, {}, path, [])
+    store.client.drop_database("report_cases")
+    tab = browser.new_page()
+    tab.goto(f"{path.as_uri()}#runs")
+    tab.wait_for_selector("#filter")
+    code = "query => selectRows(query).map(row => data.runs.run[row])"
+    for filters, expected in CASES["cases"]:
+        assert sorted(tab.evaluate(code, filters), key=str) == expected, filters
+    for filters, message in CASES["errors"]:
+        tab.fill("#filter", filters)
+        assert tab.inner_text("#count").startswith(message)
+    tab.fill("#filter", "GROKK liu_")  # text of the row, in any case
+    assert [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")] == ["1"]
+    tab.close()
+
+
+def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser):
+    tab = browser.new_page(viewport={"width": 1300, "height": 900})
+    wrong, asked = [], []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{page.as_uri()}#runs")
+    tab.wait_for_selector("#filter")
+    assert tab.inner_text("#count") == "100 of 100 runs"
+    tab.fill("#filter", "seed=3 run=..50")
+    assert tab.inner_text("#count") == "5 of 100 runs"
+    runs = [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")]
+    assert runs == ["44", "34", "24", "14", "4"]
+    tab.click(".head span[data-key=run]")  # upward
+    tab.click(".row.body")
+    tab.wait_for_selector("#losses .main-svg")
+    assert tab.inner_text("h2").startswith("Run 4: liu_toy")
+    rate = made.database.runs.find_one({"_id": 4})["config"]["decoder_lr"]
+    assert f"with cpu decoder_lr={rate} seed=3\ngrok repeat 4" in tab.inner_text("pre")
+    for run in (60, 7, 8, 9):  # hardly a run, not finite, still running, nothing logged
+        tab.goto(f"{page.as_uri()}#run={run}")
+        tab.wait_for_selector(f"h2:has-text('Run {run}:')")
+    tab.wait_for_selector("#accuracies :text('not logged')")
+    tab.goto(f"{page.as_uri()}#sweep=s-1")
+    tab.wait_for_selector("#phases .main-svg")
+    assert "20 runs" in tab.inner_text("h2")
+    tab.close()
     assert wrong == [] and {url.split("#")[0] for url in asked} <= {page.as_uri()}

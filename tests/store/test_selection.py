@@ -1,93 +1,82 @@
-"""Which runs the words of a selection mean."""
+"""Which runs filters select."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from benchmarks import synthetic
 from grok.errors import UserError
 from grok.store import selection
+from tests.store.selection_cases import CASES, fill
 
 
 @pytest.fixture(scope="module")
 def database(store):
-    made = replace(store, db_name="selection").database
-    synthetic.fill(made, 40, steps=8)
-    made.runs.update_many({"_id": {"$lte": 4}}, {"$set": {"meta.sweep": {"id": "s-1"}}})
-    made.runs.update_one({"_id": 7}, {"$set": {"omniboard": {"tags": ["odd"]}}})
-    made.runs.update_one({"_id": 8}, {"$set": {"result.steps_to_test": None, "status": "FAILED"}})
-    made.runs.update_one({"_id": 10}, {"$set": {"result": None}})
-    passed = [{"claim": "c1", "passed": True}, {"claim": "c2", "passed": False}]
-    made.runs.update_one({"_id": 9}, {"$set": {"info.claims": passed}})
-    findings = [{"claim": "c3", "passed": seed == 2, "seed": seed} for seed in range(4)]
-    made.sweeps.insert_one(
-        {"_id": "s-1", "name": "s", "created": 1, "claims": {"findings": findings}}
-    )
-    made.sweeps.insert_one({"_id": "s-0", "name": "s", "created": 0})
-    yield made
+    database = replace(store, db_name="selection").database
+    fill(database)
+    yield database
     store.client.drop_database("selection")
 
 
-def ids(database, *words, **wanted) -> list[int]:
-    found = database.runs.find(selection.select(database, words, **wanted), {"_id": 1})
-    return sorted(run["_id"] for run in found)
+def ids(database, *filters, **wanted) -> list:
+    query = selection.select(database, filters, **wanted)
+    return sorted((run["_id"] for run in database.runs.find(query, {"_id": 1})), key=str)
+
+
+@pytest.mark.parametrize(("filters", "expected"), CASES["cases"])
+def test_filters(database, filters, expected):
+    assert ids(database, *filters.split()) == expected
+
+
+@pytest.mark.parametrize(("filters", "message"), CASES["errors"])
+def test_what_is_no_filter_is_an_error(database, filters, message):
+    with pytest.raises(UserError) as caught:
+        selection.select(database, filters.split())
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("filters", "wanted"),
     [
-        (["run=3,5,38.."], [3, 5, 38, 39, 40]),
-        (["seed=3"], [4, 14, 24, 34]),
-        (["seed=3", "run=..20"], [4, 14]),
-        (["config.seed=3,4", "run=10..20"], [14, 15]),
-        (["sweep=s"], [1, 2, 3, 4]),
-        (["sweep=s-1", "seed=0"], [1]),
-        (["tag=odd"], [7]),
-        (["tag=cpu", "run=1,2"], [1, 2]),
-        (["status=FAILED"], [8]),
-        (["result.steps_to_test=never"], [8]),
-        (["result.steps_to_test=never,none"], [8]),  # not the run that has no result
-        (["claim=c1"], [9]),
-        (["claim=-c2"], [9]),
-        (["claim=c3"], [3]),
-        (["since=2026-01-01T00:35"], [36, 37, 38, 39, 40]),
-        (["until=2026-01-01T00:02"], [1, 2]),
-        (["experiment=liu_toy", "run=1"], [1]),
-    ],
-)  # fmt: skip
-def test_words(database, words, expected):
-    assert ids(database, *words) == expected
-
-
-def test_ranges_hold_on_both_ends_and_keywords_say_the_same(database):
-    rates = {run["_id"]: run["config"]["decoder_lr"] for run in database.runs.find()}
-    low, high = sorted(rates.values())[5], sorted(rates.values())[20]
-    expected = sorted(run for run, rate in rates.items() if low <= rate <= high)
-    assert ids(database, f"decoder_lr={low}..{high}") == expected
-    assert ids(database, decoder_lr=(low, high)) == expected
-    assert ids(database, decoder_lr=(high, None), seed=[1, 2]) == sorted(
-        run for run, rate in rates.items() if rate >= high and run % 10 in (2, 3)
-    )
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["p"], "p: expected KEY=VALUE"),
-        (["since=yesterday"], "since=yesterday: expected a date"),
-        (["sweep=a..b"], "sweep= takes names or ids, no range"),
-        (["sweep=s_1"], "no sweep s_1; did you mean s-1?"),
-        (["experiment=liu_toi"], "no run with experiment=liu_toi; did you mean liu_toy?"),
-        (["decoder_lrr=1"], "no run with decoder_lrr=1; did you mean decoder_lr?"),
-        (["run=1", "seed=5"], "no run with all of run=1 seed=5"),
+        ("lr=1e-3..1e-2", {"lr": (1e-3, 1e-2)}),
+        ("lr=0.01..", {"lr": (0.01, None)}),
+        ("lr=0.01.. seed=1,2", {"lr": (0.01, None), "seed": [1, 2]}),
+        ("norm=none", {"norm": None}),
+        ("model.width=128", {"model.width": 128}),
+        ("sweep=rates", {"sweep": "rates"}),
+        ("tag=odd,small", {"tag": ["odd", "small"]}),
+        ("claim=-c3", {"claim": "-c3"}),
+        ("since=2026-01-02", {"since": datetime(2026, 1, 2, tzinfo=UTC)}),
+        ("until=2026-01-02", {"until": "2026-01-02"}),
     ],
 )
-def test_what_meets_nothing_is_one_line_with_a_near_match(database, words, says):
+def test_keywords_select_what_filters_select(database, filters, wanted):
+    selected = ids(database, **wanted)
+    assert selected and selected == ids(database, *filters.split())
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ("p", "p: expected KEY=VALUE"),
+        ("=1", "=1: expected KEY=VALUE"),
+        ("sweep=s_1", "no sweep s_1; did you mean s-1?"),
+        ("experiment=liu_toi", "no run with experiment=liu_toi; did you mean liu_toy?"),
+        ("operatoin=x_plus_y", "no run with operatoin=x_plus_y; did you mean operation?"),
+        ("config.operatoin=1", "no run with config.operatoin=1; did you mean operation?"),
+        ("run=1 seed=3", "no run with all of run=1 seed=3"),
+    ],
+)
+def test_what_selects_no_run_is_an_error_with_a_near_match(database, filters, message):
     with pytest.raises(UserError) as caught:
-        selection.chosen(database, words)
-    assert str(caught.value).startswith(says)
+        selection.select_nonempty(database, filters.split())
+    assert str(caught.value).startswith(message)
+
+
+def test_the_number_of_selected_runs(database):
+    assert selection.select_nonempty(database, ["experiment=liu_toy"])[1] == 3
 
 
 def test_an_empty_store_says_so(store):
     with pytest.raises(UserError, match="no run in the store yet"):
-        selection.chosen(replace(store, db_name="nothing_here").database, ["p=1"])
+        selection.select_nonempty(replace(store, db_name="nothing_here").database, ["p=1"])

@@ -3,12 +3,12 @@
 import base64
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from grok.paths import atomic_write
 from grok.reports.page.collect import details_of, summary_of
 
 HERE = Path(__file__).parent
@@ -25,13 +25,12 @@ def write(store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int
         "plotly": get_plotlyjs(),
         "summary": packed(summary),
         "details": packed(details),
-        "js": (HERE / "page.js").read_text(),
+        "js": "".join((HERE / name).read_text() for name in ("selection.js", "page.js")),
     }
     for name, text in parts.items():
         page = page.replace("{{" + name + "}}", text)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(page)
-    os.replace(partial, path)
+    with atomic_write(path) as file:
+        file.write(page.encode())
     return len(summary["runs"]["run"])
 
 

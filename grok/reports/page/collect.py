@@ -4,26 +4,37 @@ import base64
 import math
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pymongo.database import Database
 
+from grok.claims import model as claims
 from grok.claims import scorecard
+from grok.experiment.experiment import Paper
 from grok.paths import PROJECT
+from grok.store.connection import Store
 
-RESULTS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
-BASE = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
-VALUES = 4_000_000  # numbers in all curves together
-POINTS = (24, 200)  # of a curve: at least, at most
-METRICS = 24  # of a run, at most
-SPARK, LEVELS = 24, 64  # points and heights of a sparkline
+RESULT_COLUMNS = (
+    "phase",
+    "steps_to_train",
+    "steps_to_test",
+    "train_accuracy",
+    "test_accuracy",
+    "seconds",
+)
+ALWAYS_SHOWN = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
+MOST_VALUES = 4_000_000  # numbers in all curves together
+LEAST_POINTS, MOST_POINTS = 24, 200  # of a curve
+MOST_METRICS = 24  # of a run
+SPARKLINE_POINTS, SPARKLINE_HEIGHTS = 24, 64
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-def summary_of(store, wanted: dict[str, Any], figures: list[Path]) -> dict[str, Any]:
+def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dict[str, Any]:
     """Papers with claims and pictures, sweeps, and a table of runs by columns."""
     database = store.database
     runs = list(database.runs.find(wanted, {"captured_out": 0, "info.metrics": 0}).sort("_id", -1))
@@ -33,33 +44,47 @@ def summary_of(store, wanted: dict[str, Any], figures: list[Path]) -> dict[str, 
         "commit": _commit(),
         "runs": len(runs),
     }
-    sweeps = {run.get("meta", {}).get("sweep", {}).get("id") for run in runs}
+    ids_of_sweeps = {run.get("meta", {}).get("sweep", {}).get("id") for run in runs}
+    sweeps = [
+        sweep
+        for sweep in database.sweeps.find().sort("created", -1)
+        if sweep["_id"] in ids_of_sweeps
+    ]
+    results = [
+        {key: value for key, value in result_of(run).items() if key not in RESULT_COLUMNS}
+        for run in runs
+    ]
     return {
         "about": about,
-        "papers": [paper_of(database, paper, figures) for paper in scorecard.experiments()],
-        "sweeps": [sweep_of(one) for one in database.sweeps.find().sort("created", -1) if one["_id"] in sweeps],
+        "papers": [paper_of(database, paper, figures) for paper in scorecard.papers()],
+        "sweeps": [sweep_of(sweep) for sweep in sweeps],
         "runs": columns_of(runs),
-        "config": coded([run.get("config") or {} for run in runs]),
+        "config": coded([flat(run.get("config") or {}) for run in runs]),
+        "results": coded([flat(result) for result in results]),
         "environment": coded([run.get("info", {}).get("environment") or {} for run in runs]),
+        "tags": coded_column([tags_of(run) for run in runs]),
+        "claims": coded_column([claims_of(run) for run in runs]),
         "commands": [command_of(run) for run in runs],
-        "spark": sparks(database, [run["_id"] for run in runs]),
-    }  # fmt: skip
+        "spark": sparklines(database, [run["_id"] for run in runs]),
+    }
 
 
-def paper_of(database, paper, figures: list[Path]) -> dict[str, Any]:
+def paper_of(database: Database, paper: Paper, figures: list[Path]) -> dict[str, Any]:
     """A paper's claims, how they came out, and its pictures as data."""
     findings, seconds = scorecard.latest(database, paper)
     rows = []
     for claim in paper.claims:
-        card = scorecard.summary(findings[claim.id])
+        found = findings[claim.id]
+        passed = claims.stands(found) if found else None
+        shown = next((one for one in found if one.passed == passed), None)
         rows.append(
             {
                 "id": claim.id,
-                "says": claim.statement,
-                "passed": card.passed,
+                "says": claim.says,
+                "passed": passed,
                 "report_only": claim.report_only,
-                "seeds": card.seeds,
-                "measured": card.measured,
+                "seeds": f"{sum(f.passed for f in found)}/{len(found)}" if found else "",
+                "measured": "" if shown is None else shown.why or claims.numbers(shown.measured),
             }
         )
     return {
@@ -72,12 +97,15 @@ def paper_of(database, paper, figures: list[Path]) -> dict[str, Any]:
 
 
 def pictures_of(name: str, folders: list[Path]) -> list[Path]:
-    """The paper's PNG files, of equal names the one in the first folder; liu_toy's begin with liu_."""
-    first = name.partition("_")[0]
-    found = {
-        path.stem: path for folder in folders[::-1] for path in sorted(folder.glob(f"{first}*.png"))
+    """The paper's PNG files, whose names begin as its own, up to "_"; of equal names the one in the
+    first folder."""
+    prefix = name.partition("_")[0]
+    pictures = {
+        path.stem: path
+        for folder in folders[::-1]
+        for path in sorted(folder.glob(f"{prefix}*.png"))
     }
-    return list(found.values())
+    return list(pictures.values())
 
 
 def picture(path: Path) -> dict[str, str]:
@@ -89,14 +117,15 @@ def picture(path: Path) -> dict[str, str]:
 
 
 def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
-    """A sweep and which of its keys vary."""
+    """A sweep, which of its keys vary, and the findings of its claims."""
     parameters = sweep["config"].get("parameters", {})
     varying = [
         key
-        for key, one in parameters.items()
-        if len(one.get("values", (1, 2))) > 1 and "value" not in one
+        for key, spec in parameters.items()
+        if len(spec.get("values", (1, 2))) > 1 and "value" not in spec
     ]
-    found = sweep.get("claims", {}).get("findings", [])
+    findings = sweep.get("claims", {}).get("findings", [])
+    passed = sum(finding["passed"] for finding in findings)
     return {
         "id": sweep["_id"],
         "name": sweep["name"],
@@ -105,45 +134,88 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "seconds": plain(sweep.get("seconds")),
         "state": sweep.get("state", ""),
         "keys": [key for key in varying if key != "seed"],
-        "claims": f"{sum(f['passed'] for f in found)}/{len(found)}" if found else "",
-    }  # fmt: skip
+        "claims": f"{passed}/{len(findings)}" if findings else "",
+        "findings": [{key: f.get(key) for key in ("claim", "passed", "seed")} for f in findings],
+    }
 
 
-def columns_of(runs: list[dict[str, Any]]) -> dict[str, list]:
-    """The table of runs: a list per column."""
-    # "" where a run has no such result (yet); None is a step that was never reached
-    results = [run["result"] if isinstance(run.get("result"), dict) else {} for run in runs]
+def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The table of runs: a list for each column; start_time in milliseconds since 1970.
+
+    A result is "" where a run has none (yet), and None for a step that was never reached.
+    """
+    starts = [run.get("start_time") for run in runs]
+    results = [result_of(run) for run in runs]
     return {
         "run": [run["_id"] for run in runs],
         "experiment": [run.get("experiment", {}).get("name", "") for run in runs],
         "status": [run.get("status", "") for run in runs],
-        "started": [
-            f"{r['start_time']:%Y-%m-%d %H:%M}" if r.get("start_time") else "" for r in runs
+        "started": [f"{start:%Y-%m-%d %H:%M}" if start else "" for start in starts],
+        "start_time": [
+            round(1000 * start.replace(tzinfo=UTC).timestamp()) if start else None
+            for start in starts
         ],
         "sweep": [run.get("meta", {}).get("sweep", {}).get("id", "") for run in runs],
         "seed": [(run.get("config") or {}).get("seed") for run in runs],
-        **{key: [plain(result.get(key, "")) for result in results] for key in RESULTS},
+        **{key: [plain(result.get(key, "")) for result in results] for key in RESULT_COLUMNS},
     }
 
 
-def coded(rows: list[dict[str, Any]]) -> dict[str, dict[str, list]]:
-    """Each key's different values, and per row the number of its own, -1 for none."""
-    result = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        values: dict[str, int] = {}
-        found, index = [], []
-        for row in rows:
-            if key not in row:
-                index.append(-1)
-                continue
-            value = plain(row[key])
-            name = repr(value)
-            if name not in values:
-                values[name] = len(found)
-                found.append(value)
-            index.append(values[name])
-        result[key] = {"v": found, "i": index}
-    return result
+def result_of(run: dict[str, Any]) -> dict[str, Any]:
+    """The run's result; empty if it has none (yet)."""
+    return run["result"] if isinstance(run.get("result"), dict) else {}
+
+
+def tags_of(run: dict[str, Any]) -> list[str]:
+    """The run's named configs, and the tags it was given in Omniboard."""
+    tags = run.get("omniboard", {}).get("tags") or []
+    return [*(run.get("meta", {}).get("named_configs") or []), *tags]
+
+
+def claims_of(run: dict[str, Any]) -> list[str]:
+    """The claims that were checked at the run's end, those that failed with a minus sign."""
+    findings = run.get("info", {}).get("claims") or []
+    return [
+        finding["claim"] if finding["passed"] else f"-{finding['claim']}" for finding in findings
+    ]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The entries of nested dictionaries by dotted keys."""
+    entries: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            entries |= flat(value, f"{prefix}{key}.")
+        else:
+            entries[f"{prefix}{key}"] = value
+    return entries
+
+
+MISSING = object()
+
+
+def coded(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """The coded column of each key, over all rows."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: coded_column([row.get(key, MISSING) for row in rows]) for key in keys}
+
+
+def coded_column(values: list[Any]) -> dict[str, list[Any]]:
+    """The different values "v", and for each row the index "i" of its value, -1 where it is MISSING."""
+    different: list[Any] = []
+    index_of: dict[str, int] = {}
+    indices = []
+    for value in values:
+        if value is MISSING:
+            indices.append(-1)
+            continue
+        value = plain(value)
+        name = repr(value)
+        if name not in index_of:
+            index_of[name] = len(different)
+            different.append(value)
+        indices.append(index_of[name])
+    return {"v": different, "i": indices}
 
 
 def command_of(run: dict[str, Any]) -> str:
@@ -164,57 +236,64 @@ def command_of(run: dict[str, Any]) -> str:
     return f"git checkout {repositories[0]['commit'][:12]}{changed}\n{line}"
 
 
-def sparks(database, ids: list) -> list[str]:
+def sparklines(database: Database, ids: list[Any]) -> list[str]:
     """Of each run, its test accuracy by logged step in 24 characters of 64 heights; "" for none."""
-    found: dict[Any, str] = {}
-    fields = {"_id": 0, "run_id": 1, "values": 1}
-    for one in database.metrics.find({"run_id": {"$in": ids}, "name": "test_accuracy"}, fields):
-        values = np.array(one["values"], float)
+    lines: dict[Any, str] = {}
+    wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
+    for metric in database.metrics.find(wanted, {"_id": 0, "run_id": 1, "values": 1}):
+        values = np.array(metric["values"], float)
         if len(values):
-            chosen = values[np.linspace(0, len(values) - 1, SPARK).astype(int)]
-            heights = np.nan_to_num(np.clip(chosen, 0, 1), nan=0.0) * (LEVELS - 1)
-            found[one["run_id"]] = "".join(ALPHABET[int(height)] for height in heights)
-    return [found.get(one, "") for one in ids]
+            shown = values[np.linspace(0, len(values) - 1, SPARKLINE_POINTS).astype(int)]
+            heights = np.nan_to_num(np.clip(shown, 0, 1), nan=0.0) * (SPARKLINE_HEIGHTS - 1)
+            lines[metric["run_id"]] = "".join(ALPHABET[int(height)] for height in heights)
+    return [lines.get(number, "") for number in ids]
 
 
-def details_of(database, ids: list) -> dict[str, Any]:
-    """Thinned curves of every run, in the runs' order: {metric: [number of its steps, values]}, and the
-    different lists of steps. How thin depends on how many there are."""
-    kinds = max(1, len(database.metrics.distinct("name", {"run_id": {"$in": ids[:200]}})))
-    points = int(np.clip(VALUES / max(1, len(ids)) / min(kinds, METRICS), *POINTS))
+def details_of(database: Database, ids: list[Any]) -> dict[str, Any]:
+    """Thinned curves of every run, in the order of `ids`.
+
+    Returns:
+        "curves": for each run, {metric: [index of its steps, values]}.
+        "steps": the different lists of steps. The more runs, the fewer points a curve has.
+    """
+    names = database.metrics.distinct("name", {"run_id": {"$in": ids[:200]}})
+    metrics_per_run = min(max(1, len(names)), MOST_METRICS)
+    points = MOST_VALUES / max(1, len(ids)) / metrics_per_run
+    points = int(np.clip(points, LEAST_POINTS, MOST_POINTS))
     place = {number: i for i, number in enumerate(ids)}
-    curves: list[dict[str, list]] = [{} for _ in ids]
-    steps: dict[tuple, int] = {}
+    curves: list[dict[str, list[Any]]] = [{} for _ in ids]
+    steps: dict[tuple[int, ...], int] = {}
     fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
-    for one in database.metrics.find({"run_id": {"$in": ids}}, fields):
-        mine = curves[place[one["run_id"]]]
-        if len(mine) >= METRICS and one["name"] not in BASE:
+    for metric in database.metrics.find({"run_id": {"$in": ids}}, fields):
+        curves_of_run = curves[place[metric["run_id"]]]
+        if len(curves_of_run) >= MOST_METRICS and metric["name"] not in ALWAYS_SHOWN:
             continue
-        kept = thinned(len(one["steps"]), points)
-        at = tuple(one["steps"][i] for i in kept)
-        number = steps.setdefault(at, len(steps))
-        mine[one["name"]] = [number, [rounded(one["values"][i]) for i in kept]]
+        kept = thinned(len(metric["steps"]), points)
+        index = steps.setdefault(tuple(metric["steps"][i] for i in kept), len(steps))
+        curves_of_run[metric["name"]] = [index, [rounded(metric["values"][i]) for i in kept]]
     return {"steps": [list(one) for one in steps], "curves": curves}
 
 
-def thinned(count: int, most: int) -> Iterable[int]:
-    """At most `most` of `count` places, evenly, the first and the last among them."""
+def thinned(count: int, most: int) -> Sequence[int]:
+    """At most `most` of `count` indices, evenly spaced, the first and the last among them."""
     if count <= most:
         return range(count)
     return np.unique(np.linspace(0, count - 1, most).astype(int)).tolist()
 
 
 def rounded(value: Any) -> float | None:
-    """Four digits; None for what is no finite number."""
+    """The number with four digits; None for what is no finite number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(f"{value:.4g}")
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers that are not finite and objects become text."""
+    """A value as JSON can hold it: numbers that are not finite and objects become text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)

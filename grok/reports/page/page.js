@@ -1,4 +1,3 @@
-"use strict";
 // The page shows one of: papers, sweeps, a sweep, runs, a run; the part after # says which.
 const COLOURS = {comprehension: "#2e9e5b", grokking: "#2f6fb5", memorization: "#e0a030", confusion: "#b8483e"};
 const HEIGHT = 28;  // of a row of the table, as in the style sheet
@@ -6,10 +5,10 @@ const WIDTHS = {run: 60, experiment: 90, status: 100, started: 130, sweep: 150, 
   steps_to_test: 65, train_accuracy: 75, test_accuracy: 75, curve: 105, seconds: 65};
 const HEADS = {steps_to_train: "train at", steps_to_test: "test at", train_accuracy: "train acc", test_accuracy: "test acc", curve: "test curve"};
 const view = document.getElementById("view");
-let data, details, place, shown = [], order = {key: "run", down: true}, query = "";
+let data, details, place, shown = [], complaint = "", order = {key: "run", down: true}, query = "";
 
 const escape = text => String(text ?? "").replace(/[&<>"]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}[c]));
-const number = value => typeof value === "number" ? (Number.isInteger(value) ? String(value) : value.toPrecision(4)) : value;
+const number = value => Array.isArray(value) ? `[${value.map(number).join(", ")}]` : typeof value === "number" ? (Number.isInteger(value) ? String(value) : value.toPrecision(4)) : value;
 const duration = s => typeof s !== "number" ? "" : s < 60 ? `${s.toFixed(1)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
 
 async function unpack(id) {
@@ -18,37 +17,18 @@ async function unpack(id) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-// What a run has under a key: of the table, or of its config.
-function valueOf(row, key) {
-  if (key in data.runs) return data.runs[key][row];
-  const column = data.config[key.replace(/^config\./, "")];
-  return column && column.i[row] >= 0 ? column.v[column.i[row]] : undefined;
-}
-
-// ---- filter: words that must all hold, KEY=VALUE with lists and ranges, or text found anywhere in the row
-
-function tests(text) {
-  return text.split(/\s+/).filter(Boolean).map(word => {
-    const [, key, value] = word.match(/^([\w.]+)=(.*)$/) ?? [];
-    if (key === undefined) return row => ["run", "experiment", "status", "sweep", "phase"].some(
-      name => String(data.runs[name][row] ?? "").toLowerCase().includes(word.toLowerCase()));
-    const parts = value.split(",").map(part => {
-      const [, low, high] = part.match(/^(.*)\.\.(.*)$/) ?? [];
-      if (low !== undefined) return v => typeof v === "number" && (low === "" || v >= +low) && (high === "" || v <= +high);
-      if (["never", "none"].includes(part)) return v => v === null;
-      return v => v !== undefined && v !== null && (String(v) === part || (part !== "" && typeof v === "number" && v === +part)
-        || (key === "sweep" && String(v).startsWith(part)));
-    });
-    return row => parts.some(part => part(valueOf(row, key)));
-  });
-}
+// ---- the runs that the query selects, in order
 
 function choose() {
-  const all = tests(query);
-  shown = data.runs.run.map((_, row) => row).filter(row => all.every(test => test(row)));
+  complaint = "";
+  try {
+    shown = selectRows(query);
+  } catch (error) {  // a word that is not written to its end, or is no filter
+    [shown, complaint] = [[], error.message];
+  }
   const sign = order.down ? -1 : 1;
   shown.sort((a, b) => {
-    const [x, y] = [valueOf(a, order.key), valueOf(b, order.key)];
+    const [x, y] = [data.runs[order.key][a], data.runs[order.key][b]];
     const [no, none] = [x, y].map(v => v == null || v === "");
     if (no || none) return no - none;  // what is missing comes last
     return sign * (x < y ? -1 : x > y ? 1 : 0);
@@ -65,8 +45,8 @@ function spark(text) {
 }
 
 function showRuns() {
-  view.innerHTML = `<input id="filter" placeholder="experiment=liu_toy p=10 phase=grokking steps_to_test=..2000 seed=0,1" value="${escape(query)}">
-    <p class="quiet"><span id="count"></span> &middot; words must all hold: KEY=VALUE of the table or the config, lists a,b, ranges low..high, or any text</p>
+  view.innerHTML = `<input id="filter" placeholder="experiment=liu_toy p=10 result.phase=grokking result.steps_to_test=..2000 seed=0,1" value="${escape(query)}">
+    <p class="quiet"><span id="count"></span> &middot; all words must hold: KEY=VALUE as in <code>grok store export --help</code> (run, experiment, sweep, status, tag, claim, since, until, result.KEY, else a key of the config), alternatives a,b, ranges low..high; or any text</p>
     <div class="grid"><div class="row head"></div><div id="body" style="position:relative"></div></div>`;
   const columns = Object.keys(WIDTHS), grid = view.querySelector(".grid"), body = document.getElementById("body");
   const template = columns.map(name => `minmax(${WIDTHS[name]}px, ${WIDTHS[name]}fr)`).join(" ");
@@ -82,7 +62,7 @@ function showRuns() {
   };
   const refresh = () => {
     choose();
-    document.getElementById("count").textContent = `${shown.length} of ${data.runs.run.length} runs`;
+    document.getElementById("count").textContent = complaint || `${shown.length} of ${data.runs.run.length} runs`;
     head.style.gridTemplateColumns = template;
     head.innerHTML = columns.map(name => `<span data-key="${name}">${HEADS[name] ?? name}${order.key === name ? (order.down ? " ▾" : " ▴") : ""}</span>`).join("");
     draw();
@@ -155,12 +135,12 @@ function showSweep(id) {
   const sweep = data.sweeps.find(one => one.id === id);
   if (!sweep) { view.innerHTML = `<h2>no sweep ${escape(id)} in this report</h2>`; return; }
   const rows = data.runs.run.map((_, row) => row).filter(row => data.runs.sweep[row] === id);
-  const kinds = key => new Set(rows.map(row => JSON.stringify(valueOf(row, key)))).size;
+  const kinds = key => new Set(rows.map(row => JSON.stringify(valueAt(row, key)))).size;
   const keys = sweep.keys.filter(key => kinds(key) > 1).sort((a, b) => kinds(b) - kinds(a));
   view.innerHTML = `<h2>${escape(sweep.name)} <span class="quiet">${escape(sweep.experiment)}, ${sweep.created}, ${rows.length} runs, ${duration(sweep.seconds)}</span></h2>
     <p><a id="table" href="#runs">its runs as a table</a></p><div class="two"><div id="phases" class="plot"></div><div id="steps" class="plot"></div></div>`;
   document.getElementById("table").onclick = () => { query = `sweep=${id}`; };
-  const x = keys[0] ?? "seed", y = keys[1], at = (row, key) => { const v = valueOf(row, key); return typeof v === "number" ? v : String(v); };
+  const x = keys[0] ?? "seed", y = keys[1], at = (row, key) => { const v = valueAt(row, key); return typeof v === "number" ? v : String(number(v)); };
   const axis = key => {
     const values = rows.map(row => at(row, key)), numbers = values.every(v => typeof v === "number");
     return {title: {text: key}, automargin: true, type: !numbers ? "category" : Math.min(...values) > 0 && Math.max(...values) > 30 * Math.min(...values) ? "log" : "linear"};
