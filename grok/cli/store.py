@@ -26,7 +26,7 @@ def start() -> None:
 
     server = Server(home())
     server.ensure()
-    server.keep.touch()
+    server.keep_running.touch()
     click.echo(server.uri)
 
 
@@ -37,7 +37,7 @@ def stop() -> None:
     from grok.store.mongod import Server
 
     server = Server(home())
-    server.keep.unlink(missing_ok=True)
+    server.keep_running.unlink(missing_ok=True)
     if server.in_use():
         click.echo("in use: it stops when the last run ends")
 
@@ -49,7 +49,7 @@ def uri(store: "Store") -> None:
     from grok.store.mongod import Server
 
     if store.kind == "embedded":
-        Server(store.home).keep.touch()
+        Server(store.home).keep_running.touch()
     click.echo(store.uri)
 
 
@@ -71,7 +71,7 @@ def status(store: "Store") -> None:
         for row in unfinished:
             table.add_row(str(row["id"]), row["experiment"], row["state"], row["age"])
         Console().print(table)
-    waiting = journal.waiting(store.spools)
+    waiting = journal.waiting(store.journals)
     for one in waiting:
         one.close(delivered=False)
     if waiting:
@@ -138,13 +138,13 @@ def doctor(store: "Store", fix: bool) -> None:
     """Look for dead runs, metrics and files of no run, missing indexes; exit 1 if something is wrong."""
     from grok.store import maintenance
 
-    findings = maintenance.examine(store)
-    for finding in findings:
-        click.echo(finding.says)
+    faults = maintenance.examine(store)
+    for fault in faults:
+        click.echo(fault.message)
         if fix:
-            finding.mend()
-            click.echo("  fixed")
-    if not findings:
+            fault.repair()
+            click.echo("  repaired")
+    if not faults:
         click.echo(f"{store.describe()} is in order")
     elif not fix:
         click.echo('"grok store doctor --fix" repairs this')

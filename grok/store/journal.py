@@ -1,9 +1,9 @@
-"""An observer that loses nothing: events go to a journal on disk first, then to MongoDB.
+"""Journals on disk, and the delivery of their events to MongoDB.
 
-A journal is a file of BSON documents, one an event, written through to the operating system before
-the call returns, so it survives SIGKILL. One courier thread per process delivers events in order
-and waits while the server is away. Every delivery can be repeated without effect (`seq` guards, ids
-chosen here), so a journal may be replayed from its start at any time.
+A journal is a file of BSON documents, one for each event, which is written through to the operating
+system before the call returns, so that it survives SIGKILL. One thread of each process delivers the
+events in order and waits while the server does not answer. Every delivery can be repeated without
+effect (`seq` guards, ids chosen here), so a journal may be replayed from its start at any time.
 """
 
 import atexit
@@ -12,7 +12,6 @@ import fcntl
 import os
 import queue
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -23,44 +22,48 @@ from typing import Any
 import bson
 import gridfs
 import pymongo
-from bson import ObjectId
 from pymongo import UpdateOne
-from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, PyMongoError
-from sacred.dependencies import get_digest
-from sacred.observers import MongoObserver
-from sacred.serializer import flatten
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect, BulkWriteError, PyMongoError
 
-from grok.errors import UserError
+from grok.store.connection import Store
 
-START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
-JOIN_TIMEOUT = 10.0  # seconds that a run's end waits for the server
-OPERATION_TIMEOUT = 20.0
-DUPLICATE_KEY = 11000
+OPERATION_TIMEOUT = 20.0  # seconds that the server has for one event
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts while the server does not answer
+DUPLICATE_KEY = 11000  # MongoDB's error code
+HEADER = "head"  # kind of a journal's first event
+Event = dict[str, Any]
 
 
-class Spool:
-    """One run's journal and copied files in a folder of its own, locked while its process lives."""
+class Journal:
+    """One run's events and copied files, in a folder that is locked while its process lives.
 
-    def __init__(self, folder: Path, descriptor: int):
+    Attributes:
+        folder: holds the file `journal` and the copied files.
+        header: the first event: uri, kind_of_store, database, prefix, run_id.
+    """
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
         self.folder = folder
-        self.lock = descriptor
-        self.head: dict[str, Any] = {}
+        self.descriptor = descriptor
+        self.header: Event = {}
 
     @classmethod
-    def create(cls, spools: Path, head: dict[str, Any]) -> "Spool":
-        """A new, locked spool for the run that `head` describes (uri, database, prefix, run_id)."""
-        folder = spools / f"{head['run_id']}-{uuid.uuid4().hex[:12]}"
+    def create(cls, journals: Path, header: Event) -> "Journal":
+        """A new, locked journal for the run that `header` describes, in the folder of all journals."""
+        folder = journals / f"{header['run_id']}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(mode=0o700, parents=True)
         descriptor = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        spool = cls(folder, descriptor)
-        spool.head = head
-        spool.append({"kind": "head", **head})
-        return spool
+        journal = cls(folder, descriptor)
+        journal.header = header
+        journal.append({"kind": HEADER, **header})
+        return journal
 
     @classmethod
-    def take(cls, folder: Path) -> "Spool | None":
-        """The spool of a process that has died, now locked; None if it lives or is no spool."""
+    def acquire(cls, folder: Path) -> "Journal | None":
+        """The journal of a process that has died, now locked; None if it lives or has no journal."""
         try:
             descriptor = os.open(folder / "journal", os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
@@ -70,80 +73,95 @@ class Spool:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        spool = cls(folder, descriptor)
-        spool.head = next(spool.events(), {})
-        return spool
+        journal = cls(folder, descriptor)
+        journal.header = next(journal.events(), {})
+        return journal
 
-    def append(self, event: dict[str, Any]) -> None:
+    def append(self, event: Event) -> None:
         """Write an event through to the operating system."""
-        os.write(self.lock, bson.encode(event))
+        os.write(self.descriptor, bson.encode(event))
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """All events from the first; a torn last one (killed while writing) is left out."""
-        with open(self.folder / "journal", "rb") as journal:
-            while len(size := journal.read(4)) == 4:
-                body = journal.read(int.from_bytes(size, "little") - 4)
-                if len(body) != int.from_bytes(size, "little") - 4:
+    def events(self) -> Iterator[Event]:
+        """All events from the first; an incomplete last one (killed while writing) is left out."""
+        with open(self.folder / "journal", "rb") as file:
+            while len(size := file.read(4)) == 4:
+                length = int.from_bytes(size, "little") - 4
+                body = file.read(length)
+                if len(body) != length:
                     return
                 yield bson.decode(size + body)
 
-    def copy(self, path: str) -> str:
-        """Keep a copy of a file; its name within the spool."""
+    def copy_file(self, path: str) -> str:
+        """Copy a file into the folder; the name of the copy."""
         name = uuid.uuid4().hex
         shutil.copyfile(path, self.folder / name)
         return name
 
     def close(self, delivered: bool) -> None:
-        """Let go of the spool; delete it if all of it has been delivered."""
+        """Unlock the journal; delete it if all of it has been delivered."""
         if delivered:
             shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self.lock)
+        os.close(self.descriptor)
+
+    def belongs_to(self, store: Store) -> bool:
+        """Whether the run was begun in this store."""
+        if self.header.get("kind_of_store") == "embedded":
+            return store.kind == "embedded"
+        return self.header.get("uri") == store.uri
 
 
 class Delivery:
-    """Applies events to one run's documents. `apply` may be repeated without effect."""
+    """Applies events to one run's documents. Applying one again has no effect."""
 
-    def __init__(self, database, prefix: str, run_id):
+    def __init__(self, database: Database, prefix: str, run_id: int | str) -> None:
         self.runs = database[f"{prefix}runs"]
         self.metrics = database[f"{prefix}metrics"]
         self.files = gridfs.GridFS(database)
         self.run_id = run_id
 
-    def apply(self, event: dict[str, Any], spool: Spool) -> None:
-        getattr(self, f"_{event['kind']}")(event, spool)
+    def apply(self, event: Event, folder: Path) -> None:
+        """Write one event to the database. folder: the journal's, which holds copied files."""
+        match event["kind"]:
+            case "state":
+                self._apply_state(event)
+            case "values":
+                self._apply_values(event)
+            case "artifact":
+                self._apply_artifact(event, folder)
+            case "resource":
+                entry = [event["filename"], event["digest"]]
+                self.runs.update_one({"_id": self.run_id}, {"$addToSet": {"resources": entry}})
 
-    def _head(self, event: dict, spool: Spool) -> None:
-        pass
+    def _apply_state(self, event: Event) -> None:
+        before_event = {"_id": self.run_id, "seq": {"$not": {"$gte": event["seq"]}}}
+        self.runs.update_one(before_event, {"$set": {**event["fields"], "seq": event["seq"]}})
 
-    def _state(self, event: dict, spool: Spool) -> None:
-        known = {"_id": self.run_id, "seq": {"$not": {"$gte": event["seq"]}}}
-        self.runs.update_one(known, {"$set": {**event["fields"], "seq": event["seq"]}})
-
-    def _values(self, event: dict, spool: Spool) -> None:
+    def _apply_values(self, event: Event) -> None:
         updates = [
             UpdateOne(
-                {"_id": one["id"], "seq": {"$not": {"$gte": event["seq"]}}},
+                {"_id": metric["id"], "seq": {"$not": {"$gte": event["seq"]}}},
                 {
                     "$push": {
-                        key: {"$each": one[key]} for key in ("steps", "values", "timestamps")
+                        key: {"$each": metric[key]} for key in ("steps", "values", "timestamps")
                     },
                     "$set": {"seq": event["seq"]},
-                    "$setOnInsert": {"run_id": self.run_id, "name": one["name"]},
+                    "$setOnInsert": {"run_id": self.run_id, "name": metric["name"]},
                 },
                 upsert=True,
             )
-            for one in event["metrics"]
+            for metric in event["metrics"]
         ]
         try:
             self.metrics.bulk_write(updates, ordered=False)
         except BulkWriteError as error:
+            # a duplicate key means only that this metric's part was applied before
             if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]):
-                raise  # a duplicate key says only that this metric's part was applied before
+                raise
 
-    def _artifact(self, event: dict, spool: Spool) -> None:
+    def _apply_artifact(self, event: Event, folder: Path) -> None:
         if not self.files.exists(event["id"]):
-            self.files.delete(event["id"])  # chunks of an upload that was cut
-            with open(spool.folder / event["file"], "rb") as file:
+            self.files.delete(event["id"])  # chunks of an upload that was cut short
+            with open(folder / event["file"], "rb") as file:
                 self.files.put(
                     file,
                     _id=event["id"],
@@ -154,275 +172,152 @@ class Delivery:
         entry = {"name": event["name"], "file_id": event["id"]}
         self.runs.update_one({"_id": self.run_id}, {"$addToSet": {"artifacts": entry}})
 
-    def _resource(self, event: dict, spool: Spool) -> None:
-        entry = [event["filename"], event["digest"]]
-        self.runs.update_one({"_id": self.run_id}, {"$addToSet": {"resources": entry}})
 
+class DeliveryThread(threading.Thread):
+    """Delivers the events of all runs of this process, in order, waiting for a server that is away."""
 
-class DurableObserver(MongoObserver):
-    """Sacred's MongoObserver with the same documents, delivered through a journal on disk."""
-
-    def __init__(self, store, prefix: str = "", **options):
-        super().__init__(
-            client=store.client, db_name=store.db_name, collection_prefix=prefix, **options
-        )
-        self.store = store
-        self.prefix = f"{prefix}_" if prefix else ""
-        self.spool: Spool | None = None
-        self.metric_ids: dict[str, ObjectId] = {}
-        self.seq = 0
-        self.resumes: dict[str, Any] | None = None  # the stored run that goes on, not a new one
-
-    def started_event(self, *args, **kwargs):
-        """Insert the run and return its id; UserError if the server does not answer.
-
-        It must answer at once; one that does may be slow, where many runs keep the machine busy.
-        """
-        self.store.greet()
-        try:
-            with pymongo.timeout(START_TIMEOUT):
-                run_id = super().started_event(*args, **kwargs)
-        except PyMongoError as error:
-            raise UserError(f"{self.store.describe()} does not answer: {error}") from error
-        head = {
-            "uri": self.store.uri,
-            "kind_of_store": self.store.kind,
-            "database": self.store.db_name,
-            "prefix": self.prefix,
-            "run_id": run_id,
-        }
-        self.spool = Spool.create(self.store.spools, head)
-        COURIER.serve(self.store)
-        return run_id
-
-    def insert(self) -> None:
-        """Insert the run under the next free number, or under the name that Sacred's `-i` gave.
-
-        Sacred's own way takes the largest id and adds 1, which a name in the store breaks.
-        """
-        if self.resumes is not None:
-            self._supersede(self.resumes)
-            return
-        if self.run_entry.get("_id") is not None or self.overwrite:
-            super().insert()
-            return
-        while True:
-            self.run_entry["_id"] = next_number(self.runs)
-            with contextlib.suppress(DuplicateKeyError):  # somebody was quicker: the next number
-                self.runs.insert_one(self.run_entry)
-                return
-
-    def _supersede(self, run: dict[str, Any]) -> None:
-        """Begin a stored run anew under its id: all that it had recorded comes again."""
-        resumed = [*run["meta"].get("resumed", []), self.run_entry["start_time"]]
-        self.run_entry["_id"], self.run_entry["start_time"] = run["_id"], run["start_time"]
-        meta = {**run["meta"], **self.run_entry["meta"], "resumed": resumed}
-        self.run_entry["meta"] = meta
-        drop(self.store, run["_id"])
-        self.runs.replace_one({"_id": run["_id"]}, self.run_entry)
-        self.metrics.delete_many({"run_id": run["_id"]})
-        for artifact in run.get("artifacts", []):
-            self.fs.delete(artifact["file_id"])
-
-    def save(self) -> None:
-        """Journal the run's own fields; called by Sacred's methods for heartbeats."""
-        own = ("_id", "experiment", "command", "host", "config", "meta", "format", "start_time")
-        fixed = {*own, "artifacts", "resources", "seq"}
-        fields = {key: value for key, value in self.run_entry.items() if key not in fixed}
-        self._journal({"kind": "state", "fields": fields})
-
-    def final_save(self, attempts) -> None:
-        self.save()
-
-    def log_metrics(self, metrics_by_name, info) -> None:
-        """Journal new values; list the metric in info["metrics"] as Sacred's observer does."""
-        metrics = []
-        for name, new in metrics_by_name.items():
-            if name not in self.metric_ids:
-                self.metric_ids[name] = ObjectId()
-                entry = {"name": name, "id": str(self.metric_ids[name])}
-                info.setdefault("metrics", []).append(entry)
-            values = {key: flatten(new[key]) for key in ("steps", "values")}
-            values["timestamps"] = list(new["timestamps"])
-            metrics.append({"name": name, "id": self.metric_ids[name], **values})
-        if metrics:
-            self._journal({"kind": "values", "metrics": metrics})
-
-    def artifact_event(self, name, filename, metadata=None, content_type=None) -> None:
-        if content_type is None:
-            content_type = self._try_to_detect_content_type(filename)
-        self._journal(
-            {
-                "kind": "artifact",
-                "id": ObjectId(),
-                "name": name,
-                "file": self.spool.copy(filename),
-                "metadata": metadata,
-                "content_type": content_type,
-            }
-        )
-
-    def resource_event(self, filename) -> None:
-        self._journal(
-            {"kind": "resource", "filename": str(filename), "digest": get_digest(filename)}
-        )
-
-    def _journal(self, event: dict[str, Any]) -> None:
-        if self.spool is None:  # the run could not be begun: there is nothing to add to
-            return
-        self.seq += 1
-        event["seq"] = self.seq
-        self.spool.append(event)
-        COURIER.send(self, event)
-
-    def delivery(self) -> Delivery:
-        """What applies this run's events to its documents."""
-        return Delivery(self.store.database, self.prefix, self.run_entry["_id"])
-
-    def join(self) -> None:
-        """Wait, within reason, until all is delivered; otherwise say what waits, and where."""
-        if self.spool is None:
-            return
-        report = COURIER.finish(self.spool, JOIN_TIMEOUT)
-        if report:
-            run = self.run_entry["_id"]
-            print(f"run {run}: {report}", file=sys.stderr)
-        self.spool = None
-
-
-class Courier(threading.Thread):
-    """Delivers the events of all runs of this process, in order, waiting while a server is away."""
-
-    def __init__(self):
-        super().__init__(name="courier", daemon=True)
-        self.mail: queue.Queue = queue.Queue()
-        self.refused: dict[Path, int] = {}
+    def __init__(self) -> None:
+        super().__init__(name="delivery", daemon=True)
+        self.tasks: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self.refused: dict[
+            Path, int
+        ] = {}  # events that the server refused, by the journal's folder
         self.starting = threading.Lock()  # runs that train side by side start at the same moment
 
-    def serve(self, store) -> None:
-        """Start, once; first deliver what dead processes left for this store."""
+    def ensure_started(self, store: Store) -> None:
+        """Start the thread, once; it delivers first what dead processes left for this store."""
         with self.starting:
             if self.ident is None:
-                self.mail.put(lambda: recover(store))
+                self.tasks.put(lambda: recover(store))
                 self.start()
-                atexit.register(self.stop)
+                atexit.register(self.tasks.put, None)  # it ends before the interpreter does
 
-    def send(self, observer: DurableObserver, event: dict) -> None:
-        spool, delivery, store = observer.spool, observer.delivery(), observer.store
-        self.mail.put(lambda: self._deliver(spool, event, delivery, store))
+    def send(self, event: Event, journal: Journal, delivery: Delivery, store: Store) -> None:
+        """Queue an event of a journal for delivery."""
+        self.tasks.put(lambda: self._deliver(event, journal, delivery, store))
 
-    def finish(self, spool: Spool, timeout: float) -> str | None:
-        """Wait until the spool's events are out and close it; else tell what happened."""
-        done = threading.Event()
-        self.mail.put(done.set)
-        arrived = done.wait(timeout)
-        refused = self.refused.pop(spool.folder, 0)
-        spool.close(delivered=arrived and not refused)
-        if not arrived:
-            return f'MongoDB is away; its log waits in {spool.folder}, "grok store recover" delivers it'
+    def finish(self, journal: Journal, timeout: float) -> str | None:
+        """Wait until a journal's events are delivered, and close it.
+
+        Arguments:
+            timeout: seconds to wait.
+
+        Returns:
+            what was not delivered and where it is kept; None if all was delivered.
+        """
+        reached = threading.Event()
+        self.tasks.put(reached.set)
+        in_time = reached.wait(timeout)
+        refused = self.refused.pop(journal.folder, 0)
+        journal.close(delivered=in_time and not refused)
+        if not in_time:
+            return (
+                f"MongoDB is away; its log waits in {journal.folder}, "
+                '"grok store recover" delivers it'
+            )
         if refused:
-            return f"MongoDB refused {refused} of its events; they are kept in {spool.folder}"
+            return f"MongoDB refused {refused} of its events; they are kept in {journal.folder}"
         return None
 
-    def stop(self) -> None:
-        """Let the thread end before the interpreter does."""
-        self.mail.put(None)
-
     def run(self) -> None:
-        while (letter := self.mail.get()) is not None:
-            letter()
+        while (task := self.tasks.get()) is not None:
+            task()
 
-    def _deliver(self, spool: Spool, event: dict, delivery: Delivery, store) -> None:
-        pause = 0.1
+    def _deliver(self, event: Event, journal: Journal, delivery: Delivery, store: Store) -> None:
+        pause = FIRST_PAUSE
         while True:
             try:
                 with pymongo.timeout(OPERATION_TIMEOUT):
-                    delivery.apply(event, spool)
+                    delivery.apply(event, journal.folder)
                 return
             except Exception as error:
-                if is_away(error):
-                    time.sleep(pause)
-                    pause = min(pause * 2, 5.0)
-                    store.revive()
-                    continue
-                # refused for good: set aside, go on with the next
-                self.refused[spool.folder] = self.refused.get(spool.folder, 0) + 1
-                with contextlib.suppress(OSError), open(spool.folder / "refused", "a") as file:
-                    file.write(f"{event['kind']} {event['seq']}: {error}\n")
-                return
+                if not is_away(error):
+                    self._set_aside(event, journal, error)
+                    return
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            store.revive()
+
+    def _set_aside(self, event: Event, journal: Journal, error: Exception) -> None:
+        """Note an event that the server will not take, and go on with the next."""
+        self.refused[journal.folder] = self.refused.get(journal.folder, 0) + 1
+        with contextlib.suppress(OSError), open(journal.folder / "refused", "a") as file:
+            file.write(f"{event['kind']} {event['seq']}: {error}\n")
 
 
-COURIER = Courier()
+DELIVERY = DeliveryThread()
 
 
 def is_away(error: Exception) -> bool:
-    """Whether this says that the server did not answer (in time), not that it refused."""
+    """Whether the error says that the server did not answer (in time), not that it refused."""
     return isinstance(error, PyMongoError) and (error.timeout or isinstance(error, AutoReconnect))
 
 
-def next_number(runs) -> int:
+def next_number(runs: Collection) -> int:
     """The number after the largest in a collection of runs, whose ids may be names too."""
     last = runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
     return last["_id"] + 1 if last else 1
 
 
-def waiting(spools: Path) -> list[Spool]:
-    """The spools of dead processes, now locked by this one."""
-    taken = [Spool.take(folder) for folder in sorted(spools.iterdir())] if spools.exists() else []
-    return [spool for spool in taken if spool is not None]
+def waiting(journals: Path) -> list[Journal]:
+    """The journals of dead processes in a folder, now locked by this process."""
+    folders = sorted(journals.iterdir()) if journals.exists() else []
+    acquired = [Journal.acquire(folder) for folder in folders]
+    return [journal for journal in acquired if journal is not None]
 
 
-def is_written(store, run_id) -> bool:
+def is_written(store: Store, run_id: int | str) -> bool:
     """Whether a living process on this machine holds a journal of the run."""
-    taken = [Spool.take(folder) for folder in store.spools.glob(f"{run_id}-*")]
-    for spool in filter(None, taken):
-        spool.close(delivered=False)
-    return None in taken
+    acquired = [Journal.acquire(folder) for folder in store.journals.glob(f"{run_id}-*")]
+    for journal in filter(None, acquired):
+        journal.close(delivered=False)
+    return None in acquired
 
 
-def drop(store, run_id) -> None:
-    """Forget what a dead process left of this run: it will be told again."""
-    for folder in store.spools.glob(f"{run_id}-*"):
-        spool = Spool.take(folder)
-        if spool is not None:
-            spool.close(delivered=_belongs(spool, store) and spool.head["run_id"] == run_id)
+def discard(store: Store, run_id: int | str) -> None:
+    """Delete the journals that dead processes left of a run which is deleted, or recorded anew."""
+    for folder in store.journals.glob(f"{run_id}-*"):
+        journal = Journal.acquire(folder)
+        if journal is not None:
+            is_of_run = journal.belongs_to(store) and journal.header["run_id"] == run_id
+            journal.close(delivered=is_of_run)
 
 
-def recover(store, tell: Callable[[str], None] = lambda line: None) -> int:
-    """Deliver the spools of dead processes that belong to this store; the number delivered.
+def recover(store: Store, report: Callable[[str], object] = lambda line: None) -> int:
+    """Deliver the journals of dead processes that belong to this store.
 
-    Stops at the first sign that the server is away; what is left stays for the next time.
+    A journal that the server does not take stays for the next time.
+
+    Arguments:
+        report: is called with one line about each journal.
+
+    Returns:
+        the number of journals that were delivered.
     """
     delivered = 0
-    for spool in waiting(store.spools):
-        ok = False
-        if _belongs(spool, store):
-            head = spool.head
-            delivery = Delivery(store.client[head["database"]], head["prefix"], head["run_id"])
+    for journal in waiting(store.journals):
+        is_delivered = False
+        if journal.belongs_to(store):
+            header = journal.header
+            database = store.client[header["database"]]
+            delivery = Delivery(database, header["prefix"], header["run_id"])
             try:
-                for event in spool.events():
+                for event in journal.events():
                     with pymongo.timeout(OPERATION_TIMEOUT):
-                        delivery.apply(event, spool)
-                ok = True
+                        delivery.apply(event, journal.folder)
+                is_delivered = True
+                report(f"run {header['run_id']}: delivered")
             except PyMongoError as error:
-                tell(f"run {head['run_id']}: {error}")
-            delivered += ok
-            if ok:
-                tell(f"run {head['run_id']}: delivered")
-        spool.close(delivered=ok)
+                report(f"run {header['run_id']}: {error}")
+        delivered += is_delivered
+        journal.close(delivered=is_delivered)
     return delivered
 
 
-def count_waiting(store) -> int:
-    """How many spools of dead processes belong to this store."""
+def count_waiting(store: Store) -> int:
+    """The number of journals of dead processes that belong to this store."""
     count = 0
-    for spool in waiting(store.spools):
-        count += _belongs(spool, store)
-        spool.close(delivered=False)
+    for journal in waiting(store.journals):
+        count += journal.belongs_to(store)
+        journal.close(delivered=False)
     return count
-
-
-def _belongs(spool: Spool, store) -> bool:
-    if spool.head.get("kind_of_store") == "embedded":
-        return store.kind == "embedded"
-    return spool.head.get("uri") == store.uri

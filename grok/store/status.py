@@ -1,12 +1,15 @@
 """Which runs the store holds, and which of them are dead."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.database import Database
 
 FINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}  # runs that have their outcome
 DEAD_AFTER = 60.0  # seconds without a heartbeat; one comes every second
 
 
-def counts(database) -> dict[str, int]:
+def counts(database: Database) -> dict[str, int]:
     """Number of runs by status; a RUNNING run without a heartbeat counts as DEAD."""
     groups = database.runs.aggregate([{"$group": {"_id": "$status", "count": {"$sum": 1}}}])
     result = {str(group["_id"]): group["count"] for group in groups}
@@ -17,11 +20,11 @@ def counts(database) -> dict[str, int]:
     return {name: count for name, count in sorted(result.items()) if count}
 
 
-def unfinished(database) -> list[dict]:
+def unfinished(database: Database) -> list[dict[str, Any]]:
     """Every RUNNING run: id, experiment, state (running or dead), age of its heartbeat."""
-    wanted = {"experiment.name": 1, "heartbeat": 1, "start_time": 1}
+    fields = {"experiment.name": 1, "heartbeat": 1, "start_time": 1}
     rows = []
-    for run in database.runs.find({"status": "RUNNING"}, wanted).sort("_id"):
+    for run in database.runs.find({"status": "RUNNING"}, fields).sort("_id"):
         seconds = heartbeat_age(run)
         rows.append(
             {
@@ -34,7 +37,7 @@ def unfinished(database) -> list[dict]:
     return rows
 
 
-def heartbeat_age(run: dict) -> float:
-    """Seconds since the run was last heard of."""
+def heartbeat_age(run: dict[str, Any]) -> float:
+    """Seconds since the run's last heartbeat, or its start."""
     last = run.get("heartbeat") or run["start_time"]
     return (datetime.now(UTC) - last.replace(tzinfo=UTC)).total_seconds()

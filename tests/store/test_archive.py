@@ -14,8 +14,7 @@ from analysis import query
 from benchmarks import synthetic
 from grok.cli import main
 from grok.errors import UserError
-from grok.store import archive
-from grok.store import maintenance as upkeep
+from grok.store import archive, maintenance
 from grok.store.status import DEAD_AFTER
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
@@ -47,7 +46,7 @@ def frames(store) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_export_delete_import_gives_equal_frames_and_an_orderly_store(made, tmp_path):
     before, path = frames(made), tmp_path / "runs.zip"
     assert archive.export(made.database, {}, path) == 10
-    assert upkeep.delete(made, {}) == (10, 0)
+    assert maintenance.delete(made, {}) == (10, 0)
     for collection in ("runs", "metrics", "fs.files", "fs.chunks"):
         assert made.database[collection].count_documents({}) == 0
     assert archive.import_(made.database, path) == archive.Imported(10, 0, {})
@@ -55,7 +54,7 @@ def test_export_delete_import_gives_equal_frames_and_an_orderly_store(made, tmp_
         pd.testing.assert_frame_equal(then, now)
     file = made.database.runs.find_one({"_id": 1})["artifacts"][0]["file_id"]
     assert gridfs.GridFS(made.database).get(file).read() == b"w" * 600_000
-    assert upkeep.examine(made) == []
+    assert maintenance.examine(made) == []
     assert archive.import_(made.database, path) == archive.Imported(0, 10, {})
     assert made.database.metrics.count_documents({}) == 40
 
@@ -75,10 +74,10 @@ def test_deleting_keeps_files_that_others_have_and_runs_that_are_alive(made):
     now = datetime.now(UTC)
     alive = {"status": "RUNNING", "heartbeat": now}
     made.database.runs.update_one({"_id": 5}, {"$set": alive})
-    assert upkeep.delete(made, {"_id": {"$in": [1, 5]}}) == (1, 1)
+    assert maintenance.delete(made, {"_id": {"$in": [1, 5]}}) == (1, 1)
     assert made.database.runs.count_documents({}) == 9
     assert [file.filename for file in gridfs.GridFS(made.database).find()] == ["a.py"]
-    upkeep.delete(made, {"_id": 2})
+    maintenance.delete(made, {"_id": 2})
     assert made.database["fs.files"].count_documents({}) == 0
 
 
@@ -86,7 +85,7 @@ def test_an_import_that_was_cut_short_is_finished_by_the_next(made, tmp_path, mo
     path = tmp_path / "runs.zip"
     before = frames(made)
     archive.export(made.database, {}, path)
-    upkeep.delete(made, {})
+    maintenance.delete(made, {})
     with monkeypatch.context() as patch:
         patch.setattr(archive, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -109,9 +108,9 @@ def test_references_between_renamed_runs_go_along(made, tmp_path):
 def test_files_of_runs_under_a_prefix_are_not_orphans(made):
     kept = gridfs.GridFS(made.database).put(b"theirs", filename="theirs")
     made.database["fs.files"].update_one({"_id": kept}, {"$set": {"uploadDate": LONG_AGO}})
-    assert [finding.says for finding in upkeep.examine(made)] == ["1 files of no run"]
+    assert [fault.message for fault in maintenance.examine(made)] == ["1 files of no run"]
     made.database["foo_runs"].insert_one({"_id": 1, "artifacts": [{"name": "t", "file_id": kept}]})
-    assert upkeep.examine(made) == []
+    assert maintenance.examine(made) == []
 
 
 @pytest.mark.parametrize("harm", ["cut", "altered", "text", "pickle"])
@@ -130,13 +129,13 @@ def test_a_damaged_archive_is_refused_and_nothing_is_written(made, tmp_path, har
         path = tmp_path / "new.zip"
     else:
         path.write_bytes(b"\x80\x04cos\nsystem\n." if harm == "pickle" else b"no archive")
-    upkeep.delete(made, {})
+    maintenance.delete(made, {})
     with pytest.raises(UserError, match=r"not what was exported|no archive of runs"):
         archive.import_(made.database, path)
     assert made.database.runs.count_documents({}) == made.database.metrics.count_documents({}) == 0
 
 
-def test_the_doctor_finds_what_is_wrong_and_mends_it(made):
+def test_the_doctor_finds_faults_and_repairs_them(made):
     database = made.database
     silent = {
         "status": "RUNNING",
@@ -149,17 +148,17 @@ def test_the_doctor_finds_what_is_wrong_and_mends_it(made):
     piece = {"files_id": ObjectId.from_datetime(LONG_AGO), "n": 0, "data": b"x"}
     database["fs.chunks"].insert_one(piece)
     database.runs.drop_index("status_1")
-    said = [finding.says for finding in upkeep.examine(made)]
-    assert said == [
+    messages = [fault.message for fault in maintenance.examine(made)]
+    assert messages == [
         "1 dead runs: 4",
         "4 metrics of 1 runs that are not there: 6",
         "1 files of no run",
         "pieces of 1 files that are not there",
         "missing indexes: runs.status_1",
     ]
-    for finding in upkeep.examine(made):
-        finding.mend()
-    assert upkeep.examine(made) == []
+    for fault in maintenance.examine(made):
+        fault.repair()
+    assert maintenance.examine(made) == []
     assert database.runs.find_one({"_id": 4})["status"] == "INTERRUPTED"
     assert database.runs.count_documents({}) == 9
 

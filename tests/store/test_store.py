@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pymongo
@@ -13,8 +14,8 @@ from pymongo.errors import ExecutionTimeout
 
 from grok.errors import UserError
 from grok.store import connection as stores
-from grok.store import journal as spool
-from grok.store import mongod
+from grok.store import journal, mongod
+from grok.store.observer import DurableObserver
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
 
@@ -133,17 +134,11 @@ def test_a_run_with_a_name_does_not_break_the_numbers(liu_toy, store):
     assert liu_toy.run(config_updates=few)._id == before + 1
 
 
-class Tape:
-    """Stands in for a spool: what `Delivery` needs of one."""
-
-    folder = Path("/nonexistent")
-
-
 def test_every_event_may_be_delivered_twice(store):
     from bson import ObjectId
 
     store.database.runs.insert_one({"_id": 9001, "status": "RUNNING", "artifacts": []})
-    delivery = spool.Delivery(store.database, "", 9001)
+    delivery = journal.Delivery(store.database, "", 9001)
     metric = ObjectId()
 
     def values(seq, step, value):
@@ -153,7 +148,7 @@ def test_every_event_may_be_delivered_twice(store):
     done = {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}}
     events = [values(1, 0, 1.0), values(2, 1, float("nan")), done]
     for event in [*events, *events, events[0], *events]:
-        delivery.apply(event, Tape())
+        delivery.apply(event, Path("/nonexistent"))
     found = store.database.metrics.find_one({"_id": metric})
     assert found["steps"] == [0, 1]
     assert found["values"][0] == 1.0 and found["values"][1] != found["values"][1]
@@ -165,7 +160,7 @@ LATE = ExecutionTimeout("operation would exceed time limit", 50)  # of a server 
 
 def test_what_the_server_was_too_slow_for_is_delivered_again(liu_toy, store, monkeypatch, capsys):
     """Left out, it would be lost: later values of a metric close the way for earlier ones."""
-    deliver, late = spool.Delivery.apply, set()
+    deliver, late = journal.Delivery.apply, set()
 
     def slow(self, event, *rest):
         if event["kind"] == "values" and self.run_id not in late:
@@ -173,34 +168,34 @@ def test_what_the_server_was_too_slow_for_is_delivered_again(liu_toy, store, mon
             raise LATE
         deliver(self, event, *rest)
 
-    monkeypatch.setattr(spool.Delivery, "apply", slow)
+    monkeypatch.setattr(journal.Delivery, "apply", slow)
     run = liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
     assert run._id in late
     steps = [one["steps"][0] for one in store.database.metrics.find({"run_id": run._id})]
     assert steps and set(steps) == {0}
     assert store.database.runs.find_one({"_id": run._id})["status"] == "COMPLETED"
-    assert capsys.readouterr().err == "" and not list(store.spools.glob(f"{run._id}-*"))
+    assert capsys.readouterr().err == "" and not list(store.journals.glob(f"{run._id}-*"))
 
 
 def test_a_run_that_cannot_be_begun_is_one_error(liu_toy, monkeypatch, caplog):
     def late(self):
         raise LATE
 
-    monkeypatch.setattr(spool.DurableObserver, "insert", late)
+    monkeypatch.setattr(DurableObserver, "insert", late)
     with pytest.raises(UserError, match="does not answer: operation would exceed time limit"):
         liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
     assert not [line for line in caplog.messages if "Traceback" in line]
 
 
 def test_a_torn_last_event_is_left_out(tmp_path):
-    one = spool.Spool.create(tmp_path, {"run_id": 1})
-    one.append({"kind": "state", "seq": 1, "fields": {}})
-    with open(one.folder / "journal", "ab") as file:
+    written = journal.Journal.create(tmp_path, {"run_id": 1})
+    written.append({"kind": "state", "seq": 1, "fields": {}})
+    with open(written.folder / "journal", "ab") as file:
         file.write(b"\x40\x00\x00\x00torn")
-    assert [event["kind"] for event in one.events()] == ["head", "state"]
-    assert spool.Spool.take(one.folder) is None  # it lives
-    one.close(delivered=True)
-    assert not one.folder.exists()
+    assert [event["kind"] for event in written.events()] == ["head", "state"]
+    assert journal.Journal.acquire(written.folder) is None  # its process lives
+    written.close(delivered=True)
+    assert not written.folder.exists()
 
 
 def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd):
@@ -215,9 +210,52 @@ def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd
 
 
 def test_wait_for_what_a_dead_process_left_is_reported_once(store, tmp_path):
-    left = spool.Spool.create(tmp_path, {"run_id": 5, "kind": "head"})
-    os.close(left.lock)  # as the kernel does for a killed process
-    (found,) = spool.waiting(tmp_path)
-    assert found.head["run_id"] == 5
-    assert spool.waiting(tmp_path) == []
+    left = journal.Journal.create(tmp_path, {"run_id": 5, "kind": "head"})
+    os.close(left.descriptor)  # as the kernel does for a killed process
+    (found,) = journal.waiting(tmp_path)
+    assert found.header["run_id"] == 5
+    assert journal.waiting(tmp_path) == []
     found.close(delivered=True)
+
+
+EMBEDDED = {"kind_of_store": "embedded", "uri": "mongodb://socket-of-then"}
+NAMED = {"kind_of_store": "uri", "uri": "mongodb://there/x"}
+
+
+@pytest.mark.parametrize(
+    ("header", "kind", "uri", "belongs"),
+    [
+        (EMBEDDED, "embedded", "mongodb://socket-of-then", True),
+        (EMBEDDED, "embedded", "mongodb://socket-of-now", True),  # the folder has moved
+        (EMBEDDED, "uri", "mongodb://socket-of-then", False),
+        (NAMED, "uri", "mongodb://there/x", True),
+        (NAMED, "uri", "mongodb://elsewhere/x", False),
+        (NAMED, "embedded", "mongodb://socket-of-now", False),
+        ({}, "uri", "mongodb://there/x", False),  # killed before the header was written
+    ],
+)
+def test_a_journal_is_delivered_only_to_the_store_that_its_run_was_begun_in(
+    tmp_path, header, kind, uri, belongs
+):
+    written = journal.Journal.create(tmp_path, {"run_id": 1, **header})
+    assert written.belongs_to(stores.Store(kind, uri, home=tmp_path)) == belongs
+    written.close(delivered=True)
+
+
+def test_recovery_leaves_the_journals_of_other_stores(store, tmp_path):
+    here = replace(store, home=tmp_path)
+    header = {"database": store.db_name, "prefix": "", "run_id": 9002}
+    kept = journal.Journal.create(here.journals, {**header, **NAMED})
+    delivered = journal.Journal.create(here.journals, {**header, **EMBEDDED})
+    fields = {"status": "COMPLETED"}
+    for one in (kept, delivered):
+        one.append({"kind": "state", "seq": 1, "fields": fields})
+        one.close(delivered=False)
+    store.database.runs.insert_one({"_id": 9002, "status": "RUNNING"})
+    assert journal.count_waiting(here) == 1
+    assert journal.recover(here) == 1
+    assert store.database.runs.find_one({"_id": 9002})["status"] == "COMPLETED"
+    assert list(here.journals.iterdir()) == [kept.folder]
+    journal.discard(here, 9002)  # not this store's: it stays
+    assert list(here.journals.iterdir()) == [kept.folder]
+    store.database.runs.delete_one({"_id": 9002})
