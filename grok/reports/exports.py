@@ -6,33 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pymongo.database import Database
 
 from grok.errors import UserError, writing
 from grok.reports.history import logged
 from grok.store.connection import find_sweep
 
-COLUMNS = {
+METRIC_OF_COLUMN = {
     "train_loss": "train_loss",
     "train_acc": "train_accuracy",
     "val_loss": "test_loss",
     "val_acc": "test_accuracy",
 }
 LONGEST_NAME = 200  # bytes; file systems take 255
-SUMMARIZED = (  # of a run's summary, in the sweep's
-    "final_train_acc", "final_val_acc", "memorization_step", "generalization_step", "runtime_sec",
-)  # fmt: skip
+SWEEP_SUMMARY_KEYS = (
+    "final_train_acc",
+    "final_val_acc",
+    "memorization_step",
+    "generalization_step",
+    "runtime_sec",
+)
 
 
-def export_run(database, number: int, folder: Path) -> dict[str, Any]:
-    """Write one run's files and return its summary; UserError if it has none or logged nothing."""
-    series = logged(database, number, COLUMNS.values())
+def export_run(database: Database, number: int, folder: Path) -> dict[str, Any]:
+    """Write one run's files and return its summary; UserError if it has no result or logged nothing."""
+    series = logged(database, number, METRIC_OF_COLUMN.values())
     run = database.runs.find_one({"_id": number})
-    if not run.get("result"):
+    if not run or not run.get("result"):
         raise UserError(f"run {number} has no result to export")
     frame = pd.DataFrame(
         {
-            column: pd.Series(series[name]["values"], series[name]["steps"])
-            for column, name in COLUMNS.items()
+            column: pd.Series(series[metric]["values"], series[metric]["steps"])
+            for column, metric in METRIC_OF_COLUMN.items()
         }
     ).rename_axis("step")
     summary = summary_of(run, frame)
@@ -40,36 +45,41 @@ def export_run(database, number: int, folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(run["config"], indent=2))
         frame.to_csv(folder / "metrics.csv")
-        draw_curves(frame, folder / "curves.png")
+        plot_curves(frame, folder / "curves.png")
         (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return summary
 
 
-def export_sweep(database, sweep: str, folder: Path) -> int:
-    """Write every finished run of a sweep as NAME/seed_K, and sweep_summary.csv and .json; how many.
+def export_sweep(database: Database, sweep: str, folder: Path) -> int:
+    """Write every finished run of a sweep as NAME/seed_K, and sweep_summary.csv and .json.
 
-    NAME is the run's preset, or its point without the seed. UserError if the sweep has no such run.
+    Arguments:
+        sweep: its id or the name of its file.
+        folder: NAME in it is the run's preset, or its point without the seed.
+
+    Returns:
+        the number of runs.
+
+    Raises:
+        UserError: the sweep has no finished run.
     """
     document = find_sweep(database, sweep)
     wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
-    found = list(database.runs.find(wanted).sort("_id")) if document else []
-    if not found:
+    runs = list(database.runs.find(wanted).sort("_id")) if document else []
+    if not document or not runs:
         raise UserError(f"no finished run of a sweep {sweep}")
     swept = [key for key in document["config"]["parameters"] if key not in ("seed", "preset")]
     rows = []
-    for run in found:
-        config = run["config"]
-        words = [config["preset"]] if config.get("preset") else []
-        words += [f"{key}={config[key]}".replace("/", "div") for key in swept]
-        name = _short(",".join(words) or run["experiment"]["name"])
-        place = folder / name / f"seed_{config['seed']}"
-        summary = export_run(database, run["_id"], place)
+    for run in runs:
+        name = _folder_name(run, swept)
+        run_folder = folder / name / f"seed_{run['config']['seed']}"
+        summary = export_run(database, run["_id"], run_folder)
         rows.append(
             {
                 "preset": name,
-                "seed": config["seed"],
-                **{key: summary[key] for key in SUMMARIZED},
-                "run_dir": str(place.relative_to(folder)),
+                "seed": run["config"]["seed"],
+                **{key: summary[key] for key in SWEEP_SUMMARY_KEYS},
+                "run_dir": str(run_folder.relative_to(folder)),
                 "run": run["_id"],
             }
         )
@@ -79,15 +89,19 @@ def export_sweep(database, sweep: str, folder: Path) -> int:
     return len(rows)
 
 
-def _short(name: str) -> str:
-    """The name, or what a file system takes of it and a digest of the whole."""
+def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
+    """The run's preset and swept values; beyond what a file system takes, a digest of them."""
+    config = run["config"]
+    parts = [config["preset"]] if config.get("preset") else []
+    parts += [f"{key}={config[key]}".replace("/", "div") for key in swept]
+    name = ",".join(parts) or run["experiment"]["name"]
     if len(name.encode()) <= LONGEST_NAME:
         return name
     return f"{name[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
-    """Final values, steps to the threshold (None if never), time."""
+    """Final values, steps to the threshold (None if never) and time of a run."""
     config, result = run["config"], run["result"]
     return {
         "name": config.get("preset") or run["experiment"]["name"],
@@ -95,7 +109,7 @@ def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
         "p": config.get("p"),
         "train_size": result.get("train_size"),
         "val_size": result.get("test_size"),
-        **{f"final_{column}": float(frame[column].iloc[-1]) for column in COLUMNS},
+        **{f"final_{column}": float(frame[column].iloc[-1]) for column in METRIC_OF_COLUMN},
         "memorization_step": result["steps_to_train"],
         "generalization_step": result["steps_to_test"],
         "threshold": result["threshold"],
@@ -106,8 +120,8 @@ def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def draw_curves(frame: pd.DataFrame, path: Path) -> None:
-    """Loss and accuracy against steps, side by side."""
+def plot_curves(frame: pd.DataFrame, path: Path) -> None:
+    """Write a figure of loss and accuracy against steps, side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pymongo.database import Database
+
 from grok.errors import UserError
 from grok.store.connection import find_run
 
-NAMES = {
+METRIC_OF_KEY = {
     "train_loss": "train_loss",
     "train_acc": "train_accuracy",
     "test_loss": "test_loss",
@@ -14,22 +16,29 @@ NAMES = {
 }
 
 
-def training_history(database, run: int) -> dict[str, list[Any]]:
-    """Equal-length lists epoch, train_loss, train_acc, test_loss, test_acc (accuracies 0..1), and
-    rqi where it was logged. `epoch` is the logged step. UserError if the run has no such values."""
-    series = logged(database, run, NAMES.values())
-    steps = series["train_loss"]["steps"]
-    history = {"epoch": steps, **{k: series[name]["values"] for k, name in NAMES.items()}}
+def training_history(database: Database, run: int) -> dict[str, list[Any]]:
+    """A run's logged values as lists of equal length.
+
+    Returns:
+        epoch (the logged step), train_loss, train_acc, test_loss, test_acc (accuracies in [0, 1]),
+        and rqi where it was logged.
+
+    Raises:
+        UserError: there is no such run, or it has not logged these values.
+    """
+    series = logged(database, run, METRIC_OF_KEY.values())
+    history = {"epoch": series["train_loss"]["steps"]}
+    history |= {key: series[metric]["values"] for key, metric in METRIC_OF_KEY.items()}
     if "rqi" in series:
         history["rqi"] = series["rqi"]["values"]
-    shortest = min(len(values) for values in history.values())  # a run that is still going on
+    shortest = min(len(values) for values in history.values())  # of a run that is still running
     return {key: values[:shortest] for key, values in history.items()}
 
 
-def logged(database, run: int, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """A run's metric documents by name; UserError if there is no such run or one of `names` is missing."""
+def logged(database: Database, run: int, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A run's metric documents by name; UserError if there is no such run or a name is missing."""
     find_run(database, run)
-    series = {m["name"]: m for m in database.metrics.find({"run_id": run})}
+    series = {metric["name"]: metric for metric in database.metrics.find({"run_id": run})}
     missing = [name for name in names if name not in series]
     if missing:
         raise UserError(f"run {run} has not logged {', '.join(missing)}")

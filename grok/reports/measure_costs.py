@@ -1,8 +1,9 @@
-"""`grok measures`: which there are, and what each costs in an experiment."""
+"""`grok measures`: the measures there are, and what each costs in an experiment."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,7 @@ from grok.engine.train import train
 from grok.experiment.experiment import load
 from grok.paths import PROJECT
 
-EVALUATIONS = 12  # of a profiled run
+EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
 
 
 def show(experiment: str | None, named: tuple[str, ...]) -> None:
@@ -22,50 +23,48 @@ def show(experiment: str | None, named: tuple[str, ...]) -> None:
     if experiment is None:
         table = Table("measure", "group", "taken", "what it is", "needs")
         for measure in MEASURES:
-            when = f"every {measure.when}"
-            if measure.burst:
-                every, length = measure.burst
-                when = f"{length} of {every} steps"
+            burst = measure.burst
+            taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"
             needs = ", ".join(NEEDS[need] for need in measure.needs)
-            table.add_row(measure.name, measure.group, when, measure.description, needs)
+            table.add_row(measure.name, measure.group, taken, measure.says, needs)
         Console().print(table)
         return
     Console().print(profile(experiment, named))
 
 
 def profile(experiment: str, named: tuple[str, ...]) -> Table:
-    """How often each measure was computed in a short run, and the milliseconds of the fastest time."""
+    """A table of how often each measure was computed in a short run, and the least time it took."""
     paper = load(PROJECT / "experiments" / f"{experiment.removesuffix('.py')}.py")
-    config = paper.full_config({"measures": "full", "snapshot_every": 4}, named)
+    config = paper.config_of({"measures": "full", "snapshot_every": 4}, named)
     problem = paper.problem_of(config)
-    log_steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
-    short = replace(problem, log_steps=log_steps, train_steps=log_steps[-1])
+    steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
+    short = replace(problem, log_steps=steps, train_steps=steps[-1])
     times: dict[str, list[float]] = {}
     timed = {name: _timed(measure, times) for name, measure in BY_NAME.items()}
     plain = seconds(replace(short, measures=None))
     measured = seconds(short, timed)
-    table = Table("measure", "times", "ms each", title=f"{experiment} {' '.join(named)}")
-    for name, spent in sorted(times.items(), key=lambda item: -max(item[1])):
-        table.add_row(name, str(len(spent)), f"{1000 * min(spent):.2f}")
-    table.caption = f"{log_steps[-1]} steps: {plain:.1f} s without measures, {measured:.1f} s with"
+    table = Table("measure", "takes", "ms each", title=f"{experiment} {' '.join(named)}")
+    for name, durations in sorted(times.items(), key=lambda item: -max(item[1])):
+        table.add_row(name, str(len(durations)), f"{1000 * min(durations):.2f}")
+    table.caption = f"{steps[-1]} steps: {plain:.1f} s without measures, {measured:.1f} s with"
     return table
 
 
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
-    """The measure with a clock, and with bursts that a short run reaches."""
+    """The measure, timed; its bursts are shortened so that a short run has some."""
 
-    def compute(state: MeasurementState) -> dict[str, float]:
+    def take(state: MeasurementState) -> dict[str, Any]:
         began = time.perf_counter()
-        metrics = measure.compute(state)
-        if metrics:
+        values = measure.take(state)
+        if values:
             times.setdefault(measure.name, []).append(time.perf_counter() - began)
-        return metrics
+        return values
 
-    return replace(measure, compute=compute, burst=measure.burst and (4, 3))
+    return replace(measure, take=take, burst=measure.burst and (4, 3))
 
 
 def seconds(problem: Problem, measures: Mapping[str, Measure] = BY_NAME) -> float:
-    """Seconds that training a problem takes, uncompiled."""
+    """The seconds that training a problem takes, uncompiled."""
     began = time.perf_counter()
     for _ in train([problem], compiled=False, measures=measures):
         pass

@@ -28,7 +28,9 @@ START_TIMEOUT = 30.0  # seconds
 POLL_INTERVAL = 0.3  # seconds
 MOST_RESTARTS = 50
 LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
-_user_locks: dict[Path, int | None] = {}  # descriptors of this process's locks, by the server's folder
+_user_locks: dict[
+    Path, int | None
+] = {}  # descriptors of this process's locks, by the server's folder
 
 
 def binary() -> str | None:
