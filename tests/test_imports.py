@@ -18,7 +18,7 @@ BASE = {
 }
 MAY_IMPORT = {
     **{module: set() for module in BASE},
-    "grok.tasks": {"grok.tasks", "grok.tensors"},
+    "grok.tasks": {"grok.tasks", "grok.tensors", "grok.errors"},
     "grok.models": {"grok.models", "grok.randomness", "grok.tensors"},
     "grok.measures": {"grok.measures", "grok.tensors"},
     "grok.theory": {"grok.theory"},

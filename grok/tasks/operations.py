@@ -4,12 +4,12 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from grok.errors import near_match
 from grok.tasks import tables
 from grok.tasks.lists import LIST_OPERATIONS
 
@@ -215,8 +215,8 @@ def is_prime(n: int) -> bool:
 def _near(word: str) -> str:
     groups = [f"s{n}{kind}" for n in range(3, LARGEST_GROUP + 1) for kind in GROUP_WORDS]
     known = [*NAMED, *LIST_OPERATIONS, *GROUP_NAMES, *groups]
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"names: {', '.join(NAMED)}"
+    near = near_match(word, known)
+    return f"did you mean {near}?" if near else f"names: {', '.join(NAMED)}"
 
 
 def _expected(found: str) -> str:
