@@ -1,11 +1,11 @@
-// The page shows one of: papers, sweeps, a sweep, runs, a run; the part after # says which.
+// The page shows the papers, the sweeps, one sweep, the runs, or one run: the part of its address after #.
 const COLOURS = {comprehension: "#2e9e5b", grokking: "#2f6fb5", memorization: "#e0a030", confusion: "#b8483e"};
-const HEIGHT = 28;  // of a row of the table, as in the style sheet
+const ROW_HEIGHT = 28;  // of a row of the table, as in the style sheet
 const WIDTHS = {run: 60, experiment: 90, status: 100, started: 130, sweep: 150, seed: 45, phase: 120, steps_to_train: 65,
   steps_to_test: 65, train_accuracy: 75, test_accuracy: 75, curve: 105, seconds: 65};
-const HEADS = {steps_to_train: "train at", steps_to_test: "test at", train_accuracy: "train acc", test_accuracy: "test acc", curve: "test curve"};
+const HEADINGS = {steps_to_train: "train at", steps_to_test: "test at", train_accuracy: "train acc", test_accuracy: "test acc", curve: "test curve"};
 const view = document.getElementById("view");
-let data, details, place, shown = [], complaint = "", order = {key: "run", down: true}, query = "";
+let data, details, rowOfRun, shown = [], queryError = "", order = {key: "run", down: true}, query = "";
 
 const escape = text => String(text ?? "").replace(/[&<>"]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}[c]));
 const number = value => Array.isArray(value) ? `[${value.map(number).join(", ")}]` : typeof value === "number" ? (Number.isInteger(value) ? String(value) : value.toPrecision(4)) : value;
@@ -20,17 +20,17 @@ async function unpack(id) {
 // ---- the runs that the query selects, in order
 
 function choose() {
-  complaint = "";
+  queryError = "";
   try {
     shown = selectRows(query);
   } catch (error) {  // a word that is not written to its end, or is no filter
-    [shown, complaint] = [[], error.message];
+    [shown, queryError] = [[], error.message];
   }
   const sign = order.down ? -1 : 1;
   shown.sort((a, b) => {
     const [x, y] = [data.runs[order.key][a], data.runs[order.key][b]];
-    const [no, none] = [x, y].map(v => v == null || v === "");
-    if (no || none) return no - none;  // what is missing comes last
+    const [xIsMissing, yIsMissing] = [x, y].map(value => value == null || value === "");
+    if (xIsMissing || yIsMissing) return xIsMissing - yIsMissing;  // what is missing comes last
     return sign * (x < y ? -1 : x > y ? 1 : 0);
   });
 }
@@ -52,19 +52,19 @@ function showRuns() {
   const template = columns.map(name => `minmax(${WIDTHS[name]}px, ${WIDTHS[name]}fr)`).join(" ");
   const head = view.querySelector(".head");
   const draw = () => {
-    body.style.height = `${shown.length * HEIGHT}px`;
-    const first = Math.max(0, Math.floor(grid.scrollTop / HEIGHT) - 5);
-    const last = Math.min(shown.length, first + Math.ceil(grid.clientHeight / HEIGHT) + 10);
+    body.style.height = `${shown.length * ROW_HEIGHT}px`;
+    const first = Math.max(0, Math.floor(grid.scrollTop / ROW_HEIGHT) - 5);
+    const last = Math.min(shown.length, first + Math.ceil(grid.clientHeight / ROW_HEIGHT) + 10);
     body.innerHTML = shown.slice(first, last).map((row, i) =>
-      `<div class="row body" data-run="${escape(data.runs.run[row])}" style="top:${(first + i) * HEIGHT}px;grid-template-columns:${template}">` +
+      `<div class="row body" data-run="${escape(data.runs.run[row])}" style="top:${(first + i) * ROW_HEIGHT}px;grid-template-columns:${template}">` +
       columns.map(name => name === "curve" ? `<span>${spark(data.spark[row])}</span>` : `<span>${cell(name, data.runs[name][row])}</span>`).join("") +
       "</div>").join("");
   };
   const refresh = () => {
     choose();
-    document.getElementById("count").textContent = complaint || `${shown.length} of ${data.runs.run.length} runs`;
+    document.getElementById("count").textContent = queryError || `${shown.length} of ${data.runs.run.length} runs`;
     head.style.gridTemplateColumns = template;
-    head.innerHTML = columns.map(name => `<span data-key="${name}">${HEADS[name] ?? name}${order.key === name ? (order.down ? " ▾" : " ▴") : ""}</span>`).join("");
+    head.innerHTML = columns.map(name => `<span data-key="${name}">${HEADINGS[name] ?? name}${order.key === name ? (order.down ? " ▾" : " ▴") : ""}</span>`).join("");
     draw();
   };
   grid.addEventListener("scroll", draw);
@@ -88,7 +88,7 @@ function cell(name, value) {
 // ---- one run
 
 async function showRun(id) {
-  const row = place.get(id);
+  const row = rowOfRun.get(id);
   if (row === undefined) { view.innerHTML = `<h2>no run ${escape(id)} in this report</h2>`; return; }
   const value = name => data.runs[name][row];
   const pairs = (columns) => Object.entries(columns).filter(([, c]) => c.i[row] >= 0)
@@ -104,9 +104,9 @@ async function showRun(id) {
   if (decodeURIComponent(location.hash) !== `#run=${id}`) return;  // the reader has gone on
   const curves = details.curves[row], names = Object.keys(curves).sort();
   const traces = chosen => chosen.map(name => ({x: details.steps[curves[name][0]], y: curves[name][1], name: name.replaceAll("_", " "), mode: "lines"}));
-  const is = kind => names.filter(name => name === `train_${kind}` || name === `test_${kind}`);
-  plot("accuracies", traces(is("accuracy")), {yaxis: {title: {text: "accuracy"}, range: [-0.03, 1.03]}});
-  plot("losses", traces(is("loss")), {yaxis: {title: {text: "loss"}, exponentformat: "power", type: "log"}});
+  const ofKind = kind => names.filter(name => name === `train_${kind}` || name === `test_${kind}`);
+  plot("accuracies", traces(ofKind("accuracy")), {yaxis: {title: {text: "accuracy"}, range: [-0.03, 1.03]}});
+  plot("losses", traces(ofKind("loss")), {yaxis: {title: {text: "loss"}, exponentformat: "power", type: "log"}});
   const others = names.filter(name => !/^(train|test)_(accuracy|loss)$/.test(name));
   document.getElementById("others").innerHTML = others.length ? `<details><summary>other metrics: ${others.length}</summary><div class="two">` +
     others.map((name, i) => `<div id="other${i}" class="plot"></div>`).join("") + "</div></details>" : "";
@@ -132,7 +132,7 @@ function showSweeps() {
 }
 
 function showSweep(id) {
-  const sweep = data.sweeps.find(one => one.id === id);
+  const sweep = data.sweeps.find(sweep => sweep.id === id);
   if (!sweep) { view.innerHTML = `<h2>no sweep ${escape(id)} in this report</h2>`; return; }
   const rows = data.runs.run.map((_, row) => row).filter(row => data.runs.sweep[row] === id);
   const kinds = key => new Set(rows.map(row => JSON.stringify(valueAt(row, key)))).size;
@@ -183,9 +183,9 @@ function route() {
   ({papers: showPapers, sweeps: showSweeps, sweep: () => showSweep(id), runs: showRuns, run: () => showRun(id)}[page] ?? showPapers)();
 }
 
-unpack("summary").then(found => {
-  data = found;
-  place = new Map(data.runs.run.map((run, row) => [String(run), row]));
+unpack("summary").then(summary => {
+  data = summary;
+  rowOfRun = new Map(data.runs.run.map((run, row) => [String(run), row]));
   const about = data.about;
   document.getElementById("about").textContent = `${about.runs} runs of ${about.store}, made ${about.made} at commit ${about.commit}`;
   window.addEventListener("hashchange", route);
