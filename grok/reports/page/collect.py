@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from pymongo.database import Database
 
-from grok.claims import model as claims
 from grok.claims import scorecard
-from grok.experiment.experiment import Paper
+from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT
 from grok.store.connection import Store
 
@@ -56,7 +55,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
     ]
     return {
         "about": about,
-        "papers": [paper_of(database, paper, figures) for paper in scorecard.papers()],
+        "papers": [paper_of(database, paper, figures) for paper in scorecard.experiments()],
         "sweeps": [sweep_of(sweep) for sweep in sweeps],
         "runs": columns_of(runs),
         "config": coded([flat(run.get("config") or {}) for run in runs]),
@@ -69,22 +68,20 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
     }
 
 
-def paper_of(database: Database, paper: Paper, figures: list[Path]) -> dict[str, Any]:
+def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict[str, Any]:
     """A paper's claims, how they came out, and its pictures as data."""
     findings, seconds = scorecard.latest(database, paper)
     rows = []
     for claim in paper.claims:
-        found = findings[claim.id]
-        passed = claims.stands(found) if found else None
-        shown = next((one for one in found if one.passed == passed), None)
+        card = scorecard.summary(findings[claim.id])
         rows.append(
             {
                 "id": claim.id,
-                "says": claim.says,
-                "passed": passed,
+                "says": claim.statement,
+                "passed": card.passed,
                 "report_only": claim.report_only,
-                "seeds": f"{sum(f.passed for f in found)}/{len(found)}" if found else "",
-                "measured": "" if shown is None else shown.why or claims.numbers(shown.measured),
+                "seeds": card.seeds,
+                "measured": card.measured,
             }
         )
     return {
