@@ -9,7 +9,7 @@ from rich.table import Table
 from sacred.observers import FileStorageObserver
 from sacred.run import Run
 
-from grok.store.journal import DurableObserver
+from grok.store.observer import DurableObserver
 
 FIRST = ("phase", "ended", "steps", "seconds", "compiled", "steps_to_train", "steps_to_test")
 
