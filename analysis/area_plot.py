@@ -1,96 +1,138 @@
-"""What a quantity is made of, through training: `python analysis/area_plot.py run=12 -p weight_tracking/weight_norm`.
+"""Area plot of the parts of a quantity through training.
 
-Metrics PREFIX/PART stacked as areas, one panel per group of runs (means over its runs).
+`python analysis/area_plot.py run=12 -p weight_tracking/weight_norm`
+
+Stacks the metrics PREFIX/PART as areas, with one panel per group of runs (means over its runs).
 """
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import groups, query, style
-from analysis.layer_dynamics import table_of
+from analysis.layer_dynamics import parameter_table
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("-p", "--prefix", default="weight_tracking/weight_norm", show_default=True)
+@click.option(
+    "-p",
+    "--prefix",
+    default="weight_tracking/weight_norm",
+    show_default=True,
+    help="Prefix of the metrics.",
+)
 @groups.by_option
 @click.option(
-    "--top", type=click.IntRange(1), default=10, show_default=True, help="parts; the rest are one"
+    "--top",
+    "max_parts",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Number of parts that are shown singly; the sum of the others is one area.",
 )
 @click.option(
     "--sort",
     type=click.Choice(["size", "name", "acquired"]),
     default="size",
     show_default=True,
-    help="acquired: in the order in which parts reach half of their largest value",
+    help="Order of the parts; acquired: by the step at which they reach half of their maximum.",
 )
-@click.option("--normalize", is_flag=True, help="shares of the whole")
+@click.option("--normalize", is_flag=True, help="Show fractions of the sum.")
 @style.name_option("area_plot")
-@style.options  # fmt: skip
-def main(filters, prefix, by, top, sort, normalize, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    prefix: str,
+    keys: tuple[str, ...],
+    max_parts: int,
+    sort: str,
+    normalize: bool,
+    name: str,
+) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, filters), by)
-    tables = {
-        group: parts(table_of(store, mine, prefix, layers=False).fillna(0), top, sort)
-        for group, mine in runs.groupby("group")
-    }
-    wide_console().print(listed(tables))
-    style.save(draw(tables, prefix, normalize), name)
+    runs = groups.with_groups(query.selected_runs(store, filters), keys)
+    tables = {}
+    for group, group_runs in runs.groupby("group"):
+        values = parameter_table(store, group_runs, prefix).fillna(0)
+        tables[str(group)] = largest_parts(values, max_parts, sort)
+    wide_console().print(part_table(tables))
+    style.save(plot_areas(tables, prefix, normalize), name)
 
 
-def parts(table: pd.DataFrame, top: int, sort: str) -> pd.DataFrame:
-    """The `top` largest rows in order, and the sum of the others."""
+def largest_parts(table: pd.DataFrame, max_parts: int, sort: str) -> pd.DataFrame:
+    """Absolute values of the `max_parts` parts with the largest maxima, and the sum of the others.
+
+    Arguments:
+        table: a row per part, a column per step.
+        sort: `size`, `name` or `acquired`, as the option --sort describes.
+    """
     table = table.abs()
-    order = table.max(axis=1).sort_values(ascending=False).index
-    kept, rest = table.loc[order[:top]], table.loc[order[top:]]
+    by_maximum = table.max(axis=1).sort_values(ascending=False).index
+    parts, others = table.loc[by_maximum[:max_parts]], table.loc[by_maximum[max_parts:]]
     if sort == "name":
-        kept = kept.sort_index()
+        parts = parts.sort_index()
     elif sort == "acquired":
-        half = kept.ge(kept.max(axis=1) / 2, axis=0)
-        kept = kept.loc[half.idxmax(axis=1).sort_values(kind="stable").index]
-    if len(rest):
-        kept = pd.concat([kept, rest.sum().to_frame(f"{len(rest)} others").T])
-    return kept
+        at_half = parts.ge(parts.max(axis=1) / 2, axis=0)
+        parts = parts.loc[at_half.idxmax(axis=1).sort_values(kind="stable").index]
+    if len(others):
+        parts = pd.concat([parts, others.sum().to_frame(f"{len(others)} others").T])
+    return parts
 
 
-def listed(tables: dict[str, pd.DataFrame]) -> Table:
+def part_table(tables: dict[str, pd.DataFrame]) -> Table:
     """First, largest and last value of every part."""
-    shown = Table("group", "part", "first", "largest", "last", "share of the last")
+    result = Table("group", "part", "first", "largest", "last", "fraction of the last sum")
     for group, table in tables.items():
-        last = table.iloc[:, -1]
-        for part, row in table.iterrows():
-            share = last[part] / last.sum() if last.sum() else np.nan
-            shown.add_row(group, str(part), f"{row.iloc[0]:.4g}", f"{row.max():.4g}",
-                          f"{row.iloc[-1]:.4g}", f"{share:.1%}")  # fmt: skip
-    return shown
+        last_sum = table.iloc[:, -1].sum()
+        for part, values in table.iterrows():
+            last = values.iloc[-1]
+            result.add_row(
+                group,
+                str(part),
+                f"{values.iloc[0]:.4g}",
+                f"{values.max():.4g}",
+                f"{last:.4g}",
+                f"{last / last_sum if last_sum else np.nan:.1%}",
+            )
+    return result
 
 
-def draw(tables: dict[str, pd.DataFrame], prefix: str, normalize: bool):
-    """A panel per group, areas in one colour scheme."""
+def plot_areas(tables: dict[str, pd.DataFrame], prefix: str, normalize: bool) -> Figure:
+    """One panel per group; a part has the same colour in all of them."""
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(1 + 5 * len(tables), 3.8), squeeze=False, sharey=True,
+        1,
+        len(tables),
+        figsize=(1 + 5 * len(tables), 3.8),
+        squeeze=False,
+        sharey=True,
         layout="constrained",
-    )  # fmt: skip
-    names = list(dict.fromkeys(part for table in tables.values() for part in table.index))
-    colours = dict(zip(names, plt.cm.tab20(np.linspace(0, 1, max(2, len(names)))), strict=False))
+    )
+    parts = list(dict.fromkeys(part for table in tables.values() for part in table.index))
+    palette = plt.get_cmap("tab20")(np.linspace(0, 1, max(2, len(parts))))
+    colours = dict(zip(parts, palette, strict=False))
     for panel, (group, table) in zip(axes[0], tables.items(), strict=True):
         values = table / table.sum() if normalize else table
         panel.stackplot(
             values.columns,
             values.to_numpy(),
             labels=values.index,
-            colors=[colours[n] for n in table.index],
+            colors=[colours[part] for part in table.index],
         )
         panel.set(title=group, xlabel="step", xlim=(values.columns.min(), values.columns.max()))
-    axes[0][0].set_ylabel(f"share of {prefix}" if normalize else prefix)
-    handles, said = axes[0][0].get_legend_handles_labels()
+    axes[0][0].set_ylabel(f"fraction of {prefix}" if normalize else prefix)
+    handles, labels = axes[0][0].get_legend_handles_labels()
     axes[0][-1].legend(
-        handles[::-1], said[::-1], fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5)
+        handles[::-1],
+        labels[::-1],
+        fontsize="x-small",
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
     )
     return figure
 

@@ -6,20 +6,35 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+
+# Metrics of the AI-Scientist template's final_info.json, and the results of ours that they are.
+TEMPLATE_METRICS = {
+    "final_train_loss": "result.train_loss",
+    "final_train_acc": "result.train_accuracy",
+    "final_val_loss": "result.test_loss",
+    "final_val_acc": "result.test_accuracy",
+}
+SEED_SPACING = 0.02  # relative shift in size between two seeds, so that their points do not overlap
 
 
-def draw_trajectories(study: pd.DataFrame, curves: pd.DataFrame):
-    """Test accuracy against steps in each bucket: median over runs, and the middle half."""
-    present = study.sort_values("size")["bucket"].unique()
-    figure, axes = plt.subplots(1, len(present), figsize=(4 * len(present), 3.4), squeeze=False)
-    tests = curves[curves["metric"] == "test_accuracy"].merge(study, on="run")
-    for panel, bucket in zip(axes[0], present, strict=True):
-        mine = tests[tests["bucket"] == bucket]
-        for (_, depth, width), rows in mine.groupby(["size", "depth", "width"]):
-            wide = rows.pivot_table(index="step", columns="run", values="value").ffill()
-            (line,) = panel.plot(wide.index, wide.median(axis=1), label=f"{depth} x {width}")
-            low, high = wide.quantile(0.25, axis=1), wide.quantile(0.75, axis=1)
-            panel.fill_between(wide.index, low, high, color=line.get_color(), alpha=0.15, lw=0)
+def plot_trajectories(study: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Test accuracy against steps in each bucket: median over runs, and the middle half.
+
+    Arguments:
+        study: a table of `capacity_study.describe_runs`.
+        curves: the runs' long table of metrics.
+    """
+    buckets = study.sort_values("size")["bucket"].unique()
+    figure, axes = plt.subplots(1, len(buckets), figsize=(4 * len(buckets), 3.4), squeeze=False)
+    test_curves = curves[curves["metric"] == "test_accuracy"].merge(study, on="run")
+    for panel, bucket in zip(axes[0], buckets, strict=True):
+        in_bucket = test_curves[test_curves["bucket"] == bucket]
+        for (_, depth, width), rows in in_bucket.groupby(["size", "depth", "width"]):
+            by_run = rows.pivot_table(index="step", columns="run", values="value").ffill()
+            (line,) = panel.plot(by_run.index, by_run.median(axis=1), label=f"{depth} x {width}")
+            low, high = by_run.quantile(0.25, axis=1), by_run.quantile(0.75, axis=1)
+            panel.fill_between(by_run.index, low, high, color=line.get_color(), alpha=0.15, lw=0)
         panel.set_title(f"{bucket} networks")
         panel.set_xlabel("step")
         panel.legend(fontsize=8)
@@ -27,18 +42,21 @@ def draw_trajectories(study: pd.DataFrame, curves: pd.DataFrame):
     return figure
 
 
-def draw_sizes(study: pd.DataFrame):
-    """Steps to grok against parameters, a point a run; runs that never did at the budget."""
+def plot_sizes(study: pd.DataFrame) -> Figure:
+    """Steps to grok against parameters, a point per run; censored runs at their budget."""
     figure, axes = plt.subplots(figsize=(5.5, 4))
     for depth, rows in study.groupby("depth"):
-        spread = rows["size"] * (1 + 0.02 * (rows["seed"] - rows["seed"].mean()))
+        sizes = rows["size"] * (1 + SEED_SPACING * (rows["seed"] - rows["seed"].mean()))
         reached = rows["test"].notna()
-        points = axes.scatter(spread[reached], rows["test"][reached], s=18, label=f"{depth} layers")
-        colour = points.get_facecolor()
+        points = axes.scatter(sizes[reached], rows["test"][reached], s=18, label=f"{depth} layers")
         axes.scatter(
-            spread[~reached], rows["train_steps"][~reached], s=22, marker="^", facecolors="none",
-            edgecolors=colour,
-        )  # fmt: skip
+            sizes[~reached],
+            rows["train_steps"][~reached],
+            s=22,
+            marker="^",
+            facecolors="none",
+            edgecolors=points.get_facecolor(),
+        )
     axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="steps to 99 % test accuracy")
     axes.set_title("triangles: not within the budget", fontsize=9)
     axes.legend()
@@ -46,29 +64,41 @@ def draw_sizes(study: pd.DataFrame):
 
 
 def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: Path) -> list[Path]:
-    """One final_info.json per shape, in the template's form; the paths.
+    """Paths of the written files: one final_info.json per shape, in the template's form.
 
-    As there, step_val_acc_99 of a run that never got there is its budget; `censored` counts them.
+    As in the template, step_val_acc_99 of a run that did not reach 99 % is its budget; `censored`
+    is the number of such runs.
+
+    Arguments:
+        runs: a table of `query.runs`.
+        study: the same runs, from `capacity_study.describe_runs`.
+        folder: the files are written to a folder per shape below it.
     """
-    names = {f"final_{split}_{short}": f"result.{'test' if split == 'val' else split}_{long}"
-             for split in ("train", "val") for short, long in (("loss", "loss"), ("acc", "accuracy"))}  # fmt: skip
     paths = []
-    for (depth, width, count), rows in study.groupby(["depth", "width", "heads"]):
-        info = {}
-        for operation, same in rows.groupby("operation"):
-            mine = runs[runs["run"].isin(same["run"])]
-            lists = {key: mine[column].astype(float).tolist() for key, column in names.items()}
-            lists["step_val_acc_99"] = same["test"].fillna(same["train_steps"]).tolist()
-            info[operation] = {
-                "means": {f"{key}_mean": float(np.mean(v)) for key, v in lists.items()},
-                "stderrs": {
-                    f"{key}_stderr": float(np.std(v) / np.sqrt(len(v))) for key, v in lists.items()
-                },
-                "final_info_dict": lists,
-                "censored": int(same["test"].isna().sum()),
-            }
-        path = folder / f"{depth}x{width}_h{count}" / "final_info.json"
+    for (depth, width, heads), shape_runs in study.groupby(["depth", "width", "heads"]):
+        info = {
+            operation: final_info(runs[runs["run"].isin(rows["run"])], rows)
+            for operation, rows in shape_runs.groupby("operation")
+        }
+        path = folder / f"{depth}x{width}_h{heads}" / "final_info.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(info, indent=2))
         paths.append(path)
     return paths
+
+
+def final_info(runs: pd.DataFrame, study: pd.DataFrame) -> dict[str, object]:
+    """An operation's entry in final_info.json, from the two tables of the same runs."""
+    values = {
+        name: runs[column].astype(float).tolist() for name, column in TEMPLATE_METRICS.items()
+    }
+    values["step_val_acc_99"] = study["test"].fillna(study["train_steps"]).tolist()
+    return {
+        "means": {f"{name}_mean": float(np.mean(numbers)) for name, numbers in values.items()},
+        "stderrs": {
+            f"{name}_stderr": float(np.std(numbers) / np.sqrt(len(numbers)))
+            for name, numbers in values.items()
+        },
+        "final_info_dict": values,
+        "censored": int(study["test"].isna().sum()),
+    }

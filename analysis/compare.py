@@ -1,82 +1,111 @@
-"""Groups of runs side by side: `python analysis/compare.py sweep=power_figure1 -m test_accuracy`.
+"""Bar chart and table that compare groups of runs.
 
-Bars are means over runs that differ in their seed alone, dots the runs, whiskers the standard error;
-the table marks the best (least, for losses and steps).
+`python analysis/compare.py sweep=power_figure1 -m test_accuracy`
+
+A bar is the mean over runs that differ only in their seeds, dots are the runs, and whiskers the
+standard error. The best group is highlighted: the lowest for losses and steps, else the highest.
 """
+
+from collections.abc import Sequence
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
 
+BEST_COLOUR, OTHER_COLOUR = style.COLOURS[0], "#a9b7c6"
+
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
 @click.option(
-    "-m", "--metric", "names", multiple=True, default=("test_accuracy",), show_default=True
+    "-m",
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=("test_accuracy",),
+    show_default=True,
+    help="Metric to compare; may be repeated.",
 )
-@click.option("--stat", type=click.Choice(groups.STATISTICS), default="final", show_default=True)
+@groups.statistic_option
 @groups.by_option
 @style.name_option("compare")
-@style.options  # fmt: skip
-def main(filters, names, stat, by, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    metrics: tuple[str, ...],
+    statistic: str,
+    keys: tuple[str, ...],
+    name: str,
+) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, filters), by)
-    values = groups.statistic(groups.logged(store, runs, list(names)), stat)
-    wide_console().print(table(values, list(names), stat))
-    style.save(bars(values, list(names), stat), name)
+    runs = groups.with_groups(query.selected_runs(store, filters), keys)
+    long = groups.grouped_metrics(store, runs, metrics)
+    values = groups.run_statistics(long, statistic)
+    wide_console().print(comparison_table(values, metrics, statistic))
+    style.save(plot_bars(values, metrics, statistic), name)
 
 
-def best(means: pd.Series) -> str | None:
-    """The group with the best mean; None if no mean is a number."""
-    means = means.replace([np.inf, -np.inf], np.nan).dropna()
-    if means.empty:
+def best_group(means: pd.Series) -> str | None:
+    """The group with the best mean of a metric; None if no mean is finite.
+
+    Arguments:
+        means: one mean per group, named after the metric or result.
+    """
+    finite = means.replace([np.inf, -np.inf], np.nan).dropna()
+    if finite.empty:
         return None
-    return means.idxmin() if groups.is_better_low(str(means.name)) else means.idxmax()
+    is_lower_better = groups.lower_is_better(str(means.name))
+    return str(finite.idxmin() if is_lower_better else finite.idxmax())
 
 
-def table(values: pd.DataFrame, names: list[str], stat: str) -> Table:
-    """Mean ± standard error over each group's runs, the best in bold."""
-    shown = Table("group", "runs", *(f"{stat} {style.words(name)}" for name in names))
-    by = values.groupby("group", sort=False)
-    means, errors, counts = by.mean(), by.sem(), by.size()
-    winners = {name: best(means[name]) for name in names}
+def comparison_table(values: pd.DataFrame, metrics: Sequence[str], statistic: str) -> Table:
+    """Mean ± standard error of every metric for each group of runs, the best in bold."""
+    headings = [f"{statistic} {style.axis_label(metric)}" for metric in metrics]
+    table = Table("group", "runs", *headings)
+    by_group = values.groupby("group", sort=False)
+    means, errors, counts = by_group.mean(), by_group.sem(), by_group.size()
+    best = {metric: best_group(means[metric]) for metric in metrics}
     for group in means.index:
         cells = []
-        for name in names:
-            text = f"{means.loc[group, name]:.4g}"
-            if np.isfinite(errors.loc[group, name]):
-                text += f" ± {errors.loc[group, name]:.2g}"
-            cells.append(f"[bold]{text}[/bold]" if winners[name] == group else text)
-        shown.add_row(group, str(counts[group]), *cells)
-    return shown
+        for metric in metrics:
+            text = f"{means.loc[group, metric]:.4g}"
+            if np.isfinite(errors.loc[group, metric]):
+                text += f" ± {errors.loc[group, metric]:.2g}"
+            cells.append(f"[bold]{text}[/bold]" if best[metric] == group else text)
+        table.add_row(group, str(counts[group]), *cells)
+    return table
 
 
-def bars(values: pd.DataFrame, names: list[str], stat: str):
-    """A panel per metric, a bar per group, a dot per run."""
-    kinds = list(dict.fromkeys(values.index.get_level_values("group")))
-    height = 0.9 + 0.32 * len(kinds)
+def plot_bars(values: pd.DataFrame, metrics: Sequence[str], statistic: str) -> Figure:
+    """One panel per metric, with a bar per group and a dot per run."""
+    group_names = list(dict.fromkeys(values.index.get_level_values("group")))
     figure, axes = plt.subplots(
-        1, len(names), figsize=(4.6 * len(names), height), squeeze=False, sharey=True,
+        1,
+        len(metrics),
+        figsize=(4.6 * len(metrics), 0.9 + 0.32 * len(group_names)),
+        squeeze=False,
+        sharey=True,
         layout="constrained",
-    )  # fmt: skip
-    for panel, name in zip(axes[0], names, strict=True):
-        winner = best(values[name].groupby("group").mean())
-        for place, group in enumerate(kinds):
-            mine = values.loc[group, name].replace([np.inf, -np.inf], np.nan).dropna()
-            if mine.empty:
+    )
+    for panel, metric in zip(axes[0], metrics, strict=True):
+        best = best_group(values[metric].groupby("group").mean())
+        for position, group in enumerate(group_names):
+            runs = values.loc[group, metric].replace([np.inf, -np.inf], np.nan).dropna()
+            if runs.empty:
                 continue
-            colour = style.COLOURS[0] if group == winner else "#a9b7c6"
-            error = mine.sem() if len(mine) > 1 else None
-            panel.barh(place, mine.mean(), xerr=error, color=colour, height=0.7)
-            panel.plot(mine, [place] * len(mine), "o", color="black", ms=3, alpha=0.6)
-        panel.set_yticks(range(len(kinds)), kinds)
-        panel.set_xlabel(f"{stat} {style.words(name)}")
+            colour = BEST_COLOUR if group == best else OTHER_COLOUR
+            error = runs.sem() if len(runs) > 1 else None
+            panel.barh(position, runs.mean(), xerr=error, color=colour, height=0.7)
+            panel.plot(runs, [position] * len(runs), "o", color="black", ms=3, alpha=0.6)
+        panel.set_yticks(range(len(group_names)), group_names)
+        panel.set_xlabel(f"{statistic} {style.axis_label(metric)}")
     axes[0][0].invert_yaxis()
     return figure
 

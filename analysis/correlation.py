@@ -1,101 +1,156 @@
-"""One number of a run against another: `python analysis/correlation.py experiment=doshi -x ipr -y test_accuracy`.
+"""Scatter plot and correlation of two numbers of each run.
 
-x and y are config keys (config.lr), results (result.steps_to_test) or final values of metrics. Pearson's
-and Spearman's coefficients with 95 % bootstrap intervals, per group.
+`python analysis/correlation.py experiment=doshi -x ipr -y test_accuracy`
+
+x and y are config keys (config.lr), results (result.steps_to_test) or final values of metrics. The
+table gives Pearson's and Spearman's coefficients of each group with 95 % bootstrap intervals.
 """
+
+import warnings
+from collections.abc import Callable
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.table import Table
 from scipy import stats
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.errors import UserError
 from grok.experiment.show import wide_console
+from grok.store.connection import Store
 
-LEAST = 3  # runs that a coefficient needs
+MIN_RUNS = 3  # that a coefficient needs
+BOOTSTRAP_SAMPLES = 500
+BOOTSTRAP_SEED = 0
+INTERVAL = (0.025, 0.975)  # quantiles at the ends of a 95 % interval
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("-x", required=True, help="config.KEY, result.KEY or a metric")
-@click.option("-y", required=True, help="likewise")
-@click.option("--by", multiple=True, help="config key that tells groups apart; one group, if none")
-@click.option("--trend", is_flag=True, help="draw the least-squares line")
-@click.option("--log-x", is_flag=True)
-@click.option("--log-y", is_flag=True)
+@click.option("-x", required=True, help="Horizontal axis: config.KEY, result.KEY or a metric.")
+@click.option("-y", required=True, help="Vertical axis: config.KEY, result.KEY or a metric.")
+@click.option(
+    "--by",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Config key that defines the groups; by default all runs are one group.",
+)
+@click.option("--trend", is_flag=True, help="Draw the least-squares line of each group.")
+@click.option("--log-x", is_flag=True, help="Use a logarithmic x axis.")
+@click.option("--log-y", is_flag=True, help="Use a logarithmic y axis.")
 @style.name_option("correlation")
-@style.options  # fmt: skip
-def main(filters, x, y, by, trend, log_x, log_y, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    x: str,
+    y: str,
+    keys: tuple[str, ...],
+    trend: bool,
+    log_x: bool,
+    log_y: bool,
+    name: str,
+) -> None:
     store = query.connect()
-    runs = query.chosen(store, filters)
-    runs = groups.labelled(runs, by) if by else runs.assign(group="all")
-    pairs = pd.DataFrame({"group": runs["group"]})
-    for axis, key in (("x", x), ("y", y)):
-        pairs[axis] = numbers(store, runs, key)
-    pairs = pairs.replace([np.inf, -np.inf], np.nan).dropna()
-    if pairs.empty:
-        query.fail(f"no run of these {len(runs)} has both {x} and {y} as numbers")
-    if log_x or log_y:
-        pairs = pairs[(pairs["x"] > 0) | (not log_x)]
-        pairs = pairs[(pairs["y"] > 0) | (not log_y)]
-    wide_console().print(table(pairs))
-    style.save(draw(pairs, x, y, trend, log_x, log_y), name)
+    runs = query.selected_runs(store, filters)
+    runs = groups.with_groups(runs, keys) if keys else runs.assign(group="all")
+    points = pd.DataFrame(
+        {"group": runs["group"], "x": run_values(store, runs, x), "y": run_values(store, runs, y)}
+    )
+    points = points.replace([np.inf, -np.inf], np.nan).dropna()
+    if points.empty:
+        raise UserError(f"no run of these {len(runs)} has both {x} and {y} as numbers")
+    if log_x:
+        points = points[points["x"] > 0]
+    if log_y:
+        points = points[points["y"] > 0]
+    wide_console().print(correlation_table(points))
+    style.save(plot_points(points, x, y, trend, log_x, log_y), name)
 
 
-def numbers(store, runs: pd.DataFrame, key: str) -> np.ndarray:
-    """One number a run: of its config, of its result, or a metric's last; NaN where there is none."""
+def run_values(store: Store, runs: pd.DataFrame, key: str) -> np.ndarray:
+    """One number per run, NaN where a run has none.
+
+    Arguments:
+        key: a column of `runs`, the name of a result or config key, or that of a metric, whose
+            final values are returned.
+    """
     for column in (key, f"result.{key}", f"config.{key}"):
         if column in runs:
             return pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
-    final = groups.statistic(groups.logged(store, runs, [key]), "final").droplevel("group")
+    long = groups.grouped_metrics(store, runs, [key])
+    final = groups.run_statistics(long, "final").droplevel("group")
     return final[key].reindex(runs["run"]).to_numpy(float)
 
 
-def table(pairs: pd.DataFrame) -> Table:
-    """Pearson and Spearman with intervals, per group."""
-    shown = Table("group", "runs", "Pearson r", "95 %", "Spearman rho", "95 %")
-    for group, mine in pairs.groupby("group", sort=False):
-        cells = [*coefficient(mine, stats.pearsonr), *coefficient(mine, stats.spearmanr)]
-        shown.add_row(str(group), str(len(mine)), *cells)
-    return shown
+def correlation_table(points: pd.DataFrame) -> Table:
+    """Pearson's and Spearman's coefficients with their intervals, one row per group."""
+    table = Table("group", "runs", "Pearson r", "95 %", "Spearman rho", "95 %")
+    for group, rows in points.groupby("group", sort=False):
+        pearson = coefficient_cells(rows, stats.pearsonr)
+        spearman = coefficient_cells(rows, stats.spearmanr)
+        table.add_row(str(group), str(len(rows)), *pearson, *spearman)
+    return table
 
 
-def coefficient(mine: pd.DataFrame, of) -> tuple[str, str]:
-    """A coefficient and its bootstrap interval, `-` where it is not defined."""
-    if len(mine) < LEAST or mine["x"].nunique() < 2 or mine["y"].nunique() < 2:
+def coefficient_cells(points: pd.DataFrame, correlate: Callable) -> tuple[str, str]:
+    """A coefficient and its bootstrap interval as text; `-` where they are not defined.
+
+    Arguments:
+        correlate: `scipy.stats.pearsonr` or `scipy.stats.spearmanr`.
+    """
+    x, y = points["x"].to_numpy(), points["y"].to_numpy()
+    if len(points) < MIN_RUNS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return "-", "-"
-    value = of(mine["x"], mine["y"]).statistic
-    rng, draws = np.random.default_rng(0), []
-    for _ in range(500):
-        again = mine.iloc[rng.integers(len(mine), size=len(mine))]
-        if again["x"].nunique() > 1 and again["y"].nunique() > 1:
-            draws.append(of(again["x"], again["y"]).statistic)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{value:.3f}", f"{low:.2f} to {high:.2f}"
+    with warnings.catch_warnings():
+        # A resample may be constant; its coefficient is NaN and does not count.
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        bootstrap = stats.bootstrap(
+            (x, y),
+            lambda x, y: correlate(x, y).statistic,
+            n_resamples=BOOTSTRAP_SAMPLES,
+            paired=True,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(BOOTSTRAP_SEED),
+        )
+    low, high = np.nanquantile(bootstrap.bootstrap_distribution, INTERVAL)
+    return f"{correlate(x, y).statistic:.3f}", f"{low:.2f} to {high:.2f}"
 
 
-def draw(pairs: pd.DataFrame, x: str, y: str, trend: bool, log_x: bool, log_y: bool):
-    """A dot a run."""
+def plot_points(
+    points: pd.DataFrame, x: str, y: str, trend: bool, log_x: bool, log_y: bool
+) -> Figure:
+    """A dot per run, a colour per group, and the groups' least-squares lines if `trend`."""
     figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
-    for number, (group, mine) in enumerate(pairs.groupby("group", sort=False)):
-        colour = style.COLOURS[number % len(style.COLOURS)]
-        axes.plot(mine["x"], mine["y"], "o", ms=4, alpha=0.75, color=colour, label=group)
-        if trend and mine["x"].nunique() > 1:
-            inner = np.log10(mine["x"]) if log_x else mine["x"]
-            outer = np.log10(mine["y"]) if log_y else mine["y"]
-            line = np.poly1d(np.polyfit(inner, outer, 1))
-            ends = np.array([inner.min(), inner.max()])
-            axes.plot(10**ends if log_x else ends, 10 ** line(ends) if log_y else line(ends),
-                      color=colour, lw=1)  # fmt: skip
-    axes.set(xlabel=style.words(x), ylabel=style.words(y))
+    by_group = points.groupby("group", sort=False)
+    for colour, (group, rows) in zip(style.cycle_colours(len(by_group)), by_group, strict=True):
+        axes.plot(rows["x"], rows["y"], "o", ms=4, alpha=0.75, color=colour, label=group)
+        if trend and rows["x"].nunique() > 1:
+            axes.plot(*least_squares_line(rows, log_x, log_y), color=colour, lw=1)
+    axes.set(xlabel=style.axis_label(x), ylabel=style.axis_label(y))
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
-    if pairs["group"].nunique() > 1:
+    if len(by_group) > 1:
         axes.legend(fontsize="small")
     return figure
+
+
+def least_squares_line(
+    points: pd.DataFrame, log_x: bool, log_y: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """x (2,) and y (2,) at the ends of the line that is fitted on the scales of the plot."""
+    x = np.log10(points["x"]) if log_x else points["x"]
+    y = np.log10(points["y"]) if log_y else points["y"]
+    slope, intercept = np.polyfit(x, y, 1)
+    ends = np.array([x.min(), x.max()])
+    heights = slope * ends + intercept
+    return (10**ends if log_x else ends), (10**heights if log_y else heights)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,39 @@
-"""A table for a paper: `python analysis/export_table.py sweep=mlp_small -m test_accuracy --format latex`.
+"""A table of runs for a paper, in LaTeX, Markdown or CSV.
 
-One row per group of runs that differ in their seed alone, mean ± standard error over them.
+`python analysis/export_table.py sweep=mlp_small -m test_accuracy --format latex`
+
+One row per group of runs that differ only in their seeds: mean ± standard error over the runs.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 import numpy as np
 import pandas as pd
 
-from analysis import compare, groups, query, style
+from analysis import groups, query, style
+from analysis.compare import best_group
 from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.errors import UserError
+from grok.store.connection import Store
 
-SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
+SUFFIXES = {"latex": "tex", "markdown": "md", "csv": "csv"}
+LATEX_SPECIAL = "_%&#$"  # characters that LaTeX wants escaped
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a table format writes the two things that a cell needs."""
+
+    plus_minus: str
+    bold: str  # a %-format
+
+
+MARKUP = {
+    "latex": Markup(plus_minus=r" $\pm$ ", bold=r"\textbf{%s}"),
+    "markdown": Markup(plus_minus=" ± ", bold="**%s**"),
+}
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -18,88 +41,136 @@ SUFFIX = {"latex": "tex", "markdown": "md", "csv": "csv"}
 @click.option(
     "-m",
     "--metric",
-    "names",
+    "columns",
     multiple=True,
     default=("train_accuracy", "test_accuracy"),
     show_default=True,
-    help="metrics, or results as result.steps_to_test",
+    help="Column: a metric, or a result such as result.steps_to_test; may be repeated.",
 )
-@click.option("--stat", type=click.Choice(groups.STATISTICS), default="final", show_default=True)
+@groups.statistic_option
 @groups.by_option
 @click.option(
-    "--format", "kind", type=click.Choice(list(SUFFIX)), default="markdown", show_default=True
+    "--format",
+    "table_format",
+    type=click.Choice(list(SUFFIXES)),
+    default="markdown",
+    show_default=True,
+    help="Format of the table.",
 )
-@click.option("--precision", default=4, show_default=True, help="digits")
-@click.option("--no-bold", is_flag=True, help="do not mark the best")
+@click.option("--precision", default=4, show_default=True, help="Significant digits of a mean.")
+@click.option("--no-bold", is_flag=True, help="Do not print the best mean of a column in bold.")
 @style.name_option("table")
-@style.options  # fmt: skip
-def main(filters, names, stat, by, kind, precision, no_bold, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    columns: tuple[str, ...],
+    statistic: str,
+    keys: tuple[str, ...],
+    table_format: str,
+    precision: int,
+    no_bold: bool,
+    name: str,
+) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, filters), by)
-    values = values_of(store, runs, list(names), stat)
-    text = csv(values) if kind == "csv" else written(values, kind, stat, precision, not no_bold)
-    path = style.place(f"{name}.{SUFFIX[kind]}")
+    runs = groups.with_groups(query.selected_runs(store, filters), keys)
+    values = run_values(store, runs, columns, statistic)
+    if table_format == "csv":
+        text = to_csv(values)
+    else:
+        cells = mean_cells(values, table_format, statistic, precision, bold=not no_bold)
+        text = to_latex(cells) if table_format == "latex" else to_markdown(cells)
+    path = style.output_path(f"{name}.{SUFFIXES[table_format]}")
     path.write_text(text)
     print(text)
     print(path)
 
 
-def values_of(store, runs: pd.DataFrame, names: list[str], stat: str) -> pd.DataFrame:
-    """One row a run (index group, run), a column per metric or result."""
-    table = pd.DataFrame(index=pd.MultiIndex.from_frame(runs[["group", "run"]]))
-    logged = [name for name in names if not name.startswith("result.")]
-    found = groups.statistic(groups.logged(store, runs, logged), stat) if logged else None
-    for name in names:
-        if name in logged:
-            table[name] = found[name].reindex(table.index)
-        elif name in runs:
-            table[name] = pd.to_numeric(runs[name], errors="coerce").to_numpy(float)
+def run_values(
+    store: Store, runs: pd.DataFrame, columns: Sequence[str], statistic: str
+) -> pd.DataFrame:
+    """One row per run (indexed by group and run), one column per metric or result.
+
+    Raises:
+        UserError: a column is neither a metric nor a result of these runs.
+    """
+    values = pd.DataFrame(index=pd.MultiIndex.from_frame(runs[["group", "run"]]))
+    metrics = [column for column in columns if not column.startswith("result.")]
+    if metrics:
+        long = groups.grouped_metrics(store, runs, metrics)
+        metric_values = groups.run_statistics(long, statistic).reindex(values.index)
+    for column in columns:
+        if column in metrics:
+            values[column] = metric_values[column]
+        elif column in runs:
+            values[column] = pd.to_numeric(runs[column], errors="coerce").to_numpy(float)
         else:
-            query.fail(f"no {name} in these {len(runs)} runs")
-    return table
+            raise UserError(f"no {column} in these {len(runs)} runs")
+    return values
 
 
-def csv(values: pd.DataFrame) -> str:
-    """Runs, mean and standard error of every column, in full precision."""
-    by = values.groupby("group", sort=False)
-    parts = {"runs": by.size()}
-    for name in values:
-        parts |= {f"{name}_mean": by[name].mean(), f"{name}_sem": by[name].sem()}
-    return pd.DataFrame(parts).to_csv()
+def to_csv(values: pd.DataFrame) -> str:
+    """The number of runs, and every column's mean and standard error in full precision, as CSV."""
+    by_group = values.groupby("group", sort=False)
+    columns: dict[str, pd.Series] = {"runs": by_group.size()}
+    for column in map(str, values.columns):
+        columns[f"{column}_mean"] = by_group[column].mean()
+        columns[f"{column}_sem"] = by_group[column].sem()
+    return pd.DataFrame(columns).to_csv()
 
 
-def written(values: pd.DataFrame, kind: str, stat: str, precision: int, bold: bool) -> str:
-    """The table in LaTeX (booktabs) or Markdown."""
-    by = values.groupby("group", sort=False)
-    means, errors, counts, sizes = by.mean(), by.sem(), by.count(), by.size()
-    winners = {name: compare.best(means[name]) if bold else None for name in values}
-    plus, strong = (" $\\pm$ ", "\\textbf{%s}") if kind == "latex" else (" ± ", "**%s**")
-    rows = []
-    for group in means.index:
-        cells = [escaped(str(group)) if kind == "latex" else str(group)]
-        for name in values:
-            mean, error = means.loc[group, name], errors.loc[group, name]
+def mean_cells(
+    values: pd.DataFrame, table_format: str, statistic: str, precision: int, bold: bool
+) -> pd.DataFrame:
+    """The cells of the table as marked-up text: one row per group, one column per column of values.
+
+    A mean over only some of a group's runs is followed by their number: `100 (1 of 2)`.
+
+    Arguments:
+        values: a table of `run_values`.
+        table_format: `latex` or `markdown`.
+        precision: significant digits of a mean.
+        bold: whether the best mean of a column is bold.
+    """
+    markup = MARKUP[table_format]
+    by_group = values.groupby("group", sort=False)
+    sizes = by_group.size()
+    cells = pd.DataFrame(index=sizes.index.astype(str).rename(None))
+    for column in map(str, values.columns):
+        means, errors = by_group[column].mean(), by_group[column].sem()
+        best = best_group(means) if bold else None
+        texts = []
+        for group, mean, error, count, size in zip(
+            cells.index, means, errors, by_group[column].count(), sizes, strict=True
+        ):
             text = f"{mean:.{precision}g}" if np.isfinite(mean) else "-"
-            text += f"{plus}{error:.2g}" if np.isfinite(error) else ""
-            if counts.loc[group, name] < sizes[group]:  # a mean over some runs says so
-                text += f" ({counts.loc[group, name]} of {sizes[group]})"
-            cells.append(strong % text if winners[name] == group else text)
-        rows.append(cells)
-    heads = ["", *(f"{stat} {style.words(name)}" for name in values)]
-    if kind == "markdown":
-        lines = [heads, ["---"] * len(heads), *rows]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-    lines = [" & ".join(cells) + r" \\" for cells in rows]
-    top = [f"\\begin{{tabular}}{{l{'r' * len(means.columns)}}}", r"\toprule"]
-    head = " & ".join(map(escaped, heads)) + r" \\"
-    return "\n".join([*top, head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+            if np.isfinite(error):
+                text += f"{markup.plus_minus}{error:.2g}"
+            if count < size:
+                text += f" ({count} of {size})"
+            texts.append(markup.bold % text if group == best else text)
+        cells[f"{statistic} {style.axis_label(column)}"] = texts
+    return cells
 
 
-def escaped(text: str) -> str:
-    """For LaTeX."""
-    for sign in "_%&#$":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+def to_markdown(cells: pd.DataFrame) -> str:
+    """The table as GitHub's Markdown. pandas' own `to_markdown` needs one more package, tabulate."""
+    rows = [
+        ["", *cells.columns],
+        ["---"] * (1 + len(cells.columns)),
+        *([group, *row] for group, row in zip(cells.index, cells.to_numpy(), strict=True)),
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def to_latex(cells: pd.DataFrame) -> str:
+    """The table as LaTeX with booktabs' rules."""
+    escaped = cells.rename(index=escape_latex, columns=escape_latex)
+    return escaped.style.to_latex(hrules=True, column_format="l" + "r" * len(cells.columns))
+
+
+def escape_latex(text: str) -> str:
+    """The text with LaTeX's special characters escaped."""
+    return "".join(f"\\{char}" if char in LATEX_SPECIAL else char for char in text)
 
 
 if __name__ == "__main__":

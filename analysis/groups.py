@@ -1,96 +1,158 @@
-"""Runs in groups (equal but for their seed), and what their metrics come to."""
+"""Groups of runs that differ only in their seeds, and summaries of their metrics."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import click
 import numpy as np
 import pandas as pd
 
 from analysis import query
+from grok.errors import UserError
+from grok.store.connection import Store
 
-SEEDS = ("config.seed", "config.data_seed", "config.model_seed")
-MOST = 24  # groups that one figure can show
+SEED_KEYS = ("config.seed", "config.data_seed", "config.model_seed")
+MAX_GROUPS = 24  # that one figure can show
 STATISTICS = ("final", "min", "max", "mean")
+# Parts of the names of metrics and results of which a lower value is better.
+LOWER_IS_BETTER = ("loss", "perplexity", "error", "steps_to", "gap")
+
 by_option = click.option(
-    "--by", multiple=True, help="config key that tells groups apart; all that differ, if none"
+    "--by",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Config key that defines the groups; by default all keys whose values differ.",
+)
+statistic_option = click.option(
+    "--stat",
+    "statistic",
+    type=click.Choice(STATISTICS),
+    default="final",
+    show_default=True,
+    help="Value that stands for a run's curve.",
 )
 
 
-def labelled(runs: pd.DataFrame, by: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The runs with a column `group`: their values of the config keys `by`, or of those that differ
-    between them, seeds aside. Exits if a key is not there, or the groups are too many to show."""
-    keys = [key if key in runs else f"config.{key}" for key in by] or varying(runs)
-    for key in keys:
-        if key not in runs:
-            query.fail(f"--by {key.removeprefix('config.')}: these runs have no such config key")
-    names = [" ".join(_word(key, row[key]) for key in keys) or "all" for _, row in runs.iterrows()]
+def with_groups(runs: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
+    """The runs with a column `group`: their values of some config keys as text.
+
+    Arguments:
+        runs: a table of `query.runs`.
+        keys: config keys, with or without `config.`; by default those of `varying_keys`.
+
+    Raises:
+        UserError: the runs have no such key, or there are more than `MAX_GROUPS` groups.
+    """
+    columns = [key if key in runs else f"config.{key}" for key in keys] or varying_keys(runs)
+    for column in columns:
+        if column not in runs:
+            key = column.removeprefix("config.")
+            raise UserError(f"--by {key}: these runs have no such config key")
+    names = [
+        " ".join(_group_text(column, row[column]) for column in columns) or "all"
+        for _, row in runs.iterrows()
+    ]
     grouped = runs.assign(group=names)
-    if grouped["group"].nunique() > MOST:
-        shown = ", ".join(key.removeprefix("config.") for key in keys)
-        query.fail(
-            f"{grouped['group'].nunique()} groups by {shown}: more than {MOST}; choose keys with --by"
-        )
+    count = grouped["group"].nunique()
+    if count > MAX_GROUPS:
+        shown = ", ".join(column.removeprefix("config.") for column in columns)
+        raise UserError(f"{count} groups by {shown}: more than {MAX_GROUPS}; choose keys with --by")
     return grouped
 
 
-def varying(runs: pd.DataFrame) -> list[str]:
-    """The config keys, and the experiment, whose values differ between runs, seeds aside. A key that is
-    younger than some of the runs counts by the values of the others."""
+def varying_keys(runs: pd.DataFrame) -> list[str]:
+    """The columns `experiment` and `config.*`, seeds excepted, whose values differ between runs.
+
+    Where older runs lack a key, only the values of the runs that have it are compared.
+    """
     everywhere = runs.attrs.get("everywhere", set(runs))
 
-    def values(key: str) -> pd.Series:
-        whole = key in everywhere or key == "experiment" or key.count(".") > 1
-        return runs[key] if whole else runs[key].dropna()
+    def values(column: str) -> pd.Series:
+        is_nested = column.count(".") > 1
+        is_complete = column in everywhere or column == "experiment" or is_nested
+        return runs[column] if is_complete else runs[column].dropna()
 
-    keys = [key for key in runs if key.startswith("config.") and key not in SEEDS]
+    columns = [str(column) for column in runs]
+    keys = [key for key in columns if key.startswith("config.") and key not in SEED_KEYS]
     return [key for key in ("experiment", *keys) if values(key).map(repr).nunique() > 1]
 
 
-def _word(key: str, value) -> str:
-    value = f"{value:g}" if isinstance(value, float) else value
-    return str(value) if key == "experiment" else f"{key.rpartition('.')[2]}={value}"
+def _group_text(column: str, value: Any) -> str:
+    if column == "experiment":
+        return str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{column.rpartition('.')[2]}={text}"
 
 
-def logged(store, runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Long table of these metrics of the runs, with their group; exits if none has one of them."""
+def grouped_metrics(store: Store, runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The long table of `query.metrics` with a column `group`, in the order of the runs.
+
+    Arguments:
+        runs: a table of `with_groups`.
+        names: names of metrics.
+
+    Raises:
+        UserError: none of the runs has logged one of the metrics.
+    """
     long = query.metrics(store, runs["run"], names)
+    logged = set(long["metric"])
     for name in names:
-        if name not in set(long["metric"]):
-            query.fail(f"no {name} in these {len(runs)} runs{query.near_metric(store, runs, name)}")
-    return runs[["run", "group"]].merge(long, on="run")  # in the runs' order
+        if name not in logged:
+            suggestion = query.suggest_metric(store, runs, name)
+            raise UserError(f"no {name} in these {len(runs)} runs{suggestion}")
+    return runs[["run", "group"]].merge(long, on="run")
 
 
-def curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """One metric's values by step and run; a run that ended early keeps its last value, NaN too."""
-    steps, curves = np.unique(rows["step"]), {}
-    for run, mine in rows.groupby("run", sort=False):
-        logged = mine.drop_duplicates("step", keep="last").set_index("step")["value"].sort_index()
-        curves[run] = logged.reindex(steps, method="ffill")
+def aligned_curves(long: pd.DataFrame) -> pd.DataFrame:
+    """One metric's values with one column per run, at every step that any of the runs has logged.
+
+    Between its own steps, and after its end, a run keeps the value it had logged last, NaN included.
+
+    Arguments:
+        long: rows of one metric, with columns `run`, `step` and `value`.
+    """
+    steps = np.unique(long["step"])
+    curves = {}
+    for run, rows in long.groupby("run", sort=False):
+        curve = rows.drop_duplicates("step", keep="last").set_index("step")["value"].sort_index()
+        curves[run] = curve.reindex(steps, method="ffill")
     return pd.DataFrame(curves)
 
 
-def band(table: pd.DataFrame, kind: str) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Middle and edges over runs: mean and standard deviation (`std`), mean and standard error
-    (`sem`), or median and full range (`range`)."""
-    if kind == "range":
-        return table.median(axis=1), table.min(axis=1), table.max(axis=1)
-    middle = table.mean(axis=1)
-    around = (table.std(axis=1) if kind == "std" else table.sem(axis=1)).fillna(0)
-    return middle, middle - around, middle + around
+def band(curves: pd.DataFrame, kind: str) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Centre, lower and upper edge of a band over runs, each indexed by step.
 
-
-def statistic(long: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """One value per run and metric: final, min, max or mean over its steps; columns are metrics.
-
-    NaN and infinite values stay out of min, max and mean; a final one is shown as it is.
+    Arguments:
+        curves: a table of `aligned_curves`.
+        kind: `std` (mean and standard deviation), `sem` (mean and standard error) or `range`
+            (median, minimum and maximum).
     """
-    by = long.sort_values("step").groupby(["group", "run", "metric"], observed=True)["value"]
-    if kind == "final":
-        values = by.agg(lambda series: series.iloc[-1])
+    if kind == "range":
+        return curves.median(axis=1), curves.min(axis=1), curves.max(axis=1)
+    centre = curves.mean(axis=1)
+    deviation = (curves.std(axis=1) if kind == "std" else curves.sem(axis=1)).fillna(0)
+    return centre, centre - deviation, centre + deviation
+
+
+def run_statistics(long: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """One value per run (rows, indexed by group and run) and metric (columns).
+
+    Arguments:
+        long: a table of `grouped_metrics`.
+        statistic: one of `STATISTICS`. `final` is the value at the last step, whatever it is; the
+            others leave out NaN and infinite values.
+    """
+    keys = ["group", "run", "metric"]
+    if statistic == "final":
+        by_curve = long.sort_values("step").groupby(keys, observed=True)["value"]
+        values = by_curve.agg(lambda series: series.iloc[-1])
     else:
         finite = long[np.isfinite(long["value"])]
-        values = finite.groupby(["group", "run", "metric"], observed=True)["value"].agg(kind)
+        values = finite.groupby(keys, observed=True)["value"].agg(statistic)
     return values.unstack("metric").reindex(columns=list(dict.fromkeys(long["metric"])))
 
 
-def is_better_low(name: str) -> bool:
-    """Whether less of a metric is better."""
-    return any(word in name for word in ("loss", "perplexity", "error", "steps_to", "gap"))
+def lower_is_better(name: str) -> bool:
+    """Whether a lower value of a metric or result is better, judged by its name."""
+    return any(part in name for part in LOWER_IS_BETTER)

@@ -1,6 +1,8 @@
-"""`training_history.json` of any runs: `python analysis/history.py experiment=power -o DIR`.
+"""The curves of any runs as `training_history.json`.
 
-One run goes to DIR/training_history.json, several to DIR/run_N/training_history.json.
+`python analysis/history.py experiment=power -o DIR`
+
+One run is written to DIR/training_history.json, several to DIR/run_N/training_history.json.
 """
 
 import json
@@ -16,20 +18,20 @@ from grok.reports.history import training_history
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
 @style.options
-def main(filters) -> None:
+def main(filters: tuple[str, ...]) -> None:
     store = query.connect()
-    runs = query.chosen(store, filters)["run"]
+    run_ids = query.selected_runs(store, filters)["run"]
     histories = {}
-    for run in runs:
+    for run_id in run_ids:
         try:
-            histories[run] = training_history(store.database, query.plain(run))
+            histories[run_id] = training_history(store.database, query.mongo_id(run_id))
         except UserError as error:
-            if len(runs) == 1:
-                query.fail(str(error))
+            if len(run_ids) == 1:
+                raise
             click.echo(f"left out: {error}", err=True)
-    for run, history in histories.items():
-        folder = "" if len(runs) == 1 else f"run_{run}/"
-        path = style.place(f"{folder}training_history.json")
+    for run_id, history in histories.items():
+        folder = "" if len(run_ids) == 1 else f"run_{run_id}/"
+        path = style.output_path(f"{folder}training_history.json")
         path.write_text(json.dumps(history))
         print(path)
 

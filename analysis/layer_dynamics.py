@@ -1,7 +1,10 @@
-"""Every parameter's share in a measure, through training: `python analysis/layer_dynamics.py run=12 -p norms/norm`.
+"""Heat map of a measure of every parameter through training.
 
-A heat map of parameter x step for metrics PREFIX/PARAMETER (norms/norm, weight_tracking/top_sv, ...; the
-mean over runs of a group), and the parameters that move most.
+`python analysis/layer_dynamics.py run=12 -p norms/norm`
+
+Shows the metrics PREFIX/PARAMETER (norms/norm/..., weight_tracking/top_sv/..., and others that
+`measures=full` logs) as means over the runs of a group, and a table of the parameters that change
+most.
 """
 
 import re
@@ -10,98 +13,160 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.errors import UserError
 from grok.experiment.show import wide_console
+from grok.store.connection import Store
 
-SHOWN = 15  # rows of the table
+TABLE_ROWS = 15
+COLOUR_PERCENTILES = (1, 99)  # of the values, at the ends of the colour scale
+STEP_TICKS = 6
+LAYER = r"^(blocks/\d+|[^/]+)"  # the part of a parameter's name that names its layer
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("-p", "--prefix", default="norms/norm", show_default=True, help="of the metrics")
-@groups.by_option
-@click.option("--layers", is_flag=True, help="one row a layer: the mean of its parameters")
-@click.option("--log", is_flag=True, help="colours by the logarithm")
-@click.option("--sort", type=click.Choice(["name", "variance"]), default="name", show_default=True)
 @click.option(
-    "--top", type=click.IntRange(1), default=40, show_default=True, help="at most so many rows"
+    "-p", "--prefix", default="norms/norm", show_default=True, help="Prefix of the metrics."
+)
+@groups.by_option
+@click.option("--layers", is_flag=True, help="Show one row per layer: the mean of its parameters.")
+@click.option("--log", is_flag=True, help="Use a logarithmic colour scale.")
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "variance"]),
+    default="name",
+    show_default=True,
+    help="Order of the rows; variance shows those first that change most.",
+)
+@click.option(
+    "--top",
+    "max_rows",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Number of rows at most: those that change most.",
 )
 @style.name_option("layer_dynamics")
-@style.options  # fmt: skip
-def main(filters, prefix, by, layers, log, sort, top, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    prefix: str,
+    keys: tuple[str, ...],
+    layers: bool,
+    log: bool,
+    sort: str,
+    max_rows: int,
+    name: str,
+) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, filters), by)
-    tables = {group: table_of(store, mine, prefix, layers) for group, mine in runs.groupby("group")}
-    wide_console().print(movers(tables))
-    style.save(draw(tables, prefix, log, sort, top), name)
+    runs = groups.with_groups(query.selected_runs(store, filters), keys)
+    tables = {
+        str(group): parameter_table(store, group_runs, prefix, layers)
+        for group, group_runs in runs.groupby("group")
+    }
+    wide_console().print(change_table(tables))
+    style.save(plot_heat_maps(tables, prefix, log, sort, max_rows), name)
 
 
-def table_of(store, runs: pd.DataFrame, prefix: str, layers: bool) -> pd.DataFrame:
-    """Parameter x step: the mean over runs. Exits if no metric begins so."""
-    pattern = {"$regex": f"^{re.escape(prefix.rstrip('/'))}/"}
-    names = store.database.metrics.distinct(
-        "name", {"run_id": {"$in": [query.plain(one) for one in runs["run"]]}, "name": pattern}
-    )
-    if not names:
-        query.fail(
+def parameter_table(
+    store: Store, runs: pd.DataFrame, prefix: str, layers: bool = False
+) -> pd.DataFrame:
+    """The metrics below a prefix as means over runs: a row per parameter, a column per step.
+
+    Arguments:
+        runs: runs of one group, from `groups.with_groups`.
+        prefix: the part of the metrics' names before the parameter's.
+        layers: average the parameters of each layer into one row.
+
+    Raises:
+        UserError: no run has logged such a metric.
+    """
+    prefix = prefix.rstrip("/")
+    run_ids = [query.mongo_id(run_id) for run_id in runs["run"]]
+    matching = {"run_id": {"$in": run_ids}, "name": {"$regex": f"^{re.escape(prefix)}/"}}
+    metrics = store.database.metrics.distinct("name", matching)
+    if not metrics:
+        raise UserError(
             f"no metric {prefix}/... in these {len(runs)} runs; `measures=full` logs several"
         )
-    long = groups.logged(store, runs, names)
-    rows = long["metric"].astype(str).str.removeprefix(prefix.rstrip("/") + "/")
+    long = groups.grouped_metrics(store, runs, metrics)
+    rows = long["metric"].astype(str).str.removeprefix(f"{prefix}/")
     if layers:
-        rows = rows.str.extract(r"^(blocks/\d+|[^/]+)")[0]
+        rows = rows.str.extract(LAYER)[0]
     return long.assign(row=rows).pivot_table(index="row", columns="step", values="value")
 
 
-def spread(table: pd.DataFrame) -> pd.Series:
-    """Variance through training over the squared mean: 0 if a row never changes."""
+def relative_variance(table: pd.DataFrame) -> pd.Series:
+    """Each row's variance over the steps divided by its squared mean; 0 if it never changes."""
     mean = table.mean(axis=1).abs().clip(lower=1e-30)
     return (table.std(axis=1, ddof=0) / mean) ** 2
 
 
-def movers(tables: dict[str, pd.DataFrame]) -> Table:
-    """The rows that change most, with their first and last values."""
-    shown = Table("group", "parameter", "variance / mean²", "first", "last")
+def change_table(tables: dict[str, pd.DataFrame]) -> Table:
+    """The rows of each group that change most, with their first and last values."""
+    result = Table("group", "parameter", "variance / mean²", "first", "last")
     for group, table in tables.items():
-        for row, value in spread(table).nlargest(SHOWN).items():
-            known = table.loc[row].dropna()
-            shown.add_row(
-                group, row, f"{value:.3g}", f"{known.iloc[0]:.4g}", f"{known.iloc[-1]:.4g}"
+        variances = relative_variance(table).nlargest(TABLE_ROWS)
+        rows = table.loc[variances.index].iterrows()
+        for (row, row_values), variance in zip(rows, variances, strict=True):
+            values = row_values.dropna()
+            result.add_row(
+                group,
+                str(row),
+                f"{variance:.3g}",
+                f"{values.iloc[0]:.4g}",
+                f"{values.iloc[-1]:.4g}",
             )
-    return shown
+    return result
 
 
-def draw(tables: dict[str, pd.DataFrame], prefix: str, log: bool, sort: str, top: int):
-    """A panel per group on one colour scale."""
-    rows = max(min(top, len(table)) for table in tables.values())
+def plot_heat_maps(
+    tables: dict[str, pd.DataFrame], prefix: str, log: bool, sort: str, max_rows: int
+) -> Figure:
+    """One heat map per group, all on one colour scale."""
+    tables = {group: top_rows(table, sort, max_rows) for group, table in tables.items()}
+    if log:
+        tables = {group: table.apply(np.log10) for group, table in tables.items()}
+    height = max(len(table) for table in tables.values())
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(1.5 + 4.5 * len(tables), 1.2 + 0.2 * rows), squeeze=False,
+        1,
+        len(tables),
+        figsize=(1.5 + 4.5 * len(tables), 1.2 + 0.2 * height),
+        squeeze=False,
         layout="constrained",
-    )  # fmt: skip
-    shade = np.log10 if log else (lambda values: values)
-    kept = {}
-    for group, table in tables.items():
-        order = spread(table).sort_values(ascending=False)
-        chosen = table.loc[order.index[:top]]
-        kept[group] = chosen if sort == "variance" else chosen.sort_index()
-    everything = np.concatenate([shade(t.to_numpy()).ravel() for t in kept.values()])
-    low, high = np.nanpercentile(everything[np.isfinite(everything)], [1, 99])
-    for panel, (group, table) in zip(axes[0], kept.items(), strict=True):
+    )
+    all_values = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
+    low, high = np.nanpercentile(all_values[np.isfinite(all_values)], COLOUR_PERCENTILES)
+    for panel, (group, table) in zip(axes[0], tables.items(), strict=True):
+        row_count, step_count = table.shape
         image = panel.pcolormesh(
-            np.arange(table.shape[1] + 1), np.arange(len(table) + 1), shade(table.to_numpy()),
-            vmin=low, vmax=high, cmap="viridis", rasterized=True,
-        )  # fmt: skip
-        panel.set_yticks(np.arange(len(table)) + 0.5, table.index, fontsize="x-small")
-        ticks = np.unique(np.linspace(0, table.shape[1] - 1, 6).astype(int))
-        panel.set_xticks(ticks + 0.5, [f"{table.columns[i]:g}" for i in ticks])
+            np.arange(step_count + 1),
+            np.arange(row_count + 1),
+            table.to_numpy(),
+            vmin=low,
+            vmax=high,
+            cmap="viridis",
+            rasterized=True,
+        )
+        panel.set_yticks(np.arange(row_count) + 0.5, table.index, fontsize="x-small")
+        ticks = np.unique(np.linspace(0, step_count - 1, STEP_TICKS).astype(int))
+        panel.set_xticks(ticks + 0.5, [f"{table.columns[tick]:g}" for tick in ticks])
         panel.set(title=group, xlabel="step")
         panel.invert_yaxis()
-    label = f"log10 {prefix}" if log else prefix
-    figure.colorbar(image, ax=axes, label=label)
+    figure.colorbar(image, ax=axes, label=f"log10 {prefix}" if log else prefix)
     return figure
+
+
+def top_rows(table: pd.DataFrame, sort: str, max_rows: int) -> pd.DataFrame:
+    """The `max_rows` rows that change most, by that (`variance`) or by name (`name`)."""
+    by_variance = relative_variance(table).sort_values(ascending=False)
+    chosen = table.loc[by_variance.index[:max_rows]]
+    return chosen if sort == "variance" else chosen.sort_index()
 
 
 if __name__ == "__main__":

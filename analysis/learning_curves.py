@@ -1,18 +1,27 @@
-"""Learning curves of any runs: `python analysis/learning_curves.py experiment=liu_toy p=10`.
+"""Learning curves of any runs.
 
-Runs that differ in their seed alone are one line, the mean, in a band; a run that ended early keeps its
-last value.
+`python analysis/learning_curves.py experiment=liu_toy p=10`
+
+Runs that differ only in their seeds are one line, their mean, with a band around it. A run that
+ended before the others keeps its last value.
 """
+
+from collections.abc import Sequence
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 
 BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median and full range"}
+PANELS_PER_ROW = 3
+# Results that hold the steps at which an accuracy reaches the run's threshold, and their line styles.
+THRESHOLD_STEPS = {"result.steps_to_train": ":", "result.steps_to_test": "--"}
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -20,100 +29,118 @@ BANDS = {"std": "standard deviation", "sem": "standard error", "range": "median 
 @click.option(
     "-m",
     "--metric",
-    "names",
+    "metrics",
     multiple=True,
     default=("train_accuracy", "test_accuracy"),
     show_default=True,
+    help="Metric to plot; may be repeated.",
 )
-@click.option(
-    "--by", multiple=True, help="config key that tells lines apart; all that differ, if none"
-)
+@groups.by_option
 @click.option(
     "--layout",
     type=click.Choice(["metrics", "groups"]),
     default="metrics",
-    help="a panel per metric (lines overlaid), or per group (a grid)",
+    show_default=True,
+    help="One panel per metric, or one panel per group of runs.",
 )
 @click.option(
     "--band",
     type=click.Choice([*BANDS, "none"]),
     default="std",
     show_default=True,
-    help="over seeds: " + ", ".join(f"{k}: {v}" for k, v in BANDS.items()),
+    help=f"Band over seeds: {', '.join(f'{kind} ({text})' for kind, text in BANDS.items())}.",
 )
 @click.option(
     "--smooth",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
-    help="weight of the past in a moving average; the raw curve stays, faint",
+    help="Weight of the past in an exponential moving average; the raw curve is drawn faintly.",
 )
-@click.option("--linear", is_flag=True, help="linear steps")
-@click.option("--log-y", is_flag=True, help="logarithmic values")
+@click.option("--linear", is_flag=True, help="Use a linear axis of steps.")
+@click.option("--log-y", is_flag=True, help="Use a logarithmic axis of values.")
 @click.option(
-    "--phases", is_flag=True, help="mark where train and test accuracy reach the threshold"
+    "--phases",
+    is_flag=True,
+    help="Mark the median steps at which train and test accuracy reach the threshold.",
 )
 @style.name_option("learning_curves")
-@style.options  # fmt: skip
-def main(filters, names, by, layout, band, smooth, linear, log_y, phases, name) -> None:
+@style.options
+def main(
+    filters: tuple[str, ...],
+    metrics: tuple[str, ...],
+    keys: tuple[str, ...],
+    layout: str,
+    band: str,
+    smooth: float,
+    linear: bool,
+    log_y: bool,
+    phases: bool,
+    name: str,
+) -> None:
     store = query.connect()
-    runs = groups.labelled(query.chosen(store, filters), by)
-    long = groups.logged(store, runs, list(names))
-    kinds = list(dict.fromkeys(runs["group"]))
-    panels, lines = (list(names), kinds) if layout == "metrics" else (kinds, list(names))
-    figure, axes = grid(len(panels))
-    for panel, title in zip(axes, panels, strict=True):
-        for number, line in enumerate(lines):
-            group, metric = (line, title) if layout == "metrics" else (title, line)
+    runs = groups.with_groups(query.selected_runs(store, filters), keys)
+    long = groups.grouped_metrics(store, runs, metrics)
+    group_names = list(dict.fromkeys(runs["group"]))
+    by_metric = layout == "metrics"
+    panels, lines = (metrics, group_names) if by_metric else (group_names, metrics)
+    figure, axes = panel_grid(len(panels))
+    for panel, panel_name in zip(axes, panels, strict=True):
+        for line_name, colour in zip(lines, style.cycle_colours(len(lines)), strict=True):
+            group, metric = (line_name, panel_name) if by_metric else (panel_name, line_name)
             rows = long[(long["group"] == group) & (long["metric"] == metric)]
             if rows.empty:
                 continue
-            colour = style.COLOURS[number % len(style.COLOURS)]
-            draw(panel, groups.curve(rows), band, smooth, color=colour, label=style.words(line))
+            label = style.axis_label(line_name)
+            plot_band(panel, groups.aligned_curves(rows), band, smooth, colour, label)
             if phases:
-                mark(panel, runs[runs["group"] == group], colour if layout == "metrics" else "grey")
-        panel.set_title(style.words(title), fontsize="medium")
-        finish(panel, linear, log_y)
+                marker_colour = colour if by_metric else "grey"
+                mark_thresholds(panel, runs[runs["group"] == group], marker_colour)
+        panel.set_title(style.axis_label(panel_name), fontsize="medium")
+        set_scales(panel, linear, log_y)
     axes[0].legend(fontsize="small")
     style.save(figure, name)
 
 
-def grid(count: int):
-    """A figure with `count` panels, at most three in a row."""
-    columns = min(3, count)
+def panel_grid(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure and its `count` panels."""
+    columns = min(PANELS_PER_ROW, count)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(4.4 * columns, 3.2 * rows), squeeze=False, layout="constrained"
     )
-    for spare in axes.flat[count:]:
-        spare.remove()
+    for unused in axes.flat[count:]:
+        unused.remove()
     return figure, list(axes.flat[:count])
 
 
-def draw(axes, table: pd.DataFrame, band: str, smooth: float, color, label) -> None:
-    """One line with its band; infinite values leave a gap."""
-    middle, low, high = groups.band(
-        table.replace([np.inf, -np.inf], np.nan), band.replace("none", "std")
-    )
-    low = low.clip(lower=table.min(axis=1))  # no band below what was seen, on a logarithmic axis
+def plot_band(
+    axes: Axes, curves: pd.DataFrame, band: str, smooth: float, colour: str, label: str
+) -> None:
+    """Plot the centre of the curves (one column per run) and their band, with gaps at infinities."""
+    kind = "std" if band == "none" else band
+    centre, low, high = groups.band(curves.replace([np.inf, -np.inf], np.nan), kind)
+    low = low.clip(lower=curves.min(axis=1))  # stays positive on a logarithmic axis
     if smooth:
-        axes.plot(middle.index, middle, color=color, alpha=0.25, lw=0.8)
-        middle, low, high = (one.ewm(alpha=1 - smooth).mean() for one in (middle, low, high))
-    count = table.shape[1]
-    axes.plot(middle.index, middle, color=color, label=f"{label} ({count})" if count > 1 else label)
+        axes.plot(centre.index, centre, color=colour, alpha=0.25, lw=0.8)
+        centre, low, high = (values.ewm(alpha=1 - smooth).mean() for values in (centre, low, high))
+    count = curves.shape[1]
+    axes.plot(
+        centre.index, centre, color=colour, label=f"{label} ({count})" if count > 1 else label
+    )
     if band != "none" and count > 1:
-        axes.fill_between(middle.index, low, high, color=color, alpha=0.18, lw=0)
+        axes.fill_between(centre.index, low, high, color=colour, alpha=0.18, lw=0)
 
 
-def mark(axes, runs: pd.DataFrame, color) -> None:
-    """Median steps at which train (dotted) and test (dashed) accuracy reach the run's threshold."""
-    for key, dashes in (("result.steps_to_train", ":"), ("result.steps_to_test", "--")):
-        reached = pd.to_numeric(runs.get(key, pd.Series(dtype=float)), errors="coerce").dropna()
-        if len(reached):
-            axes.axvline(reached.median(), color=color, ls=dashes, lw=1)
+def mark_thresholds(axes: Axes, runs: pd.DataFrame, colour: str) -> None:
+    """Draw vertical lines at the median steps to the thresholds: train dotted, test dashed."""
+    for column, line_style in THRESHOLD_STEPS.items():
+        steps = pd.to_numeric(runs.get(column, pd.Series(dtype=float)), errors="coerce").dropna()
+        if len(steps):
+            axes.axvline(steps.median(), color=colour, ls=line_style, lw=1)
 
 
-def finish(axes, linear: bool, log_y: bool) -> None:
-    """Scales and labels."""
+def set_scales(axes: Axes, linear: bool, log_y: bool) -> None:
+    """Set the scales of both axes and the label of the steps."""
     if linear:
         axes.set_xlabel("step")
     else:

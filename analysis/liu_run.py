@@ -1,14 +1,19 @@
-"""Figures of one run of the Liu toy: `python analysis/liu_run.py [RUN]` (default: the latest).
+"""Figures of one run of the Liu toy.
 
-Accuracy and loss, RQI, the representation's path, and the path that the effective theory predicts.
+`python analysis/liu_run.py [RUN]` (by default the latest completed run)
+
+Accuracy and loss, RQI, and the representation through training beside the effective theory's.
 """
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import query, style
-from grok.theory import representation as theory
+from grok.theory import representation
 
 
 @click.command(help=__doc__)
@@ -17,38 +22,40 @@ from grok.theory import representation as theory
 def main(run: int | None) -> None:
     store = query.connect()
     row = query.run(store, run, "liu_toy")
-    number = int(row["run"])
-    curves, arrays = query.curves(store, number), query.arrays(store, number)
-    style.save(draw_curves(row, curves), f"liu_run_{number}_curves")
+    run_id = int(row["run"])
+    curves, arrays = query.curves(store, run_id), query.arrays(store, run_id)
+    style.save(plot_curves(row, curves), f"liu_run_{run_id}_curves")
     if "rqi" in curves:
-        style.save(draw_rqi(row, curves), f"liu_run_{number}_rqi")
+        style.save(plot_rqi(row, curves), f"liu_run_{run_id}_rqi")
     if row["config.combine"] == "add":
-        style.save(draw_paths(row, arrays), f"liu_run_{number}_representation")
+        style.save(plot_representation(row, arrays), f"liu_run_{run_id}_representation")
 
 
-def mark_phases(axes, row) -> None:
-    """Shade memorization (train reached, test not) and generalization."""
-    train, test = row.get("result.steps_to_train"), row.get("result.steps_to_test")
-    last = row["result.steps"]
-    if train is None or train != train:
+def shade_phases(axes: Axes, row: pd.Series) -> None:
+    """Shade the steps of memorization (train threshold reached, test not) and generalization."""
+    train_steps, test_steps = row.get("result.steps_to_train"), row.get("result.steps_to_test")
+    last_step = row["result.steps"]
+    if pd.isna(train_steps):
         return
-    ends = test if test is not None and test == test else last
-    if ends > train:
+    memorized_until = last_step if pd.isna(test_steps) else test_steps
+    if memorized_until > train_steps:
         colour = style.PHASE_COLOURS["memorization"]
-        axes.axvspan(train, ends, color=colour, alpha=0.12, lw=0, label="memorized")
-    if ends == test:
+        axes.axvspan(
+            train_steps, memorized_until, color=colour, alpha=0.12, lw=0, label="memorized"
+        )
+    if not pd.isna(test_steps):
         colour = style.PHASE_COLOURS["comprehension"]
-        axes.axvspan(test, last, color=colour, alpha=0.2, lw=0, label="generalized")
+        axes.axvspan(test_steps, last_step, color=colour, alpha=0.2, lw=0, label="generalized")
 
 
-def draw_curves(row, curves):
-    """Accuracy over loss, train and test, on a logarithmic step axis, phases shaded."""
+def plot_curves(row: pd.Series, curves: pd.DataFrame) -> Figure:
+    """Accuracy above loss, train and test, with the phases shaded."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(6, 6), sharex=True)
-    for axes, name in ((above, "accuracy"), (below, "loss")):
+    for axes, metric in ((above, "accuracy"), (below, "loss")):
         for split, colour in (("train", style.TRAIN), ("test", style.TEST)):
-            axes.plot(curves.index, curves[f"{split}_{name}"], color=colour, label=split)
-        mark_phases(axes, row)
-        axes.set_ylabel(name)
+            axes.plot(curves.index, curves[f"{split}_{metric}"], color=colour, label=split)
+        shade_phases(axes, row)
+        axes.set_ylabel(metric)
     above.axhline(row["result.threshold"], color="grey", lw=0.7, ls=":")
     above.set_title(f"run {row['run']}: {row['result.phase']}")
     above.legend(loc="upper left")
@@ -57,40 +64,58 @@ def draw_curves(row, curves):
     return figure
 
 
-def draw_rqi(row, curves):
-    """RQI beside test accuracy."""
+def plot_rqi(row: pd.Series, curves: pd.DataFrame) -> Figure:
+    """Representation quality index and test accuracy."""
     figure, axes = plt.subplots(figsize=(6, 3))
     axes.plot(curves.index, curves["rqi"], color="black", label="RQI")
     axes.plot(curves.index, curves["test_accuracy"], color=style.TEST, lw=1, label="test accuracy")
     ideal = row.get("result.ideal_accuracy")
-    if ideal is not None and ideal == ideal:
+    if not pd.isna(ideal):
         axes.axhline(ideal, color=style.TEST, lw=0.7, ls=":", label="ideal test accuracy")
-    mark_phases(axes, row)
+    shade_phases(axes, row)
     style.log_steps(axes)
     axes.legend(loc="upper left")
     return figure
 
 
-def draw_paths(row, arrays):
-    """First component of the standardized vectors against steps: network, and effective theory."""
-    steps, vectors = arrays["steps"], arrays["representation"]
-    scaled = (vectors - vectors.mean(1, keepdims=True)) / vectors.std(1, ddof=1, keepdims=True)
+def plot_representation(row: pd.Series, arrays: dict[str, np.ndarray]) -> Figure:
+    """First component of the standardized vectors against steps: network, and effective theory.
+
+    Liu et al. 2022, figures 4c and 4d.
+
+    Arguments:
+        row: the run, from `query.runs`.
+        arrays: the run's trajectory, from `query.arrays`.
+    """
+    steps, vectors = arrays["steps"], arrays["representation"]  # (T,), (T, P, D)
+    centred = vectors - vectors.mean(1, keepdims=True)
+    measured = centred / vectors.std(1, ddof=1, keepdims=True)
     p = vectors.shape[1]
-    matrix = theory.equations(arrays["data_pairs"], arrays["data_answers"], p)
-    predicted = theory.effective_path(
-        scaled[0].astype(float), matrix, row["config.encoder_lr"], int(steps[-1]), average=False
+    equations = representation.equations(arrays["data_pairs"], arrays["data_answers"], p)
+    predicted = representation.effective_path(
+        measured[0].astype(float),
+        equations,
+        row["config.encoder_lr"],
+        int(steps[-1]),
+        average=False,
     )
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    colours = plt.cm.viridis(np.linspace(0, 0.9, p))
-    titles = ("network", "effective theory (gradient flow of the effective loss)")
-    for axes, x, path, title in zip(
-        panels, (steps, np.arange(len(predicted))), (scaled, predicted), titles, strict=True
-    ):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, p))
+    panels = (
+        (left, steps, measured, "network"),
+        (
+            right,
+            np.arange(len(predicted)),
+            predicted,
+            "effective theory (gradient flow of the effective loss)",
+        ),
+    )
+    for axes, path_steps, path, title in panels:
         for symbol in range(p):
-            axes.plot(x, path[:, symbol, 0], color=colours[symbol], lw=1.2)
+            axes.plot(path_steps, path[:, symbol, 0], color=colours[symbol], lw=1.2)
         style.log_steps(axes)
         axes.set_title(title, fontsize=9)
-    panels[0].set_ylabel("representation (standardized)")
+    left.set_ylabel("representation (standardized)")
     return figure
 
 

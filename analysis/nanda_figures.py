@@ -1,17 +1,28 @@
 """Figures 3 and 7 of Nanda et al. 2023: the embedding's spectrum, and the three phases.
 
-`grok replicate nanda` first, or `python experiments/nanda.py with cpu`. RUN: a run of it (else the latest).
+`python analysis/nanda_figures.py [RUN]` (by default the latest run)
+
+`grok replicate nanda` makes the runs, or `python experiments/nanda.py with cpu` makes one.
 """
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from analysis import query, style
-from grok.measures import progress
+from grok.errors import UserError
+from grok.measures.fourier import fourier_basis
 
-PHASES = (("memorization", "#fdebd0"), ("circuit formation", "#d6eaf8"), ("cleanup", "#d5f5e3"))
+LOSSES = {
+    "train_loss": style.TRAIN,
+    "test_loss": style.TEST,
+    "restricted_loss": "#7d3c98",
+    "excluded_loss": "#229954",
+}
+PHASES = {"memorization": "#fdebd0", "circuit formation": "#d6eaf8", "cleanup": "#d5f5e3"}
 
 
 @click.command(help=__doc__)
@@ -19,56 +30,73 @@ PHASES = (("memorization", "#fdebd0"), ("circuit formation", "#d6eaf8"), ("clean
 @style.options
 def main(run: int | None) -> None:
     store = query.connect()
-    wanted = {"experiment.name": "nanda", "result.key_frequencies": {"$exists": True}}
-    found = query.runs(store, wanted | ({"_id": run} if run else {}), last=1)
-    if found.empty:
-        query.fail("no run of experiments/nanda.py with its trajectory in the store")
-    row = found.iloc[0]
+    matching: query.Filter = {
+        "experiment.name": "nanda",
+        "result.key_frequencies": {"$exists": True},
+    }
+    if run:
+        matching["_id"] = run
+    runs = query.runs(store, matching, last=1)
+    if runs.empty:
+        raise UserError("no run of experiments/nanda.py with its trajectory in the store")
+    row = runs.iloc[0]
     name = f"nanda_run_{row['run']}"
-    style.save(phases(row, query.curves(store, row["run"])), f"{name}_phases")
-    style.save(spectrum(row, query.weights(store, row["run"])), f"{name}_spectrum")
+    style.save(plot_phases(row, query.curves(store, row["run"])), f"{name}_phases")
+    style.save(plot_spectrum(row, query.weights(store, row["run"])), f"{name}_spectrum")
 
 
-def phases(row, curves):
-    """Losses, Gini coefficients and the sum of squared weights over the updates, phases shaded."""
-    figure, panels = plt.subplots(3, 1, figsize=(7, 8), sharex=True)
-    for loss, colour in (
-        ("train_loss", style.TRAIN), ("test_loss", style.TEST), ("restricted_loss", "#7d3c98"),
-        ("excluded_loss", "#229954"),
-    ):  # fmt: skip
-        panels[0].plot(curves[loss].dropna(), color=colour, label=loss.replace("_", " "))
-    panels[0].set(ylabel="cross-entropy", yscale="log")
-    panels[1].plot(curves["embedding_gini"].dropna(), color="black", label="of the embedding")
-    panels[1].plot(curves["neuron_logit_gini"].dropna(), color="grey", label="of neurons to logits")
-    panels[1].set(ylabel="Gini coefficient")
-    panels[2].plot(curves["weight_norm"] ** 2, color="black")
-    panels[2].set(ylabel="sum of squared weights")
-    test = curves["test_loss"].dropna()
-    half = test.loc[test.idxmax() :].loc[lambda values: values < test.max() / 2].index.min()
-    ends = [1, row["result.steps_to_train"], half, row["result.steps_to_test"]]
-    for axes in panels:
-        for (label, colour), start, end in zip(PHASES, ends, ends[1:], strict=False):
-            axes.axvspan(start, end, color=colour, lw=0, label=label if axes is panels[2] else None)
-    for axes, place in zip(panels, ("lower left", "upper left", "upper left"), strict=True):
-        axes.legend(loc=place, fontsize=8)
-    panels[2].set_xscale("log")
-    panels[2].set(xlabel="update", xlim=(10, curves.index.max()))
+def plot_phases(row: pd.Series, curves: pd.DataFrame) -> Figure:
+    """Losses, Gini coefficients and the sum of squared weights, with the phases shaded."""
+    figure, (losses, gini, weights) = plt.subplots(3, 1, figsize=(7, 8), sharex=True)
+    for loss, colour in LOSSES.items():
+        losses.plot(curves[loss].dropna(), color=colour, label=loss.replace("_", " "))
+    losses.set(ylabel="cross-entropy", yscale="log")
+    gini.plot(curves["embedding_gini"].dropna(), color="black", label="of the embedding")
+    gini.plot(curves["neuron_logit_gini"].dropna(), color="grey", label="of neurons to logits")
+    gini.set(ylabel="Gini coefficient")
+    weights.plot(curves["weight_norm"] ** 2, color="black")
+    weights.set(ylabel="sum of squared weights")
+    boundaries = phase_boundaries(row, curves["test_loss"].dropna())
+    for axes in (losses, gini, weights):
+        for (phase, colour), start, end in zip(
+            PHASES.items(), boundaries[:-1], boundaries[1:], strict=True
+        ):
+            axes.axvspan(start, end, color=colour, lw=0, label=phase if axes is weights else None)
+    losses.legend(loc="lower left", fontsize=8)
+    gini.legend(loc="upper left", fontsize=8)
+    weights.legend(loc="upper left", fontsize=8)
+    weights.set_xscale("log")
+    weights.set(xlabel="step", xlim=(10, curves.index.max()))
     return figure
 
 
-def spectrum(row, weights):
-    """Norm of every Fourier component of the embedding and of the neurons' way to the logits."""
+def phase_boundaries(row: pd.Series, test_loss: pd.Series) -> list[float]:
+    """The steps at which the three phases begin, and at which the last one ends.
+
+    Circuits form from the step at which the train threshold is reached until the test loss has
+    fallen to half of its maximum; cleanup ends when the test threshold is reached. A step that the
+    run did not come to is its last one.
+    """
+    after_maximum = test_loss.loc[test_loss.idxmax() :]
+    half = after_maximum[after_maximum < test_loss.max() / 2].index.min()
+    boundaries = [1, row["result.steps_to_train"], half, row["result.steps_to_test"]]
+    return [row["result.steps"] if pd.isna(step) else step for step in boundaries]
+
+
+def plot_spectrum(row: pd.Series, weights: dict[str, np.ndarray]) -> Figure:
+    """Norms of the Fourier components of the embedding, and of the map from neurons to logits."""
     p = row["config.p"]
-    maps = {
-        "embedding": weights["tokens"][:p],
-        "neurons to logits": (weights["output.weight"] @ weights["blocks.0.down.weight"])[:p],
-    }
+    W_E, W_out, W_U = (
+        weights[name] for name in ("tokens", "blocks.0.down.weight", "output.weight")
+    )
+    tables = {"embedding": W_E[:p], "neurons to logits": (W_U @ W_out)[:p]}
+    basis = fourier_basis(p)
+    frequencies = np.arange(1, (p + 1) // 2)
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.2))
-    for axes, (title, table) in zip(panels, maps.items(), strict=True):
-        norms = (progress.fourier_basis(p) @ torch.from_numpy(table).double()).norm(dim=1).numpy()
-        k = np.arange(1, (p + 1) // 2)
-        axes.bar(k - 0.2, norms[1::2], width=0.4, label="cos", color=style.TRAIN)
-        axes.bar(k + 0.2, norms[2::2], width=0.4, label="sin", color=style.TEST)
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
+        norms = (basis @ torch.from_numpy(table).double()).norm(dim=1).numpy()
+        axes.bar(frequencies - 0.2, norms[1::2], width=0.4, label="cos", color=style.TRAIN)
+        axes.bar(frequencies + 0.2, norms[2::2], width=0.4, label="sin", color=style.TEST)
         axes.set(title=title, xlabel="frequency k", ylabel="norm of the component")
     panels[0].legend()
     return figure

@@ -1,116 +1,174 @@
-"""Delays of Omnigrok against weight decay and initial scale (Liu, Michaud, Tegmark 2022, figures 2, 3, 7, 10).
+"""Figures 2, 3, 7 and 10 of Omnigrok (Liu, Michaud, Tegmark 2022): delays and their causes.
 
-`grok replicate omnigrok` first, and `grok sweep run sweeps/omnigrok_alpha.yaml` for the last.
+`grok replicate omnigrok` makes the runs, `grok sweep run sweeps/omnigrok_alpha.yaml` those of the
+last figure; figures of sweeps that have not been run are left out.
 """
+
+from collections.abc import Callable
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import query, style
+from grok.store.connection import Store
 
-NAMES = {"teacher": "teacher and student", "digits": "digits"}
-WITHIN = {"teacher": (0.95, 0.95), "digits": (0.99, 0.9)}  # accuracies that count
-KINDS = {
-    "addition": "addition, free norm", "addition_fixed": "addition, norm fixed at 0.8 times",
-    "sequences": "sequences, 6 times", "plain_sequences": "sequences, torch's weights",
-    "diabetes": "diabetes, 3 times", "plain_diabetes": "diabetes, torch's weights",
-}  # fmt: skip
+DATASETS = {"teacher": "teacher and student", "digits": "digits"}
+# Train and test accuracy that count as memorized and generalized.
+THRESHOLDS = {
+    "teacher": {"train": 0.95, "test": 0.95},
+    "digits": {"train": 0.99, "test": 0.9},
+}
+STEP_COLOURS = {"to memorize": style.TRAIN, "to generalize": style.TEST}
+# Labels of the named configs in each of three panels.
+ADDITION = {
+    "addition": "addition, free norm",
+    "addition_fixed": "addition, norm fixed at 0.8 times",
+}
+SEQUENCES = {
+    "sequences": "sequences, 6 times",
+    "plain_sequences": "sequences, torch's weights",
+}
+DIABETES = {
+    "diabetes": "diabetes, 3 times",
+    "plain_diabetes": "diabetes, torch's weights",
+}
 
 
 @click.command(help=__doc__)
 @style.options
 def main() -> None:
     store = query.connect()
-    for name, draw in (("decay", delays), ("cpu", others), ("alpha", scales)):
-        if query.has_run(store, f"omnigrok_{name}"):
-            style.save(draw(store, query.sweep(store, f"omnigrok_{name}")[1]), f"omnigrok_{name}")
+    for name, plot in PLOTS.items():
+        if query.has_finished_run(store, name):
+            _, runs = query.sweep(store, name)
+            style.save(plot(store, runs), name)
 
 
-def delays(store, runs):
-    """Accuracies by weight decay, one seed; steps to memorize and to generalize against it, all seeds."""
+def plot_weight_decays(store: Store, runs: pd.DataFrame) -> Figure:
+    """Left: accuracies of one seed by weight decay. Right: steps against weight decay, all seeds."""
     figure, panels = plt.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
-    for (left, right), (dataset, title) in zip(panels, NAMES.items(), strict=True):
-        mine = runs[runs["config.dataset"] == dataset].sort_values("config.weight_decay")
-        steps = []
-        for _, row in mine.iterrows():
-            curve, decay = query.curves(store, row["run"]), row["config.weight_decay"]
-            colour = style.COLOURS[list(mine["config.weight_decay"].unique()).index(decay)]
-            if row["config.seed"] == mine["config.seed"].min():
-                left.plot(curve["test_accuracy"], color=colour, label=f"weight decay {decay:g}")
-                left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
-            steps.append((decay, *crossings(curve, dataset)))
-        table = np.array([row for row in steps if row[0] > 0])
-        right.plot(table[:, 0], table[:, 1], "o", ms=4, color=style.TRAIN, label="to memorize")
-        right.plot(table[:, 0], table[:, 2], "o", ms=4, color=style.TEST, label="to generalize")
-        middle = np.exp(np.log(table[:, 0] * table[:, 2]).mean())
-        right.plot(
-            table[:, 0], middle / table[:, 0], color="grey", lw=0.8, label="1 / weight decay"
+    for (left, right), (dataset, title) in zip(panels, DATASETS.items(), strict=True):
+        dataset_runs = runs[runs["config.dataset"] == dataset].sort_values("config.weight_decay")
+        curves = {run_id: query.curves(store, run_id) for run_id in dataset_runs["run"]}
+        first_seed = dataset_runs[dataset_runs["config.seed"] == dataset_runs["config.seed"].min()]
+        for colour, (_, row) in zip(
+            style.cycle_colours(len(first_seed)), first_seed.iterrows(), strict=True
+        ):
+            curve, label = curves[row["run"]], f"weight decay {row['config.weight_decay']:g}"
+            left.plot(curve["test_accuracy"], color=colour, label=label)
+            left.plot(curve["train_accuracy"], color=colour, ls=":", lw=1)
+        decayed = dataset_runs[dataset_runs["config.weight_decay"] > 0]
+        plot_steps_by_decay(right, decayed, curves, dataset)
+        left.set(
+            xscale="log",
+            xlim=(10, None),
+            ylabel="test accuracy; train accuracy dotted",
+            xlabel="step",
+            title=title,
         )
-        left.set(xscale="log", xlim=(10, None), ylabel="test accuracy; train accuracy dotted",
-                 xlabel="update", title=title)  # fmt: skip
-        right.set(xscale="log", yscale="log", xlabel="weight decay", ylabel="updates")
         left.legend(fontsize="small")
-        right.legend(fontsize="small")
     return figure
 
 
-def scales(store, runs):
-    """Steps to memorize and to generalize against the initial weights' scale, all seeds."""
+def plot_steps_by_decay(
+    axes: Axes, runs: pd.DataFrame, curves: dict[int, pd.DataFrame], dataset: str
+) -> None:
+    """Plot steps to memorize and to generalize, and a line that falls as 1 / weight decay."""
+    steps = pd.DataFrame([steps_to_thresholds(curves[run], dataset) for run in runs["run"]])
+    decays = runs["config.weight_decay"].to_numpy()
+    for label, colour in STEP_COLOURS.items():
+        axes.plot(decays, steps[label], "o", ms=4, color=colour, label=label)
+    constant = np.exp(np.log(decays * steps["to generalize"]).mean())
+    axes.plot(decays, constant / decays, color="grey", lw=0.8, label="1 / weight decay")
+    axes.set(xscale="log", yscale="log", xlabel="weight decay", ylabel="steps")
+    axes.legend(fontsize="small")
+
+
+def plot_scales(store: Store, runs: pd.DataFrame) -> Figure:
+    """Steps to memorize and to generalize against the scale of the initial weights, all seeds."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for axes, (dataset, title) in zip(panels, NAMES.items(), strict=True):
-        mine = runs[runs["config.dataset"] == dataset]
-        alphas = mine["config.init_scale"]
-        found = [crossings(query.curves(store, run), dataset) for run in mine["run"]]
-        table = pd.DataFrame(found, mine.index, ["to memorize", "to generalize"])
-        for (label, steps), colour in zip(table.items(), (style.TRAIN, style.TEST), strict=True):
-            axes.plot(alphas, steps, "o", ms=4, alpha=0.5, color=colour)
-            medians = steps.groupby(alphas).median()
+    for axes, (dataset, title) in zip(panels, DATASETS.items(), strict=True):
+        dataset_runs = runs[runs["config.dataset"] == dataset]
+        scales = dataset_runs["config.init_scale"]
+        steps = pd.DataFrame(
+            [
+                steps_to_thresholds(query.curves(store, run_id), dataset)
+                for run_id in dataset_runs["run"]
+            ],
+            index=dataset_runs.index,
+        )
+        for label, colour in STEP_COLOURS.items():
+            axes.plot(scales, steps[label], "o", ms=4, alpha=0.5, color=colour)
+            medians = steps[label].groupby(scales).median()
             axes.plot(medians.index, medians, color=colour, label=label)
-        axes.set(xscale="log", yscale="log", title=title, ylabel="updates",
-                 xlabel="initial weights, in torch's")  # fmt: skip
-        ticks = sorted(alphas.unique())
-        axes.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
+        axes.set(
+            xscale="log",
+            yscale="log",
+            title=title,
+            ylabel="steps",
+            xlabel="scale of the initial weights, relative to torch's",
+        )
+        ticks = sorted(scales.unique())
+        axes.set_xticks(ticks, [f"{scale:g}" for scale in ticks])
         axes.minorticks_off()
     panels[0].legend()
     return figure
 
 
-def crossings(curve: pd.DataFrame, dataset: str) -> list[float]:
-    """Steps of a run to the train accuracy and to the test accuracy that count."""
-    return [query.first_crossing(curve[f"{part}_accuracy"], least)
-            for part, least in zip(("train", "test"), WITHIN[dataset], strict=True)]  # fmt: skip
+def steps_to_thresholds(curve: pd.DataFrame, dataset: str) -> dict[str, float]:
+    """Steps of a run to the first crossing of its train and of its test threshold."""
+    thresholds = THRESHOLDS[dataset]
+    return {
+        "to memorize": query.first_crossing(curve["train_accuracy"], thresholds["train"]),
+        "to generalize": query.first_crossing(curve["test_accuracy"], thresholds["test"]),
+    }
 
 
-def others(store, runs):
+def plot_other_tasks(store: Store, runs: pd.DataFrame) -> Figure:
     """Addition with its norm free and fixed, and what stands in for texts and tables, all seeds."""
-    curves = query.curves_by_preset(store, runs[runs["config.preset"].isin(KINDS)])
+    presets = ADDITION | SEQUENCES | DIABETES
+    curves = query.curves_by_preset(store, runs[runs["config.preset"].isin(presets)])
     figure, panels = plt.subplots(1, 4, figsize=(18, 3.8), layout="constrained")
-    for axes, pair in zip(
-        (panels[0], panels[2], panels[3]), np.reshape(list(KINDS), (3, 2)), strict=True
-    ):
-        for number, preset in enumerate(pair):
-            colour = style.COLOURS[number]
-            tests, trains = ([curve[f"{part}_accuracy"] for curve in curves[preset]]
-                             for part in ("test", "train"))  # fmt: skip
-            style.draw_seeds(axes, tests, KINDS[preset], color=colour)
-            style.draw_seeds(axes, trains, color=colour, ls=":", lw=0.8)
-            if axes is panels[0]:
-                norms = (curve["weight_norm"] for curve in curves[preset])
-                style.draw_seeds(panels[1], (n / n.iloc[0] for n in norms), color=colour)
-        axes.set(
-            xscale="log",
-            xlabel="update",
-            ylabel="test accuracy; train accuracy dotted",
-            xlim=(1, None),
-        )
-        axes.legend(fontsize="small")
-    panels[1].set(
-        xscale="log", xlabel="update", ylabel="norm of the weights / at the start", xlim=(1, None)
+    addition, norm, sequences, diabetes = panels
+    plot_accuracies(addition, curves, ADDITION)
+    plot_accuracies(sequences, curves, SEQUENCES)
+    plot_accuracies(diabetes, curves, DIABETES)
+    for preset, colour in zip(ADDITION, style.COLOURS, strict=False):
+        norms = (curve["weight_norm"] for curve in curves[preset])
+        style.plot_seeds(norm, (values / values.iloc[0] for values in norms), color=colour)
+    norm.set(
+        xscale="log", xlabel="step", ylabel="norm of the weights / at the start", xlim=(1, None)
     )
     return figure
 
+
+def plot_accuracies(
+    axes: Axes, curves: dict[str, list[pd.DataFrame]], labels: dict[str, str]
+) -> None:
+    """Plot test accuracy (train dotted) of some named configs, all seeds."""
+    for (preset, label), colour in zip(labels.items(), style.COLOURS, strict=False):
+        test = (curve["test_accuracy"] for curve in curves[preset])
+        train = (curve["train_accuracy"] for curve in curves[preset])
+        style.plot_seeds(axes, test, label, color=colour)
+        style.plot_seeds(axes, train, color=colour, ls=":", lw=0.8)
+    axes.set(
+        xscale="log",
+        xlabel="step",
+        ylabel="test accuracy; train accuracy dotted",
+        xlim=(1, None),
+    )
+    axes.legend(fontsize="small")
+
+
+PLOTS: dict[str, Callable[[Store, pd.DataFrame], Figure]] = {
+    "omnigrok_decay": plot_weight_decays,
+    "omnigrok_cpu": plot_other_tasks,
+    "omnigrok_alpha": plot_scales,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,10 @@
-"""Orders of the data as signals: `python analysis/ordering_spectrum.py -p 97 --train-count 2800`.
+"""Orders of the training data as signals.
 
-For the operands and the answers as each order shows them: spectrum, autocorrelation, steps from one
-to the next, and of every batch its entropy, its distinct symbols and its spectrum on Z/p. A figure per
-column, a table, and all numbers as JSON.
+`python analysis/ordering_spectrum.py -p 97 --train-count 2800`
+
+For the operands and the labels in the sequence of each order: spectrum, autocorrelation and steps
+from one symbol to the next; for its batches: entropy, number of distinct symbols and spectrum on
+Z/p. One figure per column of the data, a table, and all numbers as JSON.
 """
 
 import json
@@ -12,6 +14,8 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import style
@@ -20,99 +24,128 @@ from grok.measures import sequences
 from grok.tasks.orderings import ORDERINGS, Resonant, order_of, resonant_batches
 from grok.tasks.pairs import sample_pairs
 
-COLUMNS = {"c": "answer c = a + b mod p", "a": "first operand a", "b": "second operand b"}
+COLUMNS = {"c": "label c = a + b mod p", "a": "first operand a", "b": "second operand b"}
+TABLE_COLUMNS = (
+    "flatness",
+    "autocorrelation_1",
+    "entropy_mean",
+    "distinct_mean",
+    "below_stride",
+    "above_stride",
+)
+PANEL_LABELS = (
+    "spectrum",
+    "autocorrelation",
+    "step to the next",
+    "entropy of a batch",
+    "distinct symbols / p",
+    "power on Z/p, mean of batches",
+)
+SMOOTHING_WINDOW = 100  # frequencies of the spectrum, or a tenth of them if that is less
+HARMONICS = 5  # multiples of the stride that are marked in the spectrum on Z/p
+
+Signals = dict[str, np.ndarray]  # of one sequence, from `sequences.signals`
 
 
 @click.command(help=__doc__)
-@click.option("-p", default=9973, show_default=True, help="modulus")
-@click.option("--train-count", default=300_000, show_default=True)
-@click.option("--batch-size", default=256, show_default=True)
-@click.option("--seed", default=42, show_default=True)
-@click.option("--stride", type=int, help="floor(sqrt(p)), if none")
+@click.option("-p", default=9973, show_default=True, help="Modulus.")
+@click.option("--train-count", default=300_000, show_default=True, help="Size of the train set.")
+@click.option("--batch-size", default=256, show_default=True, help="Size of a batch.")
+@click.option("--seed", default=42, show_default=True, help="Seed of the train set and the orders.")
+@click.option("--stride", type=int, help="Stride; by default floor(sqrt(p)).")
 @style.options
-def main(p, train_count, batch_size, seed, stride) -> None:
+def main(p: int, train_count: int, batch_size: int, seed: int, stride: int | None) -> None:
     stride = stride or isqrt(p)
-    orders = shown_orders(p, min(train_count, p * p), batch_size, seed, stride)
-    found = {}
+    epochs = ordered_epochs(p, min(train_count, p * p), batch_size, seed, stride)
+    numbers = {}
     for column in COLUMNS:
-        signals = {name: (one[column], size) for name, (one, size) in orders.items()}
-        found[column] = {name: sequences.signals(x, p, size) for name, (x, size) in signals.items()}
-        style.save(draw(found[column], p, stride, column), f"ordering_spectrum_{column}")
-    numbers = {
-        column: {order: sequences.summary(one, p, stride) for order, one in each.items()}
-        for column, each in found.items()
-    }
-    wide_console(150).print(table_of(numbers["c"]))
-    path = style.place("ordering_spectrum.json")
-    facts = {"p": p, "stride": stride, "seed": seed, "columns": numbers}
-    path.write_text(json.dumps(facts, indent=1))
+        signals = {
+            order: sequences.signals(columns[column], p, size)
+            for order, (columns, size) in epochs.items()
+        }
+        style.save(plot_signals(signals, p, stride, COLUMNS[column]), f"ordering_spectrum_{column}")
+        numbers[column] = {
+            order: sequences.summary(order_signals, p, stride)
+            for order, order_signals in signals.items()
+        }
+    wide_console(150).print(summary_table(numbers["c"]))
+    path = style.output_path("ordering_spectrum.json")
+    content = {"p": p, "stride": stride, "seed": seed, "columns": numbers}
+    path.write_text(json.dumps(content, indent=1))
     print(path)
 
 
-def shown_orders(
-    p: int, count: int, batch: int, seed: int, stride: int
-) -> dict[str, tuple[dict, int]]:
-    """Columns a, b, c of the train set as one epoch of each order shows them, and its batch size."""
-    train, _ = sample_pairs(p, count, 0, seed)
-    orders = {}
-    for name in ORDERINGS:
-        size = batch
-        if name == "resonant":
+def ordered_epochs(
+    p: int, train_count: int, batch_size: int, seed: int, stride: int
+) -> dict[str, tuple[dict[str, np.ndarray], int]]:
+    """For each order, the columns a, b, c of one epoch in its sequence, and its batch size."""
+    train, _ = sample_pairs(p, train_count, 0, seed)
+    epochs = {}
+    for order in ORDERINGS:
+        size = batch_size
+        if order == "resonant":
             batches = resonant_batches(p, seed, Resonant(stride))
             pairs, size = batches.flatten(0, 1), batches.shape[1]
-        elif name == "random":
-            pairs = train[torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))]
+        elif order == "random":
+            generator = torch.Generator().manual_seed(seed + 1)
+            pairs = train[torch.randperm(train_count, generator=generator)]
         else:
-            pairs = train[order_of(name, train, train.sum(1) % p, p, seed, stride)]
+            pairs = train[order_of(order, train, train.sum(1) % p, p, seed, stride)]
         a, b = pairs.numpy().T
-        orders[name] = {"a": a, "b": b, "c": (a + b) % p}, size
-    return orders
+        epochs[order] = {"a": a, "b": b, "c": (a + b) % p}, size
+    return epochs
 
 
-def table_of(orders: dict[str, dict]) -> Table:
-    """The numbers of the answers' column, an order a row."""
-    shown = (
-        "flatness",
-        "autocorrelation_1",
-        "entropy_mean",
-        "distinct_mean",
-        "below_stride",
-        "above_stride",
-    )
-    table = Table("order", *(style.words(name) for name in shown), "peaks on Z/p")
-    for order, numbers in orders.items():
-        table.add_row(order, *(f"{numbers[name]:.3g}" for name in shown), str(numbers["peaks"]))
+def summary_table(numbers: dict[str, dict]) -> Table:
+    """The numbers of one column of the data, one row per order."""
+    headings = [style.axis_label(name) for name in TABLE_COLUMNS]
+    table = Table("order", *headings, "peaks on Z/p")
+    for order, summary in numbers.items():
+        cells = [f"{summary[name]:.3g}" for name in TABLE_COLUMNS]
+        table.add_row(order, *cells, str(summary["peaks"]))
     return table
 
 
-def draw(found: dict[str, dict], p: int, stride: int, column: str):
+def plot_signals(signals: dict[str, Signals], p: int, stride: int, title: str) -> Figure:
     """A row per quantity, a column per order."""
-    rows = ("spectrum", "autocorrelation", "steps", "entropy", "distinct", "circle")
     figure, axes = plt.subplots(
-        len(rows), len(found), figsize=(3 * len(found), 13), sharey="row", layout="constrained"
+        len(PANEL_LABELS),
+        len(signals),
+        figsize=(3 * len(signals), 13),
+        sharey="row",
+        layout="constrained",
     )
-    for panels, (order, one) in zip(axes.T, found.items(), strict=True):
+    for panels, (order, order_signals) in zip(axes.T, signals.items(), strict=True):
         panels[0].set_title(order)
-        window = max(1, min(100, len(one["spectrum"]) // 10))
-        smooth = np.convolve(one["spectrum"], np.ones(window) / window, "valid")
-        panels[0].loglog(np.arange(1, len(smooth) + 1), smooth, lw=0.8)
-        panels[1].plot(
-            np.arange(1, len(one["autocorrelation"]) + 1), one["autocorrelation"], lw=0.8
-        )
-        panels[2].hist(one["steps"], 101, range=(-p / 2, p / 2), density=True, log=True)
-        panels[3].plot(one["entropy"], ".", ms=2)
-        panels[4].plot(one["distinct"], ".", ms=2)
-        panels[5].semilogy(np.arange(1, len(one["circle"]) + 1), one["circle"], lw=0.8)
-        panels[5].axhline(1, color="grey", lw=0.7, ls=":")
-        for h in range(1, 6):
-            if h * stride <= len(one["circle"]):
-                panels[5].axvline(h * stride, color=style.TRAIN, lw=0.5, alpha=0.6)
-    labels = ("spectrum", "autocorrelation", "step to the next", "entropy of a batch", "distinct symbols / p",
-              "power on Z/p, mean of batches")  # fmt: skip
-    for panel, label in zip(axes[:, 0], labels, strict=True):
+        plot_order(panels, order_signals, p, stride)
+    for panel, label in zip(axes[:, 0], PANEL_LABELS, strict=True):
         panel.set_ylabel(label, fontsize="small")
-    figure.suptitle(COLUMNS[column])
+    figure.suptitle(title)
     return figure
+
+
+def plot_order(panels: np.ndarray, signals: Signals, p: int, stride: int) -> None:
+    """Fill one column of panels with the quantities of `PANEL_LABELS`."""
+    spectrum, autocorrelation, steps, entropy, distinct, circle = panels
+    window = max(1, min(SMOOTHING_WINDOW, len(signals["spectrum"]) // 10))
+    smooth = np.convolve(signals["spectrum"], np.ones(window) / window, "valid")
+    plot_from_one(spectrum, smooth)
+    spectrum.set(xscale="log", yscale="log")
+    plot_from_one(autocorrelation, signals["autocorrelation"])
+    steps.hist(signals["steps"], 101, range=(-p / 2, p / 2), density=True, log=True)
+    entropy.plot(signals["entropy"], ".", ms=2)
+    distinct.plot(signals["distinct"], ".", ms=2)
+    plot_from_one(circle, signals["circle"])
+    circle.set_yscale("log")
+    circle.axhline(1, color="grey", lw=0.7, ls=":")
+    for harmonic in range(stride, stride * HARMONICS + 1, stride):
+        if harmonic <= len(signals["circle"]):
+            circle.axvline(harmonic, color=style.TRAIN, lw=0.5, alpha=0.6)
+
+
+def plot_from_one(axes: Axes, values: np.ndarray) -> None:
+    """Plot values against 1, 2, 3, ..."""
+    axes.plot(np.arange(1, len(values) + 1), values, lw=0.8)
 
 
 if __name__ == "__main__":

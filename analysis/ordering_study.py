@@ -1,19 +1,23 @@
-"""Orders of the data compared: epochs to 99.5 % of the test set, and the curves to it.
+"""Orders of the training data compared: epochs to 99.5 % test accuracy, and the curves.
 
-`python analysis/ordering_study.py SWEEP`. A run that never arrived counts as censored at its end.
+`python analysis/ordering_study.py SWEEP`
+
+A run that did not reach 99.5 % is censored at its end.
 """
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from analysis import query, style, survival
+from grok.store.connection import Store
 
-COLOURS = dict(zip(("stride", "fixed_random", "random", "target", "resonant"), plt.cm.Dark2.colors,
-                   strict=False))  # fmt: skip
+ORDERS = ("stride", "fixed_random", "random", "target", "resonant")
+COLOURS = dict(zip(ORDERS, plt.get_cmap("Dark2")(range(len(ORDERS))), strict=True))
 
 
 @click.command(help=__doc__)
@@ -21,40 +25,46 @@ COLOURS = dict(zip(("stride", "fixed_random", "random", "target", "resonant"), p
 @style.options
 def main(sweep: str) -> None:
     store = query.connect()
-    name, runs = query.sweep(store, sweep)
-    runs = runs.assign(
-        epochs=runs["result.steps"] / runs["result.epoch_steps"],
-        reached=runs["result.epochs_to_test"].notna(),
-    )
-    runs["epochs"] = runs["result.epochs_to_test"].fillna(runs["epochs"])
-    Console().print(comparison(runs))
-    style.save(draw(store, runs), f"{name.rpartition('-')[0]}_study")
+    sweep_id, runs = query.sweep(store, sweep)
+    runs = with_epochs(runs)
+    Console().print(comparison_table(runs))
+    sweep_name, _, _ = sweep_id.rpartition("-")
+    style.save(plot_orders(store, runs), f"{sweep_name}_study")
 
 
-def comparison(runs: pd.DataFrame) -> Table:
-    """One row an order: runs, how many arrived, median epochs, final accuracies."""
-    table = Table("order", "runs", "arrived", "median epochs to 99.5 %", "test accuracy at the end")
+def with_epochs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with `reached` (99.5 %) and `epochs`: the epoch at which they did, or their last."""
+    last_epoch = runs["result.steps"] / runs["result.epoch_steps"]
+    epochs_to_test = runs["result.epochs_to_test"]
+    return runs.assign(epochs=epochs_to_test.fillna(last_epoch), reached=epochs_to_test.notna())
+
+
+def comparison_table(runs: pd.DataFrame) -> Table:
+    """For each order: runs, how many reached 99.5 %, median epochs, final accuracies."""
+    table = Table("order", "runs", "reached", "median epochs to 99.5 %", "test accuracy at the end")
     for order, rows in runs.groupby("config.ordering", sort=False):
         median = survival.median(rows["epochs"], rows["reached"])
-        final = ", ".join(f"{value:.3f}" for value in rows["result.test_accuracy"])
         table.add_row(
-            order, str(len(rows)), str(int(rows["reached"].sum())),
-            f"{median:.0f}" if np.isfinite(median) else f"more than {rows['epochs'].max():.0f}", final,
-        )  # fmt: skip
+            str(order),
+            str(len(rows)),
+            str(int(rows["reached"].sum())),
+            f"{median:.0f}" if np.isfinite(median) else f"more than {rows['epochs'].max():.0f}",
+            ", ".join(f"{accuracy:.3f}" for accuracy in rows["result.test_accuracy"]),
+        )
     return table
 
 
-def draw(store, runs: pd.DataFrame):
-    """Train and test accuracy against epochs, and where each run ended."""
+def plot_orders(store: Store, runs: pd.DataFrame) -> Figure:
+    """Train and test accuracy against epochs, and the test accuracy at the end of each run."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8))
     for order, rows in runs.groupby("config.ordering", sort=False):
-        colour = COLOURS[order]
-        for place, row in enumerate(rows.itertuples()):
-            curves = query.curves(store, row.run)
-            epochs = curves.index / rows.iloc[place]["result.epoch_steps"]
-            label = order if place == 0 else None
-            for panel, split in ((left, "train"), (middle, "test")):
-                panel.plot(epochs, curves[f"{split}_accuracy"], color=colour, lw=1, label=label)
+        colour = COLOURS[str(order)]
+        for index, (_, row) in enumerate(rows.iterrows()):
+            curves = query.curves(store, row["run"])
+            epochs = curves.index / row["result.epoch_steps"]
+            label = order if index == 0 else None
+            for axes, split in ((left, "train"), (middle, "test")):
+                axes.plot(epochs, curves[f"{split}_accuracy"], color=colour, lw=1, label=label)
         right.plot([order] * len(rows), rows["result.test_accuracy"], "o", color=colour)
     left.set(ylabel="train accuracy", xlabel="epoch")
     middle.set(ylabel="test accuracy", xlabel="epoch")

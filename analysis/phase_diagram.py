@@ -1,7 +1,9 @@
-"""The phase diagram of a sweep over two parameters: `python analysis/phase_diagram.py SWEEP`.
+"""The phase diagram of a sweep over two parameters.
 
-SWEEP is a sweep's id or its file's name. Draws the four phases and the steps to train and to test;
-with --reference a CSV of a published grid, also where the two agree.
+`python analysis/phase_diagram.py SWEEP`
+
+SWEEP is a sweep's id or its file's name. Shows the four phases and the steps to train and to test
+accuracy; with --reference, a CSV file of a published grid, also where the two agree.
 """
 
 from pathlib import Path
@@ -10,43 +12,72 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
 
 from analysis import groups, query, style
+from grok.errors import UserError
 from grok.phases import PHASES, phase
+
+X_FIRST = "config.decoder_lr"  # the key that is the x axis if it varies
+NEVER_IN_REFERENCE = 99999
+MAX_TICKS = 5
+DISAGREE_COLOUR, AGREE_COLOUR = "#d35400", "#eeeeee"
 
 
 @click.command(help=__doc__)
 @click.argument("sweep")
-@click.option("--delay", default=1000, show_default=True, help="steps from which it is grokking")
-@click.option("--reference", type=click.Path(exists=True, path_type=Path), help="published CSV")
+@click.option(
+    "--delay",
+    default=1000,
+    show_default=True,
+    help="Steps from train to test threshold from which a run counts as grokking.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, path_type=Path),
+    help="CSV file of a published grid.",
+)
 @style.options
 def main(sweep: str, delay: int, reference: Path | None) -> None:
     name, runs = query.sweep(query.connect(), sweep)
-    x, y = axes_of(runs)
+    x, y = axis_keys(runs)
+    published = read_reference(reference, x, y, delay) if reference else None
     seeds = sorted(runs["config.seed"].unique())
     for seed in seeds:
-        table = cells(runs[runs["config.seed"] == seed], x, y, delay)
-        label = f"phase_diagram_{name}" + (f"_seed{seed}" if len(seeds) > 1 else "")
-        published = read_reference(reference, x, y, delay) if reference else None
-        style.save(draw(table, x, y, published), label)
-        counts = table["phase"].value_counts()
-        print(f"seed {seed}: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()))
+        cells = grid_cells(runs[runs["config.seed"] == seed], x, y, delay)
+        suffix = f"_seed{seed}" if len(seeds) > 1 else ""
+        figure = plot_phase_diagram(cells, published, style.axis_label(x), style.axis_label(y))
+        style.save(figure, f"phase_diagram_{name}{suffix}")
+        counts = cells["phase"].value_counts()
+        print(f"seed {seed}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
         if published is not None:
-            print(f"seed {seed}: {describe_agreement(table, published)}")
+            print(f"seed {seed}: {describe_agreement(cells, published)}")
 
 
-def axes_of(runs: pd.DataFrame) -> tuple[str, str]:
-    """The two config keys (learning rate first) that vary; exits if they are not two."""
-    varying = groups.varying(runs)
+def axis_keys(runs: pd.DataFrame) -> tuple[str, str]:
+    """The two config keys that vary, the decoder's learning rate first.
+
+    Raises:
+        UserError: not exactly two keys vary.
+    """
+    varying = groups.varying_keys(runs)
     if len(varying) != 2:
-        query.fail(f"a phase diagram needs two varying parameters, not {varying or 'none'}")
-    return tuple(sorted(varying, key=lambda c: (c != "config.decoder_lr", c)))
+        raise UserError(f"a phase diagram needs two varying parameters, not {varying or 'none'}")
+    x, y = sorted(varying, key=lambda key: (key != X_FIRST, key))
+    return x, y
 
 
-def cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
-    """One row per cell: x, y, steps to train and test (NaN for never), phase."""
-    table = pd.DataFrame(
+def grid_cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
+    """One row per cell: `x`, `y`, steps to `train` and `test` (NaN for never), `phase`.
+
+    Arguments:
+        runs: runs of one seed.
+        x, y: columns of `runs`.
+        delay: steps from train to test threshold from which a run counts as grokking.
+    """
+    cells = pd.DataFrame(
         {
             "x": runs[x],
             "y": runs[y],
@@ -54,83 +85,106 @@ def cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
             "test": runs["result.steps_to_test"].astype(float),
         }
     )
-    return with_phases(table, delay)
+    return with_phases(cells, delay)
 
 
 def read_reference(path: Path, x: str, y: str, delay: int) -> pd.DataFrame:
-    """The same table from a CSV with columns x, y, steps_to_train, steps_to_test; 99999 = never."""
-    frame = pd.read_csv(path)
-    wanted = [x.removeprefix("config."), y.removeprefix("config.")]
-    if missing := {*wanted, "steps_to_train", "steps_to_test"} - {*frame.columns}:
-        query.fail(f"{path} lacks the columns {', '.join(sorted(missing))}")
-    table = frame[[*wanted, "steps_to_train", "steps_to_test"]]
-    table.columns = ["x", "y", "train", "test"]
-    return with_phases(table.astype(float).replace(99999, np.nan), delay)
+    """The cells, as of `grid_cells`, of a published grid.
+
+    Arguments:
+        path: a CSV file with columns named as x and y (without `config.`), `steps_to_train` and
+            `steps_to_test`, where 99999 stands for never.
+
+    Raises:
+        UserError: the file lacks a column.
+    """
+    table = pd.read_csv(path)
+    columns = [
+        x.removeprefix("config."),
+        y.removeprefix("config."),
+        "steps_to_train",
+        "steps_to_test",
+    ]
+    if missing := set(columns) - set(table.columns):
+        raise UserError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    cells = table[columns].set_axis(["x", "y", "train", "test"], axis=1)
+    return with_phases(cells.astype(float).replace(NEVER_IN_REFERENCE, np.nan), delay)
 
 
-def with_phases(table: pd.DataFrame, delay: int) -> pd.DataFrame:
-    """The table with a column `phase`."""
-    steps = table[["train", "test"]].astype(object).where(table[["train", "test"]].notna(), None)
-    return table.assign(
-        phase=[
-            phase(train, test, delay) for train, test in zip(steps.train, steps.test, strict=True)
-        ]
-    )
+def with_phases(cells: pd.DataFrame, delay: int) -> pd.DataFrame:
+    """The cells with a column `phase`."""
+    steps = cells[["train", "test"]].astype(object).where(cells[["train", "test"]].notna(), None)
+    phases = [
+        phase(train, test, delay) for train, test in zip(steps["train"], steps["test"], strict=True)
+    ]
+    return cells.assign(phase=phases)
 
 
-def matched(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Cells that both have, with phases `phase` and `phase_published`."""
-    text = "{:.4g}".format  # keys that rounding cannot part
-    ours, theirs = (t.assign(x=t.x.map(text), y=t.y.map(text)) for t in (table, published))
+def matched_cells(cells: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Cells that both grids have, with the columns of the published one as `*_published`."""
+    ours, theirs = with_text_coordinates(cells), with_text_coordinates(published)
     return ours.merge(theirs, on=["x", "y"], suffixes=("", "_published"))
 
 
-def describe_agreement(table: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Share of cells in the published phase, and the rank correlation of steps where both reach."""
-    both = matched(table, published)
+def with_text_coordinates(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with coordinates of four digits, so that rounding does not separate equal ones."""
+    x, y = (cells[axis].map("{:.4g}".format) for axis in ("x", "y"))
+    return cells.assign(x=x, y=y)
+
+
+def describe_agreement(cells: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Fraction of cells in the published phase, and the rank correlation of steps to train."""
+    both = matched_cells(cells, published)
     same = (both["phase"] == both["phase_published"]).mean()
-    ranks = both[["train", "train_published"]].dropna().corr(method="spearman").iloc[0, 1]
-    return f"{same:.1%} of {len(both)} cells in the published phase; Spearman of steps to train {ranks:.2f}"
+    steps = both[["train", "train_published"]].dropna()
+    correlation = steps["train"].corr(steps["train_published"], method="spearman")
+    return (
+        f"{same:.1%} of {len(both)} cells in the published phase; "
+        f"Spearman of steps to train {correlation:.2f}"
+    )
 
 
-def draw(table: pd.DataFrame, x: str, y: str, published: pd.DataFrame | None):
-    """Phases, steps to train, steps to test; with a published grid its phases and the agreement."""
+def plot_phase_diagram(
+    cells: pd.DataFrame, published: pd.DataFrame | None, x_label: str, y_label: str
+) -> Figure:
+    """Phases and steps to train and test; with a published grid its phases and the agreement."""
     count = 3 if published is None else 5
     figure, panels = plt.subplots(1, count, figsize=(4.8 * count, 4))
-    draw_phases(panels[0], table, "phases")
-    reached = table[["train", "test"]].stack().dropna()
+    plot_phases(panels[0], cells, "phases")
+    steps = cells[["train", "test"]].to_numpy()
+    reached = steps[~np.isnan(steps)]
     low, high = (max(reached.min(), 1), reached.max() + 1) if len(reached) else (1, 10)
-    for axes, name in ((panels[1], "train"), (panels[2], "test")):
-        grid = table.pivot(index="y", columns="x", values=name)
+    for axes, split in ((panels[1], "train"), (panels[2], "test")):
+        grid = cells.pivot(index="y", columns="x", values=split)
         image = axes.imshow(grid, origin="lower", aspect="auto", norm=LogNorm(low, high))
         figure.colorbar(image, ax=axes)
-        axes.set_title(f"steps to {name} accuracy")
+        axes.set_title(f"steps to {split} accuracy")
         label_cells(axes, grid)
     if published is not None:
-        draw_phases(panels[3], published, "published phases")
-        draw_agreement(panels[4], matched(table, published))
+        plot_phases(panels[3], published, "published phases")
+        plot_agreement(panels[4], matched_cells(cells, published))
     for axes in panels:
-        axes.set_xlabel(style.words(x))
-    panels[0].set_ylabel(style.words(y))
+        axes.set_xlabel(x_label)
+    panels[0].set_ylabel(y_label)
     style.phase_legend(figure)
     figure.tight_layout()
     return figure
 
 
-def draw_agreement(axes, both: pd.DataFrame) -> None:
-    """Grey where the two grids agree, orange where they do not."""
+def plot_agreement(axes: Axes, both: pd.DataFrame) -> None:
+    """Show in grey where the two grids agree, and in orange where they do not."""
     same = (both["phase"] == both["phase_published"]).astype(float)
-    table = both.assign(x=both.x.astype(float), y=both.y.astype(float), same=same)
+    table = both.assign(x=both["x"].astype(float), y=both["y"].astype(float), same=same)
     grid = table.pivot(index="y", columns="x", values="same")
-    colours = ListedColormap(["#d35400", "#eeeeee"])
+    colours = ListedColormap([DISAGREE_COLOUR, AGREE_COLOUR])
     axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=0, vmax=1)
     axes.set_title(f"same phase in {same.mean():.1%} of cells")
     label_cells(axes, grid)
 
 
-def draw_phases(axes, table: pd.DataFrame, title: str) -> None:
-    """The four phases in the paper's colours."""
-    codes = table.assign(code=table["phase"].map(PHASES.index))
+def plot_phases(axes: Axes, cells: pd.DataFrame, title: str) -> None:
+    """Show the four phases in the colours of Liu et al. 2022."""
+    codes = cells.assign(code=cells["phase"].map(PHASES.index))
     grid = codes.pivot(index="y", columns="x", values="code")
     colours = ListedColormap([style.PHASE_COLOURS[name] for name in PHASES])
     axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=-0.5, vmax=3.5)
@@ -138,11 +192,11 @@ def draw_phases(axes, table: pd.DataFrame, title: str) -> None:
     label_cells(axes, grid)
 
 
-def label_cells(axes, grid: pd.DataFrame) -> None:
-    """Tick labels from the grid's index and columns, evenly spaced, at most five on an axis."""
-    for ticks, set_ticks in ((grid.columns, axes.set_xticks), (grid.index, axes.set_yticks)):
-        places = range(0, len(ticks), -(-len(ticks) // 5))
-        set_ticks(places, [f"{ticks[i]:.2g}" for i in places])
+def label_cells(axes: Axes, grid: pd.DataFrame) -> None:
+    """Label evenly spaced cells with the grid's columns and index."""
+    for values, set_ticks in ((grid.columns, axes.set_xticks), (grid.index, axes.set_yticks)):
+        positions = range(0, len(values), -(-len(values) // MAX_TICKS))
+        set_ticks(positions, [f"{values[position]:.2g}" for position in positions])
 
 
 if __name__ == "__main__":

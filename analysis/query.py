@@ -1,17 +1,19 @@
-"""Stored runs as DataFrames, through pymongo; incense objects for the same runs on request.
+"""Stored runs as pandas DataFrames, for scripts and notebooks.
 
-store = query.connect()
-chosen = query.select(store, experiment="liu_toy", p=10, decoder_lr=(1e-3, 1e-2), seed=[0, 1])
-runs = query.runs(store, chosen)                # one row per run: config.*, result.*
-long = query.metrics(store, runs["run"], ["test_accuracy"])
-query.wide(long)                                # (run, step) x metrics
-query.experiments(store, chosen)                # incense's QuerySet
+    store = query.connect()
+    matching = query.select(store, experiment="liu_toy", p=10, decoder_lr=(1e-3, 1e-2), seed=[0, 1])
+    runs = query.runs(store, matching)  # one row per run: config.*, result.*
+    long = query.metrics(store, runs["run"], ["test_accuracy"])  # run, metric, step, value
+    query.wide(long)  # (run, step) x metrics
+    query.experiments(store, matching)  # incense's QuerySet of the same runs
+
+Functions raise `grok.errors.UserError` if the store does not hold what they are asked for; a script
+that is a click command shows it as one line and exits with code 2.
 """
 
 import io
-import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,97 +21,118 @@ import safetensors.numpy
 
 from grok import phases
 from grok.errors import UserError, did_you_mean
-from grok.store import connection as stores
-from grok.store import selection
+from grok.store import connection, selection
+from grok.store.connection import Store
 from grok.store.status import FINISHED
 
+if TYPE_CHECKING:
+    from incense import ExperimentLoader
+    from incense.query_set import QuerySet
 
-def connect() -> stores.Store:
-    """The store that runs go to by default; one line and exit code 2 if there is none."""
-    try:
-        return stores.mongo()
-    except UserError as error:
-        fail(str(error))
+RunId = int | str
+Filter = dict[str, Any]  # a MongoDB filter of runs
 
-
-def fail(message: str) -> None:
-    """End a script: one line on stderr, exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def select(store: stores.Store, *words: str, **wanted: Any) -> dict[str, Any]:
-    """The MongoDB filter for words (`p=10`) and keywords, as `grok.store.selection` describes them."""
-    return selection.select(store.database, words, **wanted)
-
-
-def chosen(store: stores.Store, words: Iterable[str], last: int = 0) -> pd.DataFrame:
-    """The runs that a script's words select, the `last` ones if given; one line and exit code 2 if
-    there is none."""
-    try:
-        wanted, _ = selection.select_nonempty(store.database, words)
-    except UserError as error:
-        fail(str(error))
-    return runs(store, wanted, last)
+RUNS_PER_BATCH = 2000  # run documents that MongoDB sends at once
+RUN_FIELDS = (
+    "experiment.name",
+    "status",
+    "start_time",
+    "heartbeat",
+    "config",
+    "result",
+    "meta.sweep",
+)
 
 
-def experiments(store: stores.Store, wanted: dict[str, Any]):
-    """incense's QuerySet of the runs that match a MongoDB filter."""
-    ids = [run["_id"] for run in store.database.runs.find(wanted, {"_id": 1}).sort("_id")]
-    return loader(store).find_by_ids(ids)
+def connect() -> Store:
+    """The store that runs go to by default.
+
+    Raises:
+        UserError: the server does not answer, or runs are kept as plain files.
+    """
+    return connection.mongo()
 
 
-def loader(store: stores.Store):
-    """An incense ExperimentLoader on the store. It unpickles nothing."""
+def select(store: Store, *filters: str, **values: Any) -> Filter:
+    """The MongoDB filter for run filters such as `p=10`, and for keywords such as `p=10`.
+
+    `grok.store.selection.select` describes the values that keywords may have.
+    """
+    return selection.select(store.database, filters, **values)
+
+
+def selected_runs(store: Store, filters: Iterable[str], last: int = 0) -> pd.DataFrame:
+    """The table `runs` of the runs that all filters of a command line select.
+
+    Arguments:
+        filters: run filters, for example `experiment=liu_toy` and `lr=1e-3..1e-2`.
+        last: return this many of the latest runs only; 0 returns all.
+
+    Raises:
+        UserError: a filter is malformed, or no run matches.
+    """
+    matching, _ = selection.select_nonempty(store.database, filters)
+    return runs(store, matching, last)
+
+
+def experiments(store: Store, matching: Filter) -> "QuerySet":
+    """incense's QuerySet of the runs that match a MongoDB filter, by id."""
+    documents = store.database.runs.find(matching, {"_id": 1}).sort("_id")
+    return loader(store).find_by_ids([document["_id"] for document in documents])
+
+
+def loader(store: Store) -> "ExperimentLoader":
+    """An incense ExperimentLoader on the store, which unpickles nothing."""
     from incense import ExperimentLoader
 
     return ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)
 
 
-def runs(store: stores.Store, wanted: dict[str, Any] | None = None, last: int = 0) -> pd.DataFrame:
-    """One row per run that matches a MongoDB filter, by id: run, experiment, status, start_time, and
-    the sweep, config and result as columns `sweep.*`, `config.*`, `result.*`, nested keys dotted; the
-    `last` ones if given."""
-    fields = {"experiment.name": 1, "status": 1, "start_time": 1, "config": 1, "result": 1}
-    fields |= {"meta.sweep": 1, "heartbeat": 1}
-    cursor = store.database.runs.find(wanted or {}, fields).sort("_id", -1).limit(last)
-    documents = list(cursor.batch_size(2000))[::-1]
+def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.DataFrame:
+    """One row per run that matches a MongoDB filter, in the order of ids.
+
+    Arguments:
+        matching: the filter; None matches every run.
+        last: return this many of the latest runs only; 0 returns all.
+
+    Returns:
+        Columns `run` (the id), `experiment`, `status`, `start_time`, and one column per key of the
+        sweep, the config and the result: `sweep.*`, `config.*`, `result.*`, with dots for nested
+        keys and None where a run has no such key. `attrs["everywhere"]` is the set of config
+        columns that every run has: papers gain config keys, so older runs lack some. The table is
+        empty if no run matches.
+    """
+    cursor = store.database.runs.find(matching or {}, dict.fromkeys(RUN_FIELDS, 1))
+    documents = list(cursor.sort("_id", -1).limit(last).batch_size(RUNS_PER_BATCH))[::-1]
     if not documents:
         return pd.DataFrame()
     columns: dict[str, list] = {
-        "run": [run["_id"] for run in documents],
-        "experiment": [run.get("experiment", {}).get("name") for run in documents],
-        "status": [run.get("status") for run in documents],
-        "start_time": [run.get("start_time") for run in documents],
+        "run": [document["_id"] for document in documents],
+        "experiment": [document.get("experiment", {}).get("name") for document in documents],
+        "status": [document.get("status") for document in documents],
+        "start_time": [document.get("start_time") for document in documents],
     }
-    configs = [_config_of(run) for run in documents]
-    for part, rows in (
-        ("sweep", [_sweep_of(run) for run in documents]),
-        ("config", configs),
-        ("result", [_result_of(run) for run in documents]),
-    ):
-        columns |= _columns(part, rows)
-    frame = pd.DataFrame(columns)
-    common = set.intersection(*map(set, configs))  # other keys are younger than some of the runs
-    frame.attrs["everywhere"] = {f"config.{key}" for key in common}
-    return frame
+    configs = [document.get("config") or {} for document in documents]
+    columns |= _columns("sweep", [_sweep_of(document) for document in documents])
+    columns |= _columns("config", configs)
+    columns |= _columns("result", [_result_of(document) for document in documents])
+    table = pd.DataFrame(columns)
+    common_keys = set.intersection(*map(set, configs))
+    table.attrs["everywhere"] = {f"config.{key}" for key in common_keys}
+    return table
 
 
-def _sweep_of(run: dict) -> dict:
-    return run.get("meta", {}).get("sweep") or {}
+def _sweep_of(document: dict[str, Any]) -> dict[str, Any]:
+    return document.get("meta", {}).get("sweep") or {}
 
 
-def _config_of(run: dict) -> dict:
-    return run.get("config") or {}
+def _result_of(document: dict[str, Any]) -> dict[str, Any]:
+    return document["result"] if isinstance(document.get("result"), dict) else {}
 
 
-def _result_of(run: dict) -> dict:
-    return run["result"] if isinstance(run.get("result"), dict) else {}
-
-
-def _columns(prefix: str, rows: list[dict]) -> dict[str, list]:
-    """The rows' values by key, None where a row lacks it; nested dicts as dotted keys."""
-    columns = {}
+def _columns(prefix: str, rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The rows' values by dotted key, None where a row lacks the key."""
+    columns: dict[str, list] = {}
     for key in dict.fromkeys(key for row in rows for key in row):
         values = [row.get(key) for row in rows]
         if any(isinstance(value, dict) for value in values):
@@ -120,129 +143,175 @@ def _columns(prefix: str, rows: list[dict]) -> dict[str, list]:
     return columns
 
 
-def run(store: stores.Store, number: int | None, experiment: str | None = None) -> pd.Series:
-    """The run with this id, or the latest finished one of an experiment; exits if there is none."""
-    wanted: dict[str, Any] = {"_id": number} if number is not None else {"status": "COMPLETED"}
+def run(store: Store, run_id: int | None, experiment: str | None = None) -> pd.Series:
+    """The row of `runs` for one run.
+
+    Arguments:
+        run_id: the run's id; None stands for the latest completed run.
+        experiment: the name of the experiment that the run must belong to; None for any.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    matching: Filter = {"_id": run_id} if run_id is not None else {"status": "COMPLETED"}
     if experiment:
-        wanted["experiment.name"] = experiment
-    found = runs(store, wanted, last=1)
-    if found.empty:
-        what = f"run {number}" if number is not None else "finished run"
-        fail(f"no {what}{f' of {experiment}' if experiment else ''} in {store.describe()}")
-    return found.iloc[0]
+        matching["experiment.name"] = experiment
+    table = runs(store, matching, last=1)
+    if table.empty:
+        missing = f"run {run_id}" if run_id is not None else "finished run"
+        owner = f" of {experiment}" if experiment else ""
+        raise UserError(f"no {missing}{owner} in {store.describe()}")
+    return table.iloc[0]
 
 
-def metrics(store: stores.Store, ids: Iterable, names: list[str] | None = None) -> pd.DataFrame:
-    """Long table of logged values with columns run, metric (categorical), step, value."""
-    wanted: dict[str, Any] = {"run_id": {"$in": [plain(one) for one in ids]}}
+def metrics(
+    store: Store, run_ids: Iterable[RunId], names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """The logged values of runs as a long table.
+
+    Arguments:
+        run_ids: ids of the runs.
+        names: names of the metrics; None for all.
+
+    Returns:
+        Columns `run`, `metric` (categorical), `step` (int64) and `value` (float64).
+    """
+    matching: Filter = {"run_id": {"$in": [mongo_id(run_id) for run_id in run_ids]}}
     if names:
-        wanted["name"] = {"$in": names}
+        matching["name"] = {"$in": list(names)}
     fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
-    of_runs, of_names, steps, values = [], [], [], []
-    for document in store.database.metrics.find(wanted, fields):
-        of_runs.append(document["run_id"])
-        of_names.append(document["name"])
+    series_runs, series_names, steps, values = [], [], [], []
+    for document in store.database.metrics.find(matching, fields):
+        series_runs.append(document["run_id"])
+        series_names.append(document["name"])
         steps.append(np.array(document["steps"], np.int64))
         values.append(np.array(document["values"], np.float64))
-    lengths = [len(one) for one in steps]
-    kinds = pd.Categorical(of_names)
-    codes = np.repeat(kinds.codes, lengths)
+    lengths = [len(array) for array in steps]
+    categories = pd.Categorical(series_names)
+    codes = np.repeat(categories.codes, lengths)
     return pd.DataFrame(
         {
-            "run": np.repeat(_array(of_runs), lengths),
-            "metric": pd.Categorical.from_codes(codes, categories=kinds.categories),
+            "run": np.repeat(_id_array(series_runs), lengths),
+            "metric": pd.Categorical.from_codes(codes, categories=categories.categories),
             "step": np.concatenate(steps) if steps else np.array([], np.int64),
             "value": np.concatenate(values) if values else np.array([], np.float64),
         }
     )
 
 
-def _array(ids: list) -> np.ndarray:
-    """Run ids as an array: of integers, or of objects where Sacred's `-i` has given names."""
-    named = any(isinstance(one, str) for one in ids)
-    return np.array(ids, dtype=object if named else None)
+def _id_array(run_ids: list[RunId]) -> np.ndarray:
+    """Run ids as an array of integers, or of objects where Sacred's `--id` has given names."""
+    has_names = any(isinstance(run_id, str) for run_id in run_ids)
+    return np.array(run_ids, dtype=object if has_names else None)
 
 
-def plain(number):
-    """A run's id as MongoDB knows it: numpy's integers are not."""
-    return number.item() if isinstance(number, np.generic) else number
+def mongo_id(run_id: Any) -> Any:
+    """A run's id as MongoDB stores it: NumPy's integers become Python's."""
+    return run_id.item() if isinstance(run_id, np.generic) else run_id
 
 
-def wide_console(long: pd.DataFrame) -> pd.DataFrame:
-    """A long table with a column per metric, indexed by run and step; NaN where one was not logged."""
-    kinds = long["metric"].cat.remove_unused_categories().cat
-    ids = long["run"].to_numpy()
-    which, numbers = pd.factorize(ids, sort=ids.dtype != object)
-    most = int(long["step"].max()) + 1 if len(long) else 1
-    places, rows = np.unique(which * most + long["step"].to_numpy(), return_inverse=True)
-    table = np.full((len(places), len(kinds.categories)), np.nan)
-    table[rows, kinds.codes] = long["value"]
+def wide(long: pd.DataFrame) -> pd.DataFrame:
+    """A long table of `metrics` with one column per metric, indexed by run and step.
+
+    A value is NaN where its metric was not logged at that step. This is `DataFrame.pivot`, which is
+    several times slower on millions of values.
+    """
+    metric_codes = long["metric"].cat.remove_unused_categories().cat
+    run_ids = long["run"].to_numpy()
+    run_codes, unique_runs = pd.factorize(run_ids, sort=run_ids.dtype != object)
+    step_count = int(long["step"].max()) + 1 if len(long) else 1
+    keys, rows = np.unique(run_codes * step_count + long["step"].to_numpy(), return_inverse=True)
+    table = np.full((len(keys), len(metric_codes.categories)), np.nan)
+    table[rows, metric_codes.codes] = long["value"]
     index = pd.MultiIndex.from_arrays(
-        [numbers[places // most], places % most], names=["run", "step"]
+        [unique_runs[keys // step_count], keys % step_count], names=["run", "step"]
     )
-    return pd.DataFrame(table, index, pd.Index(kinds.categories, name="metric"))
+    return pd.DataFrame(table, index, pd.Index(metric_codes.categories, name="metric"))
 
 
-def curves(store: stores.Store, number: int) -> pd.DataFrame:
-    """One run's metrics: a column each, indexed by step."""
-    return wide_console(metrics(store, [number])).droplevel("run")
+def curves(store: Store, run_id: RunId) -> pd.DataFrame:
+    """All metrics of one run: one column each, indexed by step."""
+    return wide(metrics(store, [run_id])).droplevel("run")
 
 
-def curves_by_preset(store: stores.Store, runs: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
-    """The curves of the runs of each named config, seed by seed."""
+def curves_by_preset(store: Store, runs: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """The curves of the runs of each named config (`config.preset`), in the order of seeds."""
     presets = runs.sort_values("config.seed").groupby("config.preset")
-    return {preset: [curves(store, run) for run in mine["run"]] for preset, mine in presets}
+    return {
+        str(preset): [curves(store, run_id) for run_id in preset_runs["run"]]
+        for preset, preset_runs in presets
+    }
 
 
 def first_crossing(curve: pd.Series, threshold: float) -> float:
-    """`grok.phases.first_crossing` of a run's curve."""
-    logged = curve.dropna()
-    return phases.first_crossing(list(logged.index), list(logged), threshold)
+    """The step at which a run's metric first rises to a threshold; inf if it never does.
+
+    The step is interpolated between two evaluations, and the metric need not stay above the
+    threshold (`grok.phases.first_crossing`).
+    """
+    values = curve.dropna()
+    return phases.first_crossing(list(values.index), list(values), threshold)
 
 
-def arrays(store: stores.Store, number: int) -> dict[str, np.ndarray]:
-    """The run's `trajectory.npz`: logged steps, trajectories, and kept data as `data_*`."""
-    with np.load(
-        io.BytesIO(artifact(store, number, "trajectory.npz")), allow_pickle=False
-    ) as archive:
+def arrays(store: Store, run_id: RunId) -> dict[str, np.ndarray]:
+    """The run's `trajectory.npz`: logged `steps`, trajectories, and saved data as `data_*`.
+
+    Raises:
+        UserError: there is no such run, or it has no such file.
+    """
+    content = io.BytesIO(artifact(store, run_id, "trajectory.npz"))
+    with np.load(content, allow_pickle=False) as archive:
         return dict(archive)
 
 
-def weights(store: stores.Store, number: int) -> dict[str, np.ndarray]:
-    """The run's final weights by name, in the names' order."""
-    found = safetensors.numpy.load(artifact(store, number, "weights.safetensors"))
-    return {name: found[name] for name in sorted(found)}
+def weights(store: Store, run_id: RunId) -> dict[str, np.ndarray]:
+    """The run's final weights by the names of the module's parameters, sorted by name.
+
+    Raises:
+        UserError: there is no such run, or it has no such file.
+    """
+    tensors = safetensors.numpy.load(artifact(store, run_id, "weights.safetensors"))
+    return dict(sorted(tensors.items()))
 
 
-def artifact(store: stores.Store, number: int, name: str) -> bytes:
-    """The content of a file that the run keeps; exits if there is none."""
-    try:
-        return stores.artifact(store.database, plain(number), name)
-    except UserError as error:
-        fail(str(error))
+def artifact(store: Store, run_id: RunId, name: str) -> bytes:
+    """The content of a file that was stored with a run.
+
+    Raises:
+        UserError: there is no such run, or it has no such file.
+    """
+    return connection.artifact(store.database, mongo_id(run_id), name)
 
 
-def has_run(store: stores.Store, name: str) -> bool:
-    """Whether the sweep of this id or file, the latest, has a finished run."""
-    found = stores.find_sweep(store.database, name)
-    wanted = found and {"meta.sweep.id": found["_id"], **FINISHED}
-    return bool(found and store.database.runs.find_one(wanted, {"_id": 1}))
-
-
-def sweep(store: stores.Store, name: str) -> tuple[str, pd.DataFrame]:
-    """Id and finished runs of a sweep, given its id or its file's name (then the latest); the
-    latest run of each point. Exits if there is none."""
-    document = stores.find_sweep(store.database, name)
+def has_finished_run(store: Store, sweep_name: str) -> bool:
+    """Whether a sweep, given by its id or by its file's name, has a finished run."""
+    document = connection.find_sweep(store.database, sweep_name)
     if document is None:
-        fail(f"no sweep {name} in {store.describe()}")
-    found = runs(store, {"meta.sweep.id": document["_id"], **FINISHED})
-    if found.empty:
-        fail(f"sweep {document['_id']} has no finished run yet")
-    return document["_id"], found.drop_duplicates("sweep.point", keep="last")
+        return False
+    matching = {"meta.sweep.id": document["_id"], **FINISHED}
+    return store.database.runs.find_one(matching, {"_id": 1}) is not None
 
 
-def near_metric(store: stores.Store, runs: pd.DataFrame, name: str) -> str:
-    """`; did you mean ...?` for a metric that none of the runs has logged."""
-    ids = [plain(one) for one in runs["run"]]
-    known = store.database.metrics.distinct("name", {"run_id": {"$in": ids}})
-    return did_you_mean(name, known)
+def sweep(store: Store, name: str) -> tuple[str, pd.DataFrame]:
+    """The id of a sweep and the table `runs` of its finished runs, the latest run of each point.
+
+    Arguments:
+        name: the sweep's id, or its file's name, which stands for the latest sweep of that file.
+
+    Raises:
+        UserError: there is no such sweep, or it has no finished run.
+    """
+    document = connection.find_sweep(store.database, name)
+    if document is None:
+        raise UserError(f"no sweep {name} in {store.describe()}")
+    finished = runs(store, {"meta.sweep.id": document["_id"], **FINISHED})
+    if finished.empty:
+        raise UserError(f"sweep {document['_id']} has no finished run yet")
+    return document["_id"], finished.drop_duplicates("sweep.point", keep="last")
+
+
+def suggest_metric(store: Store, runs: pd.DataFrame, name: str) -> str:
+    """`; did you mean X?` for a metric that none of the runs has logged; empty if none is near."""
+    run_ids = [mongo_id(run_id) for run_id in runs["run"]]
+    logged = store.database.metrics.distinct("name", {"run_id": {"$in": run_ids}})
+    return did_you_mean(name, logged)

@@ -1,7 +1,9 @@
-"""Stored runs to Weights & Biases: `python analysis/replay_to_wandb.py sweep=liu_figure5b`.
+"""Send stored runs to Weights & Biases.
 
-Online or offline as WANDB_MODE or an account says. A run goes there once only: one that was mirrored while
-it ran, or replayed before, is left out (--again sends it under the same W&B id).
+`python analysis/replay_to_wandb.py sweep=liu_figure5b`
+
+Whether W&B is used online or offline depends on WANDB_MODE and on the account. A run that was
+mirrored while it ran, or was replayed before, is left out; --again sends it under the same W&B id.
 """
 
 import os
@@ -10,67 +12,82 @@ import tempfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import track
 
 from analysis import query
 from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.errors import UserError
 from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode
-from grok.store import connection as stores
+from grok.store import connection
+from grok.store.connection import Store
+
+ID_LENGTH = 8  # of a run's id at W&B
+SHOWN_FAILURES = 10  # ids of runs in an error message
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("--project", default="grok", show_default=True)
-@click.option("--offline", is_flag=True, help="write W&B's offline files; `wandb sync` sends them")
-@click.option("--again", is_flag=True, help="also runs that are there already")
-def main(filters, project, offline, again) -> None:
+@click.option("--project", default="grok", show_default=True, help="Project at W&B.")
+@click.option("--offline", is_flag=True, help="Write offline files, for `wandb sync` to send.")
+@click.option("--again", is_flag=True, help="Also send runs that are at W&B already.")
+def main(filters: tuple[str, ...], project: str, offline: bool, again: bool) -> None:
     if offline:
         os.environ["WANDB_MODE"] = "offline"
     store = query.connect()
-    numbers = [query.plain(run) for run in query.chosen(store, filters)["run"]]
-    sent, there, failed = 0, 0, []
-    quiet = not sys.stdout.isatty()
-    for number in track(numbers, f"to W&B, {mode()}", disable=quiet, transient=True):
-        run = stores.find_run(store.database, number)
+    run_ids = [query.mongo_id(run_id) for run_id in query.selected_runs(store, filters)["run"]]
+    sent, skipped, failed = 0, 0, []
+    is_quiet = not sys.stdout.isatty()
+    for run_id in track(run_ids, f"to W&B, {mode()}", disable=is_quiet, transient=True):
+        run = connection.find_run(store.database, run_id)
         if run["status"] == "RUNNING" or (run["info"].get("wandb") and not again):
-            there += 1
+            skipped += 1
         elif replay(store, run, project):
             sent += 1
         else:
-            failed.append(number)
-    print(f"{sent} runs sent to W&B ({mode()}), {there} left out: there already, or still running")
+            failed.append(run_id)
+    print(
+        f"{sent} runs sent to W&B ({mode()}), {skipped} left out: there already, or still running"
+    )
     if failed:
-        query.fail(f"W&B did not take {len(failed)} runs: {failed[:10]}")
+        raise UserError(f"W&B did not take {len(failed)} runs: {failed[:SHOWN_FAILURES]}")
 
 
-def replay(store: stores.Store, run: dict, project: str) -> bool:
-    """Send one run, and note in it where it went; False if W&B failed."""
-    known = run["info"].get("wandb", {})
-    project = known.get("project") or project
-    identity = Identity(known.get("run") or id_of(run), project, known.get("sweep"))
+def replay(store: Store, run: dict[str, Any], project: str) -> bool:
+    """Whether W&B has taken a run. If so, the run's document gets a link to it.
+
+    Arguments:
+        run: the run's document.
+        project: the project at W&B of a run that has not been sent before.
+    """
+    previous_link = run["info"].get("wandb", {})
+    identity = Identity(
+        previous_link.get("run") or wandb_id(run),
+        previous_link.get("project") or project,
+        previous_link.get("sweep"),
+    )
     mirror = Mirror(identity, store.describe(), [run["experiment"]["name"], "replay"])
     mirror.started_event(
-        run["experiment"], run["command"], run.get("host", {}), run["start_time"], run["config"],
-        run.get("meta", {}), run["_id"],
-    )  # fmt: skip
-    logged = store.database.metrics.find(
-        {"run_id": run["_id"]}, {"name": 1, "steps": 1, "values": 1}
+        run["experiment"],
+        run["command"],
+        run.get("host", {}),
+        run["start_time"],
+        run["config"],
+        run.get("meta", {}),
+        run["_id"],
     )
-    mirror.log_metrics({one["name"]: one for one in logged}, {})
-    for entry in run.get("artifacts", []):
-        if Path(entry["name"]).suffix in PICTURES:
-            with tempfile.NamedTemporaryFile(suffix=Path(entry["name"]).suffix) as file:
-                file.write(stores.artifact(store.database, run["_id"], entry["name"]))
-                file.flush()
-                mirror.artifact_event(entry["name"], file.name)
-    mirror.heartbeat_event(
-        {}, "", None, run.get("result") if isinstance(run.get("result"), dict) else None
-    )
-    end = {"COMPLETED": mirror.completed_event, "FAILED": mirror.failed_event}.get(run["status"])
-    if end:
-        end(None, run.get("result"))
+    fields = {"name": 1, "steps": 1, "values": 1}
+    metrics = store.database.metrics.find({"run_id": run["_id"]}, fields)
+    mirror.log_metrics({metric["name"]: metric for metric in metrics}, {})
+    send_pictures(store, run, mirror)
+    result = run.get("result")
+    mirror.heartbeat_event({}, "", None, result if isinstance(result, dict) else None)
+    if run["status"] == "COMPLETED":
+        mirror.completed_event(None, result)
+    elif run["status"] == "FAILED":
+        mirror.failed_event(None, result)
     else:
         mirror.interrupted_event(None, run["status"])
     mirror.thread.join()
@@ -81,9 +98,21 @@ def replay(store: stores.Store, run: dict, project: str) -> bool:
     return True
 
 
-def id_of(run: dict) -> str:
-    """The same eight letters for the same run, wherever and whenever it is replayed."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{run['_id']} {run['start_time'].isoformat()}").hex[:8]
+def send_pictures(store: Store, run: dict[str, Any], mirror: Mirror) -> None:
+    """Send the pictures among a run's artifacts."""
+    for entry in run.get("artifacts", []):
+        suffix = Path(entry["name"]).suffix
+        if suffix in PICTURES:
+            with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+                file.write(connection.artifact(store.database, run["_id"], entry["name"]))
+                file.flush()
+                mirror.artifact_event(entry["name"], file.name)
+
+
+def wandb_id(run: dict[str, Any]) -> str:
+    """A run's id at W&B, which is the same wherever and whenever it is replayed."""
+    name = f"{run['_id']} {run['start_time'].isoformat()}"
+    return uuid.uuid5(uuid.NAMESPACE_OID, name).hex[:ID_LENGTH]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""The latest runs as a table: `python analysis/show.py [-n 20] [experiment=liu_toy p=10]`."""
+"""The latest runs as a table.
+
+`python analysis/show.py [-n 20] [experiment=liu_toy p=10]`
+"""
+
+from typing import Any
 
 import click
 import pandas as pd
@@ -7,43 +12,50 @@ from rich.table import Column, Table
 from analysis import query
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
+from grok.store.connection import Store
 from grok.store.status import DEAD_AFTER, heartbeat_age
 
-COLUMNS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
+RESULTS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
+TABLE_WIDTH = 140  # characters, where the output is not a terminal
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("-n", "last", default=20, show_default=True, help="how many")
-def main(filters: tuple[str, ...], last: int) -> None:
+@click.option("-n", "count", default=20, show_default=True, help="Number of runs.")
+def main(filters: tuple[str, ...], count: int) -> None:
     store = query.connect()
-    found = query.chosen(store, filters, last)
-    table = Table("run", "experiment", "status", Column("started", no_wrap=True), *COLUMNS)
-    for _, row in found.iterrows():
-        cells = [cell(row.get(f"result.{name}"), name) for name in COLUMNS]
-        at = row["start_time"]
-        started = f"{at:%m-%d %H:%M:%S}" if pd.notna(at) else ""
-        table.add_row(str(row["run"]), str(row["experiment"]), status(store, row), started, *cells)
-    wide_console(140).print(table)
+    runs = query.selected_runs(store, filters, count)
+    table = Table("run", "experiment", "status", Column("started", no_wrap=True), *RESULTS)
+    for _, row in runs.iterrows():
+        start_time = row["start_time"]
+        table.add_row(
+            str(row["run"]),
+            str(row["experiment"]),
+            run_status(store, row),
+            f"{start_time:%m-%d %H:%M:%S}" if pd.notna(start_time) else "",
+            *(format_result(row.get(f"result.{name}"), name) for name in RESULTS),
+        )
+    wide_console(TABLE_WIDTH).print(table)
 
 
-def status(store, row: pd.Series) -> str:
-    """The run's status; `dead` for a running one without a heartbeat."""
+def run_status(store: Store, row: pd.Series) -> str:
+    """The run's status; `dead` for a running one whose heartbeat has stopped."""
     if row["status"] != "RUNNING":
         return str(row["status"])
     document = store.database.runs.find_one(
-        {"_id": query.plain(row["run"])}, {"heartbeat": 1, "start_time": 1}
+        {"_id": query.mongo_id(row["run"])}, {"heartbeat": 1, "start_time": 1}
     )
     return "dead" if heartbeat_age(document) > DEAD_AFTER else "RUNNING"
 
 
-def cell(value, name: str) -> str:
-    """A value for the table; steps that were never reached are `never`."""
+def format_result(value: Any, name: str) -> str:
+    """A result as text: `never` for steps to a threshold that was not reached."""
+    is_steps = name.startswith("steps_to")
     if value is None or value != value:
-        return "never" if name.startswith("steps_to") else ""
-    if name.startswith("steps_to"):
-        return f"{value:.0f}"
-    return value if isinstance(value, str) else f"{value:.3g}"
+        return "never" if is_steps else ""
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if is_steps else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -1,38 +1,80 @@
-"""Times that were not always reached within the budget: survival statistics."""
-
-from collections.abc import Sequence
+"""Survival statistics: times to an event that some runs do not reach within their budget."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
-
-def median(times: Sequence[float], reached: Sequence[bool]) -> float:
-    """Kaplan-Meier median of times of which some are only known to be larger; inf if unknown."""
-    curve = kaplan_meier(times, reached)
-    below = np.flatnonzero(curve.probabilities <= 0.5)
-    return float(curve.quantiles[below[0]]) if len(below) else float("inf")
+BOOTSTRAP_SAMPLES = 9999  # scipy's default
+BOOTSTRAP_SEED = 0
 
 
-def kaplan_meier(times: Sequence[float], reached: Sequence[bool]):
-    """scipy's survival function: `quantiles` (times) and `probabilities` (share not there yet)."""
-    times, reached = np.asarray(times, float), np.asarray(reached, bool)
-    data = stats.CensoredData(uncensored=times[reached], right=times[~reached])
-    return stats.ecdf(data).sf
+def median(times: ArrayLike, reached: ArrayLike) -> float:
+    """Kaplan-Meier median of the time to an event.
+
+    Arguments:
+        times: for each run the time of the event, or else the time until which it was observed.
+        reached: for each run whether the event was observed; a run without it is right-censored.
+
+    Returns:
+        The first time at which at most half of the runs are expected without the event; inf if the
+        observed times do not determine it.
+    """
+    curve_times, probabilities = kaplan_meier(times, reached)
+    at_most_half = np.flatnonzero(probabilities <= 0.5)
+    return float(curve_times[at_most_half[0]]) if len(at_most_half) else float("inf")
 
 
-def wilson(successes: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
+def kaplan_meier(times: ArrayLike, reached: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Kaplan-Meier estimate of the survival function of the time to an event.
+
+    Arguments:
+        times, reached: as for `median`.
+
+    Returns:
+        Times (T,), ascending, and the probabilities (T,) that the event comes later than each.
+    """
+    time_array, is_reached = np.asarray(times, float), np.asarray(reached, bool)
+    data = stats.CensoredData(uncensored=time_array[is_reached], right=time_array[~is_reached])
+    curve = stats.ecdf(data).sf
+    return curve.quantiles, curve.probabilities
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """95 % confidence interval of a probability, given successes among independent trials.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
     interval = stats.binomtest(successes, total).proportion_ci(method="wilson")
     return interval.low, interval.high
 
 
-def paired_ratio(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """Geometric mean of first/second over pairs, and its 95 % bootstrap interval (nan below 2 pairs)."""
-    logs = np.log(np.asarray(first, float) / np.asarray(second, float))
-    if len(logs) < 2:
-        return float(np.exp(logs.mean())) if len(logs) else float("nan"), float("nan"), float("nan")
-    if np.ptp(logs) == 0:
-        return (float(np.exp(logs[0])),) * 3
-    found = stats.bootstrap((logs,), np.mean, method="percentile", rng=np.random.default_rng(0))
-    low, high = found.confidence_interval
-    return tuple(float(np.exp(value)) for value in (logs.mean(), low, high))
+def paired_ratio(
+    numerators: ArrayLike, denominators: ArrayLike, samples: int = BOOTSTRAP_SAMPLES
+) -> tuple[float, float, float]:
+    """Geometric mean of the ratios of pairs, and its 95 % bootstrap interval.
+
+    Arguments:
+        numerators, denominators: positive numbers, of equal length.
+        samples: number of bootstrap samples.
+
+    Returns:
+        The mean and the ends of the interval. The ends are NaN below two pairs, and all three are
+        NaN without a pair.
+    """
+    logs = np.log(np.asarray(numerators, float) / np.asarray(denominators, float))
+    if len(logs) == 0:
+        return np.nan, np.nan, np.nan
+    mean = float(np.exp(logs.mean()))
+    if len(logs) == 1:
+        return mean, np.nan, np.nan
+    if np.ptp(logs) == 0:  # scipy warns of a degenerate distribution
+        return mean, mean, mean
+    result = stats.bootstrap(
+        (logs,),
+        np.mean,
+        n_resamples=samples,
+        method="percentile",
+        rng=np.random.default_rng(BOOTSTRAP_SEED),
+    )
+    low, high = result.confidence_interval
+    return mean, float(np.exp(low)), float(np.exp(high))

@@ -1,21 +1,33 @@
-"""Composition and comparison of facts (Wang et al. 2024, figures 1, 2, 4 and 13).
+"""Figures 1, 2, 4 and 13 of Wang et al. 2024: composition and comparison of facts.
 
-`grok replicate wang` first.
+`grok replicate wang` makes the runs.
 """
 
 import click
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import query, style
 
-PARTS = {
-    "train_accuracy": "train inferences", "test_accuracy": "test inferences",
-    "ood_accuracy": "facts that no inference was from", "atomic_accuracy": "the facts",
-}  # fmt: skip
-KINDS = {"cpu": "composition", "cpu_comparison": "comparison"}
-SPEEDS = {"cpu": "8.5 inferences a fact", "phi_72": "7.2", "phi_60": "6.0",
-          "decay_30": "8.5, weight decay 0.3", "decay_100": "8.5, weight decay 1"}  # fmt: skip
-CIRCUIT = {"lens_bridge_1": "bridge, at r1", "lens_relation_1": "r2, at r2"}
+ACCURACIES = {
+    "train_accuracy": "train inferences",
+    "test_accuracy": "test inferences",
+    "ood_accuracy": "out-of-distribution inferences",
+    "atomic_accuracy": "atomic facts",
+}
+TASKS = {"cpu": "composition", "cpu_comparison": "comparison"}
+# Named configs by the ratio phi of inferred to atomic facts, and by weight decay.
+RATIOS = {
+    "cpu": "8.5 inferences per fact",
+    "phi_72": "7.2",
+    "phi_60": "6.0",
+    "decay_30": "8.5, weight decay 0.3",
+    "decay_100": "8.5, weight decay 1",
+}
+LENS_METRICS = {"lens_bridge_1": "bridge, at r1", "lens_relation_1": "r2, at r2"}
+CAUSAL_METRIC = "causal_1"
 
 
 @click.command(help=__doc__)
@@ -24,47 +36,61 @@ def main() -> None:
     store = query.connect()
     _, runs = query.sweep(store, "wang_cpu")
     curves = query.curves_by_preset(store, runs)
-    style.save(accuracies(curves), "wang_accuracies")
-    style.save(circuit(curves["cpu"]), "wang_circuit")
+    style.save(plot_accuracies(curves), "wang_accuracies")
+    style.save(plot_circuit(curves["cpu"]), "wang_circuit")
 
 
-def accuracies(curves):
-    """Accuracies of composition and comparison; test accuracy of composition by phi and weight decay."""
+def plot_accuracies(curves: dict[str, list[pd.DataFrame]]) -> Figure:
+    """Accuracies of composition and comparison; test accuracy of composition by phi and decay."""
     figure, panels = plt.subplots(1, 3, figsize=(15, 3.9), layout="constrained")
-    for axes, (preset, title) in zip(panels, KINDS.items(), strict=False):
-        for number, (metric, label) in enumerate(PARTS.items()):
+    for axes, (preset, title) in zip(panels, TASKS.items(), strict=False):
+        for (metric, label), colour in zip(ACCURACIES.items(), style.COLOURS, strict=False):
             seeds = (curve[metric] for curve in curves[preset])
-            style.draw_seeds(axes, seeds, label, color=style.COLOURS[number])
+            style.plot_seeds(axes, seeds, label, color=colour)
         axes.set(title=title, ylabel="accuracy")
-    for number, (preset, label) in enumerate(SPEEDS.items()):
+    for (preset, label), colour in zip(RATIOS.items(), style.COLOURS, strict=False):
         seeds = (curve["test_accuracy"] for curve in curves[preset])
-        style.draw_seeds(panels[2], seeds, label, color=style.COLOURS[number])
+        style.plot_seeds(panels[2], seeds, label, color=colour)
     panels[2].set(title="composition, how soon", ylabel="accuracy on test inferences")
     for axes in panels:
-        axes.set(xlabel="update", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
-        axes.legend(fontsize="small")
+        finish_panel(axes)
     return figure
 
 
-def circuit(curves):
-    """After the first of two layers: what the lens reads, and what the answer hangs on."""
+def plot_circuit(curves: list[pd.DataFrame]) -> Figure:
+    """After the first of two layers: what the logit lens reads, and what the prediction depends on.
+
+    Arguments:
+        curves: the curves of each seed.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    lines = [(left, metric, label, {"marker": "o", "ms": 3, "color": style.COLOURS[number]})
-             for number, (metric, label) in enumerate(CIRCUIT.items())]  # fmt: skip
-    lines += [
-        (right, "causal_1", "answers that change with the state at r1",
-         {"marker": "o", "ms": 3, "color": style.COLOURS[2]}),
-        (right, "train_accuracy", "train accuracy", {"ls": ":", "color": style.TRAIN}),
-        (right, "test_accuracy", "test accuracy", {"ls": ":", "color": style.TEST}),
-    ]  # fmt: skip
-    for axes, metric, label, line in lines:
-        style.draw_seeds(axes, (curve[metric].dropna() for curve in curves), label, **line)
+    lens_colour_1, lens_colour_2, causal_colour, *_ = style.COLOURS
+    for (metric, label), colour in zip(
+        LENS_METRICS.items(), (lens_colour_1, lens_colour_2), strict=True
+    ):
+        plot_metric(left, curves, metric, label, color=colour, marker="o", ms=3)
+    causal_label = "predictions that change with the state at r1"
+    plot_metric(right, curves, CAUSAL_METRIC, causal_label, color=causal_colour, marker="o", ms=3)
+    plot_metric(right, curves, "train_accuracy", "train accuracy", color=style.TRAIN, ls=":")
+    plot_metric(right, curves, "test_accuracy", "test accuracy", color=style.TEST, ls=":")
     left.set_ylabel("mean reciprocal rank of the token")
-    right.set_ylabel("share")
-    for axes in (left, right):
-        axes.set(xlabel="update", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
-        axes.legend(fontsize="small")
+    right.set_ylabel("fraction")
+    finish_panel(left)
+    finish_panel(right)
     return figure
+
+
+def plot_metric(
+    axes: Axes, curves: list[pd.DataFrame], metric: str, label: str, **line: object
+) -> None:
+    """Plot a metric of all seeds at the steps at which it was logged."""
+    style.plot_seeds(axes, (curve[metric].dropna() for curve in curves), label, **line)
+
+
+def finish_panel(axes: Axes) -> None:
+    """Set the axes and the legend that all panels share."""
+    axes.set(xlabel="step", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
+    axes.legend(fontsize="small")
 
 
 if __name__ == "__main__":

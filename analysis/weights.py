@@ -1,61 +1,74 @@
-"""The weights that runs ended with: `python analysis/weights.py run=12,13 [--matrix output.weight]`.
+"""The final weights of runs.
 
-Norms and singular values of every parameter, the cosine between runs, and one matrix as a heat map, as
-it is and with its rows in the order of their first singular vector.
+`python analysis/weights.py run=12,13 [--matrix output.weight]`
+
+One figure shows the norm of every parameter, the singular values of the largest matrices and the
+cosine between the runs' weights. A second one shows one matrix as a heat map, as it is and with
+rows and columns in the order of its first singular vectors.
 """
 
 import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.errors import did_you_mean
+from grok.errors import UserError, did_you_mean
 
-RANK = 50  # singular values that are shown
-MOST_RUNS = 12
-LARGEST = 6  # matrices whose singular values are drawn
+MAX_RUNS = 12
+SINGULAR_VALUES = 50  # shown of each matrix
+# One line style for each matrix whose singular values are shown.
+LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1)), (0, (1, 3)))
+HEAT_MAP_PERCENTILE = 99  # of absolute values, at the ends of the colour scale
+LABEL_KEYS = 2  # config keys in the label of a run
+
+Weights = dict[str, np.ndarray]
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("--matrix", help="the parameter drawn as a heat map; the largest, if none")
+@click.option("--matrix", help="Parameter to show as a heat map; by default the largest matrix.")
 @style.name_option("weights")
-@style.options  # fmt: skip
-def main(filters, matrix, name) -> None:
+@style.options
+def main(filters: tuple[str, ...], matrix: str | None, name: str) -> None:
     store = query.connect()
-    runs = query.chosen(store, filters)
-    if len(runs) > MOST_RUNS:
-        query.fail(f"{len(runs)} runs: more than {MOST_RUNS}; choose fewer, as run=3,4")
-    weights = {labels(runs)[run]: query.weights(store, run) for run in runs["run"]}
-    sizes = {
-        key: value.size for key, value in next(iter(weights.values())).items() if value.ndim == 2
-    }
+    runs = query.selected_runs(store, filters)
+    if len(runs) > MAX_RUNS:
+        raise UserError(f"{len(runs)} runs: more than {MAX_RUNS}; choose fewer, as run=3,4")
+    labels = run_labels(runs)
+    weights = {labels[run_id]: query.weights(store, run_id) for run_id in runs["run"]}
+    first_run = next(iter(weights.values()))
+    sizes = {parameter: value.size for parameter, value in first_run.items() if value.ndim == 2}
     if not sizes:
-        query.fail("these runs have no matrix among their weights")
-    matrix = matrix or max(sizes, key=sizes.get)
+        raise UserError("these runs have no matrix among their weights")
+    by_size = sorted(sizes, key=lambda parameter: sizes[parameter], reverse=True)
+    matrix = matrix or by_size[0]
     if matrix not in sizes:
-        query.fail(f"no matrix {matrix}{did_you_mean(matrix, sizes)}")
-    largest = sorted(sizes, key=sizes.get, reverse=True)[:LARGEST]
-    style.save(draw_spectra(weights, largest), f"{name}_spectra")
-    style.save(draw_matrix(weights, matrix), f"{name}_{matrix.replace('.', '_')}")
+        raise UserError(f"no matrix {matrix}{did_you_mean(matrix, sizes)}")
+    style.save(plot_spectra(weights, by_size[: len(LINE_STYLES)]), f"{name}_spectra")
+    style.save(plot_matrix(weights, matrix), f"{name}_{matrix.replace('.', '_')}")
 
 
-def labels(runs: pd.DataFrame) -> dict[int, str]:
-    """A short name for each run."""
-    keys = [*groups.varying(runs), *(key for key in groups.SEEDS[:1] if runs[key].nunique() > 1)]
-    words = {}
+def run_labels(runs: pd.DataFrame) -> dict[int, str]:
+    """A short label for each run: its id and its values of the first config keys that vary."""
+    keys = groups.varying_keys(runs)
+    if runs["config.seed"].nunique() > 1:
+        keys.append("config.seed")
+    labels = {}
     for _, row in runs.iterrows():
-        said = " ".join(f"{key.rpartition('.')[2]}={row[key]}" for key in keys[:2])
-        words[row["run"]] = f"{row['run']} {said}".strip()
-    return words
+        values = [f"{key.rpartition('.')[2]}={row[key]}" for key in keys[:LABEL_KEYS]]
+        labels[row["run"]] = " ".join([str(row["run"]), *values])
+    return labels
 
 
-def cosines(weights: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
-    """Cosine between runs over all parameters, (runs, runs); NaN where their shapes differ."""
+def cosines(weights: dict[str, Weights]) -> np.ndarray:
+    """Cosine between the flattened weights of each pair of runs (R, R); NaN where shapes differ."""
     flat = [
-        np.concatenate([v.ravel() for v in run.values()]).astype(float) for run in weights.values()
+        np.concatenate([value.ravel() for value in run.values()]).astype(float)
+        for run in weights.values()
     ]
     shapes = [[value.shape for value in run.values()] for run in weights.values()]
     result = np.full((len(flat), len(flat)), np.nan)
@@ -66,63 +79,95 @@ def cosines(weights: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
     return result
 
 
-def draw_spectra(weights, matrices: list[str]):
-    """Norms per parameter, normalized singular values, cosines between runs."""
+def plot_spectra(weights: dict[str, Weights], matrices: list[str]) -> Figure:
+    """Norms of all parameters, singular values of some matrices, cosines between runs."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
-    names = list(next(iter(weights.values())))
-    height = 0.8 / len(weights)
-    for number, (label, run) in enumerate(weights.items()):
-        colour = style.COLOURS[number % len(style.COLOURS)]
-        norms = [np.linalg.norm(run[key]) if key in run else 0.0 for key in names]
-        left.barh(np.arange(len(names)) + height * number, norms, height, color=colour, label=label)
-        for dashes, key in zip(
-            ("-", "--", ":", "-.", (0, (5, 1, 1, 1)), (0, (1, 3))), matrices, strict=False
-        ):
-            if key in run:
-                values = np.linalg.svd(run[key].astype(float), compute_uv=False)[:RANK]
-                middle.plot(np.arange(1, len(values) + 1), values / values[0], ls=dashes, color=colour,
-                            lw=1, label=key if number == 0 else None)  # fmt: skip
-    left.set_yticks(np.arange(len(names)) + 0.4, names, fontsize="x-small")
-    left.invert_yaxis()
-    left.set_xlabel("norm")
-    left.legend(fontsize="x-small")
-    middle.set(
-        xlabel="singular value number",
-        ylabel="share of the largest",
-        yscale="log",
-        ylim=(1e-4, 1.3),
-    )
-    middle.legend(fontsize="x-small")
-    found = cosines(weights)
-    image = right.imshow(found, vmin=-1, vmax=1, cmap="RdBu_r")
-    for (i, j), value in np.ndenumerate(found):
-        right.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize="x-small",
-                   color="white" if abs(value) > 0.7 else "black")  # fmt: skip
-    right.set_xticks(
-        range(len(weights)), list(weights), rotation=40, ha="right", fontsize="x-small"
-    )
-    right.set_yticks(range(len(weights)), list(weights), fontsize="x-small")
-    right.set_title("cosine between all weights", fontsize="medium")
-    figure.colorbar(image, ax=right, shrink=0.7)
+    plot_norms(left, weights)
+    plot_singular_values(middle, weights, matrices)
+    plot_cosines(right, weights)
     return figure
 
 
-def draw_matrix(weights, matrix: str):
-    """A column per run that has the matrix: as it is, and sorted by the first singular vectors."""
-    weights = {label: run for label, run in weights.items() if matrix in run}
-    figure, axes = plt.subplots(
-        2, len(weights), figsize=(1 + 3.4 * len(weights), 6.4), squeeze=False, layout="constrained"
+def plot_norms(axes: Axes, weights: dict[str, Weights]) -> None:
+    """A bar per parameter and run."""
+    parameters = list(next(iter(weights.values())))
+    positions = np.arange(len(parameters))
+    height = 0.8 / len(weights)
+    colours = style.cycle_colours(len(weights))
+    for index, (label, run) in enumerate(weights.items()):
+        norms = [
+            float(np.linalg.norm(run[parameter])) if parameter in run else 0.0
+            for parameter in parameters
+        ]
+        axes.barh(positions + height * index, norms, height, color=colours[index], label=label)
+    axes.set_yticks(positions + 0.4, parameters, fontsize="x-small")
+    axes.invert_yaxis()
+    axes.set_xlabel("norm")
+    axes.legend(fontsize="x-small")
+
+
+def plot_singular_values(axes: Axes, weights: dict[str, Weights], matrices: list[str]) -> None:
+    """Singular values relative to the largest: a line style per matrix, a colour per run."""
+    colours = style.cycle_colours(len(weights))
+    for index, run in enumerate(weights.values()):
+        for line_style, matrix in zip(LINE_STYLES, matrices, strict=False):
+            if matrix in run:
+                values = np.linalg.svd(run[matrix].astype(float), compute_uv=False)
+                values = values[:SINGULAR_VALUES]
+                axes.plot(
+                    np.arange(1, len(values) + 1),
+                    values / values[0],
+                    ls=line_style,
+                    color=colours[index],
+                    lw=1,
+                    label=matrix if index == 0 else None,
+                )
+    axes.set(
+        xlabel="singular value number",
+        ylabel="fraction of the largest",
+        yscale="log",
+        ylim=(1e-4, 1.3),
     )
-    for (above, below), (label, run) in zip(axes.T, weights.items(), strict=True):
-        values = run[matrix].astype(float)
-        u, _, v = np.linalg.svd(values, full_matrices=False)
-        most = np.percentile(np.abs(values), 99)
-        for panel, shown in (
-            (above, values),
-            (below, values[np.argsort(u[:, 0])][:, np.argsort(v[0])]),
-        ):
-            image = panel.imshow(shown, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most,
-                                 interpolation="nearest")  # fmt: skip
+    axes.legend(fontsize="x-small")
+
+
+def plot_cosines(axes: Axes, weights: dict[str, Weights]) -> None:
+    """The matrix of cosines between runs, with its numbers."""
+    matrix = cosines(weights)
+    image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+    for (i, j), value in np.ndenumerate(matrix):
+        colour = "white" if abs(value) > 0.7 else "black"
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize="x-small", color=colour)
+    positions = range(len(weights))
+    axes.set_xticks(positions, list(weights), rotation=40, ha="right", fontsize="x-small")
+    axes.set_yticks(positions, list(weights), fontsize="x-small")
+    axes.set_title("cosine between all weights", fontsize="medium")
+    axes.figure.colorbar(image, ax=axes, shrink=0.7)
+
+
+def plot_matrix(weights: dict[str, Weights], matrix: str) -> Figure:
+    """A column per run that has the matrix: as it is, and sorted by its first singular vectors."""
+    matrices = {label: run[matrix].astype(float) for label, run in weights.items() if matrix in run}
+    figure, axes = plt.subplots(
+        2,
+        len(matrices),
+        figsize=(1 + 3.4 * len(matrices), 6.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    for (above, below), (label, values) in zip(axes.T, matrices.items(), strict=True):
+        u, _, vh = np.linalg.svd(values, full_matrices=False)
+        sorted_values = values[np.argsort(u[:, 0])][:, np.argsort(vh[0])]
+        limit = np.percentile(np.abs(values), HEAT_MAP_PERCENTILE)
+        for panel, panel_values in ((above, values), (below, sorted_values)):
+            image = panel.imshow(
+                panel_values,
+                aspect="auto",
+                cmap="RdBu_r",
+                vmin=-limit,
+                vmax=limit,
+                interpolation="nearest",
+            )
         above.set_title(label, fontsize="small")
         figure.colorbar(image, ax=[above, below], shrink=0.5)
     axes[0][0].set_ylabel(f"{matrix}, as it is")
