@@ -1,6 +1,8 @@
 """The capacity study: survival statistics by hand, and a small grid from sweep to files."""
 
 import json
+from copy import deepcopy
+from itertools import product
 from math import inf
 
 import numpy as np
@@ -10,23 +12,35 @@ import yaml
 
 from analysis import capacity_study, survival
 from grok.errors import UserError
+from grok.experiment.experiment import load
 from grok.reports import exports
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
-from grok.sweep.progress import SweepProgress
-from tests.analysis.test_query import script
+from tests.analysis.scripts import call_script
+from tests.conftest import PROJECT
+
+FIRST = 80_001  # id of the first run of the sweep
+SWEEP = {
+    "program": "experiments/capacity.py",
+    "method": "grid",
+    "parameters": {
+        "depth": {"values": [1, 4]},
+        "width": {"values": [64, 128]},
+        "seed": {"values": [0, 1]},
+    },
+}
 
 
-def test_the_median_counts_runs_that_never_got_there():
+def test_the_median_counts_censored_runs():
     assert survival.median([3, 1, 2], [True] * 3) == 2
-    # at 10 a half is there and a half is not; the censored one leaves at 20
+    # At 10 half of the runs have reached it; the censored run leaves at 20.
     assert survival.median([10, 20, 30, 5], [True, False, True, True]) == 10
     assert survival.median([5, 100, 100, 100], [True, False, False, False]) == inf
 
 
 def test_wilson_interval_of_none_and_all_of_five():
-    assert survival.wilson(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)
-    assert survival.wilson(5, 5) == pytest.approx((0.5655, 1), abs=1e-4)
+    assert survival.wilson_interval(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)
+    assert survival.wilson_interval(5, 5) == pytest.approx((0.5655, 1), abs=1e-4)
 
 
 def test_paired_ratio_is_geometric_and_its_interval_holds_it():
@@ -41,11 +55,11 @@ def test_a_crossing_counts_when_five_evaluations_hold_it():
     assert np.isnan(capacity_study.first_sustained(pd.Series([0.99] * 9)))
 
 
-def test_a_run_that_retired_held_what_it_reached():
+def test_the_last_value_of_a_run_that_stopped_early_counts_for_those_after_it():
     values = pd.Series([0.2, 0.5, 1, 1], [0, 10, 20, 30])
     assert np.isnan(capacity_study.first_sustained(values))
-    assert capacity_study.first_sustained(values, spared=4) == 20
-    assert np.isnan(capacity_study.first_sustained(values - 0.5, spared=4))
+    assert capacity_study.first_sustained(values, repeat_last=4) == 20
+    assert np.isnan(capacity_study.first_sustained(values - 0.5, repeat_last=4))
 
 
 @pytest.mark.parametrize(
@@ -57,29 +71,43 @@ def test_buckets(size, bucket):
 
 @pytest.fixture(scope="module")
 def sweep(store, tmp_path_factory):
-    """A grid of four networks and two seeds that have no time to learn much."""
+    """The id of a sweep of four networks and two seeds.
+
+    One network is really trained, for a short time. The other runs are its documents with another
+    shape, seed and values, because training is what costs time.
+    """
     path = tmp_path_factory.mktemp("sweep") / "tiny_capacity.yaml"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "program": "experiments/capacity.py",
-                "method": "grid",
-                "command": ["${program}", "with", "p=7", "batch_size=16", "train_steps=60",
-                            "eval_steps=5", "heads=2", "${args_no_hyphens}"],
-                "parameters": {"depth": {"values": [1, 4]}, "width": {"values": [64, 128]},
-                               "seed": {"values": [0, 1]}},
-            }
-        )
-    )  # fmt: skip
-    running = LocalSweep.begin(files.read(path), store, None, None)
-    with SweepProgress(0, 0) as progress:
-        running.run(progress)
-    return running.id
+    path.write_text(yaml.safe_dump(SWEEP))
+    file = files.read(path)
+    sweep_id = LocalSweep.begin(file, store, None, None).id
+    paper = load(PROJECT / "experiments" / "capacity.py")
+    paper.store = store
+    config = {"p": 7, "batch_size": 16, "train_steps": 60, "eval_steps": 5, "heads": 2}
+    trained = paper.run(config_updates=config | {"depth": 1, "width": 64})
+    database = store.database
+    run = database.runs.find_one({"_id": trained._id})
+    metrics = list(database.metrics.find({"run_id": trained._id}, {"_id": 0}))
+    for point, (depth, width, seed) in enumerate(product((1, 4), (64, 128), (0, 1))):
+        scale = 1 - point / 100  # distinguishes the runs
+        copied = deepcopy(run) | {"_id": FIRST + point}
+        copied["config"] |= {"depth": depth, "width": width, "seed": seed}
+        copied["meta"]["sweep"] = {"id": sweep_id, "point": point}
+        copied["result"]["parameters"] = 12 * depth * width**2
+        for metric in metrics:
+            values = [scale * value for value in metric["values"]]
+            database.metrics.insert_one(metric | {"run_id": FIRST + point, "values": values})
+            if metric["name"] in copied["result"]:
+                copied["result"][metric["name"]] = values[-1]
+        database.runs.insert_one(copied)
+    yield sweep_id
+    runs = {"$gte": FIRST, "$lt": FIRST + 8}
+    database.metrics.delete_many({"run_id": runs})
+    database.runs.delete_many({"_id": runs})
 
 
 def test_the_study_writes_figures_and_the_templates_files(sweep, tmp_path):
-    done = script("capacity_study", sweep, "-o", str(tmp_path / "out"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = call_script("capacity_study", sweep, "-o", str(tmp_path / "out"), cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
     assert "4 x 64" in done.stdout and "deep" in done.stdout
     written = sorted((tmp_path / "out").glob("capacity_*/*/final_info.json"))
     assert [path.parent.name for path in written] == ["1x128_h2", "1x64_h2", "4x128_h2", "4x64_h2"]
@@ -114,8 +142,8 @@ def test_what_cannot_be_written_is_one_line(sweep, store, tmp_path):
     below = tmp_path / "file" / "out"
     with pytest.raises(UserError, match=r"cannot write .*/file/out.*: Not a directory"):
         exports.export_sweep(store.database, sweep, below)
-    done = script("capacity_study", sweep, "-o", str(below), cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    done = call_script("capacity_study", sweep, "-o", str(below), cwd=tmp_path)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.stderr
 
 
 def test_a_long_name_is_cut_and_still_its_own():

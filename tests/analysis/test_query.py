@@ -1,8 +1,6 @@
 """Queries and figures on real runs in a real store."""
 
 import json
-import subprocess
-import sys
 import xml.etree.ElementTree as xml
 
 import numpy as np
@@ -15,6 +13,7 @@ from grok.reports.history import training_history
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress
+from tests.analysis.scripts import call_script, run_script
 from tests.conftest import PROJECT
 
 
@@ -24,11 +23,6 @@ def run(store):
 
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     return paper.run(config_updates={"train_steps": 40, "p": 6, "seed": 11})
-
-
-def script(name: str, *words: str, cwd) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT / "analysis" / f"{name}.py"), *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
 def test_frames_hold_what_was_logged(store, run):
@@ -51,28 +45,34 @@ def test_training_history_has_equal_lists(store, run):
         training_history(store.database, 99999)
 
 
-def test_scripts_draw_png_and_svg_and_print_where(store, run, tmp_path):
-    done = script("liu_run", str(run._id), cwd=tmp_path)
+def test_scripts_write_png_and_svg_and_print_where(store, run, tmp_path):
+    done = run_script("liu_run", str(run._id), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     paths = [tmp_path / line for line in done.stdout.splitlines()]
     assert len(paths) == 3
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG")
         assert xml.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
-    shown = script("show", cwd=tmp_path)
+    shown = call_script("show", cwd=tmp_path)
     assert str(run._id) in shown.stdout and run.result["phase"] in shown.stdout
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("liu_run", ["99999"]), ("phase_diagram", ["nothing"]), ("liu_figures", [])]
+    ("name", "arguments"), [("phase_diagram", ["nothing"]), ("liu_figures", [])]
 )
-def test_nothing_to_draw_is_one_line_and_exit_2(store, name, words, tmp_path):
-    done = script(name, *words, cwd=tmp_path)
+def test_nothing_to_plot_is_one_line_and_exit_2(store, name, arguments, tmp_path):
+    done = call_script(name, *arguments, cwd=tmp_path)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: no ") and done.stderr.count("\n") == 1
+
+
+def test_an_error_is_one_line_and_exit_2_in_a_process_of_its_own(store, tmp_path):
+    done = run_script("liu_run", "99999", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no ") and done.stderr.count("\n") == 1
 
 
-def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path, capsys):
+def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(
         "program: experiments/liu_toy.py\nmethod: grid\n"
@@ -83,9 +83,9 @@ def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path, capsys):
     with SweepProgress(1, 4) as progress:
         sweep.run(progress)
     _, runs = query.sweep(store, "small")
-    x, y = phase_diagram.axes_of(runs)
+    x, y = phase_diagram.axis_keys(runs)
     assert (x, y) == ("config.decoder_lr", "config.decoder_weight_decay")
-    table = phase_diagram.cells(runs, x, y, 1000)
+    table = phase_diagram.grid_cells(runs, x, y, 1000)
     assert set(table["phase"]) <= {"confusion", "memorization", "comprehension"}
     published = pd.DataFrame(
         {
@@ -98,5 +98,5 @@ def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path, capsys):
     published = phase_diagram.with_phases(published, 1000)
     assert published["phase"].tolist() == ["comprehension", "grokking", "memorization", "confusion"]
     assert phase_diagram.describe_agreement(table, table).startswith("100.0% of 4 cells")
-    done = script("phase_diagram", sweep.id, cwd=tmp_path)
-    assert done.returncode == 0 and "seed 58:" in done.stdout
+    done = call_script("phase_diagram", sweep.id, cwd=tmp_path)
+    assert done.exit_code == 0 and "seed 58:" in done.stdout

@@ -1,17 +1,16 @@
-"""The scripts over selected runs: what they compute, and what they say of odd runs."""
+"""The scripts over selected runs: what they compute, and their errors on unusual runs."""
 
-import contextlib
 import json
-from importlib import import_module
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from scipy import stats
 
-from analysis import compare, convergence, export_table, groups, query
+from analysis import compare, convergence, correlation, export_table, groups, query
 from benchmarks import synthetic
 from grok.paths import home
+from tests.analysis.scripts import call_script
 
 FIRST = 70_001
 SCRIPTS = ("learning_curves", "compare", "convergence", "export_table")
@@ -29,20 +28,13 @@ def made(store):
     store.database.runs.delete_many({"_id": {"$gte": FIRST, "$lte": FIRST + 99}})
 
 
-def words(low=1, high=12) -> str:
+def run_filter(low=1, high=12) -> str:
     return f"run={FIRST + low - 1}..{FIRST + high - 1}"
 
 
-def script(name: str, *arguments: str, cwd, **environment) -> Result:
-    """The script called as from a shell in `cwd`."""
-    with contextlib.chdir(cwd):
-        main = import_module(f"analysis.{name}").main
-        return CliRunner().invoke(main, list(arguments), env=environment)
-
-
 def grouped(store) -> tuple[pd.DataFrame, pd.DataFrame]:
-    runs = groups.labelled(query.chosen(store, [words()]))
-    return runs, groups.logged(store, runs, ["test_accuracy"])
+    runs = groups.with_groups(query.selected_runs(store, [run_filter()]))
+    return runs, groups.grouped_metrics(store, runs, ["test_accuracy"])
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group(made):
@@ -51,7 +43,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(made):
     assert set(runs["group"]) == {"decoder_lr=0.1", "decoder_lr=0.01", "decoder_lr=0.001"}
 
 
-def test_a_key_that_is_younger_than_a_run_does_not_part_it_from_the_others(made):
+def test_a_run_that_lacks_a_newer_config_key_stays_in_its_group(made):
     made.database.runs.update_one({"_id": FIRST}, {"$unset": {"config.stablemax": ""}})
     runs, _ = grouped(made)
     assert runs.groupby("group").size().tolist() == [4, 4, 4]
@@ -63,7 +55,7 @@ def test_statistics_are_those_of_the_curves(made):
         curve = query.curves(made, run)["test_accuracy"]
         for kind in groups.STATISTICS:
             expected = curve.iloc[-1] if kind == "final" else getattr(curve, kind)()
-            found = groups.statistic(long, kind).droplevel("group").loc[run, "test_accuracy"]
+            found = groups.run_statistics(long, kind).droplevel("group").loc[run, "test_accuracy"]
             assert np.isclose(found, expected)
 
 
@@ -84,7 +76,7 @@ def test_a_run_that_ended_keeps_its_last_value_and_one_that_diverged_its_nan():
             "value": [1, 2, 3, np.nan, 4, np.nan],
         }
     )
-    found = groups.curve(rows)
+    found = groups.aligned_curves(rows)
     assert found.index.tolist() == [0, 5, 10, 20]
     np.testing.assert_array_equal(found[1], [1, 1, 2, 2])
     np.testing.assert_array_equal(found[2], [3, np.nan, np.nan, 4])
@@ -94,7 +86,7 @@ def test_a_run_that_ended_keeps_its_last_value_and_one_that_diverged_its_nan():
 def test_a_document_that_is_hardly_a_run_is_shown_too(made, tmp_path):
     made.database.runs.insert_one({"_id": FIRST + 70, "synthetic": True})
     try:
-        done = script("show", f"run={FIRST + 70}", cwd=tmp_path)
+        done = call_script("show", f"run={FIRST + 70}", cwd=tmp_path)
         assert done.exit_code == 0 and str(FIRST + 70) in done.stdout, done.output
     finally:
         made.database.runs.delete_one({"_id": FIRST + 70})
@@ -113,38 +105,56 @@ def test_a_run_with_a_name_does_not_hide_the_numbered_ones(made):
         made.database.metrics.delete_many({"run_id": "mine"})
 
 
-def test_arrivals_are_first_steps_or_censored_last_ones():
+def test_steps_to_a_threshold_are_first_steps_or_censored_last_ones():
     long = pd.DataFrame(
         {
-            "group": "g", "run": [1] * 4 + [2] * 4, "step": [0, 1, 10, 100] * 2, "metric": "m",
+            "group": "g",
+            "run": [1] * 4 + [2] * 4,
+            "step": [0, 1, 10, 100] * 2,
+            "metric": "m",
             "value": [0, 0.95, 0.2, 0.99, 0, 0.1, 0.2, np.nan],
         }
-    )  # fmt: skip
-    found = convergence.arrival(long, 0.9, below=False)
+    )
+    found = convergence.steps_to_threshold(long, 0.9, below=False)
     assert found.values.tolist() == [["g", 1, 1, True], ["g", 2, 100, False]]
-    assert convergence.arrival(long, 0.05, below=True)["step"].tolist() == [0, 0]
+    assert convergence.steps_to_threshold(long, 0.05, below=True)["step"].tolist() == [0, 0]
 
 
 def test_the_best_is_the_least_loss_and_the_most_accuracy():
     means = pd.Series({"a": 1.0, "b": 2.0, "c": np.inf, "d": np.nan})
-    assert compare.best(means.rename("test_accuracy")) == "b"
-    assert compare.best(means.rename("test_loss")) == "a"
-    assert compare.best(means[["d"]].rename("test_loss")) is None
+    assert compare.best_group(means.rename("test_accuracy")) == "b"
+    assert compare.best_group(means.rename("test_loss")) == "a"
+    assert compare.best_group(means[["d"]].rename("test_loss")) is None
 
 
-def test_a_table_says_of_how_many_runs_a_mean_is():
+def test_a_mean_over_some_runs_only_is_followed_by_their_number():
     index = pd.MultiIndex.from_tuples([("a_b", 1), ("a_b", 2), ("c", 3)], names=["group", "run"])
     values = pd.DataFrame({"result.steps_to_test": [100.0, np.nan, 300.0]}, index)
-    latex = export_table.written(values, "latex", "final", 4, bold=True)
+    cells = export_table.mean_cells(values, "latex", "final", 4, bold=True)
+    latex = export_table.to_latex(cells)
     assert r"a\_b & \textbf{100 (1 of 2)} \\" in latex and r"c & 300 \\" in latex
-    markdown = export_table.written(values, "markdown", "final", 4, bold=False)
+    cells = export_table.mean_cells(values, "markdown", "final", 4, bold=False)
+    markdown = export_table.to_markdown(cells)
     assert "| a_b | 100 (1 of 2) |" in markdown
 
 
+def test_correlation_is_that_of_the_points_and_undefined_for_constants():
+    x = np.arange(8.0)
+    line = pd.DataFrame({"x": x, "y": 2 * x})
+    assert correlation.coefficient_cells(line, stats.pearsonr) == ("1.000", "1.00 to 1.00")
+    noisy = line.assign(y=[0, 5, 1, 4, 2, 3, 7, 6])
+    value, interval = correlation.coefficient_cells(noisy, stats.spearmanr)
+    assert value == f"{stats.spearmanr(noisy['x'], noisy['y']).statistic:.3f}"
+    low, high = map(float, interval.split(" to "))
+    assert low < float(value) < high
+    assert correlation.coefficient_cells(line.assign(y=1.0), stats.pearsonr) == ("-", "-")
+    assert correlation.coefficient_cells(line[:2], stats.pearsonr) == ("-", "-")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_draw_selected_runs(made, name, tmp_path):
-    done = script(
-        name, words(), "-o", "out", *(["--pdf"] if name == "compare" else []), cwd=tmp_path
+def test_scripts_plot_selected_runs(made, name, tmp_path):
+    done = call_script(
+        name, run_filter(), "-o", "out", *(["--pdf"] if name == "compare" else []), cwd=tmp_path
     )
     assert done.exit_code == 0, done.stderr
     kinds = {path.suffix for path in (tmp_path / "out").iterdir()}
@@ -152,7 +162,7 @@ def test_scripts_draw_selected_runs(made, name, tmp_path):
     assert kinds == ({".md"} if name == "export_table" else {".png", ".svg"} | extra)
 
 
-def test_one_running_run_with_nan_and_missing_metrics_is_drawn(made, tmp_path):
+def test_one_running_run_with_nan_and_missing_metrics_is_plotted(made, tmp_path):
     number = FIRST + 50
     synthetic.fill(made.database, 1, steps=16, first=number)
     made.database.runs.update_one({"_id": number}, {"$set": {"status": "RUNNING", "result": None}})
@@ -161,50 +171,54 @@ def test_one_running_run_with_nan_and_missing_metrics_is_drawn(made, tmp_path):
     made.database.metrics.update_one(wanted, {"$set": odd})
     made.database.metrics.delete_one({"run_id": number, "name": "train_accuracy"})
     for name in SCRIPTS:
-        done = script(name, f"run={number}", "-m", "test_accuracy", cwd=tmp_path)
+        done = call_script(name, f"run={number}", "-m", "test_accuracy", cwd=tmp_path)
         assert done.exit_code == 0, done.stderr
-    done = script("compare", f"run={number}", "-m", "train_accuracy", cwd=tmp_path)
+    done = call_script("compare", f"run={number}", "-m", "train_accuracy", cwd=tmp_path)
     assert done.exit_code == 2 and done.stderr.startswith(
         "error: no train_accuracy in these 1 runs"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "says"),
+    ("name", "arguments", "message"),
     [
         ("learning_curves", ["p=999"], "no run with p=999"),
-        ("learning_curves", ["-m", "test_acuracy"], "no test_acuracy in these 12 runs; did you mean test_accuracy?"),
+        (
+            "learning_curves",
+            ["-m", "test_acuracy"],
+            "no test_acuracy in these 12 runs; did you mean test_accuracy?",
+        ),
         ("compare", ["--by", "widht"], "--by widht: these runs have no such config key"),
         ("correlation", ["-x", "result.phase", "-y", "seed"], "no run of these 12 has both"),
         ("layer_dynamics", [], "no metric norms/norm/... in these"),
         ("weights", [], f"run {FIRST} has kept no weights.safetensors"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_drawn_is_one_line_and_exit_2(made, name, arguments, says, tmp_path):
+)
+def test_what_cannot_be_plotted_is_one_line_and_exit_2(made, name, arguments, message, tmp_path):
     if name == "weights":
         arguments = [f"run={FIRST}"]
     elif "p=999" not in arguments:
-        arguments = [words(), *arguments]
-    done = script(name, *arguments, cwd=tmp_path)
+        arguments = [run_filter(), *arguments]
+    done = call_script(name, *arguments, cwd=tmp_path)
     assert done.exit_code == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: {says}")
+    assert done.stderr.startswith(f"error: {message}")
     assert not list(tmp_path.rglob("*.png"))
 
 
 def test_a_run_goes_to_wandb_once(made, tmp_path):
     """Offline: one folder of W&B's a run; the second time none."""
     offline = {"WANDB_DIR": str(tmp_path), "GROK_HOME": str(home())}
-    done = script("replay_to_wandb", words(1, 2), "--offline", cwd=tmp_path, **offline)
+    done = call_script("replay_to_wandb", run_filter(1, 2), "--offline", cwd=tmp_path, **offline)
     assert done.stdout.startswith("2 runs sent to W&B (offline), 0 left out"), done.stderr
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
     link = made.database.runs.find_one({"_id": FIRST})["info"]["wandb"]
-    done = script("replay_to_wandb", words(1, 2), "--offline", cwd=tmp_path, **offline)
+    done = call_script("replay_to_wandb", run_filter(1, 2), "--offline", cwd=tmp_path, **offline)
     assert done.stdout.startswith("0 runs sent to W&B (offline), 2 left out")
     assert link["run"] in "".join(path.name for path in (tmp_path / "wandb").iterdir())
 
 
 def test_histories_of_several_runs_have_a_folder_each(made, tmp_path):
-    done = script("history", words(1, 2), "-o", "h", cwd=tmp_path)
+    done = call_script("history", run_filter(1, 2), "-o", "h", cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
     paths = sorted((tmp_path / "h").rglob("training_history.json"))
     assert [path.parent.name for path in paths] == [f"run_{FIRST}", f"run_{FIRST + 1}"]
