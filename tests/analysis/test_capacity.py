@@ -80,10 +80,9 @@ def sweep(store, tmp_path_factory):
     path.write_text(yaml.safe_dump(SWEEP))
     file = files.read(path)
     sweep_id = LocalSweep.begin(file, store, None, None).id
-    paper = load(PROJECT / "experiments" / "capacity.py")
-    paper.store = store
+    experiment = load(PROJECT / "experiments" / "capacity.py")
     config = {"p": 7, "batch_size": 16, "train_steps": 60, "eval_steps": 5, "heads": 2}
-    trained = paper.run(config_updates=config | {"depth": 1, "width": 64})
+    trained = experiment.run(config_updates=config | {"depth": 1, "width": 64})
     database = store.database
     run = database.runs.find_one({"_id": trained._id})
     metrics = list(database.metrics.find({"run_id": trained._id}, {"_id": 0}))

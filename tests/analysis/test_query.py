@@ -21,8 +21,8 @@ from tests.conftest import PROJECT
 def run(store):
     from grok.experiment.experiment import load
 
-    paper = load(PROJECT / "experiments" / "liu_toy.py")
-    return paper.run(config_updates={"train_steps": 40, "p": 6, "seed": 11})
+    experiment = load(PROJECT / "experiments" / "liu_toy.py")
+    return experiment.run(config_updates={"train_steps": 40, "p": 6, "seed": 11})
 
 
 def test_frames_hold_what_was_logged(store, run):
