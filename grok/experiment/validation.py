@@ -46,6 +46,12 @@ class TypedConfigScope(ConfigScope):
         self.types: dict[str, Any] = _annotations(self._body_code, function)
         self._var_docs.update(_annotated_comments(function))
 
+    def __call__(self, fixed: Any = None, preset: Any = None, fallback: Any = None) -> Any:
+        """Sacred's; without the annotations, which Python keeps among the variables."""
+        values = super().__call__(fixed, preset, fallback)
+        values.pop("__annotations__", None)
+        return values
+
 
 def canonical_names(updates: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """The updates with each synonym replaced by the key that it stands for."""

@@ -43,6 +43,11 @@ def test_bad_values_are_named_and_nothing_starts(liu_toy, store, updates, messag
     assert store.database.runs.count_documents({}) == before
 
 
+def test_annotations_are_not_part_of_the_configuration(liu_toy):
+    """Python keeps them among the variables of a config function; they must not be stored."""
+    assert not [key for key in liu_toy.full_config({"seed": 0}) if key.startswith("_")]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_there(liu_toy):
     with pytest.raises(UserError, match="device='cuda': expected a CUDA device"):
