@@ -8,7 +8,11 @@ import numpy as np
 PHASES = ("comprehension", "grokking", "memorization", "confusion")
 
 
-def first_step_held(steps: Sequence[int], values: Sequence[float], threshold: float) -> int | None:
+Steps = Sequence[int] | np.ndarray
+Values = Sequence[float] | np.ndarray
+
+
+def first_step_held(steps: Steps, values: Values, threshold: float) -> int | None:
     """The first logged step at which a metric is at the threshold and still is at the next one.
 
     It is always a logged step, and a single spike does not count. Compare `first_crossing`, which
@@ -28,7 +32,7 @@ def first_step_held(steps: Sequence[int], values: Sequence[float], threshold: fl
     return int(steps[held.argmax()]) if held.any() else None
 
 
-def first_crossing(steps: Sequence[int], values: Sequence[float], threshold: float) -> float:
+def first_crossing(steps: Steps, values: Values, threshold: float) -> float:
     """The step, in general between two logged ones, at which a metric first rises to the threshold.
 
     It is linearly interpolated, and the metric may fall below the threshold again at the next
@@ -71,7 +75,7 @@ def phase(steps_to_train: int | None, steps_to_test: int | None, delay: int) -> 
     return "grokking" if steps_to_test - steps_to_train >= delay else "comprehension"
 
 
-def stability(values: Sequence[float], threshold: float) -> tuple[float, float] | None:
+def stability(values: Values, threshold: float) -> tuple[float, float] | None:
     """How stable a metric is from the first value at the threshold on.
 
     Returns:

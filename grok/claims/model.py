@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from grok.experiment.execution import Series
 from grok.experiment.experiment import Experiment
 from grok.phases import first_crossing, first_step_held
 
@@ -20,9 +21,6 @@ LEAST_PASSED = 2 / 3  # fraction of the seeds on which a claim must pass
 
 class Missing(Exception):
     """Something that a claim needs and that the runs do not have."""
-
-
-Series = Mapping[str, tuple[list[int], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,16 @@ class Run:
 
     def steps_to_both(self, threshold: float) -> tuple[float, float]:
         """`first_step_held` of train and of test accuracy."""
-        return self.first_step_held("train_accuracy", threshold), self.first_step_held(
-            "test_accuracy", threshold
+        train, test = (
+            self.first_step_held(f"{part}_accuracy", threshold) for part in ("train", "test")
         )
+        return train, test
 
     def at(self, metric: str, step: float) -> float:
         """The value logged last, up to this step."""
         steps, values = self.logged(metric)
-        return float(values[max(np.searchsorted(steps, step, side="right") - 1, 0)])
+        index = int(np.searchsorted(steps, step, side="right")) - 1
+        return float(values[max(index, 0)])
 
     def final(self, metric: str) -> float:
         """The value logged last."""
@@ -112,7 +112,7 @@ def run_of(
 class Runs(list[Run]):
     """The runs that a claim is checked on."""
 
-    def where(self, **config) -> "Runs":
+    def where(self, **config: Any) -> "Runs":
         """The runs with these configuration values; Missing if there are none."""
         runs = Runs(r for r in self if all(r.config.get(k) == v for k, v in config.items()))
         if not runs:

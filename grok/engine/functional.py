@@ -14,7 +14,7 @@ class _Call(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, function, data):
+    def forward(self, function: Callable, data: Any) -> Any:
         return function(self.module, data)
 
 

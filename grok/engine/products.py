@@ -46,7 +46,7 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 
 @products.register_fake
-def _(left, right):
+def _(left: Tensor, right: Tensor) -> Tensor:
     return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
 
 

@@ -6,7 +6,6 @@ runs of one experiment can be in progress in one process.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,15 +13,16 @@ from sacred.config.captured_function import create_captured_function
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 
-from grok.engine.events import Event, Record, Saved
+from grok.engine.events import Event
 from grok.engine.problem import Problem
 from grok.experiment import resume
 from grok.experiment.environment import environment
 from grok.experiment.progress import RunProgress
-from grok.experiment.recording import Recorder, record_run
+from grok.experiment.recording import Recorder, WriteCheckpoint, record_run
 from grok.experiment.resume import ResumePoint
 from grok.experiment.wandb_mirror import Identity, Mirror
 from grok.store.connection import Store
+from grok.store.observer import DurableObserver
 
 Summarize = Callable[[SimpleNamespace, Problem, Recorder], dict[str, Any]]
 Series = Mapping[str, tuple[Sequence[int], Sequence[float]]]
@@ -70,7 +70,7 @@ class Execution:
         if self.problem.parent_run is not None:
             run.info["initial_run"] = self.problem.parent_run
         if observer is not None:
-            if self.resume_point is not None:
+            if self.resume_point is not None and isinstance(observer, DurableObserver):
                 observer.resumes = self.resume_point.run
             run.observers.append(observer)
             if wandb is not None and store is not None:
@@ -108,12 +108,11 @@ class Execution:
         return result
 
 
-def _checkpoint_writer(
-    run: Run, store: Store | None
-) -> Callable[[Saved, list[Record], float], None]:
+def _checkpoint_writer(run: Run, store: Store | None) -> WriteCheckpoint:
     """What writes the run's checkpoints; they are deleted once the run is complete."""
-    if run._id is None or store is None:
+    number = run._id
+    if number is None or store is None:
         return lambda *_: None
-    path: Path = store.checkpoint_path(run._id)
+    path = store.checkpoint_path(number)
     run.observers.append(resume.CheckpointRemover(path))
-    return lambda saved, records, seconds: resume.write(path, run._id, saved, records, seconds)
+    return lambda saved, records, seconds: resume.write(path, number, saved, records, seconds)

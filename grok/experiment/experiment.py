@@ -41,6 +41,7 @@ from grok.interrupts import exit_code, raise_on_signals
 from grok.paths import PROJECT
 from grok.store import connection
 from grok.store.connection import Store
+from grok.store.observer import observer_of, store_and_observer
 
 # Sacred warns when a key goes from None to a number; here its type is checked.
 logging.getLogger().addFilter(
@@ -74,6 +75,8 @@ class Experiment(sacred.Experiment):
         delay: the number of steps between train and test accuracy from which a run counts as
             grokking (Liu et al. 2022, table 1).
     """
+
+    path: str  # its name
 
     def __init__(self, name: str, threshold: float, delay: int, depth: int = 1):
         super().__init__(
@@ -243,7 +246,7 @@ class Experiment(sacred.Experiment):
         """
         run = self._configured_run(MAIN, updates, named_configs, meta)
         run.capture_mode = capture
-        execution.attach(run, store, store.observer(), wandb)
+        execution.attach(run, store, observer_of(store), wandb)
         return run
 
     def _create_run(
@@ -269,7 +272,7 @@ class Experiment(sacred.Experiment):
     def _prepare_command_line_run(self, run: Run, options: Mapping[str, Any]) -> None:
         @functools.cache
         def target() -> tuple[Store, RunObserver]:
-            return connection.store_and_observer(options.get("--mongo_db"))
+            return store_and_observer(options.get("--mongo_db"))
 
         problem = self.problem_of(run.config, lambda: target()[0])
         execution = self.execution(problem, train_alone, shows_progress=True)

@@ -376,7 +376,8 @@ def with_engine_options(
 
 def with_stablemax(problem: Problem) -> Problem:
     """The problem with StableMax in place of the softmax in its cross-entropy."""
-    loss, metrics = problem.loss, problem.metrics
+    loss: Any = problem.loss
+    metrics: Any = problem.metrics
     if getattr(loss, "kind", None) != "cross_entropy":
         raise ConfigError("stablemax", True, "False: no cross-entropy of classes to put it in")
     loss = replace(loss, kind="stablemax")

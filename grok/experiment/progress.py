@@ -1,7 +1,4 @@
-"""What a person sees of a run while it trains: a bar, a full screen, or nothing.
-
-In a pipe there is nothing to see, whatever is asked for.
-"""
+"""The progress of a run on a terminal: a bar, a full screen, or nothing. In a pipe there is none."""
 
 import math
 import os
@@ -15,40 +12,41 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sacred.commandline_options import cli_option
+from sacred.run import Run
 
 from grok.engine.events import Record
 
-MODES = ("normal", "live", "silent", "none")  # the strongest, the last, wins
+MODES = ("normal", "live", "silent", "none")  # from most to least output
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 32  # characters of a sparkline
 
 
 @cli_option("-L", "--live", is_flag=True)
-def live_option(args, run):
-    """A full screen with every metric and its course."""
+def live_option(args: object, run: Run) -> None:
+    """Show a full screen with every metric and its history."""
     ask("live")
 
 
 @cli_option("-B", "--silent", is_flag=True)
-def silent_option(args, run):
-    """The progress bar only."""
+def silent_option(args: object, run: Run) -> None:
+    """Show the progress bar only."""
     ask("silent")
 
 
 @cli_option("-N", "--none", is_flag=True)
-def none_option(args, run):
-    """Nothing, unless something goes wrong."""
+def none_option(args: object, run: Run) -> None:
+    """Show nothing unless something goes wrong."""
     ask("none")
 
 
 def mode() -> str:
-    """What was asked for: by flags, or by GROK_CONSOLE."""
+    """The mode that flags, or GROK_CONSOLE, ask for."""
     asked = os.environ.get("GROK_CONSOLE", "normal")
     return asked if asked in MODES else "normal"
 
 
 def ask(wanted: str) -> None:
-    """Show things this way, unless something stronger was asked for."""
+    """Ask for a mode. Of several, the one with the least output holds, also over GROK_CONSOLE."""
     os.environ["GROK_CONSOLE"] = max(mode(), wanted, key=MODES.index)
 
 
@@ -58,7 +56,7 @@ def console() -> Console:
 
 
 class RunProgress:
-    """What shows one run, in the mode asked for. Use as a context manager."""
+    """Shows the progress of one run, in the mode asked for. Use it as a context manager."""
 
     def __init__(self, label: str, train_steps: int):
         self.screen = console()
@@ -75,19 +73,20 @@ class RunProgress:
             disable=not self.visible,
         )
         self.task = self.bar.add_task(label, total=train_steps, rate="", accuracy="")
-        self.shown = Live(console=self.screen, screen=True) if self.full else self.bar
+        self.live = Live(console=self.screen, screen=True) if self.full else None
+        self.display: Live | Progress = self.live or self.bar
         self.series: dict[str, list[float]] = {}
         self.began: tuple[int, float] | None = None  # step and time of the first record
 
     def __enter__(self) -> "RunProgress":
         if self.visible:
-            self.shown.start()
+            self.display.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.visible:
-            self.shown.refresh()  # the last state, however short the run
-            self.shown.stop()
+            self.display.refresh()  # the last state, however short the run
+            self.display.stop()
 
     def show(self, record: Record) -> None:
         """Move the bar to the record's step; on a full screen, show its metrics."""
@@ -104,10 +103,10 @@ class RunProgress:
         self.bar.update(
             self.task, completed=record.step, rate=f"{rate:,.0f}/s", accuracy="  ".join(parts)
         )
-        if self.full:
+        if self.live is not None:
             for name, value in record.metrics.items():
                 self.series.setdefault(name, []).append(value)
-            self.shown.update(Group(self.bar, *panels(self.series, self.screen.height - 2)))
+            self.live.update(Group(self.bar, *panels(self.series, self.screen.height - 2)))
 
 
 def panels(series: dict[str, list[float]], height: int) -> list[Panel]:

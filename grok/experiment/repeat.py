@@ -44,9 +44,10 @@ def repeat(store: Store, number: int) -> Repetition:
     if "initial_run" in run["info"]:  # that very run, not the latest of its kind
         config = {**config, "initial_run": run["info"]["initial_run"]}
     again = _execute(store, run, config, None, {"repeats": number})
-    values, first = compare(logged_values(store, number), logged_values(store, again._id))
+    new = int(again._id)
+    values, first = compare(logged_values(store, number), logged_values(store, new))
     changes = differences(run["info"].get("environment", {}), environment())
-    return Repetition(again._id, values, first, changes)
+    return Repetition(new, values, first, changes)
 
 
 def resume(store: Store, number: int) -> tuple[Run, int]:
@@ -82,7 +83,7 @@ def _execute(
     program = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
     execution = experiment.execution(
         problem,
-        lambda problem: train_in_slot(problem, program, point and point.saved),
+        lambda problem: train_in_slot(problem, program, point.saved if point else None),
         point,
         shows_progress=True,
     )

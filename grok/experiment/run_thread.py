@@ -57,7 +57,7 @@ class RunThread(threading.Thread):
 
     @property
     def status(self) -> str:
-        return self.sacred_run.status
+        return str(self.sacred_run.status)
 
     def run(self) -> None:
         try:

@@ -13,11 +13,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import psutil
 import requests
 from sacred import cli_option
 from sacred.observers.base import RunObserver
+from sacred.run import Run
 
 from grok.paths import home
 
@@ -47,77 +49,96 @@ def identity_of_environment(asked: bool) -> Identity | None:
 
 
 @cli_option("-W", "--wandb", is_flag=True)
-def wandb_option(args, run):
-    """Mirror the run to Weights & Biases."""  # done by Paper, which also looks for an agent
+def wandb_option(args: object, run: Run) -> None:
+    """Mirror the run to Weights & Biases."""  # Experiment does, and also where an agent asks for it
 
 
 class Mirror(RunObserver):
-    """The Sacred observer. Its run at W&B has the id, project and sweep of `identity`."""
+    """The Sacred observer that mirrors a run to W&B.
+
+    Arguments:
+        identity: id, project and sweep of the run at W&B.
+        store: where the run is recorded, in words.
+        tags: of the run at W&B.
+    """
 
     def __init__(self, identity: Identity, store: str, tags: list[str]):
         self.identity, self.store, self.tags = identity, store, tags
-        self.mail: queue.SimpleQueue[Callable | None] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._serve, name="wandb", daemon=True)
-        self.run = None
+        self.run: Any = None  # W&B's, made in the thread
         self.label = ""
-        self.result: dict = {}
-        self.has_told = False
+        self.result: dict[str, Any] = {}
+        self.has_warned = False
 
-    def link(self) -> dict:
-        """What the store keeps, so that the run can be found at W&B."""
+    def link(self) -> dict[str, str]:
+        """What the store keeps of the run's identity at W&B."""
         return {key: value for key, value in asdict(self.identity).items() if value}
 
-    def started_event(self, ex_info, command, host_info, start_time, config, meta_info, _id):
+    def started_event(
+        self,
+        ex_info: dict[str, Any],
+        command: str,
+        host_info: dict[str, Any],
+        start_time: Any,
+        config: dict[str, Any],
+        meta_info: dict[str, Any],
+        _id: Any,
+    ) -> Any:
         sacred = {"run": _id, "store": self.store, "experiment": ex_info["name"]}
         self.label = f"run {_id}"
         name, notes = f"{ex_info['name']}-{_id}", meta_info.get("comment")
-        self.mail.put(lambda: self._begin(name, notes, {**config, "sacred": sacred}))
+        self.tasks.put(lambda: self._begin(name, notes, {**config, "sacred": sacred}))
         self.thread.start()
         return _id
 
-    def heartbeat_event(self, info, captured_out, beat_time, result):
+    def heartbeat_event(
+        self, info: dict[str, Any], captured_out: str, beat_time: Any, result: Any
+    ) -> None:
         self.result = result or self.result
 
-    def log_metrics(self, metrics_by_name, info):
+    def log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
         by_step: dict[int, dict[str, float]] = {}
         for name, new in metrics_by_name.items():
             for step, value in zip(new["steps"], new["values"], strict=True):
                 by_step.setdefault(step, {})[name] = float(value)
         for step in sorted(by_step):
-            self.mail.put(lambda step=step: self.run.log(by_step[step], step=step))
+            self.tasks.put(lambda step=step: self.run.log(by_step[step], step=step))
 
-    def artifact_event(self, name, filename, metadata=None, content_type=None):
+    def artifact_event(
+        self, name: str, filename: str, metadata: Any = None, content_type: str | None = None
+    ) -> None:
         if Path(name).suffix in PICTURES:
             picture = Path(filename).read_bytes()
-            self.mail.put(lambda: self._show(name, picture))
+            self.tasks.put(lambda: self._show(name, picture))
 
-    def completed_event(self, stop_time, result):
+    def completed_event(self, stop_time: Any, result: Any) -> None:
         self._end("COMPLETED", 0)
 
-    def interrupted_event(self, interrupt_time, status):
+    def interrupted_event(self, interrupt_time: Any, status: str) -> None:
         self._end(status, 143)
 
-    def failed_event(self, fail_time, fail_trace):
+    def failed_event(self, fail_time: Any, fail_trace: Any) -> None:
         self._end("FAILED", 1)
 
-    def join(self):
+    def join(self) -> None:
         """Wait a little for W&B; what is not there by then stays in the store alone."""
         if not self.thread.is_alive():
             return
         self.thread.join(JOIN_TIMEOUT)
         if self.thread.is_alive():
             atexit.register(_abandon_service)
-            self._tell("is slow; it may lack the last of this run, the store has all of it")
+            self._warn("is slow; it may lack the last of this run, the store has all of it")
 
     # -- in the thread ---------------------------------------------------------------------------
 
     def _serve(self) -> None:
         try:
-            while (letter := self.mail.get()) is not None:
-                letter()
+            while (task := self.tasks.get()) is not None:
+                task()
         except Exception as error:
             first = str(error).strip().splitlines()
-            self._tell(f"fails ({first[0] if first else type(error).__name__}); the run goes on")
+            self._warn(f"fails ({first[0] if first else type(error).__name__}); the run goes on")
 
     def _begin(self, name: str, notes: str | None, config: dict) -> None:
         import wandb  # a third of a second, for those who asked for it
@@ -149,22 +170,25 @@ class Mirror(RunObserver):
 
     def _end(self, status: str, exit_code: int) -> None:
         summary = {"status": status, **{k: v for k, v in self.result.items() if v is not None}}
-        self.mail.put(lambda: self.run.summary.update(summary))
-        self.mail.put(lambda: self.run.finish(exit_code=exit_code))
-        self.mail.put(None)
+        self.tasks.put(lambda: self.run.summary.update(summary))
+        self.tasks.put(lambda: self.run.finish(exit_code=exit_code))
+        self.tasks.put(None)
 
-    def _tell(self, what: str) -> None:
-        if not self.has_told:
+    def _warn(self, what: str) -> None:
+        if not self.has_warned:
             print(f"{self.label}: W&B {what}", file=sys.stderr)
-        self.has_told = True
+        self.has_warned = True
 
 
-def mode() -> str:
+Mode = Literal["online", "offline", "disabled", "shared"]
+
+
+def mode() -> Mode:
     """W&B's mode: WANDB_MODE, else offline without an account or at our own endpoint, else online."""
     if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
+        return cast(Mode, os.environ["WANDB_MODE"])
     url = os.environ.get("WANDB_BASE_URL") or CLOUD
-    has_account = os.environ.get("WANDB_API_KEY") or requests.utils.get_netrc_auth(url)
+    has_account = bool(os.environ.get("WANDB_API_KEY") or requests.utils.get_netrc_auth(url))
     return "online" if has_account and not is_our_endpoint(url) else "offline"
 
 

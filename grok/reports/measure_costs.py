@@ -26,7 +26,7 @@ def show(experiment: str | None, named: tuple[str, ...]) -> None:
             burst = measure.burst
             taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"
             needs = ", ".join(NEEDS[need] for need in measure.needs)
-            table.add_row(measure.name, measure.group, taken, measure.says, needs)
+            table.add_row(measure.name, measure.group, taken, measure.description, needs)
         Console().print(table)
         return
     Console().print(profile(experiment, named))
@@ -35,7 +35,7 @@ def show(experiment: str | None, named: tuple[str, ...]) -> None:
 def profile(experiment: str, named: tuple[str, ...]) -> Table:
     """A table of how often each measure was computed in a short run, and the least time it took."""
     paper = load(PROJECT / "experiments" / f"{experiment.removesuffix('.py')}.py")
-    config = paper.config_of({"measures": "full", "snapshot_every": 4}, named)
+    config = paper.full_config({"measures": "full", "snapshot_every": 4}, named)
     problem = paper.problem_of(config)
     steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
     short = replace(problem, log_steps=steps, train_steps=steps[-1])
@@ -53,14 +53,14 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
     """The measure, timed; its bursts are shortened so that a short run has some."""
 
-    def take(state: MeasurementState) -> dict[str, Any]:
+    def compute(state: MeasurementState) -> dict[str, Any]:
         began = time.perf_counter()
-        values = measure.take(state)
+        values = measure.compute(state)
         if values:
             times.setdefault(measure.name, []).append(time.perf_counter() - began)
         return values
 
-    return replace(measure, take=take, burst=measure.burst and (4, 3))
+    return replace(measure, compute=compute, burst=measure.burst and (4, 3))
 
 
 def seconds(problem: Problem, measures: Mapping[str, Measure] = BY_NAME) -> float:

@@ -1,5 +1,6 @@
 """Which runs the store holds, and which of them are dead."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,7 +38,7 @@ def unfinished(database: Database) -> list[dict[str, Any]]:
     return rows
 
 
-def heartbeat_age(run: dict[str, Any]) -> float:
+def heartbeat_age(run: Mapping[str, Any]) -> float:
     """Seconds since the run's last heartbeat, or its start."""
     last = run.get("heartbeat") or run["start_time"]
     return (datetime.now(UTC) - last.replace(tzinfo=UTC)).total_seconds()

@@ -10,11 +10,12 @@ from plotly.offline import get_plotlyjs
 
 from grok.paths import atomic_write
 from grok.reports.page.collect import details_of, summary_of
+from grok.store.connection import Store
 
 HERE = Path(__file__).parent
 
 
-def write(store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
+def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
     """Write the page of the runs that match a filter, and return how many; papers take their pictures
     from the first of the `figures` folders that has one of their name."""
     summary = summary_of(store, wanted, figures)
