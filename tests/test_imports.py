@@ -1,84 +1,117 @@
-"""Who may import whom (README, "Repository layout")."""
+"""Who may import whom (README, "Repository layout"): downward only, without circles."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-BOTTOM = {"grok.tasks", "grok.models", "grok.measures"}
-BASE = {
-    "grok.errors",
-    "grok.paths",
-    "grok.phases",
-    "grok.randomness",
-    "grok.interrupts",
-    "grok.tensors",
-    "grok.values",
-}
-MAY_IMPORT = {
-    **{module: set() for module in BASE},
-    "grok.tasks": {"grok.tasks", "grok.tensors", "grok.errors"},
-    "grok.models": {"grok.models", "grok.randomness", "grok.tensors"},
-    "grok.measures": {"grok.measures", "grok.tensors"},
-    "grok.theory": {"grok.theory"},
-    "grok.objectives": BOTTOM | {"grok.objectives", "grok.randomness", "grok.tensors"},
-}
-MAY_IMPORT["grok.engine"] = BASE | MAY_IMPORT["grok.objectives"] | {"grok.engine"}
-MAY_IMPORT["grok.store"] = BASE | {"grok.store"}
-MAY_IMPORT["grok.experiment"] = MAY_IMPORT["grok.engine"] | {"grok.store", "grok.experiment"}
-MAY_IMPORT["grok.claims"] = MAY_IMPORT["grok.experiment"] | {"grok.claims"}
-MAY_IMPORT["grok.reports"] = MAY_IMPORT["grok.claims"] | {"grok.reports"}
-MAY_IMPORT["grok.sweep"] = MAY_IMPORT["grok.claims"] | {"grok.sweep"}
-MAY_IMPORT["grok.cli"] = MAY_IMPORT["grok.reports"] | {"grok.sweep", "grok.cli"}
-KNOW_SACRED = {
-    "grok.store",
-    "grok.experiment",
-    "grok.claims",
-    "grok.sweep",
-    "grok.reports",
-    "grok.cli",
-}
-KEEPERS = {"sacred", "pymongo", "gridfs", "bson", "incense", "wandb", "sweeps"}
+# From the bottom up. A package may import those in the layers below its own, and itself.
+LAYERS = (
+    ("errors", "interrupts", "paths", "phases", "randomness", "tensors", "theory", "values"),
+    ("tasks", "models", "measures"),
+    ("objectives",),
+    ("store", "engine"),
+    ("experiment",),
+    ("claims",),
+    ("sweep", "reports"),
+    ("cli",),
+)
+# Modules that stand alone: they import nothing of ours, but for the errors that they raise.
+ALONE = ("errors", "interrupts", "paths", "phases", "randomness", "tensors", "theory", "values")
+# Packages that know Sacred, MongoDB and W&B. A paper's file knows none of them.
+KNOW_THE_STORE = ("store", "experiment", "claims", "sweep", "reports", "cli")
+STORE_LIBRARIES = {"sacred", "pymongo", "gridfs", "bson", "incense", "wandb", "sweeps"}
+HEAVY = STORE_LIBRARIES | {"torch", "numpy", "pandas", "scipy", "matplotlib", "plotly", "rich"}
 FILES = [
     path
     for folder in ("grok", "experiments", "analysis", "benchmarks")
     for path in sorted((PROJECT / folder).rglob("*.py"))
 ]
+LIBRARY = [path for path in FILES if path.is_relative_to(PROJECT / "grok")]
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path) for path in LIBRARY}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Names of the imported modules; `from package import module` names the module."""
+    names = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                names.add(name if name in MODULES else str(node.module))
+    return names
 
 
-def room(name: str) -> str:
-    return ".".join(name.split(".")[:2])
+def imports_of(path: Path) -> set[str]:
+    return imports(ast.parse(path.read_text()))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_imports_go_downward(path):
-    here = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-    names = imports(path)
-    if room(here) in MAY_IMPORT:
-        ours = {room(name) for name in names if name.startswith("grok.")}
-        assert ours <= MAY_IMPORT[room(here)]
-        assert not any(name.split(".")[0] in ("experiments", "analysis") for name in names)
-    if here.startswith("analysis"):
-        assert not any(name.split(".")[0] == "experiments" for name in names)
+def package_of(module: str) -> str:
+    """The package, or module, of grok that a module belongs to; "" for grok itself."""
+    return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))
+def layer_of(package: str) -> int:
+    return next(i for i, packages in enumerate(LAYERS) if package in packages)
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=module_of)
+def test_imports_of_the_library_go_downward(path):
+    """A lower package never needs a higher one, nor one beside it, so it can be read alone."""
+    here = package_of(module_of(path))
+    for module in imports_of(path):
+        assert module.split(".")[0] not in ("experiments", "analysis", "benchmarks")
+        there = package_of(module) if module.startswith("grok.") else here
+        if there == here:
+            continue
+        assert layer_of(there) < layer_of(here) or there == "errors", f"{here} imports {there}"
+        assert here not in ALONE or there == "errors", f"{here} imports {there}"
+
+
+def test_there_is_no_circle():
+    """Type-only imports count: a circle is real to whoever reads the code."""
+    graph = {module_of(path): imports_of(path) & MODULES for path in LIBRARY}
+    graph = {module: names - {module} for module, names in graph.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_only_the_upper_packages_know_sacred_mongodb_and_wandb(path):
-    here = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
-    if here.startswith("experiments") or room(here) in set(MAY_IMPORT) - KNOW_SACRED:
-        assert not {name.split(".")[0] for name in imports(path)} & KEEPERS
+    """Models, training and papers can be tested and reused without a store."""
+    module = module_of(path)
+    is_lower = module.startswith("grok.") and package_of(module) not in KNOW_THE_STORE
+    if is_lower or module.startswith("experiments"):
+        assert not {name.split(".")[0] for name in imports_of(path)} & STORE_LIBRARIES
 
 
-def test_sweeps_is_no_package_so_it_does_not_hide_the_search_package():
+@pytest.mark.parametrize("path", (PROJECT / "grok" / "cli").glob("*.py"), ids=module_of)
+def test_a_command_imports_what_it_needs_only_when_it_runs(path):
+    """`grok --help` must not wait for torch: heavy imports stand inside the commands."""
+    statements = ast.parse(path.read_text()).body
+    top = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = imports(ast.Module(top, []))
+    assert not {name.split(".")[0] for name in names} & HEAVY
+    light = ("cli", "errors", "interrupts", "paths", "values")
+    assert all(package_of(name) in light for name in names if name.startswith("grok."))
+
+
+def test_analysis_reads_the_store_and_no_experiment():
+    """Figures are made from stored runs alone, whatever has become of a paper's file."""
+    for path in FILES:
+        if module_of(path).startswith("analysis"):
+            assert not any(name.split(".")[0] == "experiments" for name in imports_of(path)), path
+
+
+def test_sweeps_is_no_package():
+    """It would hide W&B's search package of that name."""
     assert not list((PROJECT / "sweeps").rglob("*.py"))
