@@ -71,7 +71,7 @@ def test_the_killed_run_resumes_from_its_checkpoint(imported: Store):
     """It ends under its own id at its last step, from the checkpoint of the former version."""
     run = connection.find_run(imported.database, KILLED)
     assert run["status"] == "RUNNING"
-    ended, step = resume(imported, KILLED)
+    _, step = resume(imported, KILLED)
     assert step % 100 == 0 and 0 < step < run["config"]["train_steps"]
     stored = connection.find_run(imported.database, KILLED)
     assert (stored["status"], stored["result"]["steps"]) == ("COMPLETED", 2900)
