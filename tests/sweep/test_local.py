@@ -70,6 +70,7 @@ def test_a_grid_is_one_sacred_run_per_point_batched_by_shape(written, store):
     runs = stored(store, sweep)
     assert progress.done == len(runs) == 6
     assert {run["status"] for run in runs} == {"COMPLETED"}
+    assert not any(key.startswith("_") for run in runs for key in run["config"])
     points = {(run["config"]["decoder_lr"], run["config"]["decoder_width"]) for run in runs}
     assert points == {(lr, width) for lr in (0.001, 0.01) for width in (20, 30, 40)}
     document = store.database.sweeps.find_one({"_id": sweep.id})
