@@ -1,6 +1,5 @@
 """W&B sweep files, checked against W&B's schema and the configuration of their experiment."""
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from grok.errors import UserError
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.validation import canonical_names, check_choice, check_names
 from grok.paths import PROJECT
+from grok.values import parse_value
 
 METHODS = ("grid", "random", "bayes")
 KEYS_OUTSIDE_SCHEMA = ("run_cap",)  # W&B knows them, the schema of its package `sweeps` does not
@@ -39,7 +39,7 @@ class SweepFile:
 
     def updates(self, point: dict[str, Any]) -> dict[str, Any]:
         """The config updates of one point, with the command's fixed ones."""
-        return {**self.fixed, **{key: value_of(value) for key, value in point.items()}}
+        return {**self.fixed, **{key: parse_value(value) for key, value in point.items()}}
 
 
 def read(path: Path) -> SweepFile:
@@ -127,20 +127,7 @@ def _fixed(command: list[str]) -> tuple[list[str], dict[str, Any]]:
     plain = [word for word in words if not word.startswith(MACRO_PREFIX)]
     named = [word for word in plain if "=" not in word]
     pairs = (word.split("=", 1) for word in plain if "=" in word)
-    return named, {key: value_of(text) for key, text in pairs}
-
-
-def value_of(text: Any) -> Any:
-    """The value that a text has on an experiment's command line: a Python literal, else the text.
-
-    Agents pass each value of a point on the command line. Other types are returned as they are.
-    """
-    if not isinstance(text, str):
-        return text
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return named, {key: parse_value(text) for key, text in pairs}
 
 
 def _is_mapping(parameters: Any) -> bool:
