@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +12,7 @@ from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import load
-from grok.paths import PROJECT
+from grok.paths import experiment_file
 
 EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
 
@@ -21,20 +20,30 @@ EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
 def show(experiment: str | None, named: tuple[str, ...]) -> None:
     """Print all measures, or what each costs in an experiment."""
     if experiment is None:
-        table = Table("measure", "group", "taken", "what it is", "needs")
-        for measure in MEASURES:
-            burst = measure.burst
-            taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"
-            needs = ", ".join(NEEDS[need] for need in measure.needs)
-            table.add_row(measure.name, measure.group, taken, measure.description, needs)
-        Console().print(table)
-        return
-    Console().print(profile(experiment, named))
+        Console().print(measures_table())
+    else:
+        Console().print(profile(experiment, named))
+
+
+def measures_table() -> Table:
+    """A table of all measures: when each is taken, what it is, and what a run must have for it."""
+    table = Table("measure", "group", "taken", "what it is", "needs")
+    for measure in MEASURES:
+        burst = measure.burst
+        taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"
+        needs = ", ".join(NEEDS[need] for need in measure.needs)
+        table.add_row(measure.name, measure.group, taken, measure.description, needs)
+    return table
 
 
 def profile(experiment: str, named: tuple[str, ...]) -> Table:
-    """A table of how often each measure was computed in a short run, and the least time it took."""
-    paper = load(PROJECT / "experiments" / f"{experiment.removesuffix('.py')}.py")
+    """A table of how often each measure was taken in a short run, and the least time it took.
+
+    Arguments:
+        experiment: name of its file.
+        named: its named configs.
+    """
+    paper = load(experiment_file(experiment.removesuffix(".py")))
     config = paper.full_config({"measures": "full", "snapshot_every": 4}, named)
     problem = paper.problem_of(config)
     steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
@@ -53,7 +62,7 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
     """The measure, timed; its bursts are shortened so that a short run has some."""
 
-    def compute(state: MeasurementState) -> dict[str, Any]:
+    def compute(state: MeasurementState) -> dict[str, float]:
         began = time.perf_counter()
         values = measure.compute(state)
         if values:

@@ -25,6 +25,7 @@ from grok.paths import PROJECT
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 START_TIMEOUT = 30.0  # seconds
+PING_TIMEOUT_MS = 1500
 POLL_INTERVAL = 0.3  # seconds
 MOST_RESTARTS = 50
 LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
@@ -88,7 +89,8 @@ class Server:
         if not self.socket.exists():
             return False
         try:
-            with MongoClient(self.uri, serverSelectionTimeoutMS=1500) as client:
+            client: MongoClient = MongoClient(self.uri, serverSelectionTimeoutMS=PING_TIMEOUT_MS)
+            with client:
                 client.admin.command("ping")
             return True
         except PyMongoError:

@@ -64,6 +64,8 @@ class DurableObserver(MongoObserver):
         resumes: the stored run that is resumed under its id; None for a new run.
     """
 
+    run_entry: dict[str, Any]  # the run's document
+
     def __init__(self, store: Store, prefix: str = "", **options: Any) -> None:
         super().__init__(
             client=store.client, db_name=store.db_name, collection_prefix=prefix, **options

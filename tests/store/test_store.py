@@ -243,19 +243,18 @@ def test_a_journal_is_delivered_only_to_the_store_that_its_run_was_begun_in(
 
 
 def test_recovery_leaves_the_journals_of_other_stores(store, tmp_path):
-    here = replace(store, home=tmp_path)
-    header = {"database": store.db_name, "prefix": "", "run_id": 9002}
-    kept = journal.Journal.create(here.journals, {**header, **NAMED})
-    delivered = journal.Journal.create(here.journals, {**header, **EMBEDDED})
-    fields = {"status": "COMPLETED"}
-    for one in (kept, delivered):
-        one.append({"kind": "state", "seq": 1, "fields": fields})
-        one.close(delivered=False)
-    store.database.runs.insert_one({"_id": 9002, "status": "RUNNING"})
+    here = replace(store, db_name="recovery", home=tmp_path)
+    header = {"database": here.db_name, "prefix": "", "run_id": 1}
+    foreign = journal.Journal.create(here.journals, {**header, **NAMED})
+    own = journal.Journal.create(here.journals, {**header, **EMBEDDED})
+    for written in (foreign, own):
+        written.append({"kind": "state", "seq": 1, "fields": {"status": "COMPLETED"}})
+        written.close(delivered=False)
+    here.database.runs.insert_one({"_id": 1, "status": "RUNNING"})
     assert journal.count_waiting(here) == 1
     assert journal.recover(here) == 1
-    assert store.database.runs.find_one({"_id": 9002})["status"] == "COMPLETED"
-    assert list(here.journals.iterdir()) == [kept.folder]
-    journal.discard(here, 9002)  # not this store's: it stays
-    assert list(here.journals.iterdir()) == [kept.folder]
-    store.database.runs.delete_one({"_id": 9002})
+    assert here.database.runs.find_one({"_id": 1})["status"] == "COMPLETED"
+    assert list(here.journals.iterdir()) == [foreign.folder]
+    journal.discard(here, 1)
+    assert list(here.journals.iterdir()) == [foreign.folder]
+    store.client.drop_database("recovery")

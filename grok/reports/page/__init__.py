@@ -16,8 +16,14 @@ HERE = Path(__file__).parent
 
 
 def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
-    """Write the page of the runs that match a filter, and return how many; papers take their pictures
-    from the first of the `figures` folders that has one of their name."""
+    """Write the page of the runs that match a query.
+
+    Arguments:
+        figures: folders of the papers' pictures; the first that has a picture of a name is used.
+
+    Returns:
+        the number of runs.
+    """
     summary = summary_of(store, wanted, figures)
     details = details_of(store.database, summary["runs"]["run"])
     page = (HERE / "page.html").read_text()

@@ -77,7 +77,7 @@ def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict
         rows.append(
             {
                 "id": claim.id,
-                "says": claim.statement,
+                "statement": claim.statement,
                 "passed": card.passed,
                 "report_only": claim.report_only,
                 "seeds": card.seeds,
@@ -86,10 +86,10 @@ def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict
         )
     return {
         "name": paper.path,
-        "says": paper.doc.strip().splitlines()[0],
+        "description": paper.doc.strip().splitlines()[0],
         "seconds": plain(seconds),
         "claims": rows,
-        "figures": [picture(path) for path in pictures_of(paper.path, figures)],
+        "figures": [picture(path) for path in pictures_of(str(paper.path), figures)],
     }
 
 
