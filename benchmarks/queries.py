@@ -1,6 +1,6 @@
-"""Time and memory of queries over 10,000 synthetic runs, beside incense's own way.
+"""Time and memory of queries over 10,000 synthetic runs, compared with incense's queries.
 
-`make bench` prints the table. The runs go to a database of their own, which is dropped at the end.
+`make bench` prints the table. The runs are in a database of their own, which is dropped at the end.
 """
 
 import resource
@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import click
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from analysis import query
 from benchmarks import synthetic
 
-INCENSE_SHARE = 20  # incense is asked for one run in so many, and its time multiplied
+INCENSE_EVERY = 20  # incense reads one run in so many, and its time is multiplied
 
 
 @click.command(help=__doc__)
@@ -35,26 +36,31 @@ def main(count: int, steps: int) -> None:
     try:
         runs, row = timed("config and result table", lambda: query.runs(store))
         table.add_row(*row)
-        _, row = timed("the same, one seed and a range of learning rates",
-                       lambda: query.runs(store, query.select(store, seed=3, decoder_lr=(1e-3, 1e-2))))  # fmt: skip
+        _, row = timed(
+            "the same, one seed and a range of learning rates",
+            lambda: query.runs(store, query.select(store, seed=3, decoder_lr=(1e-3, 1e-2))),
+        )
         table.add_row(*row)
         long, row = timed("all metrics, long", lambda: query.metrics(store, runs["run"]))
         table.add_row(*row)
         _, row = timed("wide, from long", lambda: query.wide(long))
         table.add_row(*row)
-        few = list(range(1, count + 1, INCENSE_SHARE))
+        few = list(range(1, count + 1, INCENSE_EVERY))
         began = time.perf_counter()
         chosen = query.loader(store).find_by_ids(few)
         chosen.project(on=["config.seed", "config.decoder_lr", "result"])
         configs = time.perf_counter() - began
-        for one in chosen:
-            _ = dict(one.metrics)
+        for run in chosen:
+            _ = dict(run.metrics)
         whole = time.perf_counter() - began
-        share = count / len(few)
+        factor = count / len(few)
         table.add_row(
-            "incense: three columns of the table", f"{configs * share:.1f} (x {share:.0f})", "", ""
+            "incense: three columns of the table",
+            f"{configs * factor:.1f} (x {factor:.0f})",
+            "",
+            "",
         )
-        table.add_row("incense: and all metrics", f"{whole * share:.1f} (x {share:.0f})", "", "")
+        table.add_row("incense: and all metrics", f"{whole * factor:.1f} (x {factor:.0f})", "", "")
         Console().print(table)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"peak memory of this process: {peak:.0f} MB")
@@ -62,10 +68,10 @@ def main(count: int, steps: int) -> None:
         store.client.drop_database(store.db_name)
 
 
-def timed(what: str, ask: Callable):
-    """The frame, and the table's row about it."""
+def timed(what: str, query: Callable[[], pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The result of a query, and the table's row about it."""
     began = time.perf_counter()
-    frame = ask()
+    frame = query()
     seconds = time.perf_counter() - began
     size = frame.memory_usage().sum() / 1e6
     return frame, (what, f"{seconds:.2f}", f"{len(frame):,}", f"{size:.0f}")

@@ -1,11 +1,11 @@
-"""Speed of the Liu toy, side by side in one run: a textbook loop, then R replicas as one program.
+"""Speed of the Liu toy: a textbook training loop, and R replicas as one program.
 
 `make bench` prints the table. The textbook loop is a plain module, torch.optim and one process, with
 an evaluation every 1 % of the steps; ours evaluates at the same steps. Compiling is not counted.
 """
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import click
 import torch
@@ -19,10 +19,15 @@ from grok.engine.train import train
 from grok.experiment.environment import cpu_model
 from grok.experiment.experiment import load
 from grok.objectives.losses import nearest
+from grok.paths import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[1]
-CONFIG = {"variant": "table", "train_count": 45, "symbol_rep_dim": 30, "decoder_lr": 1e-4,
-          "optimizer": "adamw"}  # fmt: skip
+CONFIG = {
+    "variant": "table",
+    "train_count": 45,
+    "symbol_rep_dim": 30,
+    "decoder_lr": 1e-4,
+    "optimizer": "adamw",
+}
 WEIGHTS = 200 + 200 * 200 + 200 * 30
 FLOPS = 3 * 2 * 45 * WEIGHTS  # of one replica-step: forward, and twice that backward
 
@@ -51,12 +56,14 @@ def main(steps: int, repeats: int) -> None:
     for dtype in ("float64", "float32"):
         for count in (1, 4, 8, 16, 32):
             rates[dtype, count] = ours([problem(dtype, seed) for seed in range(count)], repeats)
-            yardstick = max(yardstick, textbook(problem("float64", 0)))  # the best of many minutes
+            yardstick = max(
+                yardstick, textbook(problem("float64", 0))
+            )  # the machine's speed varies over minutes
     table = Table("program", "dtype", "replica-steps/s", "times textbook", "of the GEMM limit")
 
     def row(name: str, dtype: str, rate: float) -> None:
-        share = rate * FLOPS / limits[dtype] / 1e9
-        table.add_row(name, dtype, f"{rate:,.0f}", f"{rate / yardstick:.1f}", f"{share:.0%}")
+        fraction = rate * FLOPS / limits[dtype] / 1e9
+        table.add_row(name, dtype, f"{rate:,.0f}", f"{rate / yardstick:.1f}", f"{fraction:.0%}")
 
     row("textbook loop", "float64", yardstick)
     for (dtype, count), rate in rates.items():
@@ -92,7 +99,7 @@ def textbook(problem: Problem) -> float:
             {"params": model.decoder.parameters(), "lr": 1e-4, "weight_decay": 0.0},
         ]
     )
-    looks = set(problem.log_steps)
+    log_steps = set(problem.log_steps)
     targets = data["targets"][data["train_labels"]]
     began = time.perf_counter()
     for step in range(problem.train_steps):
@@ -100,25 +107,25 @@ def textbook(problem: Problem) -> float:
         loss = ((model(data["train_pairs"]) - targets) ** 2).mean()
         loss.backward()
         optimizer.step()
-        if step in looks:
+        if step in log_steps:
             with torch.no_grad():
                 for split in ("train", "test"):
-                    guess = nearest(model(data[f"{split}_pairs"]), data["targets"])
-                    (guess == data[f"{split}_labels"]).double().mean().item()
+                    predictions = nearest(model(data[f"{split}_pairs"]), data["targets"])
+                    (predictions == data[f"{split}_labels"]).double().mean().item()
     return problem.train_steps / (time.perf_counter() - began)
 
 
 def ours(problems: list[Problem], repeats: int) -> float:
     """Replica-steps per second through `train`, evaluations included, after a first compiled use."""
-    best = 0.0
+    best_rate = 0.0
     for _ in range(repeats):
-        began = None
+        began, first = None, 0
         for event in train(problems, slots=len(problems), compiled=True):
             if isinstance(event, Record) and event.step > 0 and began is None:
                 began, first = time.perf_counter(), event.step
         seconds = time.perf_counter() - began
-        best = max(best, (problems[0].train_steps - first) * len(problems) / seconds)
-    return best
+        best_rate = max(best_rate, (problems[0].train_steps - first) * len(problems) / seconds)
+    return best_rate
 
 
 def gemm_limit(dtype: torch.dtype, size: int = 1500) -> float:
@@ -134,8 +141,8 @@ def copy_limit(megabytes: int = 256) -> float:
     return 2 * megabytes * 2**20 / best_time(lambda: target.copy_(source)) / 1e9
 
 
-def best_time(work, repeats: int = 8) -> float:
-    """Seconds of the quickest of some repeats."""
+def best_time(work: Callable[[], object], repeats: int = 8) -> float:
+    """Seconds of the fastest of some calls."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()

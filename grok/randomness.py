@@ -1,36 +1,44 @@
-"""Random numbers inside a training step: functions of a key, so that a replica draws the same ones
-alone, in any batch, compiled or not, on any device."""
+"""Random numbers inside a training step, as functions of a key.
+
+A replica draws the same numbers alone, in any batch, compiled or not, on any device.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-MASK = 0xFFFFFFFF
+MASK_32_BITS = 0xFFFFFFFF
 
 
 def key_of(seed: Tensor, step: Tensor, stream: int) -> Tensor:
-    """A key (an int64 scalar) for a seed, a step and what the numbers are for."""
+    """The key of a stream of random numbers at one step, an int64 scalar.
+
+    Arguments:
+        seed: of the run, an int64 scalar.
+        step: an int64 scalar.
+        stream: number of what the random numbers are for.
+    """
     return _mixed(_mixed(seed * 0x9E3779B1 + stream) ^ _mixed(step + 0x85EBCA6B))
 
 
 def uniform(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Numbers in [0, 1), multiples of 2^-24."""
+    """Uniform random numbers in [0, 1), multiples of 2^-24."""
     count = math.prod(shape)
     counter = torch.arange(count, device=key.device)
-    bits = _mixed((counter * 0x9E3779B1 & MASK) ^ _mixed(key * 0x2C1B3C6D + 0x297A2D39))
+    bits = _mixed((counter * 0x9E3779B1 & MASK_32_BITS) ^ _mixed(key * 0x2C1B3C6D + 0x297A2D39))
     return ((bits >> 8).to(dtype) * 2.0**-24).view(shape)
 
 
 def normal(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Standard normal numbers (Box and Muller 1958)."""
+    """Standard normal random numbers (Box and Muller 1958)."""
     radius = (-2 * (1 - uniform(key, shape, dtype)).log()).sqrt()
     return radius * (2 * math.pi * uniform(key + 0x5851F42D, shape, dtype)).cos()
 
 
 def _mixed(x: Tensor) -> Tensor:
     """A bijection of 32 bits whose outputs look random (Wellons 2018, "lowbias32"), in int64."""
-    x = x & MASK
-    x = (x ^ (x >> 16)) * 0x7FEB352D & MASK
-    x = (x ^ (x >> 15)) * 0x846CA68B & MASK
+    x = x & MASK_32_BITS
+    x = (x ^ (x >> 16)) * 0x7FEB352D & MASK_32_BITS
+    x = (x ^ (x >> 15)) * 0x846CA68B & MASK_32_BITS
     return x ^ (x >> 16)

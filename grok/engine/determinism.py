@@ -1,4 +1,4 @@
-"""Runs that a seed decides: draws of its own, and kernels that add in one order."""
+"""Runs that are determined by their seed: seeded initialization and deterministic kernels."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ import torch
 
 
 def enforce() -> None:
-    """Only deterministic kernels from now on, in this process; torch raises where there is none.
+    """Let torch use deterministic kernels only, in this process, and raise where there is none.
 
-    Otherwise threads race when they add up a table's gradient, and no two runs are alike.
+    Otherwise the order in which threads add up an embedding's gradient varies from run to run.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS documents
     torch.use_deterministic_algorithms(True)
@@ -20,7 +20,7 @@ def enforce() -> None:
 
 @contextmanager
 def drawing(seed: int, dtype: torch.dtype) -> Iterator[None]:
-    """Within: torch's generator is seeded and `dtype` is the default; both are restored after."""
+    """A context in which torch's generator is seeded and `dtype` is the default dtype."""
     before = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Filters between the gradient and the optimizer: Grokfast (Lee et al. 2024, arXiv:2405.20233)."""
+"""Filters of the gradient before the optimizer: Grokfast (Lee et al. 2024, arXiv:2405.20233)."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from grok.tensors import Tensors
 
 
 def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tensors]:
-    """What the filter remembers: one average, or the last `window` gradients, of every parameter."""
+    """The state of the filter: an average, or the last `window` gradients, of every parameter."""
     if grokfast is None:
         return {}
     if grokfast.kind == "ema":
@@ -16,7 +16,7 @@ def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tenso
     window = grokfast.window
     return {
         "past": {name: value.new_zeros((window, *value.shape)) for name, value in params.items()},
-        # their sum, in float64: it is kept up to date for a whole run
+        # in float64, because it is updated, not recomputed, at every step of a run
         "sum": {
             name: torch.zeros_like(value, dtype=torch.float64) for name, value in params.items()
         },
@@ -26,10 +26,17 @@ def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tenso
 def amplified(
     grokfast: Grokfast, grads: Tensors, state: dict[str, Tensors], t: Tensor
 ) -> tuple[Tensors, dict[str, Tensors]]:
-    """Gradients of update t (from 1) plus `gain` times their slow part, and the new memory.
+    """Gradients plus `gain` times their slow component, and the new state of the filter.
 
-    "ema" (algorithm 2): the slow part is an exponential average that starts at the first gradient.
-    "window" (algorithm 1): the mean of the last `window` gradients, none before there are as many.
+    "ema" (algorithm 2): the slow component is an exponential average that starts at the first
+    gradient. "window" (algorithm 1): the mean of the last `window` gradients, zero before there are
+    as many.
+
+    Arguments:
+        grokfast: kind and numbers of the filter.
+        grads: gradients of this step.
+        state: from `initial_state` or the step before.
+        t: number of the step, from 1.
     """
     if grokfast.kind == "ema":
         first = t == 1
@@ -40,12 +47,12 @@ def amplified(
             for name, g in grads.items()
         }
         return {name: g + grokfast.gain * slow[name] for name, g in grads.items()}, {"slow": slow}
-    place = ((t - 1) % grokfast.window).long().reshape(1)
+    index = ((t - 1) % grokfast.window).long().reshape(1)
     gain = torch.where(t >= grokfast.window, grokfast.gain / grokfast.window, 0.0)
     out, past, total = {}, {}, {}
     for name, g in grads.items():
-        held = state["past"][name]
-        total[name] = state["sum"][name] + g.double() - held[place][0].double()
-        past[name] = held.index_put((place,), g.unsqueeze(0))
+        before = state["past"][name]
+        total[name] = state["sum"][name] + g.double() - before[index][0].double()
+        past[name] = before.index_put((index,), g.unsqueeze(0))
         out[name] = g + (gain * total[name]).to(g.dtype)
     return out, {"past": past, "sum": total}

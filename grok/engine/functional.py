@@ -1,4 +1,4 @@
-"""Functions of a module, run with other tensors in place of its own."""
+"""Functions of a module, called with other tensors in place of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 
 class _Call(nn.Module):
-    """Lets a function of the module, not only its forward, run with substituted tensors."""
+    """A module whose forward is any function of the given module: what functional_call takes."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -20,5 +20,5 @@ class _Call(nn.Module):
 
 def run_with(module: nn.Module, tensors: dict[str, Tensor], function: Callable, data: Any) -> Any:
     """function(module, data) with these parameters and buffers in the module."""
-    held = {f"module.{name}": value for name, value in tensors.items()}
-    return functional_call(_Call(module), held, (function, data))
+    substitutes = {f"module.{name}": value for name, value in tensors.items()}
+    return functional_call(_Call(module), substitutes, (function, data))

@@ -1,4 +1,4 @@
-"""Memory that updates use again and again."""
+"""How the C library returns freed memory."""
 
 import contextlib
 import ctypes
@@ -7,10 +7,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed() -> None:
-    """From now on the C library keeps what is freed, where it is glibc.
+    """Let the C library, if it is glibc, keep freed memory for reuse from now on.
 
-    It would give blocks above 32 MB back to the system at once, and every update would have them
-    cleared and mapped anew: half of the time of an update with activations of that size.
+    By default it returns blocks above 32 MB to the system at once, and every step has them cleared
+    and mapped again: half of the time of a step with activations of that size.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -1,4 +1,4 @@
-"""Large float32 matrix products through oneDNN where the BLAS leaves half of the CPU unused.
+"""Large float32 matrix products through oneDNN where the BLAS uses half of the CPU only.
 
 torch's MKL runs AVX2 kernels on AMD processors; oneDNN, which torch also ships, runs AVX-512 ones
 (Zen 5, two cores: 200 against 430 GFLOP/s).
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-SMALLEST = 2**22  # multiplications of one product from which oneDNN's call pays
-MOST = 16  # products in a batch; more are better left to one call of the BLAS
+MIN_MULTIPLICATIONS = 2**22  # of one product; below, oneDNN's call costs more than it saves
+MAX_BATCH = 16  # products in a batch; more are faster in one call of the BLAS
 
 
 @cache
@@ -34,15 +34,15 @@ def replace_products(graph: fx.GraphModule) -> None:
 def _is_large(left: fx.Node, right: fx.Node) -> bool:
     a, b = left.meta["val"], right.meta["val"]
     (batch, rows, inner), columns = a.shape, b.shape[2]
-    fits = a.device.type == "cpu" and a.dtype == torch.float32 and batch <= MOST
-    return fits and rows * inner * columns >= SMALLEST
+    fits = a.device.type == "cpu" and a.dtype == torch.float32 and batch <= MAX_BATCH
+    return fits and rows * inner * columns >= MIN_MULTIPLICATIONS
 
 
 @torch.library.custom_op("grok::products", mutates_args=())
 def products(left: Tensor, right: Tensor) -> Tensor:
-    """left (R, M, K) @ right (R, K, N)."""
-    found = [_product(a, b) for a, b in zip(left, right, strict=True)]
-    return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+    """The products (R, M, N) of left (R, M, K) and right (R, K, N)."""
+    results = [_product(a, b) for a, b in zip(left, right, strict=True)]
+    return results[0].unsqueeze(0) if len(results) == 1 else torch.stack(results)
 
 
 @products.register_fake
@@ -51,7 +51,10 @@ def _(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) @ b (K, N). oneDNN copies a left factor that lies transposed: let it be the smaller."""
+    """a (M, K) @ b (K, N).
+
+    oneDNN copies a left factor that is stored transposed: the smaller factor is put there.
+    """
     if a.stride(1) != 1 and b.stride(1) == 1 and b.shape[1] < a.shape[0]:
         return _linear(b.T, a).T.contiguous()
     return _linear(a, b.T)
