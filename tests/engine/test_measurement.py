@@ -14,8 +14,18 @@ from grok.errors import UserError
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 
-SMALL = {"p": 11, "train_count": 60, "test_count": 40, "width": 8, "heads": 2, "mlp_width": 16,
-         "batch_size": 20, "epochs": 14, "seed": 3, "snapshot_every": 4}  # fmt: skip
+SMALL = {
+    "p": 11,
+    "train_count": 60,
+    "test_count": 40,
+    "width": 8,
+    "heads": 2,
+    "mlp_width": 16,
+    "batch_size": 20,
+    "epochs": 14,
+    "seed": 3,
+    "snapshot_every": 4,
+}
 BURSTS = {"hessian": (12, 3), "adam_dynamics": (10, 2)}  # within a short run
 CATALOGUE = BY_NAME | {name: replace(BY_NAME[name], burst=burst) for name, burst in BURSTS.items()}
 
@@ -39,6 +49,12 @@ def seen_by(compute, name: str = "norms", **changes) -> list:
     return results
 
 
+@pytest.fixture(scope="module")
+def measured() -> list:
+    """The events of a run with all measures, and states every 17 steps."""
+    return list(train([replace(ordering(), checkpoint_every=17)]))
+
+
 def values(events) -> list:
     return [(e.step, e.metrics, e.burst_metrics) for e in events if isinstance(e, Record)]
 
@@ -52,26 +68,31 @@ def plain(events, replica: int = 0) -> list:
     ]
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(compiled):
-    measured = list(train([ordering()], compiled=compiled))
-    bare = list(train([ordering([])], compiled=compiled))
+def assert_equal_runs(measured: list, bare: list) -> None:
     assert plain(measured) == plain(bare)
     weights = [next(e for e in run if isinstance(e, Outcome)).weights for run in (measured, bare)]
     assert all((weights[1][name] == value).all() for name, value in weights[0].items())
+
+
+@pytest.mark.slow
+def test_a_compiled_measured_run_is_the_unmeasured_one_bit_for_bit():
+    runs = (list(train([ordering(names)], compiled=True)) for names in ("full", []))
+    assert_equal_runs(*runs)
+
+
+def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(measured):
+    assert_equal_runs(measured, list(train([ordering([])])))
     taken = {k.split("/")[0] for e in values(measured) for k in e[1] if "/" in k}
     taken |= {k.split("/")[0] for e in values(measured) for _, m in e[2] for k in m}
     assert taken == {m.name for m in MEASURES} - {"gradient_projection"}  # no reference here
 
 
-def test_in_a_batch_every_replica_is_measured_as_alone():
-    seeds = (3, 4)
-    together = list(train([ordering(seed=s) for s in seeds]))
-    for replica, seed in enumerate(seeds):
-        alone = values(train([ordering(seed=seed)]))
-        mine = values(e for e in together if e.replica == replica)
-        assert [step for step, *_ in mine] == [step for step, *_ in alone]
-        for (_, a, points), (_, b, others) in zip(mine, alone, strict=True):
+def test_in_a_batch_every_replica_is_measured_as_alone(measured):
+    together = list(train([ordering(seed=seed) for seed in (3, 4)]))
+    for replica, events in enumerate((measured, train([ordering(seed=4)]))):
+        alone, batched = values(events), values(e for e in together if e.replica == replica)
+        assert [step for step, *_ in batched] == [step for step, *_ in alone]
+        for (_, a, points), (_, b, others) in zip(batched, alone, strict=True):
             assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
             assert [step for step, _ in points] == [step for step, _ in others]
 
@@ -94,14 +115,13 @@ def test_gradients_are_those_of_an_independent_autograd_pass():
             assert gradient.abs().sum() > 0
 
 
-def test_the_mean_gradient_is_the_mean_over_the_interval():
-    made = ordering(["norms", "training_diagnostics"])
-    for _, metrics, _ in values(train([made]))[1:]:
+def test_the_mean_gradient_is_the_mean_over_the_interval(measured):
+    for _, metrics, _ in values(measured)[1:]:
         largest = metrics["training_diagnostics/grad_norm_max"]
         assert 0 < metrics["norms/total_norm"] <= largest * (1 + 1e-6)
 
 
-def test_every_point_of_every_burst_is_current():
+def test_every_point_of_every_burst_is_current(measured):
     """The two updates before it are the last two, in the second burst as in the first."""
     steps = seen_by(
         lambda w: (w.program.steps[w.slot], w.history.last_step[0], len(w.history.recent_weights)),
@@ -109,7 +129,7 @@ def test_every_point_of_every_burst_is_current():
     )
     assert [step for step, *_ in steps] == [s + k for s in (12, 24, 36) for k in range(3)]
     assert all(last == step - 1 and known >= 2 for step, last, known in steps)
-    points = [p for *_, between in values(train([ordering(["hessian"])])) for p in between]
+    points = [point for *_, burst_metrics in values(measured) for point in burst_metrics]
     coherent = [step for step, found in points if "hessian/entanglement_coherence" in found]
     assert coherent == [s + k for s in (12, 24, 36) for k in (1, 2)]
 
@@ -160,17 +180,16 @@ def test_a_measure_that_raises_leaves_the_run_as_it_was():
     assert all((program.saved(0)[name] == value).all() for name, value in before.items())
 
 
-def test_windows_survive_a_resume():
+def test_windows_survive_a_resume(measured):
     made = replace(ordering(), checkpoint_every=17)
-    whole = list(train([made]))
-    for saved in (e for e in whole if isinstance(e, Saved)):
-        rest = train([made], compiled=False, resume={0: saved})
-        after = [e for e in values(whole) if e[0] > saved.step]
+    for saved in (e for e in measured if isinstance(e, Saved)):
+        rest = train([made], resume={0: saved})
+        after = [e for e in values(measured) if e[0] > saved.step]
         assert json.dumps(values(rest)) == json.dumps(after)
 
 
-def test_fourier_remembers_what_was_ever_significant():
-    rows = [m for _, m, _ in values(train([ordering(["fourier"])]))[1:]]
+def test_fourier_remembers_what_was_ever_significant(measured):
+    rows = [metrics for _, metrics, _ in values(measured)[1:]]
     new = [row["fourier/newly_acquired_freqs"] for row in rows]
     tracked = [row["fourier/n_tracked_freqs"] for row in rows]
     assert tracked == [sum(new[: i + 1]) for i in range(len(new))]
@@ -195,6 +214,11 @@ def test_a_group_takes_what_fits():
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     made = paper.problem_of(paper.full_config({"measures": "full", "seed": 0}))
     assert {*made.measures.names} == BY_NAME.keys() - {
-        "fourier", "attention", "token_gradient", "phases", "gradient_projection",
-        "counterfactual", "counterfactual_validator",
-    }  # fmt: skip
+        "fourier",
+        "attention",
+        "token_gradient",
+        "phases",
+        "gradient_projection",
+        "counterfactual",
+        "counterfactual_validator",
+    }
