@@ -6,7 +6,7 @@ back as `StepScalars` in `update`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from grok.engine.spec import Optimizer
 from grok.randomness import normal
 from grok.tensors import Tensors
 
+Value = TypeVar("Value")
 ACCUMULATORS = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
 
 
@@ -33,24 +34,24 @@ class Hyperparameters(NamedTuple):
     lr_floor: np.ndarray
 
 
-class StepScalars(NamedTuple):
-    """What a step multiplies by, for one parameter group; each a scalar tensor.
+class StepScalars(NamedTuple, Generic[Value]):
+    """What a step multiplies by, for one parameter group: scalar tensors, or arrays of many steps.
 
     They are computed ahead, outside the compiled step, which would otherwise compute them again for
     every vector of weights. `bias_correction` is Adam's, as in torch.optim.
     """
 
-    lr: Tensor
-    step_size: Tensor  # lr / bias_correction1
-    lr_times_decay: Tensor
-    weight_decay: Tensor
-    one_minus_beta1: Tensor
-    beta2: Tensor
-    one_minus_beta2: Tensor
-    inv_sqrt_bias_correction2: Tensor
-    eps: Tensor
-    momentum: Tensor
-    t: Tensor  # number of the step, from 1
+    lr: Value
+    step_size: Value  # lr / bias_correction1
+    lr_times_decay: Value
+    weight_decay: Value
+    one_minus_beta1: Value
+    beta2: Value
+    one_minus_beta2: Value
+    inv_sqrt_bias_correction2: Value
+    eps: Value
+    momentum: Value
+    t: Value  # number of the step, from 1
 
 
 def hyperparameters(optimizer: Optimizer) -> Hyperparameters:
@@ -79,7 +80,7 @@ def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
         t: numbers of steps; broadcasts against the hyperparameters.
     """
     lr = learning_rate(numbers, t)
-    columns = StepScalars(
+    columns: StepScalars[np.ndarray] = StepScalars(
         lr=lr,
         step_size=lr / (1 - numbers.beta1**t),
         lr_times_decay=lr * numbers.weight_decay,
@@ -95,7 +96,7 @@ def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
 
-def by_group(scalars_GC: Tensor) -> list[StepScalars]:
+def by_group(scalars_GC: Tensor) -> list[StepScalars[Tensor]]:
     """The rows of a tensor (groups, 11) from `step_scalars`, by name."""
     return [StepScalars(*row.unbind()) for row in scalars_GC.unbind()]
 
@@ -176,8 +177,8 @@ def update(
     for index, (name, value) in enumerate(params.items()):
         noise: Tensor | float = 0.0
         if optimizer.update_noise and keys is not None:
-            key = keys["update_noise"] + index
-            noise = optimizer.update_noise * normal(key, value.shape, value.dtype)
+            noise_key = keys["update_noise"] + index
+            noise = optimizer.update_noise * normal(noise_key, value.shape, value.dtype)
         target = 0.0 if decay_target is None else decay_target[name]
         scalars = scalars_of_group[optimizer.group_of(name)]
         accumulators = {key: tensors[name] for key, tensors in state.items()}
@@ -188,8 +189,8 @@ def update(
             new_params[name], new = _adam(
                 value, grads[name], accumulators, scalars, target, noise, decoupled
             )
-        for key, accumulator in new.items():
-            new_state[key][name] = accumulator
+        for accumulator_name, accumulator in new.items():
+            new_state[accumulator_name][name] = accumulator
     return new_params, new_state
 
 
@@ -212,7 +213,7 @@ def _adam(
     value: Tensor,
     grad: Tensor,
     state: Tensors,
-    scalars: StepScalars,
+    scalars: StepScalars[Tensor],
     decay_target: Tensor | float,
     noise: Tensor | float,
     decoupled: bool,
@@ -233,7 +234,7 @@ def _sgd(
     value: Tensor,
     grad: Tensor,
     state: Tensors,
-    scalars: StepScalars,
+    scalars: StepScalars[Tensor],
     decay_target: Tensor | float,
     noise: Tensor | float,
 ) -> tuple[Tensor, Tensors]:
