@@ -122,7 +122,7 @@ def test_a_run_says_whose_data_it_had(store):
 def test_every_kind_of_data_can_be_learned_from_and_has_a_source(name):
     """By one backward pass instead of a run, which would trace a program for each."""
     paper = load(PROJECT / "experiments" / "omnigrok.py")
-    config = paper.config_of({"seed": 0}, [name])
+    config = paper.full_config({"seed": 0}, [name])
     problem = paper.problem_of(config)
     problem.loss(problem.module, problem.data).backward()
     gradients = [parameter.grad for parameter in problem.module.parameters()]
@@ -130,5 +130,5 @@ def test_every_kind_of_data_can_be_learned_from_and_has_a_source(name):
     metrics = problem.metrics(problem.module, problem.data)
     assert metrics["train_loss"] > 0 and metrics["test_loss"] > 0
     own = name in ("plain_teacher", "addition")
-    source = paper.summary_function(SimpleNamespace(**config), problem, None)["data_source"]
+    source = paper.summarize_function(SimpleNamespace(**config), problem, None)["data_source"]
     assert source == ("published" if own else "substitute")
