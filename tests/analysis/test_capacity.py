@@ -146,7 +146,7 @@ def test_what_cannot_be_written_is_one_line(sweep, store, tmp_path):
 
 
 def test_a_long_name_is_cut_and_still_its_own():
-    long = ["a" * 300 + end for end in "xy"]
-    short = [exports._short(name) for name in long]
-    assert all(len(name) < 120 for name in short) and short[0] != short[1]
-    assert exports._short("small_adamw") == "small_adamw"
+    presets = ["a" * 300 + end for end in "xy"]
+    names = [exports._folder_name({"config": {"preset": preset}}, []) for preset in presets]
+    assert all(len(name) < 120 for name in names) and names[0] != names[1]
+    assert exports._folder_name({"config": {"preset": "small_adamw"}}, []) == "small_adamw"
