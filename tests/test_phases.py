@@ -1,5 +1,6 @@
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from grok.phases import first_crossing, first_step_held, phase, stability
@@ -17,6 +18,7 @@ STEPS = [0, 10, 20, 30, 40]
         ([1.0, 0.1, 0.1, 0.1, 0.1], None, 0.0),
         ([0.5, 0.5, 1.0, 1.0, 1.0], 20, 18.0),  # interpolated between 10 and 20
         ([0.1, 0.1, 0.9, 0.89, 0.9], 40, 20.0),
+        ([0.1, 0.9, 0.8, 1.0, 1.0], 30, 10.0),  # it falls again before it holds
         ([nan] * 5, None, inf),
         ([0.1, 0.9, nan, 0.9, 0.9], 30, 10.0),
     ],
@@ -54,3 +56,9 @@ def test_stability_after_grokking():
     assert stability([0.0, 0.99, 0.5, 1.0, 0.9], 0.99) == (0.5, pytest.approx(0.49))
     assert stability([0.1, 0.2], 0.99) is None
     assert stability([], 0.99) is None
+    assert stability([0.1, 0.99, nan, 0.99], 0.99) == (pytest.approx(2 / 3), 0.0)
+
+
+def test_stability_of_float32_values_is_computed_in_float64():
+    values = np.array([0.99, 0.1], dtype=np.float32)
+    assert stability(values, 0.9) == (0.5, float(values[0]) - float(values[1]))

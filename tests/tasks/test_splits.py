@@ -91,3 +91,27 @@ def test_sampled_pairs_are_uniform_and_of_their_seed():
     for rows in (first, second):  # the mean of 200 numbers below 40, +- 5 standard errors
         assert (rows.double().mean(0) - 19.5).abs().max() < 4.1
         assert rows[:, 0].unique().numel() > 35 and rows[:, 1].unique().numel() > 35
+
+
+def test_noise_is_drawn_from_the_seed_alone():
+    first = split_table(numbered(100), 40, 1, 25)["train_labels"]
+    torch.rand(1)  # moves the global generator
+    assert (split_table(numbered(100), 40, 1, 25)["train_labels"] == first).all()
+
+
+@pytest.mark.parametrize(
+    ("p", "seed", "train", "test"),
+    [
+        (4, 0, [[0, 0], [3, 3], [1, 3], [0, 3], [3, 0]], [[2, 0], [0, 2], [1, 0]]),
+        (4, 1, [[1, 1], [3, 0], [2, 0], [0, 0], [1, 3]], [[3, 1], [2, 1], [2, 3]]),
+        (2, 0, [[1, 1]], [[0, 0]]),
+        (2, 1, [[0, 1]], [[1, 1]]),
+        (2, 2, [[1, 1]], [[0, 0]]),
+        (2, 3, [[1, 0]], [[0, 0]]),
+        (2, 4, [[0, 1]], [[1, 0]]),
+    ],
+)
+def test_sampled_pairs_of_a_seed_stay_as_stored_runs_have_them(p, seed, train, test):
+    first, second = sample_pairs(p, len(train), len(test), seed)
+    assert (first.tolist(), second.tolist()) == (train, test)
+    assert first.dtype == second.dtype == torch.long

@@ -64,3 +64,9 @@ def test_covered_is_the_lookup_by_brute_force(kind):
     assert tables.covered(pairs, labels, train, test).tolist() == expected
     if kind != "random":
         assert any(expected) and not all(expected)
+
+
+def test_a_missing_entry_of_the_table_is_no_label():
+    """Rows 0 and 1 agree in column 0; row 0 has the label 1 in column 1, where row 1 has none."""
+    pairs, labels = torch.tensor([[0, 0], [0, 1], [1, 0]]), torch.tensor([2, 1, 2])
+    assert tables.covered(pairs, labels, pairs[:1], pairs[2:]).tolist() == [False]

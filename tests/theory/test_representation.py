@@ -231,6 +231,7 @@ def test_critical_fraction_interpolates_between_sizes(monkeypatch):
 
     assert chances(0.0, 0.2, 0.6, 1.0) == pytest.approx(2.75 / 4)
     assert chances(0.0, 0.2, 0.5, 1.0) == pytest.approx(3 / 4)
+    assert chances(0.0, 0.5, 0.5, 1.0) == pytest.approx(2 / 4)
     assert chances(1.0, 1.0, 1.0, 1.0) == pytest.approx(0.5 / 4)
     assert chances(0.5, 1.0, 1.0, 1.0) == pytest.approx(1 / 4)
     assert chances(0.0, 0.0, 0.0, 1.0) == pytest.approx(3.5 / 4)
