@@ -1,55 +1,11 @@
-"""Students of teachers (Levi et al. 2023), and losses to one-hot labels."""
+"""Regression: the inputs, the loss and its metrics; squared error of class labels."""
 
 import pytest
 import torch
 
-from grok.engine.events import Record
-from grok.engine.train import train
-from grok.experiment.experiment import load
 from grok.objectives.classification import ClassificationLoss, InputLogits
+from grok.objectives.regression import RegressionLoss, RegressionMetrics
 from grok.tasks import gaussian
-from tests.conftest import PROJECT
-
-
-@pytest.fixture(scope="module")
-def levi():
-    return load(PROJECT / "experiments" / "levi.py")
-
-
-def curves(paper, **updates):
-    config = paper.full_config(
-        {"seed": 3, "input_dim": 20, "train_steps": 60, "lr": 0.1, **updates}
-    )
-    events = train([paper.problem_of(config)], compiled=False)
-    return {e.step: e.metrics for e in events if isinstance(e, Record)}
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.01])
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_eigenvectors_change_nothing(levi, decay, outputs):
-    options = {"output_dim": outputs, "weight_decay": decay}
-    turned, plain = curves(levi, **options), curves(levi, **options, rotated=False)
-    for step, metrics in plain.items():
-        assert turned[step]["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-9)
-    assert plain[60]["train_loss"] < 0.5 * plain[0]["train_loss"]
-
-
-def test_accuracy_is_the_share_of_small_errors(levi):
-    """By the formula on the eigenvectors, by counting 2000 inputs otherwise."""
-    turned, plain = (curves(levi, eps=0.5, rotated=rotated) for rotated in (True, False))
-    for step, metrics in plain.items():
-        assert turned[step]["test_accuracy"] == pytest.approx(metrics["test_accuracy"], abs=0.05)
-        assert turned[step]["test_loss"] == pytest.approx(metrics["test_loss"], rel=0.15)
-
-
-@pytest.mark.parametrize("activation", ["linear", "tanh"])
-def test_both_layers_of_a_student_are_trained(levi, activation):
-    config = levi.full_config({"seed": 0, "input_dim": 10, "hidden_dim": 4, "output_dim": 2, "lr": 1.0,
-                             "activation": activation, "train_steps": 5})  # fmt: skip
-    problem = levi.problem_of(config)
-    before = [p.detach().clone() for p in problem.module.parameters()]
-    *_, end = train([problem], compiled=False)
-    assert all((end.weights[f"layers.{i}"] != old).any() for i, old in enumerate(before))
 
 
 def test_inputs_are_not_the_stream_of_the_weights():
@@ -60,6 +16,20 @@ def test_inputs_are_not_the_stream_of_the_weights():
     values, vectors = gaussian.principal(30, 10, 5)
     x = gaussian.inputs(30, 10, 5)
     torch.testing.assert_close(vectors @ values.diag() @ vectors.T, x.T @ x / 30)
+
+
+def test_an_error_of_exactly_eps_counts_as_correct():
+    """The error of a row is the mean over its outputs: here 0.5 and 2."""
+    data = {
+        "train_inputs": torch.tensor([[1.0, 0.0], [2.0, 0.0]]),
+        "train_targets": torch.zeros(2, 2),
+        "test_inputs": torch.tensor([[1.0, 0.0]]),
+        "test_targets": torch.zeros(1, 2),
+    }
+    metrics = RegressionMetrics(RegressionLoss(), eps=0.5)(torch.nn.Identity(), data)
+    assert float(metrics["train_loss"]) == 1.25
+    assert float(metrics["train_accuracy"]) == 0.5
+    assert float(metrics["test_accuracy"]) == 1
 
 
 def test_squared_error_is_to_one_hot_labels():
