@@ -235,7 +235,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     if "eigenvalues" not in problem.data:
         return {}
     eigenvalues, teacher = (problem.data[name].cpu().numpy() for name in ("eigenvalues", "teacher"))
-    initial_student = problem.module.layers[0].detach().cpu().numpy()  # type: ignore[index, union-attr]  # a Student's
+    assert isinstance(problem.module, Student)
+    initial_student = problem.module.layers[0].detach().cpu().numpy()
     exact_losses = partial(
         theory.descent,
         nu=eigenvalues,
