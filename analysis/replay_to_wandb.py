@@ -91,7 +91,7 @@ def replay(store: Store, run: dict[str, Any], project: str) -> bool:
     else:
         mirror.interrupted_event(None, run["status"])
     mirror.thread.join()
-    if mirror.has_told:
+    if mirror.has_warned:
         return False
     link = {**mirror.link(), "replayed": datetime.now(UTC)}
     store.database.runs.update_one({"_id": run["_id"]}, {"$set": {"info.wandb": link}})

@@ -45,7 +45,8 @@ def run_status(store: Store, row: pd.Series) -> str:
     document = store.database.runs.find_one(
         {"_id": query.mongo_id(row["run"])}, {"heartbeat": 1, "start_time": 1}
     )
-    return "dead" if heartbeat_age(document) > DEAD_AFTER else "RUNNING"
+    is_dead = document is not None and heartbeat_age(document) > DEAD_AFTER
+    return "dead" if is_dead else "RUNNING"
 
 
 def format_result(value: Any, name: str) -> str:

@@ -300,7 +300,7 @@ class MeasurementState:
         _, gradient_before, lr = last
         weights_between = history.recent_weights[-2]
         gradient_at = grad(self.program.objective(self.slot))
-        _, hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))
+        hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))[1]
         entanglement = history.entanglement
         result, vector = decomposition.hessian(
             self.flat(gradient_before),

@@ -234,7 +234,7 @@ class Program:
         gradient_at = grad(objective) if self.template.measures is None else gradient_and_loss
         noise = {name: self._key(state, name) for name in settings.noises()}
         grads = optimizers.gradient(settings, gradient_at, state["params"], noise)
-        new = {}
+        new: dict[str, Any] = {}
         if losses:
             new |= {"gradient": grads, "loss": losses[0].double()}
         if settings.grokfast is not None:
@@ -322,6 +322,7 @@ class Program:
     def _next_minibatches(self) -> None:
         """The next mini-batch of every slot: of a permutation of the train set, or sampled."""
         size, sampling = self.template.batch_size, self.template.sampling
+        assert size is not None, "only a problem with mini-batches has a next one"
         examples = self.template.data[self.template.minibatch_keys[0]].shape[0]
         count = SAMPLED_BATCHES if sampling == "replacement" else examples // size
         for slot in range(self.slots):

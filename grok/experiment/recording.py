@@ -135,7 +135,8 @@ class Recorder:
             if kept or arrays:
                 path = Path(folder) / "trajectory.npz"
                 steps = np.array([record.step for record in self.records if record.arrays])
-                np.savez_compressed(path, **{"steps": steps, **kept, **arrays})
+                content: dict[str, Any] = {"steps": steps, **kept, **arrays}
+                np.savez_compressed(path, **content)
                 self._add(path)
             if self.outcome is not None:
                 path = Path(folder) / "weights.safetensors"

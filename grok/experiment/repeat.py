@@ -44,7 +44,8 @@ def repeat(store: Store, number: int) -> Repetition:
     if "initial_run" in run["info"]:  # that very run, not the latest of its kind
         config = {**config, "initial_run": run["info"]["initial_run"]}
     again = _execute(store, run, config, None, {"repeats": number})
-    new = int(again._id)
+    new = again._id
+    assert isinstance(new, int), "a store that has runs gives them numbers"
     values, first = compare(logged_values(store, number), logged_values(store, new))
     changes = differences(run["info"].get("environment", {}), environment())
     return Repetition(new, values, first, changes)

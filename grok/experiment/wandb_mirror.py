@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -103,7 +104,10 @@ class Mirror(RunObserver):
             for step, value in zip(new["steps"], new["values"], strict=True):
                 by_step.setdefault(step, {})[name] = float(value)
         for step in sorted(by_step):
-            self.tasks.put(lambda step=step: self.run.log(by_step[step], step=step))
+            self.tasks.put(partial(self._log, by_step[step], step))
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        self.run.log(values, step=step)
 
     def artifact_event(
         self, name: str, filename: str, metadata: Any = None, content_type: str | None = None
