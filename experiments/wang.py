@@ -1,152 +1,466 @@
 """Wang, Yue, Su, Sun 2024, arXiv:2405.15071.
 
-"Grokked Transformers are Implicit Reasoners": trained long past memorizing, a transformer infers from facts
-that it was told; by comparison also from facts that it never inferred from, by composition not.
+"Grokked Transformers are Implicit Reasoners". A GPT-2-like transformer is trained on a made-up
+knowledge graph, on mini-batches of all facts and of a part of what can be inferred from them, with
+the cross-entropy of the one token that answers a row. A composition h r1 r2 -> t follows from the
+facts h r1 -> b and b r2 -> t; a comparison of e1 and e2 follows from the value of each. Test
+inferences are from facts that also occur in train inferences; ood inferences ("out of
+distribution") are from facts that the network is told but never trained to infer from. The paper
+finds that test inferences are learned long after the train inferences are memorized, the sooner the
+more inferences there are of a fact; ood inferences are learned in comparisons, and never in
+compositions, whose second hop is made in a later layer than the first.
+
+    python experiments/wang.py with cpu    # composition, about 3 minutes
+    grok replicate wang                    # all claims, three seeds: 18 runs, 38 minutes
+    python analysis/wang_figures.py        # figures 1 and 4
 """
 
-from grok.claims.legacy import Paper
-from grok.claims.legacy_checks import compared
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from grok.claims.checks import each
+from grok.claims.model import Claims, Run, Runs, Verdict
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
-from grok.experiment import parts as recipes
+from grok.experiment import parts
+from grok.experiment.config_types import (
+    BelowOne,
+    Betas,
+    Count,
+    CountFromTwo,
+    CountFromZero,
+    Device,
+    Dtype,
+    NonNegative,
+    OptimizerKind,
+    Positive,
+    Seed,
+)
+from grok.experiment.experiment import Config, Experiment
+from grok.experiment.recording import Recorder
 from grok.experiment.validation import ConfigError
-from grok.models.transformer import TransformerConfig
-from grok.objectives import reasoning
+from grok.measures import tracing
+from grok.models.transformer import Transformer, TransformerConfig
 from grok.objectives.classification import ClassificationLoss
+from grok.objectives.losses import accuracy
 from grok.tasks import knowledge
+from grok.tensors import Tensors
 
-ex = Paper("wang", threshold=0.9, delay=1000, choices={"task": ("composition", "comparison")})
+ex = Experiment("wang", threshold=0.9, delay=1000)
+claim = Claims(ex)
 
 
 @ex.config
-def config():
-    task = "composition"
-    entities = 2000
-    relations = 200  # attributes, to compare by
-    out_degree = 20  # facts that an entity heads, of composition
-    values = 20  # of an attribute
-    phi = 9.0  # inferences of each fact in training
-    ood_share = 0.05  # of facts that no inference in training is from
-    test_share = 0.005  # of the other inferences
-    data_seed = None  # of the graph; None: the run's seed
-    width = 768
-    depth = 8
-    repeats = 1  # times that the layers are gone through
-    heads = 12
-    dropout = 0.1  # after the MLP
-    optimizer = "adamw"
-    lr = 1e-4
-    betas = (0.9, 0.999)
-    eps = 1e-8
-    weight_decay = 0.1
-    decay_vectors = False  # biases and LayerNorm
-    clip_norm = 1.0
-    warmup_steps = 2000
-    batch_size = 512  # drawn with replacement
-    train_steps = 1_500_000
-    log_points = 100
-    stop_when_grokked = False
-    dtype = "float32"
-    loss_dtype = None
-    device = "auto"
+def config() -> None:
+    # Task
+    task: Literal["composition", "comparison"] = "composition"  # kind of inference
+    entities: CountFromTwo = 2000  # number of entities
+    relations: Count = 200  # number of relations, or of attributes that are compared
+    out_degree: Count = 20  # composition: facts of each entity, of different relations
+    values: Count = 20  # comparison: number of values of an attribute
+    phi: Positive = 9.0  # train inferences for each fact that is not ood
+    ood_share: BelowOne = 0.05  # fraction of the facts that are in no train or test inference
+    test_share: BelowOne = 0.005  # fraction of the other facts' inferences that are for test
+    data_seed: Seed | None = None  # seed of graph and split; None for the run's seed
+
+    # Model: GPT-2 (LayerNorm before each part, learned positions, one matrix for W_E and W_U)
+    width: Count = 768  # dimension of the residual stream
+    depth: Count = 8  # layers
+    repeats: Count = 1  # times that the layers are gone through, with the same weights
+    heads: Count = 12  # attention heads
+    dropout: BelowOne = 0.1  # fraction of an MLP's outputs that are dropped in training
+
+    # Optimization
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-4  # learning rate after warmup
+    betas: Betas = (0.9, 0.999)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 0.1  # of the parameters that decay
+    decay_vectors: bool = False  # whether biases and LayerNorm decay too
+    clip_norm: NonNegative = 1.0  # largest norm of the gradient; 0 for any
+    warmup_steps: CountFromZero = 2000  # steps over which lr rises from zero, linearly
+
+    # Training
+    batch_size: Count = 512  # rows per step, drawn with replacement
+    train_steps: Count = 1_500_000  # steps of the optimizer
+    stop_when_grokked: bool = False  # stop once test accuracy has reached 95 %
+
+    # Evaluation
+    log_points: Count = 100  # evaluation steps, logarithmically spaced
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and activations
+    loss_dtype: Dtype | None = None  # of the log-softmax; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
 
 
-COMPARED = {"task": "comparison", "relations": 20, "test_share": 0.1, "ood_share": 0.1}
-SMALL = {"dropout": 0.0, "warmup_steps": 200, "lr": 1e-3, "weight_decay": 0.5, "width": 64, "depth": 2,
-         "heads": 4, "test_share": 0.05, "ood_share": 0.1, "stop_when_grokked": True}  # fmt: skip
-CPU = {**SMALL, "entities": 60, "relations": 20, "out_degree": 10, "phi": 8.5, "train_steps": 8000}
-COMPARISON = {**COMPARED, "entities": 100, "relations": 4, "values": 10, "phi": 12.6}
-ex.add_named_configs({
-    "paper": {}, "paper_shared": {"depth": 4, "repeats": 2, "phi": 12.6},
-    "paper_comparison": {**COMPARED, "entities": 1000, "phi": 7.2}, "cpu_shared": {**CPU, "repeats": 2},
-    "laptop": {**SMALL, "entities": 400, "relations": 40, "depth": 4, "width": 256,
-               "weight_decay": 0.3, "ood_share": 0.05, "train_steps": 100_000},
-    "cpu": {**CPU, "record_trajectory": True, "trajectory_every": 4},  # for the circuit
-    "cpu_comparison": {**CPU, **COMPARISON, "weight_decay": 1.0, "train_steps": 2500},
-    **{f"phi_{share}": {**CPU, "phi": share / 10, "train_steps": 6500} for share in (60, 72)},
-    **{f"decay_{share}": {**CPU, "weight_decay": share / 100, "train_steps": 3000} for share in (30, 100)},
-})  # fmt: skip
+SMALL = {
+    "width": 64,
+    "depth": 2,
+    "heads": 4,
+    "dropout": 0.0,
+    "lr": 1e-3,
+    "weight_decay": 0.5,
+    "warmup_steps": 200,
+    "test_share": 0.05,
+    "ood_share": 0.1,
+    "stop_when_grokked": True,
+}
+CPU = {
+    **SMALL,
+    "entities": 60,
+    "relations": 20,
+    "out_degree": 10,
+    "phi": 8.5,
+    "train_steps": 8000,
+}
+COMPARISON = {"task": "comparison", "relations": 20, "test_share": 0.1, "ood_share": 0.1}
+
+ex.preset("paper", "Composition as in the paper: a network of 8 layers, 1.5 million steps.")
+ex.preset(
+    "paper_shared",
+    "Composition by 4 layers that are gone through twice, with 12.6 inferences of a fact.",
+    {"depth": 4, "repeats": 2, "phi": 12.6},
+)
+ex.preset(
+    "paper_comparison",
+    "Comparison as in the paper: 1000 entities with 20 attributes.",
+    {**COMPARISON, "entities": 1000, "phi": 7.2},
+)
+ex.preset(
+    "laptop",
+    "Composition over 400 entities, 4 layers of width 256, 100,000 steps.",
+    {
+        **SMALL,
+        "entities": 400,
+        "relations": 40,
+        "depth": 4,
+        "width": 256,
+        "weight_decay": 0.3,
+        "ood_share": 0.05,
+        "train_steps": 100_000,
+    },
+)
+ex.preset(
+    "cpu",
+    "Composition over 60 entities: test long after train, ood never; about 3 minutes.",
+    {**CPU, "record_trajectory": True, "trajectory_every": 4},
+)
+ex.preset(
+    "cpu_shared",
+    "As cpu, with the two layers gone through twice.",
+    {**CPU, "repeats": 2},
+)
+ex.preset(
+    "cpu_comparison",
+    "Comparison of 100 entities by 4 attributes: ood is learned too; about 1 minute.",
+    {
+        **CPU,
+        "task": "comparison",
+        "entities": 100,
+        "relations": 4,
+        "values": 10,
+        "phi": 12.6,
+        "test_share": 0.1,
+        "weight_decay": 1.0,
+        "train_steps": 2500,
+    },
+)
+for tenths in (60, 72):
+    ex.preset(
+        f"phi_{tenths}",
+        f"As cpu, with {tenths / 10} inferences of each fact in place of 8.5.",
+        {**CPU, "phi": tenths / 10, "train_steps": 6500},
+    )
+for hundredths in (30, 100):
+    ex.preset(
+        f"decay_{hundredths}",
+        f"As cpu, with a weight decay of {hundredths / 100} in place of 0.5, 3000 steps.",
+        {**CPU, "weight_decay": hundredths / 100, "train_steps": 3000},
+    )
+
+
+# Loss and metrics. The data of a PART are PART_tokens (N, S), PART_places (N,), the position at
+# which a row's label is predicted, and PART_labels (N, 1).
+
+EVALUATED_PARTS = ("atomic", "train", "test", "ood")  # atomic: all facts
+TRAINED_PART = "rows"  # all facts and the train inferences
+MOST_EVALUATED = 3000  # rows of each part on which metrics are computed, as published
+MOST_TRACED = 300  # train inferences whose computation is traced, as published
+
+
+@dataclass(frozen=True)
+class FactLogits:
+    """Logits (N, 1, C) at the position of each row's label.
+
+    Arguments:
+        dropout: whether there is dropout in training.
+    """
+
+    dropout: bool = False
+    batched = tuple(f"{TRAINED_PART}_{kind}" for kind in ("tokens", "places", "labels"))
+
+    @property
+    def draws(self) -> bool:
+        return self.dropout
+
+    def __call__(self, model: Transformer, data: Tensors, part: str, training: bool) -> Tensor:
+        tokens_NS = data[f"{part}_tokens"]
+        length = tokens_NS.shape[1]
+        key = data["key"] if training and self.dropout else None
+        no_prefixes, no_index = tokens_NS[:, :0], tokens_NS[:, 0]  # sequences share none
+        logits_NSC = model.last_logits(no_prefixes, no_index, tokens_NS, length, key)
+        places_N1C = data[f"{part}_places"].view(-1, 1, 1).expand(-1, 1, logits_NSC.shape[-1])
+        return logits_NSC.gather(1, places_N1C)
+
+
+@dataclass(frozen=True)
+class FactMetrics:
+    """What is logged at every evaluation step.
+
+    train_loss, test_loss; train_accuracy, test_accuracy and ood_accuracy of inferences;
+    atomic_accuracy of facts.
+    """
+
+    loss: ClassificationLoss
+
+    def __call__(self, model: Transformer, data: Tensors) -> Tensors:
+        result = {}
+        for part in EVALUATED_PARTS:
+            logits, labels = self.loss.logits(model, data, part, False), data[f"{part}_labels"]
+            if part in ("train", "test"):
+                result[f"{part}_loss"] = self.loss.from_logits(logits, labels)
+            result[f"{part}_accuracy"] = accuracy(logits.argmax(-1), labels)
+        return result
+
+
+def with_trained_part(graph: Tensors) -> Tensors:
+    """The graph's data with labels (N, 1), at most 3000 rows of each part, and all trained rows.
+
+    Arguments:
+        graph: as `grok.tasks.knowledge` makes it.
+    """
+    data = {k: v.view(-1, 1) if k.endswith("labels") else v for k, v in graph.items()}
+    trained = {
+        f"{TRAINED_PART}_{kind}": torch.cat([data[f"atomic_{kind}"], data[f"train_{kind}"]])
+        for kind in ("tokens", "places", "labels")
+    }
+    return {**{name: values[:MOST_EVALUATED] for name, values in data.items()}, **trained}
+
+
+def trace_composition(
+    model: Transformer, weights_by_step: Iterable[Tensors], data: Tensors, seed: int
+) -> dict[str, list[float]]:
+    """How the two hops of h r1 r2 -> t, with bridge b, are computed at each of several steps.
+
+    Arguments:
+        model: the transformer.
+        weights_by_step: its weights at these steps.
+        data: of `with_trained_part`; up to 300 of the train inferences are traced.
+        seed: of the choice of rows to patch in.
+
+    Returns:
+        One value for each step. After layer l: lens_bridge_l, the mean reciprocal rank of b in the
+        logit lens at r1; lens_relation_l, that of r2 at r2; causal_l, the fraction of predictions
+        that change if the residual stream at r1 is replaced by that of a row with another h.
+    """
+    tokens, labels, bridges = (
+        data[f"train_{kind}"][:MOST_TRACED].cpu() for kind in ("tokens", "labels", "bridges")
+    )
+    known = data["train_tokens"].cpu(), data["train_labels"].cpu().flatten()
+    corrupted, has_other = tracing.other_heads(tokens, labels.flatten(), *known, seed)
+    model = copy.deepcopy(model).cpu().requires_grad_(False)
+    first_relation, second_relation = 1, 2  # positions
+    series: dict[str, list[float]] = {}
+    for weights in weights_by_step:
+        tensors = {name: torch.as_tensor(value) for name, value in weights.items()}
+        model.load_state_dict(tensors, strict=False)
+        stream = model.residual_stream(tokens)
+        last_layer = len(stream) - 1
+        for layer in range(1, last_layer + 1):
+            at_first, at_second = (stream[layer][:, i] for i in (first_relation, second_relation))
+            values = {
+                "lens_bridge": tracing.reciprocal_rank(model, at_first, bridges),
+                "lens_relation": tracing.reciprocal_rank(
+                    model, at_second, tokens[:, second_relation]
+                ),
+            }
+            # after the last layer nothing moves between positions
+            if layer < last_layer and len(has_other):
+                values["causal"] = tracing.causal_strength(
+                    model, tokens[has_other], corrupted, layer, [first_relation], second_relation
+                )
+            for name, value in values.items():
+                series.setdefault(f"{name}_{layer}", []).append(value)
+    return series
 
 
 @ex.build
-def build(c) -> Problem:
-    graph = knowledge.composition if c.task == "composition" else knowledge.comparison
-    each = c.out_degree if c.task == "composition" else c.values
-    sizes = c.entities, c.relations, each, c.ood_share, c.test_share, c.phi
+def build(c: Config) -> Problem:
+    """A random graph, its rows as token sequences, and a transformer of its vocabulary."""
+    is_composition = c.task == "composition"
+    make = knowledge.composition if is_composition else knowledge.comparison
+    degree_or_values = c.out_degree if is_composition else c.values
+    seed = parts.data_seed_of(c)
     try:
-        parts = graph(*sizes, recipes.data_seed_of(c))
+        graph = make(
+            c.entities, c.relations, degree_or_values, c.ood_share, c.test_share, c.phi, seed
+        )
     except knowledge.GraphError as error:
         raise ConfigError(error.key, vars(c)[error.key], str(error)) from None
-    tokens, length = knowledge.vocabulary(parts), parts["train_tokens"].shape[1]
+    vocabulary, length = knowledge.vocabulary(graph), graph["train_tokens"].shape[1]
     shape = TransformerConfig(
-        tokens, tokens, length, c.width, c.depth, c.heads, 4 * c.width,
-        norm="pre", final_norm=True, biases=("attention", "mlp"), activation="gelu",
-        positions="learned", tied=True, init="gpt2", dropout=c.dropout, repeats=c.repeats,
-    )  # fmt: skip
-    loss = ClassificationLoss(
-        reasoning.FactLogits(c.dropout > 0), loss_dtype=c.loss_dtype, part="rows"
+        vocabulary,
+        vocabulary,
+        length,
+        c.width,
+        c.depth,
+        c.heads,
+        4 * c.width,
+        norm="pre",
+        final_norm=True,
+        biases=("attention", "mlp"),
+        activation="gelu",
+        positions="learned",
+        tied=True,
+        init="gpt2",
+        dropout=c.dropout,
+        repeats=c.repeats,
     )
-    stop = Stop((("test_accuracy", 0.95),)) if c.stop_when_grokked else None
-    return recipes.problem_of(
-        c, recipes.transformer_of(c, shape), reasoning.with_rows(parts), loss,
-        reasoning.FactMetrics(loss), recipes.optimizer_of(c), batch_size=c.batch_size,
-        minibatch_keys=reasoning.BATCHED, sampling="replacement", needs_rng=c.dropout > 0, stop=stop,
-    )  # fmt: skip
+    model = parts.transformer_of(c, shape)
+    logits = FactLogits(dropout=c.dropout > 0)
+    loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype, part=TRAINED_PART)
+    grokked = Stop((("test_accuracy", 0.95),))
+    return parts.problem_of(
+        c,
+        model,
+        with_trained_part(graph),
+        loss,
+        FactMetrics(loss),
+        parts.optimizer_of(c),
+        batch_size=c.batch_size,
+        minibatch_keys=logits.batched,
+        sampling="replacement",
+        needs_rng=logits.draws,
+        stop=grokked if c.stop_when_grokked else None,
+    )
 
 
 @ex.summarize
-def summarize(c, problem, recorder) -> dict:
-    """How many rows are trained on, and of each part looked at; logs how a composition comes about."""
-    kept = recorder.kept_weights()
-    if c.task == "composition" and kept:
+def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
+    """Logs `trace_composition` at the steps whose weights were kept.
+
+    Returns:
+        PART_count, the number of rows that are trained on and of those that are evaluated.
+    """
+    weights_by_step = recorder.kept_weights()
+    if c.task == "composition" and weights_by_step:
         steps = [record.step for record in recorder.records if record.arrays]
-        for name, values in reasoning.circuit(problem.module, kept, problem.data, c.seed).items():
+        traced = trace_composition(problem.module, weights_by_step, problem.data, c.seed)
+        for name, values in traced.items():
             recorder.add(name, steps, values)
-    return {f"{p}_count": len(problem.data[f"{p}_labels"]) for p in ("rows", *reasoning.PARTS)}
+    counted = (TRAINED_PART, *EVALUATED_PARTS)
+    return {f"{part}_count": len(problem.data[f"{part}_labels"]) for part in counted}
 
 
-def phases(run) -> tuple[float, float]:
-    """Steps to 99 % of the train inferences and to 90 % of the test ones."""
-    return run.first_crossing("train_accuracy", 0.99), run.first_crossing("test_accuracy", 0.9)
+# Claims. Each is checked on the runs of one seed of sweeps/wang_cpu.yaml. A step is the first
+# crossing of an accuracy, interpolated between evaluation steps.
 
 
-@ex.claim("04-C1", "Composition: inferred long after it was memorized (figure 1)")
-def late(runs):
-    memorized, inferred = phases(runs.one("cpu"))
-    then = runs.one("cpu").at("test_accuracy", memorized)
-    passed = then <= 0.3 and 3 * memorized <= inferred <= 8000
-    return passed, {"train 99 %": memorized, "test, then": then, "test 90 %": inferred}
+def memorized_and_inferred(run: Run) -> tuple[float, float]:
+    """Steps to 99 % of the train inferences, and to 90 % of the test inferences."""
+    memorized = run.first_crossing("train_accuracy", 0.99)
+    return memorized, run.first_crossing("test_accuracy", 0.9)
 
 
-@ex.claim("04-C2", "Composition: never from facts that no inference was from (figure 1)")
-def never(runs):
-    most, count = max(runs.one("cpu").logged("ood_accuracy")[1]), runs.one("cpu")["ood_count"]
-    return most <= 0.1 and count >= 50, {"ood, most": most, "of": count}
+# 04-C1. The paper: train inferences at 99 % after 14,000 steps, test inferences at 9 % then and near
+# 100 % only 50 times as late.
+MOST_TEST_ACCURACY_THEN = 0.3
+LEAST_DELAY_RATIO = 3
+INFERRED_BY = 8000
 
 
-for id, says, check in (
-    ("04-C3", "Comparison: from those too (figure 1)",
-     compared(lambda compare, compose: compare >= compose + 0.5, "cpu_comparison", "cpu",
-              of=lambda run: run.final("ood_accuracy"))),
-    ("04-C4", "The more inferences of a fact, the sooner (figure 2)",
-     compared(lambda few, more, most: few > more > most, "phi_60", "phi_72", "cpu",
-              of=lambda run: run.first_crossing("test_accuracy", 0.5))),
-    ("04-C5", "The more weight decay, the sooner (figure 13)",
-     compared(lambda a, b: a < b, "decay_30", "decay_100", of=lambda run: run.at("test_accuracy", 3000))),
-):  # fmt: skip
-    ex.claim(id, says, check)
+@claim("04-C1", source="figure 1")
+def composition_is_learned_long_after_memorizing(runs: Runs) -> Verdict:
+    """Composition is learned long after the train inferences are memorized."""
+    run = runs.one("cpu")
+    memorized, inferred = memorized_and_inferred(run)
+    accuracy_then = run.at("test_accuracy", memorized)
+    is_late = LEAST_DELAY_RATIO * memorized <= inferred <= INFERRED_BY
+    numbers = {"train 99 %": memorized, "test, then": accuracy_then, "test 90 %": inferred}
+    return accuracy_then <= MOST_TEST_ACCURACY_THEN and is_late, numbers
 
 
-@ex.claim(
-    "04-C7", "While it groks, the second hop comes to be made where it is asked for (figure 4)"
-)
-def circuit(runs):
-    run, gains = runs.one("cpu"), {}
-    for name in ("lens_bridge_1", "lens_relation_1", "causal_1"):
-        for time, step in zip(("then", "last"), phases(run), strict=True):
-            gains[f"{name}, {time}"] = run.at(name, step)
-    grows = all(gains[f"{n}, last"] > gains[f"{n}, then"] for n in ("lens_relation_1", "causal_1"))
-    return grows, gains
+# 04-C2. The paper: at most a few percent in 2 million steps.
+MOST_OOD_ACCURACY = 0.1  # at any evaluation step
+LEAST_OOD_ROWS = 50  # fewer would say nothing
+
+
+@claim("04-C2", source="figure 1")
+def composition_never_generalizes_ood(runs: Runs) -> Verdict:
+    """Composition is never learned for facts that no train inference is from."""
+    run = runs.one("cpu")
+    most, rows = max(run.logged("ood_accuracy")[1]), run["ood_count"]
+    return most <= MOST_OOD_ACCURACY and rows >= LEAST_OOD_ROWS, {"ood, most": most, "of": rows}
+
+
+# 04-C3. The paper: comparison reaches 100 % of the ood inferences, composition none.
+LEAST_OOD_ADVANTAGE = 0.5
+
+
+@claim("04-C3", source="figure 1")
+def comparison_generalizes_ood(runs: Runs) -> Verdict:
+    """Comparison is learned for facts that no train inference is from."""
+    final = each(runs, lambda run: run.final("ood_accuracy"), "cpu_comparison", "cpu")
+    return final["cpu_comparison"] >= final["cpu"] + LEAST_OOD_ADVANTAGE, final
+
+
+# 04-C4. The paper: phi from 3.6 to 18, test accuracy after 100,000 steps from 8 % to 100 %. Ours:
+# steps to half of the test inferences, phi = 6, 7.2 and 8.5.
+@claim("04-C4", source="figure 2")
+def more_inferences_of_a_fact_are_faster(runs: Runs) -> Verdict:
+    """The more train inferences there are of each fact, the sooner composition is learned."""
+    steps = each(
+        runs, lambda run: run.first_crossing("test_accuracy", 0.5), "phi_60", "phi_72", "cpu"
+    )
+    return steps["phi_60"] > steps["phi_72"] > steps["cpu"], steps
+
+
+# 04-C5. The paper, after 100,000 steps: 53 %, 73 % and 93 % with weight decay 0.03, 0.1 and 0.3.
+COMPARED_AT = 3000  # step
+
+
+@claim("04-C5", source="figure 13")
+def more_weight_decay_is_faster(runs: Runs) -> Verdict:
+    """The more weight decay, the sooner composition is learned."""
+    accuracies = each(
+        runs, lambda run: run.at("test_accuracy", COMPARED_AT), "decay_30", "decay_100"
+    )
+    return accuracies["decay_30"] < accuracies["decay_100"], accuracies
+
+
+# 04-C7. The paper: the bridge b can be read at r1 all the time; what grows is r2 at r2, and the
+# effect of the state at r1 on the prediction. Ours: after the first of two layers.
+@claim("04-C7", source="figure 4")
+def second_hop_moves_to_where_it_is_asked_for(runs: Runs) -> Verdict:
+    """While the network groks, the second hop comes to be computed at the second relation."""
+    run = runs.one("cpu")
+    steps = dict(zip(("then", "last"), memorized_and_inferred(run), strict=True))
+    numbers = {
+        f"{metric}, {when}": run.at(metric, step)
+        for metric in ("lens_bridge_1", "lens_relation_1", "causal_1")
+        for when, step in steps.items()
+    }
+    grows = all(
+        numbers[f"{metric}, last"] > numbers[f"{metric}, then"]
+        for metric in ("lens_relation_1", "causal_1")
+    )
+    return grows, numbers
 
 
 if __name__ == "__main__":
