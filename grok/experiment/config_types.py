@@ -30,6 +30,7 @@ def _number(description: str, **bounds: float) -> FieldInfo:
     return Field(strict=True, allow_inf_nan=False, description=description, **bounds)  # type: ignore[call-overload]  # likewise
 
 
+Whole = Annotated[int, _whole("a whole number")]
 Count = Annotated[int, _whole("a whole number of at least 1", ge=1)]
 CountFromZero = Annotated[int, _whole("a whole number of at least 0", ge=0)]
 CountFromTwo = Annotated[int, _whole("a whole number of at least 2", ge=2)]

@@ -9,7 +9,6 @@ from networkx.algorithms import bipartite
 from grok.measures import masks, pruning
 from grok.measures.periodicity import fourier_entropy
 from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP, SumMLP, logits
-from grok.objectives import tickets
 
 P, D, H = 11, 13, 7
 SPLIT = {
@@ -25,23 +24,6 @@ def model(kind=MaskedSumMLP, **more):
 
 def weights_of(module) -> dict:
     return {name: value.detach() for name, value in module.named_parameters()}
-
-
-@pytest.mark.parametrize("keep", [0.1, 0.4, 0.81])
-@pytest.mark.parametrize("kind", tickets.AT_START)
-def test_every_mask_keeps_exactly_its_share(kind, keep):
-    found = tickets.mask_at_start(kind, model(), SPLIT, keep, seed=3)
-    entries = torch.cat([mask.flatten() for mask in found.values()])
-    assert set(entries.tolist()) == {0.0, 1.0}
-    assert int(entries.sum()) == round(keep * len(entries))
-
-
-def test_a_ticket_is_the_largest_weights_of_all_matrices():
-    weights = weights_of(model())
-    mask = tickets.ticket(weights, 0.3)
-    kept = [w[mask[k] == 1].abs().min() for k, w in weights.items()]
-    left = [w[mask[k] == 0].abs().max() for k, w in weights.items()]
-    assert min(kept) >= max(left)
 
 
 def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
@@ -73,31 +55,9 @@ def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
         assert grasp[name][place] == pytest.approx(by_slope.item(), rel=1e-5, abs=1e-9)
 
 
-def test_synflow_keeps_paths_whole():
-    """No kept weight of W_in lies on a dead end: SynFlow's conservation law avoids layer collapse."""
-    mask = tickets.mask_at_start("synflow", model(), SPLIT, 0.1, seed=0)
-    hidden_in, hidden_out = mask["w_in"].sum(0) > 0, mask["w_out"].sum(1) > 0
-    assert (hidden_in == hidden_out).all() and hidden_in.any()
-    assert all(part.sum() > 0 for part in mask.values())
-
-
-@pytest.mark.parametrize("order", [1, 2])
-def test_a_matched_network_has_the_tickets_norm_and_every_weight(order):
-    module = model()
-    before, mask = weights_of(module), tickets.ticket(weights_of(module), 0.4)
-    before = {k: w.clone() for k, w in before.items()}
-    tickets.match(module, mask, order)
-    norm = lambda of: sum((w.abs() ** order).sum() for w in of.values()) ** (1 / order)  # noqa: E731
-    after = weights_of(module)
-    assert norm(after).item() == pytest.approx(
-        norm({k: before[k] * mask[k] for k in before}).item()
-    )
-    assert all((w != 0).all() for w in after.values())
-
-
 def test_a_masked_network_is_the_network_without_those_weights():
     module, plain = model(), model(SumMLP)
-    mask = tickets.ticket(weights_of(module), 0.4)
+    mask = pruning.mask_of(pruning.magnitude(weights_of(module)), 0.4)
     module.keep(mask)
     with torch.no_grad():
         for name, value in plain.named_parameters():
@@ -164,15 +124,3 @@ def test_fourier_entropy_of_a_tone_and_of_white_power():
     assert fourier_entropy(tone + 7) == pytest.approx(0, abs=1e-9)  # the constant is left out
     assert fourier_entropy(pulse) == pytest.approx(np.log(33))
     assert fourier_entropy(torch.cat([tone, pulse], 1)) == pytest.approx(np.log(33) / 2)
-
-
-def test_turning_finds_the_second_rise_and_the_fall_of_entropy():
-    steps = list(range(2000, 12_001, 500))
-    change = [0.7 if s == 2000 else 0.3 + (0.15 if s == 7500 else 0) for s in steps]
-    entropy = [3.0 if s == 0 else 1.0 for s in (0, *steps)]
-    found = tickets.turning(
-        {"ticket_change": (steps, change), "fourier_entropy": ([0, *steps], entropy)}, 6000
-    )
-    assert found["ticket_change_rise"] == pytest.approx(0.15)
-    assert found["entropy_ratio"] == pytest.approx(1 / 3)
-    assert tickets.turning({}, None) == {}
