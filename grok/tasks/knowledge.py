@@ -108,8 +108,10 @@ def comparison(
     first_value = entities + attributes
     first_label = first_value + values
     ask, middle, filler = (first_label + 3 * attributes + k for k in range(3))
-    e, of = (grid.flatten() for grid in torch.meshgrid(
-        torch.arange(entities), torch.arange(attributes), indexing="ij"))  # fmt: skip
+    e, of = (
+        grid.flatten()
+        for grid in torch.meshgrid(torch.arange(entities), torch.arange(attributes), indexing="ij")
+    )
     fill = torch.full_like(e, filler)
     tokens = {"atomic": torch.stack([e, entities + of, fill, fill, fill], 1)}
     labels = {"atomic": first_value + table[e, of]}

@@ -62,10 +62,11 @@ def metrics(steps: int) -> RobustnessMetrics:
 def data_of(points) -> dict:
     generator = torch.Generator().manual_seed(5)
     return {
-        "test_images": points, "train_images": points,
+        "test_images": points,
+        "train_images": points,
         "test_labels": torch.randint(5, (len(points), 1), generator=generator),
         "start": 2 * torch.rand(points.shape, dtype=torch.float64, generator=generator) - 1,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("size", [0.03, 0.5])

@@ -78,7 +78,10 @@ def test_a_search_keeps_its_share_of_each_matrix_and_moves_scores_alone():
     module(SPLIT["train_pairs"]).square().sum().backward()
     # straight through: the gradient of mask m at weight w is w dL/dw', by the sign of its score
     weight = (module.weight_w_in * module.mask("w_in").detach()).requires_grad_()
-    others = {n: getattr(module, f"weight_{n}") * module.mask(n).detach() for n in ("embed", "w_out", "unembed")}  # fmt: skip
+    others = {
+        n: getattr(module, f"weight_{n}") * module.mask(n).detach()
+        for n in ("embed", "w_out", "unembed")
+    }
     logits({**others, "w_in": weight}, SPLIT["train_pairs"]).square().sum().backward()
     expected = weight.grad * module.weight_w_in * module.w_in.sign()
     assert torch.allclose(module.w_in.grad, expected)

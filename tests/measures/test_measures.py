@@ -33,19 +33,26 @@ def test_diagnostics(draw):
 def test_path_of_a_known_walk():
     points = [torch.tensor(p) for p in ([0.0, 0.0], [3.0, 0.0], [3.0, 4.0])]
     assert vectors.path(7.0, points[-1], points[0]) == {
-        "path_length": 7.0, "net_displacement": 5.0, "path_efficiency": 5 / 7,
-    }  # fmt: skip
+        "path_length": 7.0,
+        "net_displacement": 5.0,
+        "path_efficiency": 5 / 7,
+    }
     assert vectors.parameter_delta(points[2], points[1]) == {
-        "relative_delta": 4 / 3, "absolute_delta": 4.0, "param_norm": 5.0,
-    }  # fmt: skip
+        "relative_delta": 4 / 3,
+        "absolute_delta": 4.0,
+        "param_norm": 5.0,
+    }
 
 
 def test_norms_and_angles(draw):
     g = {"a.weight": torch.tensor([[3.0, 0.0]]), "b": torch.tensor([-4.0])}
     assert vectors.norms(g) == {
-        "total_norm": 5.0, "max_component": 4.0, "mean_component": pytest.approx(7 / 3),
-        "norm/a/weight": 3.0, "norm/b": 4.0,
-    }  # fmt: skip
+        "total_norm": 5.0,
+        "max_component": 4.0,
+        "mean_component": pytest.approx(7 / 3),
+        "norm/a/weight": 3.0,
+        "norm/b": 4.0,
+    }
     right = vectors.consecutive(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]))
     assert right == {"cos_sim": 0.0, "angle_degrees": 90.0}
     tiny = 1e-9 * draw(5)  # late in training; a guard of 1e-8 would call them orthogonal
@@ -230,7 +237,10 @@ def test_validator_over_all_subsets():
 def test_phases():
     tables = [torch.zeros(2, 2) + 1, torch.zeros(2, 2) + 2]
     assert decomposition.phases([1.0, 3.0, 4.0], tables, 0.985) == {
-        "phase_code": 3, "grad_velocity": 1.0, "grad_acceleration": -1.0,
-        "embedding_change": 2.0, "embedding_change_normalized": 1.0,
-    }  # fmt: skip
+        "phase_code": 3,
+        "grad_velocity": 1.0,
+        "grad_acceleration": -1.0,
+        "embedding_change": 2.0,
+        "embedding_change_normalized": 1.0,
+    }
     assert decomposition.phases([1.0], tables[:1], 0.04) == {"phase_code": 0}

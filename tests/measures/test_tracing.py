@@ -65,8 +65,21 @@ def test_others_end_alike_and_have_another_answer():
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_resuming_from_any_layer_is_the_whole(repeats):
     torch.manual_seed(0)
-    shape = TransformerConfig(11, 11, 4, 8, 2, 2, 16, norm="pre", final_norm=True, tied=True,
-                  positions="learned", init="gpt2", repeats=repeats)  # fmt: skip
+    shape = TransformerConfig(
+        11,
+        11,
+        4,
+        8,
+        2,
+        2,
+        16,
+        norm="pre",
+        final_norm=True,
+        tied=True,
+        positions="learned",
+        init="gpt2",
+        repeats=repeats,
+    )
     model = Transformer(shape).double()
     tokens = torch.randint(11, (5, 4))
     states = model.residual_stream(tokens)

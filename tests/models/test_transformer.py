@@ -68,10 +68,16 @@ def test_no_position_sees_a_later_one():
 
 
 SIZES = {  # the nine sizes of the capacity study, modulo 97 and in S_5
-    (1, 64): (63_073, 66_040), (2, 64): (113_057, 116_024), (4, 64): (213_025, 215_992),
-    (1, 128): (224_353, 230_264), (2, 128): (422_625, 428_536), (4, 128): (819_169, 825_080),
-    (1, 256): (841_825, 853_624), (2, 256): (1_631_585, 1_643_384), (4, 256): (3_211_105, 3_222_904),
-}  # fmt: skip
+    (1, 64): (63_073, 66_040),
+    (2, 64): (113_057, 116_024),
+    (4, 64): (213_025, 215_992),
+    (1, 128): (224_353, 230_264),
+    (2, 128): (422_625, 428_536),
+    (4, 128): (819_169, 825_080),
+    (1, 256): (841_825, 853_624),
+    (2, 256): (1_631_585, 1_643_384),
+    (4, 256): (3_211_105, 3_222_904),
+}
 
 
 @pytest.mark.parametrize(("depth", "width"), SIZES)
@@ -81,9 +87,18 @@ def test_sizes_of_the_template(depth, width, heads):
         [(99, 97), (122, 120)], SIZES[depth, width], strict=True
     ):
         shape = TransformerConfig(
-            vocabulary, classes, 5, width, depth, heads, 4 * width, "post", True, ALL_BIASES,
+            vocabulary,
+            classes,
+            5,
+            width,
+            depth,
+            heads,
+            4 * width,
+            "post",
+            True,
+            ALL_BIASES,
             positions="learned",
-        )  # fmt: skip
+        )
         assert sum(p.numel() for p in Transformer(shape).parameters()) == size
 
 
@@ -129,9 +144,19 @@ def test_size_of_power_et_al():
 
 def test_size_of_the_ordering_study():
     shape = TransformerConfig(
-        9973, 9973, 2, 256, 2, 4, 2048, "pre", biases=ALL_BIASES, positions="learned", causal=False,
+        9973,
+        9973,
+        2,
+        256,
+        2,
+        4,
+        2048,
+        "pre",
+        biases=ALL_BIASES,
+        positions="learned",
+        causal=False,
         pool=True,
-    )  # fmt: skip
+    )
     assert sum(p.numel() for p in Transformer(shape).parameters()) == 7_746_805
 
 
@@ -139,9 +164,22 @@ def test_it_is_torchs_own_encoder():
     """The same weights in torch.nn.TransformerEncoder, pre-norm, mean over both positions."""
     torch.manual_seed(0)
     mine = Transformer(
-        TransformerConfig(11, 11, 2, 16, 2, 4, 32, "pre", biases=ALL_BIASES, positions="learned", causal=False,
-              pool=True, init="multihead")
-    )  # fmt: skip
+        TransformerConfig(
+            11,
+            11,
+            2,
+            16,
+            2,
+            4,
+            32,
+            "pre",
+            biases=ALL_BIASES,
+            positions="learned",
+            causal=False,
+            pool=True,
+            init="multihead",
+        )
+    )
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, 0.0, batch_first=True, norm_first=True)
     theirs = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     bound = layer.self_attn.in_proj_weight.detach().abs().max().item()

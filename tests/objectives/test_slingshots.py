@@ -38,8 +38,9 @@ def test_the_gradient_of_float32_does_not_sum_to_zero_once_absorbed():
 def looked():
     """Records at successive updates of the division recipe, made small, and its weights after each."""
     paper = load(PROJECT / "experiments" / "thilak.py")
-    config = paper.full_config({"p": 7, "width": 16, "eval_steps": 1, "train_steps": 4, "seed": 1},
-                             ("cpu_division",))  # fmt: skip
+    config = paper.full_config(
+        {"p": 7, "width": 16, "eval_steps": 1, "train_steps": 4, "seed": 1}, ("cpu_division",)
+    )
     problem = paper.problem_of(config)
     weights = []
     for steps in range(5):

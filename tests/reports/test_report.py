@@ -33,11 +33,20 @@ def made(store):
     )
     made.database.sweeps.insert_one(
         {
-            "_id": "s-1", "name": "rates", "experiment": "liu_toy", "seconds": 3.0,
-            "created": synthetic.datetime(2026, 1, 1), "config": {"parameters": {
-                "decoder_lr": {"values": [1, 2]}, "seed": {"values": [1, 2]}, "p": {"value": 10}}},
+            "_id": "s-1",
+            "name": "rates",
+            "experiment": "liu_toy",
+            "seconds": 3.0,
+            "created": synthetic.datetime(2026, 1, 1),
+            "config": {
+                "parameters": {
+                    "decoder_lr": {"values": [1, 2]},
+                    "seed": {"values": [1, 2]},
+                    "p": {"value": 10},
+                }
+            },
         }
-    )  # fmt: skip
+    )
     yield made
     store.client.drop_database("report")
 
@@ -57,10 +66,13 @@ def test_the_page_asks_for_nothing_outside_itself(page):
 
 def test_a_run_s_command_repeats_it():
     run = {
-        "experiment": {"mainfile": "experiments/power.py", "repositories": [{"commit": "a" * 40, "dirty": False}]},
+        "experiment": {
+            "mainfile": "experiments/power.py",
+            "repositories": [{"commit": "a" * 40, "dirty": False}],
+        },
         "meta": {"named_configs": ["cpu"], "config_updates": {"operation": "a**2 + b", "p": 31}},
         "config": {"seed": 5},
-    }  # fmt: skip
+    }
     assert collect.command_of(run) == (
         "git checkout aaaaaaaaaaaa\n"
         "python experiments/power.py with cpu operation='a**2 + b' p=31 seed=5"

@@ -32,7 +32,9 @@ def test_a_graph_has_the_facts_and_inferences_of_enumeration():
     for part in ("train", "test", "ood"):
         assert all(known[second] == t for _, second, t in hops(parts, part))  # by b, and right
     ood = {f for part in ("ood",) for one, other, _ in hops(parts, part) for f in (one, other)}
-    used = {f for part in ("train", "test") for one, other, _ in hops(parts, part) for f in (one, other)}  # fmt: skip
+    used = {
+        f for part in ("train", "test") for one, other, _ in hops(parts, part) for f in (one, other)
+    }
     assert not ood & used
     inside = [f for f in known if f not in ood]
     two_hops = [(f, g) for f, g in itertools.product(known, known) if known[f] == g[0]]
@@ -56,12 +58,7 @@ def test_every_pair_of_facts_is_in_its_part_exactly(ood):
     pairs = [pair[:2] for part in found.values() for pair in part]
     assert len(pairs) == len(set(pairs))  # nothing twice, nothing in two parts
     used = {f for part in ("train", "test") for one, other, _ in found[part] for f in (one, other)}
-    all_inside = [
-        (f, g)
-        for f in used
-        for g in used
-        if facts(parts)[f] == g[0]
-    ]  # fmt: skip
+    all_inside = [(f, g) for f in used for g in used if facts(parts)[f] == g[0]]
     assert len(found["train"]) + len(found["test"]) == len(all_inside)
     assert len(found["test"]) == round(0.1 * len(all_inside))
 

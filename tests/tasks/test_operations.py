@@ -126,12 +126,37 @@ def test_a_large_table_is_computed_by_whole_columns():
 @pytest.mark.parametrize(
     "hostile",
     [
-        "__import__('os').system('true')", "a.__class__", "[x for x in (a,)]", "lambda: a", "a if b else a",
-        "9**9**9", "a**b", "a**101", "a**-1", "a << 3", "a and b", "print(a)", "odd(a)", "(a := b)",
-        "a + 1.5", "a + True", "a +", "", "(" * 5000, "a" * 201, "f'{a}'", "a + c", "x_plus_z",
-        "s7", "s1", "s5_square", "s05", "a**True", "a/0",
+        "__import__('os').system('true')",
+        "a.__class__",
+        "[x for x in (a,)]",
+        "lambda: a",
+        "a if b else a",
+        "9**9**9",
+        "a**b",
+        "a**101",
+        "a**-1",
+        "a << 3",
+        "a and b",
+        "print(a)",
+        "odd(a)",
+        "(a := b)",
+        "a + 1.5",
+        "a + True",
+        "a +",
+        "",
+        "(" * 5000,
+        "a" * 201,
+        "f'{a}'",
+        "a + c",
+        "x_plus_z",
+        "s7",
+        "s1",
+        "s5_square",
+        "s05",
+        "a**True",
+        "a/0",
     ],
-)  # fmt: skip
+)
 def test_what_is_not_an_operation_is_refused(hostile):
     with pytest.raises(OperationError) as refused:
         table(hostile, 7)

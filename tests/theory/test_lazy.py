@@ -22,9 +22,12 @@ def task():
 def test_descent_on_the_moments_is_descent_on_the_weights(task):
     module, x, _, y = task
     data = {
-        "train_inputs": x, "train_targets": y, "train_start": torch.zeros(P, dtype=torch.float64),
-        "alpha": torch.tensor(ALPHA), "eps": torch.tensor(EPS, dtype=torch.float64),
-    }  # fmt: skip
+        "train_inputs": x,
+        "train_targets": y,
+        "train_start": torch.zeros(P, dtype=torch.float64),
+        "alpha": torch.tensor(ALPHA),
+        "eps": torch.tensor(EPS, dtype=torch.float64),
+    }
     rate = N / ALPHA**2
     of = lazy.moments(module.weight.detach().numpy())
     for _ in range(1000):

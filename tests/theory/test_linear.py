@@ -7,9 +7,13 @@ import torch
 from grok.theory import linear as theory
 
 LAW = {  # delays at 95 %, eps 1e-3, lr 0.01, at the paper's level eps / 4
-    0.3: (441, 561), 0.5: (725, 1156), 0.7: (1290, 3139), 0.8: (1781, 6654), 0.9: (2408, 22890),
+    0.3: (441, 561),
+    0.5: (725, 1156),
+    0.7: (1290, 3139),
+    0.8: (1781, 6654),
+    0.9: (2408, 22890),
     0.95: (2654, 75245),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("lam", LAW)
