@@ -79,7 +79,7 @@ def test_the_command_line_says_one_line_and_exits_with_2(words):
         ("minegishi", {"embedding_width": None}, "embedding_width=None: expected a whole number"),
         ("humayun", {"dataset": "digits", "directions": 65}, "directions=65: expected at most 64"),
         ("humayun", {"directions": -1}, "directions=-1: expected a whole number"),
-        ("omnigrok", {"messiness": 1.5}, "messiness=1.5: expected a share from 0 to 1"),
+        ("omnigrok", {"messiness": 1.5}, "messiness=1.5: expected a fraction from 0 to 1"),
         ("omnigrok", {"dataset": "sums", "train_count": 18}, "train_count=18: expected 19 to 54"),
         (
             "power",
@@ -110,6 +110,14 @@ def test_the_command_line_says_one_line_and_exits_with_2(words):
             {"eval_test_count": 0},
             "eval_test_count=0: expected a whole number of at least 1",
         ),
+        ("power", {"betas": [0.9, 1]}, "betas=[0.9, 1]: expected two numbers below 1"),
+        ("power", {"betas": [0.9]}, "betas=[0.9]: expected two numbers below 1"),
+        ("wang", {"dropout": 1}, "dropout=1: expected a number of at least 0 and below 1"),
+        ("wang", {"ood_fraction": 1.0}, "ood_share=1.0: expected a number of at least 0 and below"),
+        ("nanda", {"grokfast_alpha": 1}, "grokfast_alpha=1: expected a number of at least 0 and"),
+        ("nanda", {"train_fraction": 1}, "train_fraction=1: expected a number between 0 and 1"),
+        ("nanda", {"lr": float("inf")}, "lr=inf: expected a number of at least 0"),
+        ("minegishi", {"keep": 0}, "keep=0: expected a fraction above 0, up to 1"),
         ("levi", {"hidden_dim": 0}, "hidden_dim=0: expected a whole number"),
         ("levi", {"activation": "relu"}, "activation='relu': expected one of linear, tanh"),
     ],
@@ -126,3 +134,18 @@ def test_no_batch_size_is_the_whole_train_set(program):
     paper = load(PROJECT / "experiments" / f"{program}.py")
     problem = paper.problem_of(paper.full_config({"seed": 0, "p": 13, "batch_size": None}))
     assert problem.batch_size is None and len(problem.data["train_labels"]) < 13**2
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "experiments").glob("*.py")), ids=lambda p: p.stem
+)
+def test_every_key_has_a_type_and_a_sentence_and_every_named_config_too(path):
+    """A key without a type is unchecked; one without a comment is unexplained in `print_config`."""
+    ex = load(path)
+    keys = ex.defaults()
+    assert set(ex.types) == {*keys, "seed"}
+    comments = {k: text for scope in ex.configurations for k, text in scope._var_docs.items()}
+    assert all(len(comments.get(key, "")) > 3 for key in keys)
+    assert all((config.__doc__ or "").endswith(".") for config in ex.named_configs.values())
+    for name in ex.named_configs:  # its values are of the declared types
+        ex.full_config({"seed": 0}, [name])
