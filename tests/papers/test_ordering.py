@@ -1,0 +1,118 @@
+"""The study of the order of the data: what each order shows, and its schedule."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from grok.experiment.experiment import Config, load_module
+from grok.experiment.validation import ConfigError
+from tests.conftest import PROJECT
+
+SMALL = {
+    "p": 11,
+    "train_count": 60,
+    "test_count": 50,
+    "batch_size": 20,
+    "width": 8,
+    "heads": 2,
+    "mlp_width": 16,
+    "epochs": 7,
+    "seed": 3,
+}
+FIXED_ORDERS = ("fixed_random", "stride", "target")
+
+
+@pytest.fixture(scope="module")
+def ordering():
+    return load_module(PROJECT / "experiments" / "ordering.py")
+
+
+def small_config(paper, **updates):
+    return Config(**paper.ex.full_config({**SMALL, **updates}))
+
+
+def train_pairs(problem) -> list[list[int]]:
+    """The train pairs, in their order."""
+    index = problem.data["train_prefix_index"]
+    prefixes = problem.data["prefixes"][index]
+    return torch.cat([prefixes, problem.data["train_suffixes"]], 1).tolist()
+
+
+@pytest.mark.parametrize("order", FIXED_ORDERS)
+def test_an_order_changes_neither_the_train_set_nor_its_labels(ordering, order):
+    """Runs of two orders may differ by the order alone; fresh shuffles start from the drawn one."""
+    ordered, drawn = (
+        ordering.build(small_config(ordering, ordering=name)) for name in (order, "random")
+    )
+    assert train_pairs(ordered) != train_pairs(drawn)
+    assert sorted(train_pairs(ordered)) == sorted(train_pairs(drawn))
+    assert torch.equal(ordered.data["test_suffixes"], drawn.data["test_suffixes"])
+    labels = ordered.data["train_labels"][:, 0].tolist()
+    assert labels == [(a + b) % 11 for a, b in train_pairs(ordered)]
+    assert (ordered.sampling, drawn.sampling) == ("in_order", "epochs")
+
+
+def test_the_resonant_order_is_not_tested_on_what_it_trains_on(ordering):
+    """It makes its own train pairs, and drawn test pairs can be among them."""
+    data, batch_size = ordering.ordered_data(small_config(ordering, ordering="resonant"))
+    train, test = (
+        {tuple(pair) for pair in data[f"{part}_suffixes"].tolist()} for part in ("train", "test")
+    )
+    assert test and not train & test
+    assert len(test) < SMALL["test_count"]
+    assert batch_size == 4  # the largest residue class of 0 .. 10 modulo floor(sqrt(11))
+
+
+def test_without_removes_pairs_not_numbers(ordering):
+    pairs = torch.tensor([[1, 2], [2, 1], [0, 5], [5, 0]])
+    excluded = torch.tensor([[2, 1], [0, 5], [1, 5]])
+    assert ordering.without(pairs, excluded, 6).tolist() == [[1, 2], [5, 0]]
+
+
+def test_the_cosine_ends_with_the_last_epoch_and_the_config_stays(ordering):
+    """The stored configuration is what was asked for: building the problem adds nothing to it."""
+    c = small_config(ordering)
+    before = dict(vars(c))
+    problem = ordering.build(c)
+    assert vars(c) == before
+    assert problem.train_steps == problem.optimizer.anneal_steps == 7 * 3
+    assert problem.optimizer.lr_floor == 5e-4
+    assert problem.log_steps == [0, 3, 6, 9, 12, 15, 18, 21]  # after every epoch
+
+
+def test_small_runs_see_all_of_their_data(ordering):
+    """In a fixed order, rows beyond the last full batch of an epoch would never be trained on."""
+    config = ordering.ex.full_config({}, ["cpu"])
+    assert config["train_count"] % config["batch_size"] == 0
+
+
+def test_the_encoder_reads_both_numbers_in_their_places(ordering):
+    """Attention is not causal and the mean is over both positions, which have embeddings."""
+    problem = ordering.build(small_config(ordering))
+    logits = problem.module(torch.tensor([[1, 2], [2, 1], [1, 3], [3, 2]]))
+    assert logits.shape == (4, 1, 11)
+    for other in logits[1:]:
+        assert not torch.allclose(logits[0], other, atol=1e-3)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(12, 4), (14, 4), (None, None)])
+def test_epochs_are_counted_in_full(ordering, steps, epochs):
+    problem = ordering.build(small_config(ordering))
+    recorder = SimpleNamespace(
+        first_step_held=lambda metric, level: steps if level == 0.995 else None
+    )
+    summary = ordering.summarize(None, problem, recorder)
+    assert summary == {"epochs_to_test": epochs, "epoch_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        ({"test_count": 62}, "test_count=62: expected at most 61 of the table"),
+        ({"batch_size": 61}, "batch_size=61: expected at most 60, the train rows"),
+    ],
+)
+def test_what_does_not_fit_is_said(ordering, updates, message):
+    with pytest.raises(ConfigError, match=message):
+        ordering.build(small_config(ordering, **updates))
