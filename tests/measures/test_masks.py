@@ -1,4 +1,4 @@
-"""Masks: their density, their scores against definitions, their graphs, their distance."""
+"""Masks: their scores against definitions, their graphs, their distance."""
 
 import networkx as nx
 import numpy as np
@@ -8,7 +8,7 @@ from networkx.algorithms import bipartite
 
 from grok.measures import masks, pruning
 from grok.measures.periodicity import fourier_entropy
-from grok.models.sum_mlp import MaskedSumMLP, SearchedSumMLP, SumMLP, logits
+from grok.models.sum_mlp import SumMLP, logits
 
 P, D, H = 11, 13, 7
 SPLIT = {
@@ -17,19 +17,14 @@ SPLIT = {
 }
 
 
-def model(kind=MaskedSumMLP, **more):
+def initial_weights() -> dict:
     torch.manual_seed(0)
-    return kind(P, D, H, **more).double()
-
-
-def weights_of(module) -> dict:
-    return {name: value.detach() for name, value in module.named_parameters()}
+    return {name: w.detach() for name, w in SumMLP(P, D, H).double().named_parameters()}
 
 
 def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
     """d loss and d |gradient|^2 / 2 by scaling one weight, in finite differences."""
-    module = model()
-    weights = weights_of(module)
+    weights = initial_weights()
 
     def loss(of):
         of = {k: w.double() for k, w in of.items()}
@@ -53,38 +48,6 @@ def test_snip_and_grasp_are_the_first_changes_by_removing_a_weight():
         by_slope = (slope(scaled(1 + step)) - slope(scaled(1 - step))) / (2 * step)
         assert snip[name][place] == pytest.approx(abs(by_loss.item()), rel=1e-5, abs=1e-9)
         assert grasp[name][place] == pytest.approx(by_slope.item(), rel=1e-5, abs=1e-9)
-
-
-def test_a_masked_network_is_the_network_without_those_weights():
-    module, plain = model(), model(SumMLP)
-    mask = pruning.mask_of(pruning.magnitude(weights_of(module)), 0.4)
-    module.keep(mask)
-    with torch.no_grad():
-        for name, value in plain.named_parameters():
-            value.mul_(mask[name])
-    pairs = SPLIT["train_pairs"]
-    assert torch.equal(module(pairs), plain(pairs))
-    module(pairs).square().sum().backward()
-    assert all((p.grad[mask[name] == 0] == 0).all() for name, p in module.named_parameters())
-
-
-def test_a_search_keeps_its_share_of_each_matrix_and_moves_scores_alone():
-    module = model(SearchedSumMLP, keep=0.3)
-    module.search_in(weights_of(model(SumMLP)))
-    for name, score in module.named_parameters():
-        mask = module.mask(name).detach()
-        assert int(mask.sum()) == round(0.3 * mask.numel())
-        assert score[mask == 1].abs().min() >= score[mask == 0].abs().max()
-    module(SPLIT["train_pairs"]).square().sum().backward()
-    # straight through: the gradient of mask m at weight w is w dL/dw', by the sign of its score
-    weight = (module.weight_w_in * module.mask("w_in").detach()).requires_grad_()
-    others = {
-        n: getattr(module, f"weight_{n}") * module.mask(n).detach()
-        for n in ("embed", "w_out", "unembed")
-    }
-    logits({**others, "w_in": weight}, SPLIT["train_pairs"]).square().sum().backward()
-    expected = weight.grad * module.weight_w_in * module.w_in.sign()
-    assert torch.allclose(module.w_in.grad, expected)
 
 
 def test_independent_masks_are_as_far_apart_as_expected():

@@ -1,4 +1,4 @@
-"""Minegishi et al. 2023: masks, what a run takes from its parent, and each claim at its threshold."""
+"""Minegishi et al. 2023: masks and where they come from, and the claims at their thresholds."""
 
 from math import inf
 
@@ -7,9 +7,11 @@ import torch
 
 from grok.errors import UserError
 from grok.experiment.experiment import load_module
-from grok.models.sum_mlp import MaskedSumMLP
+from grok.models.sum_mlp import MATRICES, SumMLP, logits
 from tests.conftest import PROJECT
 from tests.helpers import claim_run, finding
+
+minegishi = load_module(PROJECT / "experiments" / "minegishi.py")
 
 P, D, H = 11, 13, 7
 SPLIT = {
@@ -18,73 +20,134 @@ SPLIT = {
 }
 
 
-@pytest.fixture(scope="module")
-def minegishi():
-    return load_module(PROJECT / "experiments" / "minegishi.py")
-
-
-def model() -> MaskedSumMLP:
+def network(kind=minegishi.MaskedSumMLP, **more):
     torch.manual_seed(0)
-    return MaskedSumMLP(P, D, H).double()
+    return kind(P, D, H, **more).double()
 
 
 def weights_of(module) -> dict:
     return {name: value.detach().clone() for name, value in module.named_parameters()}
 
 
-def test_table_and_network_are_of_the_published_size(minegishi):
-    """2,278 unordered pairs below 67, 40 % of them for training; 115,000 weights."""
-    problem = minegishi.ex.problem_of(minegishi.ex.full_config({"seed": 0}, ("paper",)))
-    pairs = torch.cat([problem.data["train_pairs"], problem.data["test_pairs"]])
-    assert len(pairs) == 67 * 68 // 2 and len(problem.data["train_pairs"]) == 911
-    assert len({tuple(sorted(pair)) for pair in pairs.tolist()}) == len(pairs)
+# The task and the whole network
+
+
+def test_data_and_model_have_the_papers_sizes():
+    """2278 unordered pairs, 911 of them to train on, and 115,000 parameters, as in the code."""
+    problem = minegishi.ex.problem_of(minegishi.ex.full_config({"seed": 0}))
+    assert len(problem.data["train_pairs"]) == 911
+    assert len(problem.data["train_pairs"]) + len(problem.data["test_pairs"]) == 2278
     assert sum(p.numel() for p in problem.module.parameters()) == 115_000
+    pairs = torch.cat([problem.data["train_pairs"], problem.data["test_pairs"]])
+    assert len({frozenset(pair) for pair in pairs.tolist()}) == 2278
 
 
-@pytest.mark.parametrize("keep", [0.1, 0.4, 0.81])
-@pytest.mark.parametrize("kind", ["random", "magnitude", "snip", "grasp", "synflow"])
-def test_every_initial_mask_keeps_exactly_its_fraction(minegishi, kind, keep):
-    mask = minegishi.initial_mask(kind, model(), SPLIT, keep, seed=3)
-    entries = torch.cat([part.flatten() for part in mask.values()])
-    assert set(entries.tolist()) == {0.0, 1.0}
-    assert int(entries.sum()) == round(keep * len(entries))
+def test_initial_matrices_have_variance_one_over_rows():
+    """Section 3: a normal distribution with standard deviation 1 / sqrt(fan-in)."""
+    torch.manual_seed(0)
+    for weight in SumMLP(67, 500, 48).parameters():
+        assert float(weight.detach().std()) == pytest.approx(weight.shape[0] ** -0.5, rel=0.02)
 
 
-def test_all_kinds_of_masks_can_be_configured(minegishi):
-    assert set(minegishi.INITIAL_MASKS) == {"random", "magnitude", "snip", "grasp", "synflow"}
-    assert set(minegishi.PARENT_MASKS) == {"ticket", "l1_norm", "l2_norm", "search"}
+# Masks
+
+
+def test_all_kinds_of_masks_can_be_configured():
+    assert minegishi.MASKS_AT_START == ("random", "magnitude", "snip", "grasp", "synflow")
+    assert minegishi.FROM_PARENT_RUN == ("ticket", "l1_norm", "l2_norm", "search")
     with pytest.raises(UserError, match="did you mean ticket"):
         minegishi.ex.full_config({"seed": 0, "mask": "tickets"})
 
 
-def test_a_ticket_is_the_largest_weights_of_all_matrices(minegishi):
-    weights = weights_of(model())
-    mask = minegishi.ticket_mask(weights, 0.3)
-    kept = [w[mask[k] == 1].abs().min() for k, w in weights.items()]
-    left = [w[mask[k] == 0].abs().max() for k, w in weights.items()]
-    assert min(kept) >= max(left)
+@pytest.mark.parametrize("keep", [0.1, 0.4, 0.81])
+@pytest.mark.parametrize("kind", minegishi.MASKS_AT_START)
+def test_every_mask_keeps_exactly_its_fraction(kind, keep):
+    masks = minegishi.masks_at_start(kind, network(), SPLIT, keep, seed=3)
+    entries = torch.cat([mask.flatten() for mask in masks.values()])
+    assert set(entries.tolist()) == {0.0, 1.0}
+    assert int(entries.sum()) == round(keep * len(entries))
 
 
-def test_synflow_keeps_paths_whole(minegishi):
+def test_masks_at_start_differ_by_kind():
+    """No two of the five methods may silently be the same one."""
+    masks = [
+        torch.cat(
+            [m.flatten() for m in minegishi.masks_at_start(k, network(), SPLIT, 0.4, 3).values()]
+        )
+        for k in minegishi.MASKS_AT_START
+    ]
+    assert len({tuple(mask.tolist()) for mask in masks}) == len(masks)
+
+
+def test_a_random_mask_is_another_one_for_each_seed():
+    first, second = (
+        minegishi.masks_at_start("random", network(), SPLIT, 0.4, seed) for seed in (0, 1)
+    )
+    assert any((first[name] != second[name]).any() for name in first)
+
+
+def test_a_ticket_is_the_largest_weights_of_all_matrices():
+    weights = weights_of(network())
+    masks = minegishi.ticket_masks(weights, 0.3)
+    kept = [w[masks[k] == 1].abs().min() for k, w in weights.items()]
+    removed = [w[masks[k] == 0].abs().max() for k, w in weights.items()]
+    assert min(kept) >= max(removed)
+
+
+def test_synflow_keeps_paths_whole():
     """No kept weight of W_in lies on a dead end: SynFlow's conservation law avoids layer collapse."""
-    mask = minegishi.initial_mask("synflow", model(), SPLIT, 0.1, seed=0)
-    hidden_in, hidden_out = mask["w_in"].sum(0) > 0, mask["w_out"].sum(1) > 0
+    masks = minegishi.masks_at_start("synflow", network(), SPLIT, 0.1, seed=0)
+    hidden_in, hidden_out = masks["w_in"].sum(0) > 0, masks["w_out"].sum(1) > 0
     assert (hidden_in == hidden_out).all() and hidden_in.any()
-    assert all(part.sum() > 0 for part in mask.values())
+    assert all(mask.sum() > 0 for mask in masks.values())
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_scaled_network_has_the_norm_of_the_ticket_and_every_weight(minegishi, order):
-    def norm(weights: dict) -> float:
-        return float(sum((w.abs() ** order).sum() for w in weights.values()) ** (1 / order))
-
-    module = model()
+def test_a_scaled_network_has_the_tickets_norm_and_every_weight(order):
+    module = network()
     before = weights_of(module)
-    mask = minegishi.ticket_mask(before, 0.4)
-    minegishi.scale_to_masked_norm(module, mask, order)
+    masks = minegishi.ticket_masks(before, 0.4)
+    minegishi.scale_to_norm(module, masks, order)
+
+    def norm(weights):
+        return sum((w.abs() ** order).sum() for w in weights.values()).item() ** (1 / order)
+
     after = weights_of(module)
-    assert norm(after) == pytest.approx(norm({k: before[k] * mask[k] for k in before}))
-    assert all((w != 0).all() for w in after.values())
+    assert norm(after) == pytest.approx(norm({k: before[k] * masks[k] for k in before}))
+    factors = torch.cat([(after[k] / before[k]).flatten() for k in before])
+    assert float(factors.min()) == pytest.approx(float(factors.max())) and factors[0] < 1
+
+
+def test_a_masked_network_is_the_network_without_those_weights():
+    module, plain = network(), network(SumMLP)
+    masks = minegishi.ticket_masks(weights_of(module), 0.4)
+    module.apply_masks(masks)
+    with torch.no_grad():
+        for name, value in plain.named_parameters():
+            value.mul_(masks[name])
+    pairs = SPLIT["train_pairs"]
+    assert torch.equal(module(pairs), plain(pairs))
+    module(pairs).square().sum().backward()
+    assert all((p.grad[masks[name] == 0] == 0).all() for name, p in module.named_parameters())
+
+
+def test_a_search_keeps_its_fraction_of_each_matrix_and_trains_scores_alone():
+    module = network(minegishi.SearchedSumMLP, keep=0.3)
+    module.set_weights(weights_of(network(SumMLP)))
+    for name, score in module.named_parameters():
+        mask = module.mask(name).detach()
+        assert int(mask.sum()) == round(0.3 * mask.numel())
+        assert score[mask == 1].abs().min() >= score[mask == 0].abs().max()
+    module(SPLIT["train_pairs"]).square().sum().backward()
+    # straight through: the gradient of mask m at weight w is w dL/dw', by the sign of its score
+    masked = {n: getattr(module, f"weight_{n}") * module.mask(n).detach() for n in MATRICES}
+    weight = masked["w_in"].requires_grad_()
+    logits(masked, SPLIT["train_pairs"]).square().sum().backward()
+    expected = weight.grad * module.weight_w_in * module.w_in.sign()
+    assert torch.allclose(module.w_in.grad, expected)
+
+
+# What a run takes from its parent run
 
 
 class Parent:
@@ -104,7 +167,7 @@ class Parent:
         return step, self.weights
 
 
-def child(minegishi, **updates):
+def child(**updates):
     """The problem of a run that starts from a parent, before and after `warm_start`."""
     sizes = {"p": 7, "embedding_width": 5, "width": 6, "initial_run": 17, "seed": 3}
     config = minegishi.ex.full_config({**sizes, **updates})
@@ -114,18 +177,18 @@ def child(minegishi, **updates):
     return c, problem, Parent(trained)
 
 
-def test_a_ticket_has_its_own_initial_weights_under_its_parents_mask(minegishi):
-    c, problem, parent = child(minegishi, mask="ticket", mask_delay=4000)
+def test_a_ticket_has_its_own_initial_weights_under_its_parents_mask():
+    c, problem, parent = child(mask="ticket", mask_delay=4000)
     initial = weights_of(problem.module)
     minegishi.warm_start(c, problem, parent)
-    mask = minegishi.ticket_mask(parent.weights, 0.4)
+    mask = minegishi.ticket_masks(parent.weights, 0.4)
     for name, weight in weights_of(problem.module).items():
         assert torch.equal(weight, initial[name] * mask[name])
     assert parent.asked == [10_000]  # mask_delay after it generalized
 
 
-def test_a_search_has_its_parents_weights_and_trains_scores(minegishi):
-    c, problem, parent = child(minegishi, mask="search", mask_step=500)
+def test_a_search_has_its_parents_weights_and_trains_scores():
+    c, problem, parent = child(mask="search", mask_step=500)
     scores = weights_of(problem.module)
     minegishi.warm_start(c, problem, parent)
     assert torch.equal(problem.module.weight_w_in, parent.weights["w_in"])
@@ -133,30 +196,58 @@ def test_a_search_has_its_parents_weights_and_trains_scores(minegishi):
     assert parent.asked == [500]
 
 
-def test_a_parent_of_another_seed_is_refused(minegishi):
+def test_a_parent_of_another_seed_is_refused():
     """Its ticket belongs to its own initial weights."""
-    c, problem, parent = child(minegishi, mask="ticket", seed=4)
+    c, problem, parent = child(mask="ticket", seed=4)
     with pytest.raises(UserError, match="seed=4: expected 3, as of run 17"):
         minegishi.warm_start(c, problem, parent)
 
 
 @pytest.mark.parametrize("updates", [{"mask": "ticket"}, {"mask": "snip", "initial_run": 1}])
-def test_a_mask_needs_a_parent_exactly_if_it_is_from_one(minegishi, updates):
+def test_a_mask_needs_a_parent_exactly_if_it_is_from_one(updates):
     config = minegishi.ex.full_config({"seed": 0, **updates})
     with pytest.raises(UserError, match="initial_run="):
         minegishi.build(minegishi.Config(**config))
 
 
-def test_change_at_generalization_is_the_second_rise_and_the_fall_of_entropy(minegishi):
-    steps = list(range(2000, 12_001, 500))
-    change = [0.7 if s == 2000 else 0.3 + (0.15 if s == 7500 else 0) for s in steps]
-    entropy = [3.0 if s == 0 else 1.0 for s in (0, *steps)]
-    series = {"ticket_change": (steps, change), "fourier_entropy": ([0, *steps], entropy)}
-    summary = minegishi.change_at_generalization(series, 6000)
-    assert summary["ticket_change_rise"] == pytest.approx(0.15)
-    assert summary["entropy_ratio"] == pytest.approx(1 / 3)
-    assert minegishi.change_at_generalization(series, 12_500) == {}
-    assert minegishi.change_at_generalization({}, None) == {}
+# What is measured at the end of a run
+
+
+def test_ticket_change_compares_tickets_2000_steps_apart():
+    """Equal tickets have distance 0; of disjoint masks of 0.4 it is 1, and of step 0 there is none."""
+    first = weights_of(network())
+    largest = minegishi.ticket_masks(first, 0.4)
+    second = {name: weight * (1 - largest[name]) for name, weight in first.items()}
+    weights = {
+        step: {name: value.numpy() for name, value in values.items()}
+        for step, values in ((0, first), (2000, first), (2500, first), (4000, second))
+    }
+    history = minegishi.ticket_history(weights, 0.4)
+    assert history["ticket_change"] == {2000: 0, 4000: 1}
+    assert list(history["fourier_entropy"]) == [0, 2000, 2500, 4000]
+
+
+def test_changes_at_generalization_are_the_second_rise_and_the_fall_of_entropy():
+    steps = range(2000, 12_001, 500)
+    change = {step: 0.7 if step == 2000 else 0.3 + 0.15 * (step == 7500) for step in steps}
+    entropy = {0: 3.0, **dict.fromkeys(steps, 2.0), **dict.fromkeys(range(8000, 12_001, 500), 1.0)}
+    history = {"ticket_change": change, "fourier_entropy": entropy}
+    changes = minegishi.changes_at_generalization(history, 6000)
+    assert changes["ticket_change_rise"] == pytest.approx(0.15)
+    assert changes["entropy_ratio"] == pytest.approx(1 / 3)
+    assert minegishi.changes_at_generalization(history, None) == {}
+    assert minegishi.changes_at_generalization(history, 13_000) == {}
+    assert minegishi.changes_at_generalization({}, 6000) == {}
+
+
+# Claims on runs made by hand
+
+
+def run_to(named_config: str, step: float):
+    """A run that reaches 95 % test accuracy at a step, and holds it; never if that is inf."""
+    steps = [0, 8000, 8001] if step == inf else [0, int(step), int(step) + 1]
+    level = 0.94 if step == inf else 0.95
+    return claim_run(named_config, series={"test_accuracy": (steps, [0.0, level, level])})
 
 
 @pytest.mark.parametrize(
@@ -169,54 +260,60 @@ def test_change_at_generalization_is_the_second_rise_and_the_fall_of_entropy(min
         ("10f", "ticket_no_decay", "steps_to_test", 1000, 1020),
     ],
 )
-def test_claims_of_one_number(minegishi, claim, named_config, entry, passing, failing):
-    assert finding(minegishi, claim, claim_run(named_config, {entry: passing})).passed
-    assert not finding(minegishi, claim, claim_run(named_config, {entry: failing})).passed
-
-
-def reaching(named_config: str, step: float):
-    """A run whose test accuracy is 0.95 from a step on; inf for never."""
-    values = [0.0, 0.95, 0.95] if step < inf else [0.0, 0.94, 0.94]
-    logged = step if step < inf else 100
-    return claim_run(named_config, series={"test_accuracy": ([0, logged, logged + 20], values)})
+def test_claims_on_one_number(claim, named_config, entry, passing, failing):
+    for value, passed in ((passing, True), (failing, False)):
+        outcome = finding(minegishi, claim, claim_run(named_config, {entry: value}))
+        assert outcome.passed == passed
+        assert list(outcome.measured.values()) == [value]
 
 
 @pytest.mark.parametrize(
-    ("claim", "steps", "passed"),
-    [
-        ("10b", {"ticket": 200, "l1_norm": 1000, "l2_norm": inf}, True),
-        ("10b", {"ticket": 200, "l1_norm": 980, "l2_norm": inf}, False),
-        ("10b", {"ticket": inf, "l1_norm": inf, "l2_norm": inf}, False),
-        ("10d", {"ticket": 200, "ticket_at_once": 900, "ticket_memorized": inf}, True),
-        ("10d", {"ticket": 200, "ticket_at_once": inf, "ticket_memorized": 7980}, False),
-        ("10d", {"ticket": inf, "ticket_at_once": 900, "ticket_memorized": inf}, False),
-    ],
+    ("claim", "controls", "factor"),
+    [("10b", ("l1_norm", "l2_norm"), 5), ("10c", minegishi.MASKS_AT_START, 20)],
 )
-def test_claims_that_compare_steps(minegishi, claim, steps, passed):
-    outcome = finding(minegishi, claim, *(reaching(*item) for item in steps.items()))
-    assert outcome.passed == passed and outcome.measured == steps
+def test_every_control_must_be_slower_than_the_ticket(claim, controls, factor):
+    """One control that is too fast refutes the claim, and so does a ticket that never generalizes."""
+
+    def passes(ticket, *steps):
+        runs = [run_to(name, step) for name, step in zip(controls, steps, strict=True)]
+        return finding(minegishi, claim, run_to("ticket", ticket), *runs).passed
+
+    count = len(controls)
+    assert passes(160, *[inf] * count)
+    assert passes(160, *[160 * factor] * count)
+    assert not passes(inf, *[inf] * count)
+    for index in range(count):
+        steps = [inf] * count
+        steps[index] = 160 * factor - 1
+        assert not passes(160, *steps)
 
 
-@pytest.mark.parametrize(("fastest", "passed"), [(4000, True), (3980, False)])
-def test_every_other_mask_takes_twenty_times_as_long(minegishi, fastest, passed):
-    steps = dict.fromkeys(minegishi.INITIAL_MASKS, inf) | {"ticket": 200, "snip": fastest}
-    outcome = finding(minegishi, "10c", *(reaching(*item) for item in steps.items()))
-    assert outcome.passed == passed
+def test_the_mask_of_the_memorizing_network_must_fail():
+    def passes(ticket, at_once, memorized):
+        runs = run_to("ticket_at_once", at_once), run_to("ticket_memorized", memorized)
+        return finding(minegishi, "10d", run_to("ticket", ticket), *runs).passed
+
+    assert passes(160, 900, inf) and passes(160, inf, inf)
+    assert not passes(160, 900, 7000) and not passes(inf, 900, inf)
 
 
-@pytest.mark.parametrize(("accuracy", "passed"), [(0.9, True), (0.89, False)])
-def test_a_searched_subnetwork_reaches_90_percent(minegishi, accuracy, passed):
-    """The two runs beside it may end at anything, but must be there."""
-    accuracies = {"search": accuracy, "search_no_decay": 0.2, "search_memorized": 0.1}
-    runs = [claim_run(name, {"test_accuracy": value}) for name, value in accuracies.items()]
-    assert finding(minegishi, "10h", *runs).passed == passed
+def test_only_the_search_with_decay_before_generalizing_must_succeed():
+    def passes(search, no_decay, memorized):
+        accuracies = {"search": search, "search_no_decay": no_decay, "search_memorized": memorized}
+        runs = [claim_run(name, {"test_accuracy": value}) for name, value in accuracies.items()]
+        return finding(minegishi, "10h", *runs).passed
+
+    assert passes(0.9, 0.1, 0.1)
+    assert not passes(0.89, 1.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("changed", "passed"), [({}, True), ({"keep_60": 200}, False), ({"keep_5": 7000}, False)]
-)
-def test_a_third_of_the_weights_is_best(minegishi, changed, passed):
-    steps = {"keep_5": inf, "keep_10": 900, "keep_20": 300, "keep_30": 200, "keep_50": 190}
-    steps = steps | {"keep_60": 400} | changed
-    outcome = finding(minegishi, "10i", *(reaching(*item) for item in steps.items()))
-    assert outcome.passed == passed
+def test_thirty_percent_must_be_faster_than_ten_and_sixty():
+    def passes(**steps):
+        known = {"5": inf, "10": 500, "20": 1, "30": 100, "50": 1, "60": 500}
+        known |= {name.removeprefix("keep_"): step for name, step in steps.items()}
+        return finding(
+            minegishi, "10i", *(run_to(f"keep_{name}", step) for name, step in known.items())
+        ).passed
+
+    assert passes()
+    assert not passes(keep_10=100) and not passes(keep_60=100) and not passes(keep_5=7000)
