@@ -1,8 +1,10 @@
-"""`grok new`: a new paper's files, which run at once: experiment, sweep, test."""
+"""`grok new`: the files of a new paper, which run at once: experiment, sweep and test."""
 
 import json
 import keyword
 import re
+import textwrap
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
 
@@ -10,152 +12,278 @@ from grok.engine.instruments import BY_NAME, GROUPS
 from grok.errors import UserError
 from grok.tasks import operations
 
-EXPERIMENT = Template('''"""$says"""
 
-from grok.claims.legacy import Paper
-from grok.experiment.parts import $recipes
-$imports
+@dataclass(frozen=True)
+class ModelParts:
+    """The lines of an experiment that depend on the kind of model.
+
+    imports: the model's module.
+    logits: how the model is called, in `grok.objectives.classification`.
+    keys: the group `# Model` of the configuration.
+    build: lines of `build` that make `data` and `model` from `table`.
+    """
+
+    imports: str
+    logits: str
+    keys: str
+    build: str
+
+
+MODELS = {
+    "transformer": ModelParts(
+        imports="from grok.models.transformer import TransformerConfig",
+        logits="SequenceLogits",
+        keys="""\
+    depth: Count = 1  # layers of attention and MLP
+    width: Count = 64  # dimension of the residual stream
+    heads: Count = 4  # attention heads of each layer
+    activation: Activation = "relu"  # of the MLPs' neurons
+    init_scale: Positive = 1.0  # factor of the initial weights""",
+        build="""\
+    split = parts.tokenized(c, table, "ab=")
+    data = parts.sequence_data(split, c.batch_size)
+    shape = TransformerConfig(
+        vocabulary=table.elements + 1,  # the operands and "="
+        classes=table.classes,
+        length=3,
+        width=c.width,
+        depth=c.depth,
+        heads=c.heads,
+        mlp_width=4 * c.width,
+        activation=c.activation,
+        init_scale=c.init_scale,
+    )
+    model = parts.transformer_of(c, shape)""",
+    ),
+    "mlp": ModelParts(
+        imports="from grok.models.mlp import PairMLP",
+        logits="InputLogits",
+        keys="""\
+    depth: Count = 2  # linear layers
+    width: Count = 256  # neurons of each hidden layer
+    embedding_width: Count | None = None  # of learned vectors; None for one-hot vectors
+    activation: Activation = "relu"  # of the hidden layers
+    init_scale: Positive = 1.0  # factor of the initial weights and biases""",
+        build="""\
+    data = parts.in_columns(parts.split_of(c, table))
+    hidden = [c.width] * (c.depth - 1)
+    sizes = table.elements, table.classes, hidden
+    model = parts.drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))""",
+    ),
+}
+EXPERIMENT = Template('''"""$description
+
+    python experiments/$name.py with cpu
+    grok replicate $name
+"""
+
+from math import inf
+
+from grok.claims.model import Claims, Runs, Verdict
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
+from grok.experiment import parts
+from grok.experiment.config_types import (
+    Activation,
+    Betas,
+    Count,
+    CountFromZero,
+    Device,
+    Dtype,
+    Modulus,
+    NonNegative,
+    OpenFraction,
+    OptimizerKind,
+    Positive,
+    Seed,
+    Texts,
+)
+from grok.experiment.experiment import Config, Experiment
+$imports
+from grok.objectives.classification import ClassificationLoss, $logits
 
-ex = Paper("$name", threshold=0.99, delay=1000)
+ex = Experiment("$name", threshold=0.99, delay=1000)
+claim = Claims(ex)
 
 
 @ex.config
-def config():
-    operation = "$operation"
-    p = 31
-    train_fraction = 0.5
-    train_count = None
-    data_seed = None  # of the split; None: the run's seed
-    depth = $depth
-    width = $width
+def config() -> None:
+    # Task
+    operation: str = $operation  # what the label is of a and b, modulo p
+    p: Modulus = 97  # the modulus
+    train_fraction: OpenFraction = 0.5  # fraction of the table to train on; the rest is for test
+    train_count: Count | None = None  # number of rows to train on, in place of train_fraction
+    data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
+
+    # Model
 $keys
-    activation = "relu"
-    init_scale = 1.0
-    optimizer = "adamw"
-    lr = 1e-3
-    betas = (0.9, 0.98)
-    eps = 1e-8
-    weight_decay = 1.0
-    warmup_steps = 10
-    batch_size = None  # the train set
-    train_steps = 5000
-    log_points = 100
-    dtype = "float32"
-    loss_dtype = None
-    device = "auto"
-    measures = $measures
+
+    # Optimization
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-3  # learning rate after warmup
+    betas: Betas = (0.9, 0.98)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 1.0  # of all parameters
+    warmup_steps: CountFromZero = 10  # steps over which lr rises from zero, linearly
+
+    # Training
+    batch_size: Count | None = None  # rows per step; None for the whole train set
+    train_steps: Count = 5000  # largest number of steps; fewer where both accuracies reach 99 %
+
+    # Evaluation
+    log_points: Count = 100  # evaluation steps, logarithmically spaced
+    measures: str | Texts = $measures  # instruments, by name or group
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and activations
+    loss_dtype: Dtype | None = None  # of the loss; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
 
 
-ex.add_named_config("cpu", {})  # shows the effect in minutes
-ex.add_named_config("paper", {"p": 97})  # the published numbers
+ex.preset("paper", "The published configuration, p = 97.")
+ex.preset("cpu", "The effect at a small scale, p = 31: minutes on a CPU.", {"p": 31})
 
 
 @ex.build
-def build(c) -> Problem:
-    table = table_of(c)
+def build(c: Config) -> Problem:
+    """Train on pairs of operands with cross-entropy.
+
+    Logged at every evaluation step: loss and accuracy on all train and all test rows, and the norm
+    of all weights.
+    """
+    table = parts.table_of(c)
 $build
+    loss = ClassificationLoss($logits(), loss_dtype=c.loss_dtype)
     stop = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
-    return classification_problem(c, model, data, loss, stop=stop)
+    return parts.classification_problem(c, model, data, loss, stop=stop)
+
+
+# Claims. Each is checked on the runs of one seed of sweeps/${name}_cpu.yaml.
+# A step "at" which an accuracy is reached is the first evaluation step that reaches it and holds it
+# at the next one.
+
+# $name-C1, an example. The paper: write its number here.
+# Ours: the network does not generalize before it has memorized.
+LEAST_RATIO = 1  # steps to 99 % test accuracy over steps to 99 % train accuracy
+
+
+@claim("$name-C1", source="figure 1")
+def generalizes_after_memorizing(runs: Runs) -> Verdict:
+    """The network generalizes, and not before it has memorized."""
+    train, test = runs.one("cpu", "paper").steps_to_both(0.99)
+    numbers = {"train 99 % at": train, "test 99 % at": test}
+    return test < inf and test >= LEAST_RATIO * train, numbers
 
 
 if __name__ == "__main__":
     ex.run_as_script()
 ''')
-PARTS = {
-    "transformer": {
-        "recipes": "(\n    classification_problem,\n    sequence_data,\n    table_of,\n"
-        "    tokenized,\n    transformer_of,\n)",
-        "imports": "from grok.models.transformer import TransformerConfig\n"
-        "from grok.objectives.classification import ClassificationLoss, SequenceLogits",
-        "depth": "1",
-        "width": "64",
-        "keys": "    heads = 4",
-        "build": """    split = tokenized(c, table, "ab=")
-    data = sequence_data(split, c.batch_size)
-    shape = TransformerConfig(
-        table.elements + 1, table.classes, 3, c.width, c.depth, c.heads, 4 * c.width,
-        activation=c.activation, init_scale=c.init_scale,
-    )  # fmt: skip
-    model = transformer_of(c, shape)
-    loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)""",
-    },
-    "mlp": {
-        "recipes": "classification_problem, drawn, in_columns, split_of, table_of",
-        "imports": "from grok.models.mlp import PairMLP\n"
-        "from grok.objectives.classification import ClassificationLoss, InputLogits",
-        "depth": "2  # linear layers",
-        "width": "256",
-        "keys": "    embedding_width = None  # learned vectors in place of one-hot ones",
-        "build": """    data = in_columns(split_of(c, table))
-    sizes = table.elements, table.classes, [c.width] * (c.depth - 1)
-    model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
-    loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)""",
-    },
-}
-MODELS = tuple(PARTS)
-SWEEP = Template("""# $says Three seeds: grok sweep run sweeps/$name.yaml
+SWEEP = Template("""\
+$description
+# What the claims are checked on: the named config cpu, three seeds.
+# grok replicate $name
 program: experiments/$name.py
 method: grid
 metric: {name: test_accuracy, goal: maximize}
-command: ["$${env}", "$${interpreter}", "$${program}", with, cpu, "$${args_no_hyphens}"]
+command: ["$${env}", "$${interpreter}", "$${program}", with, "$${args_no_hyphens}"]
 parameters:
+  preset: {values: [cpu]}
   seed: {values: [0, 1, 2]}
 """)
-TEST = Template('''"""$says"""
+TEST = Template('''"""Facts of experiments/$name.py."""
 
 import pytest
 
+from grok.engine.events import Record
+from grok.engine.train import train
 from grok.errors import UserError
-from grok.experiment.experiment import load
+from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
+from tests.helpers import claim_run, finding
 
 SMALL = {"p": 7, "train_steps": 20, "seed": 3}
 
 
-@pytest.fixture
-def paper(store):
-    found = load(PROJECT / "experiments" / "$name.py")
-    found.store = store
-    return found
+@pytest.fixture(scope="module")
+def paper():
+    return load_module(PROJECT / "experiments" / "$name.py")
 
 
-def test_a_seed_decides_all(paper):
-    results = [paper.run(config_updates=SMALL).result for _ in range(2)]
-    values = [{k: v for k, v in one.items() if k != "seconds"} for one in results]
-    assert values[0] == values[1]
-    assert results[0]["train_loss"] > 0
+def metrics_by_step(paper):
+    problem = paper.ex.problem_of(paper.ex.full_config(SMALL))
+    events = train([problem], compiled=False)
+    return {event.step: event.metrics for event in events if isinstance(event, Record)}
 
 
-def test_a_wrong_value_is_one_line(paper):
+def test_equal_seeds_give_equal_runs(paper):
+    """All randomness comes from the run's seed."""
+    metrics = metrics_by_step(paper)
+    assert metrics == metrics_by_step(paper)
+    assert metrics[20]["train_loss"] < metrics[0]["train_loss"]
+
+
+def test_a_fraction_above_one_is_refused(paper):
     with pytest.raises(UserError, match="train_fraction"):
-        paper.full_config({"train_fraction": 1.5})
+        paper.ex.full_config({"train_fraction": 1.5})
+
+
+@pytest.mark.parametrize(("test_steps", "passed"), [([0, 10, 20], True), ([0, 40, 50], False)])
+def test_the_claim_needs_test_accuracy_to_be_held(paper, test_steps, passed):
+    """99 % at one evaluation step alone is not enough."""
+    series = {
+        "train_accuracy": ([0, 10, 20], [0.0, 1.0, 1.0]),
+        "test_accuracy": (test_steps, [0.0, 1.0, 1.0 if passed else 0.5]),
+    }
+    assert finding(paper, "$name-C1", claim_run("cpu", {}, series)).passed == passed
 ''')
 
 
 def write(
-    root: Path, name: str, says: str, operation: str, model: str, measures: list[str]
+    root: Path, name: str, description: str, operation: str, model: str, measures: list[str]
 ) -> list[Path]:
-    """The files of a new paper, written under `root`; UserError, and nothing written, if one of the
-    answers cannot be used or a file exists."""
+    """Write the files of a new paper; nothing is written if a value cannot be used.
+
+    Arguments:
+        root: the project's folder.
+        name: of the experiment and its files.
+        description: one line, the first of the experiment's docstring.
+        operation: whose table is learned.
+        model: a key of MODELS.
+        measures: names or groups of instruments.
+
+    Returns:
+        paths of the experiment, the sweep file on which its claims are checked, and the test.
+
+    Raises:
+        UserError: a value cannot be used, or one of the files exists.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"name {name!r}: expected small letters, digits and _, as my_paper")
-    if '"' in says or "\\" in says:
-        raise UserError(f"description {says!r}: expected text without quotes and backslashes")
+    if '"' in description or "\\" in description:
+        raise UserError(
+            f"description {description!r}: expected text without quotes and backslashes"
+        )
     try:
         operations.table(operation, 31)
     except operations.OperationError as error:
         raise UserError(f"operation {operation!r}: {error}") from None
-    unknown = [one for one in measures if one not in (*BY_NAME, *GROUPS, "full")]
+    unknown = [measure for measure in measures if measure not in (*BY_NAME, *GROUPS, "full")]
     if unknown:
         raise UserError(f"measure {unknown[0]!r}: `grok measures` lists them")
-    says = says if says.endswith(".") else f"{says}."
-    values = {"name": name, "says": says, "operation": operation, "measures": json.dumps(measures)}
+
+    sentence = description if description.endswith(".") else f"{description}."
+    values = {
+        "name": name,
+        "description": textwrap.fill(sentence, 97),
+        "operation": json.dumps(operation),
+        "measures": json.dumps(measures),
+        **asdict(MODELS[model]),
+    }
+    comment = textwrap.fill(sentence, 100, initial_indent="# ", subsequent_indent="# ")
     files = {
-        root / "experiments" / f"{name}.py": EXPERIMENT.substitute(values, **PARTS[model]),
-        root / "sweeps" / f"{name}.yaml": SWEEP.substitute(values),
-        root / "tests" / "papers" / f"test_{name}.py": TEST.substitute(values),
+        root / "experiments" / f"{name}.py": EXPERIMENT.substitute(values),
+        root / "sweeps" / f"{name}_cpu.yaml": SWEEP.substitute(name=name, description=comment),
+        root / "tests" / "papers" / f"test_{name}.py": TEST.substitute(name=name),
     }
     for path in files:
         if path.exists():

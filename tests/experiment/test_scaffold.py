@@ -1,6 +1,10 @@
-"""A new paper's files run as they are written, and nothing is overwritten."""
+"""A new paper's files run as they are written, and no file is overwritten.
+
+All of it happens in a temporary folder: nothing is left in the checkout, even if a test is killed.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,33 +14,83 @@ from click.testing import CliRunner
 from grok.cli import main
 from grok.errors import UserError
 from grok.experiment import scaffold
+from grok.experiment.experiment import load
 from tests.conftest import PROJECT
+
+MEASURES = {"transformer": ["norms", "fourier"], "mlp": ["norms"]}
+FOLDERS = ("experiments", "sweeps", "tests/papers")
+
+
+def make_folders(root):
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True)
+    return root
 
 
 @pytest.fixture
 def root(tmp_path):
-    for folder in ("experiments", "sweeps", "tests/papers"):
-        (tmp_path / folder).mkdir(parents=True)
-    return tmp_path
+    return make_folders(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A copy of what the tests of papers need, and the files of one new paper for each model."""
+    root = make_folders(tmp_path_factory.mktemp("project"))
+    for name in ("tests/__init__.py", "tests/conftest.py", "tests/helpers.py", "ruff.toml"):
+        shutil.copy(PROJECT / name, root / name)
+    description = "A description that is longer than one line of a docstring " * 2
+    for model, measures in MEASURES.items():
+        scaffold.write(root, f"my_{model}", description, "x_minus_y", model, measures)
+    return root
+
+
+def run(root, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+
+def test_the_formatter_and_the_linter_accept_what_is_written(written):
+    ours = f"src = ['.', '{PROJECT}']"  # where the modules are that are not third-party ones
+    for command in (["format", "--check", "--diff"], ["check"]):
+        done = run(written, "-m", "ruff", *command, "--no-cache", "--config", ours, *FOLDERS)
+        assert done.returncode == 0, done.stdout
+    paths = [path for path in written.rglob("*my_*") if path.suffix in (".py", ".yaml")]
+    assert len(paths) == 6
+    assert max(len(line) for path in paths for line in path.read_text().splitlines()) <= 100
+
+
+# Each process imports torch and traces a model, so each model is run in one of these two tests.
+def test_a_written_experiment_runs(written, home):
+    settings = ("p=7", "train_steps=20", "seed=1")
+    done = run(written, "experiments/my_transformer.py", "with", "cpu", *settings)
+    assert done.returncode == 0, done.stderr
+    assert "steps_to_train" in done.stdout
+
+
+def test_a_written_test_passes(written):
+    options = ("-q", "-p", "no:cacheprovider", "--import-mode=importlib")
+    done = run(written, "-m", "pytest", *options, "tests/papers/test_my_mlp.py")
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
 
 
 @pytest.mark.parametrize("model", scaffold.MODELS)
-def test_what_is_written_runs(root, model, home):
-    measures = ["norms", "fourier"] if model == "transformer" else ["norms"]
-    paths = scaffold.write(root, "my_paper", "Of numbers", "x_minus_y", model, measures)
-    for path in (paths[0], paths[2]):
-        name = path.relative_to(root)
-        lint = [sys.executable, "-m", "ruff", "check", "--stdin-filename", name, "-"]
-        text = path.read_text()
-        done = subprocess.run(lint, cwd=PROJECT, input=text, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
-    assert len(paths[0].read_text().splitlines()) <= 150
-    command = [sys.executable, paths[0], "with", "cpu", "p=7", "train_steps=20", "seed=1"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "steps_to_train" in done.stdout and "Of numbers." in paths[1].read_text()
-    compile(paths[2].read_text(), paths[2], "exec")
+def test_the_example_claim_has_a_sweep_file(written, model):
+    """A claim is checked on sweeps/NAME_cpu.yaml, unless it names another file."""
+    experiment = load(written / "experiments" / f"my_{model}.py")
+    sweeps = [written / "sweeps" / f"{claim.sweep}.yaml" for claim in experiment.claims]
+    assert len(sweeps) == 1
+    assert "# A description that is longer" in sweeps[0].read_text()
+
+
+@pytest.mark.parametrize("model", scaffold.MODELS)
+def test_every_key_has_a_type_and_a_comment(written, model):
+    experiment = load(written / "experiments" / f"my_{model}.py")
+    assert set(experiment.types) == {*experiment.defaults(), "seed"}
+    for scope in experiment.configurations:
+        assert set(scope.types) <= set(scope._var_docs)
+    assert all(scope.__doc__ for scope in experiment.named_configs.values())
 
 
 @pytest.mark.parametrize(
@@ -46,27 +100,33 @@ def test_what_is_written_runs(root, model, home):
         ({"name": "class"}, "small letters"),
         ({"operation": "__import__('os')"}, "operation"),
         ({"measures": ["norm"]}, "grok measures"),
-        ({"says": 'quoted """'}, "without quotes"),
+        ({"description": 'quoted """'}, "without quotes"),
     ],
 )
-def test_bad_answers_write_nothing(root, changes, line):
-    answers = {"name": "one", "says": "x", "operation": "x_plus_y", "model": "mlp", "measures": []}
+def test_bad_values_write_nothing(root, changes, line):
+    values = {
+        "name": "one",
+        "description": "x",
+        "operation": "x_plus_y",
+        "model": "mlp",
+        "measures": [],
+    }
     with pytest.raises(UserError, match=line):
-        scaffold.write(root, **{**answers, **changes})
+        scaffold.write(root, **{**values, **changes})
     assert not list(root.rglob("*.*"))
 
 
 def test_existing_files_stay(root):
-    (root / "sweeps" / "mine.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"sweeps/mine.yaml exists"):
+    (root / "sweeps" / "mine_cpu.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"sweeps/mine_cpu.yaml exists"):
         scaffold.write(root, "mine", "x", "x_plus_y", "mlp", [])
-    assert [path.name for path in root.rglob("*.*")] == ["mine.yaml"]
+    assert [path.name for path in root.rglob("*.*")] == ["mine_cpu.yaml"]
 
 
 def test_it_asks_for_what_no_flag_says(root, monkeypatch):
-    monkeypatch.setattr("grok.experiment.experiment.PROJECT", root)
+    monkeypatch.setattr("grok.paths.PROJECT", root)
     result = CliRunner().invoke(main, ["new", "asked"], input="Sums\n\nmlp\nnorms\n")
     assert result.exit_code == 0, result.output
-    assert 'measures = ["norms"]' in (root / "experiments" / "asked.py").read_text().replace(
-        "'", '"'
-    )
+    text = (root / "experiments" / "asked.py").read_text()
+    assert 'measures: str | Texts = ["norms"]' in text
+    assert not (PROJECT / "experiments" / "asked.py").exists()
