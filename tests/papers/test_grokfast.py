@@ -13,23 +13,23 @@ from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")
-def grokfast():
+def paper():
     return load_module(PROJECT / "experiments" / "grokfast.py")
 
 
-def problem(grokfast, *named_configs, **updates):
-    return grokfast.ex.problem_of(grokfast.ex.full_config({"seed": 1, **updates}, named_configs))
+def problem(paper, *named_configs, **updates):
+    return paper.ex.problem_of(paper.ex.full_config({"seed": 1, **updates}, named_configs))
 
 
-def test_network_has_the_published_number_of_parameters(grokfast):
+def test_network_has_the_published_number_of_parameters(paper):
     """423 thousand, with biases in attention and MLP but not in the unembedding."""
-    parameters = sum(p.numel() for p in problem(grokfast).module.parameters())
+    parameters = sum(p.numel() for p in problem(paper).module.parameters())
     assert round(parameters, -3) in (422_000, 423_000)
 
 
-def test_labels_are_products_of_the_operands(grokfast):
+def test_labels_are_products_of_the_operands(paper):
     """Each sequence is a, o, b, =; the train half and the test half are all pairs, once each."""
-    data, pairs = problem(grokfast, p=7).data, []
+    data, pairs = problem(paper, p=7, batch_size=None).data, []
     for part in ("train", "test"):
         tokens = torch.cat(
             [data["prefixes"][data[f"{part}_prefix_index"]], data[f"{part}_suffixes"]], 1
@@ -42,9 +42,9 @@ def test_labels_are_products_of_the_operands(grokfast):
     assert sorted(pairs) == [(a, b) for a in range(7) for b in range(7)]
 
 
-def test_filters_are_the_published_ones(grokfast):
+def test_filters_are_the_published_ones(paper):
     optimizers = {
-        name: problem(grokfast, name).optimizer
+        name: problem(paper, name).optimizer
         for name in ("cpu", "paper_window", "cpu_baseline", "cpu_decay_alone")
     }
     assert optimizers["cpu"].grokfast == Grokfast("ema", gain=2.0, alpha=0.98)
@@ -57,26 +57,26 @@ def test_filters_are_the_published_ones(grokfast):
     assert optimizers["cpu"].kind == "adam" and optimizers["cpu"].groups[0].weight_decay == 0.005
 
 
-def weights_after(grokfast, steps, **updates):
+def weights_after(paper, steps, **updates):
     options = {"p": 7, "width": 8, "heads": 2, "depth": 1, "batch_size": None, "warmup_steps": 0}
     options |= {"train_steps": steps, "dtype": "float64", **updates}
-    *_, outcome = train([problem(grokfast, **options)], compiled=False)
+    *_, outcome = train([problem(paper, **options)], compiled=False)
     return torch.cat([values.flatten() for values in outcome.weights.values()])
 
 
-def test_first_step_with_the_filter_is_the_one_without(grokfast):
+def test_first_step_with_the_filter_is_the_one_without(paper):
     """The average starts at the first gradient g, so the step uses 3 g, and Adam divides by its
     length. From the second step on they differ."""
     options = {"grokfast": "ema", "eps": 1e-30}
     for steps, equal in ((1, True), (3, False)):
-        plain = weights_after(grokfast, steps, eps=1e-30)
-        filtered = weights_after(grokfast, steps, **options)
+        plain = weights_after(paper, steps, eps=1e-30)
+        filtered = weights_after(paper, steps, **options)
         assert torch.allclose(plain, filtered, rtol=0, atol=1e-9) == equal
 
 
-def test_a_run_ends_when_it_has_grokked_unless_told_not_to(grokfast):
-    assert problem(grokfast, p=7).stop == Stop((("test_accuracy", 0.95),))
-    assert problem(grokfast, p=7, stop_when_grokked=False).stop is None
+def test_a_run_ends_when_it_has_grokked_unless_told_not_to(paper):
+    assert problem(paper, p=7, batch_size=None).stop == Stop((("test_accuracy", 0.95),))
+    assert problem(paper, p=7, batch_size=None, stop_when_grokked=False).stop is None
 
 
 def run_that_groks_at(named_config, step):
@@ -90,20 +90,20 @@ def run_that_groks_at(named_config, step):
     ("filtered", "baseline", "passed"),
     [(2000, 4000, True), (2000, inf, True), (2001, inf, False), (1000, 1999, False)],
 )
-def test_filter_must_be_twice_as_fast_within_2000_steps(grokfast, filtered, baseline, passed):
+def test_filter_must_be_twice_as_fast_within_2000_steps(paper, filtered, baseline, passed):
     runs = run_that_groks_at("cpu", filtered), run_that_groks_at("cpu_baseline", baseline)
-    outcome = finding(grokfast, "E1a", *runs)
+    outcome = finding(paper, "E1a", *runs)
     assert outcome.passed == passed
     assert (outcome.measured["95 % at"], outcome.measured["without"]) == (filtered, baseline)
 
 
 @pytest.mark.parametrize(("decay_alone", "passed"), [(2000, True), (1999, False)])
-def test_decay_alone_must_take_twice_the_steps(grokfast, decay_alone, passed):
+def test_decay_alone_must_take_twice_the_steps(paper, decay_alone, passed):
     runs = run_that_groks_at("cpu", 1000), run_that_groks_at("cpu_decay_alone", decay_alone)
-    assert finding(grokfast, "E1c", *runs).passed == passed
+    assert finding(paper, "E1c", *runs).passed == passed
 
 
 @pytest.mark.parametrize(("baseline", "passed"), [(20_000, True), (19_999, False), (inf, False)])
-def test_published_speedup_needs_a_baseline_that_groks(grokfast, baseline, passed):
+def test_published_speedup_needs_a_baseline_that_groks(paper, baseline, passed):
     runs = run_that_groks_at("paper_ema", 1000), run_that_groks_at("paper", baseline)
-    assert finding(grokfast, "E1-paper", *runs).passed == passed
+    assert finding(paper, "E1-paper", *runs).passed == passed

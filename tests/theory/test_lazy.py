@@ -4,22 +4,27 @@ import numpy as np
 import pytest
 import torch
 
-from grok.models.quadratic import QuadraticUnits
-from grok.objectives.curved import CurvedLoss
+from grok.experiment.experiment import load_module
 from grok.theory import lazy
+from tests.conftest import PROJECT
 
 D, P, N, ALPHA, EPS = 8, 20, 30, 1.5, 0.1
 
 
+@pytest.fixture(scope="module")
+def paper():
+    return load_module(PROJECT / "experiments" / "lazy_to_rich.py")
+
+
 @pytest.fixture
-def task():
+def task(paper):
     torch.manual_seed(0)
     x = torch.randn(P, D, dtype=torch.float64) / D**0.5
     beta = torch.randn(D, dtype=torch.float64)
-    return QuadraticUnits(D, N).double(), x, beta, (x @ beta) ** 2 / 2
+    return paper.QuadraticUnits(D, N).double(), x, beta, (x @ beta) ** 2 / 2
 
 
-def test_descent_on_the_moments_is_descent_on_the_weights(task):
+def test_descent_on_the_moments_is_descent_on_the_weights(paper, task):
     module, x, _, y = task
     data = {
         "train_inputs": x,
@@ -31,13 +36,13 @@ def test_descent_on_the_moments_is_descent_on_the_weights(task):
     rate = N / ALPHA**2
     of = lazy.moments(module.weight.detach().numpy())
     for _ in range(1000):
-        (slope,) = torch.autograd.grad(CurvedLoss()(module, data), [module.weight])
+        (slope,) = torch.autograd.grad(paper.QuadraticLoss()(module, data), [module.weight])
         with torch.no_grad():
             module.weight -= rate * slope
         of = lazy.descended(of, x.numpy(), y.numpy(), ALPHA, EPS, rate * ALPHA / N)
     ours = ALPHA * module(x, data["eps"]).detach().numpy()
     np.testing.assert_allclose(lazy.outputs(x.numpy(), of, ALPHA, EPS), ours, rtol=1e-10)
-    assert CurvedLoss()(module, data).item() < 0.1 * (y**2).mean().item()  # it has learned
+    assert paper.QuadraticLoss()(module, data).item() < 0.1 * (y**2).mean().item()  # it has learned
 
 
 def test_the_population_loss_is_the_mean_over_many_inputs(task):
