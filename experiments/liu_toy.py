@@ -328,7 +328,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     if c.combine == "add":
         ideal = theory.ideal_accuracy(pairs, labels, train)
         result["ideal_accuracy"] = ideal
-        result["ideal_gap"] = abs(recorder.final("test_accuracy") - ideal)
+        final = recorder.final("test_accuracy")
+        result["ideal_gap"] = None if final is None else abs(final - ideal)
     return result
 
 

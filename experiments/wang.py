@@ -16,12 +16,12 @@ compositions, whose second hop is made in a later layer than the first.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from grok.claims.checks import each
 from grok.claims.model import Claims, Run, Runs, Verdict
@@ -254,12 +254,12 @@ def with_trained_part(graph: Tensors) -> Tensors:
 
 
 def trace_composition(
-    model: Transformer, weights_by_step: Iterable[Tensors], data: Tensors, seed: int
+    model: nn.Module, weights_by_step: Iterable[Mapping[str, Any]], data: Tensors, seed: int
 ) -> dict[str, list[float]]:
     """How the two hops of h r1 r2 -> t, with bridge b, are computed at each of several steps.
 
     Arguments:
-        model: the transformer.
+        model: the Transformer.
         weights_by_step: its weights at these steps.
         data: of `with_trained_part`; up to 300 of the train inferences are traced.
         seed: of the choice of rows to patch in.
@@ -274,6 +274,7 @@ def trace_composition(
     )
     known = data["train_tokens"].cpu(), data["train_labels"].cpu().flatten()
     corrupted, has_other = tracing.other_heads(tokens, labels.flatten(), *known, seed)
+    assert isinstance(model, Transformer)
     model = copy.deepcopy(model).cpu().requires_grad_(False)
     first_relation, second_relation = 1, 2  # positions
     series: dict[str, list[float]] = {}

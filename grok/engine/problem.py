@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.engine.spec import Group, MeasureConfig, Optimizer, Stop
+from grok.tensors import Tensors
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Problem:
 
     module: nn.Module
     data: dict[str, Tensor]
-    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
-    metrics: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+    loss: Callable[[Any, Tensors], Tensor]  # of a module of this kind and data
+    metrics: Callable[[Any, Tensors], Tensors]
     optimizer: Optimizer
     train_steps: int
     log_steps: list[int]

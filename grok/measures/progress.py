@@ -7,6 +7,7 @@ p^2 pairs. Frequencies are k = 1..(p-1)/2, with w_k = 2 pi k / p.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -165,7 +166,7 @@ def loss_of(logits: Tensor, pairs: Tensor) -> float:
     return float(cross_entropy(logits[pairs], ((x[:, None] + x) % p)[pairs]))
 
 
-def summary(circuit: Circuit, train: Tensor) -> dict[str, float | list[int]]:
+def summary(circuit: Circuit, train: Tensor) -> dict[str, Any]:
     """Key frequencies of the final network, how much they explain, and its progress measures.
 
     Arguments:

@@ -4,7 +4,7 @@ All are frozen dataclasses, so that two problems with equal objectives are train
 """
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ class Logits(Protocol):
     @property
     def batched(self) -> tuple[str, ...]: ...
 
-    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
-        """Logits (N, count, C) on the rows of PART."""
+    def __call__(self, model: Any, data: Tensors, part: str, training: bool) -> Tensor:
+        """Logits (N, count, C) on the rows of PART, of a model of the kind that this reads."""
 
 
 @dataclass(frozen=True)
