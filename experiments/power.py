@@ -1,149 +1,363 @@
 """Power, Burda, Edwards, Babuschkin, Misra 2022, arXiv:2201.02177.
 
-"Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets": a transformer completes
-a table of a binary operation; the answer is learned by heart first and understood long after.
+"Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets". A transformer of two
+layers reads `E a o b =` and is trained on a part of the table of a binary operation o to name its
+result, with cross-entropy at the last position, on mini-batches. (List operations read
+`o x1 ... xL =` and name a list.) The paper finds that the network generalizes long after it has
+memorized the train set, the later the less data there is; that weight decay helps most, random
+labels hurt only if there are many, and symmetric operations need less data; and that where the
+loss is sharper the test accuracy is lower.
+
+    python experiments/power.py with cpu                # x + y mod 97, about 1 minute
+    python experiments/power.py with division           # or polynomial, conditional, permutation, lists
+    python experiments/power.py with operation="a**2 + b if odd(a) else a/b" p=31
+    grok replicate power                                # all claims: 86 runs, 76 minutes
+    python analysis/power_figures.py                    # figures 1 to 4, 6 and 7
 """
 
+from collections.abc import Mapping
 from math import inf
+from typing import Any, Literal
 
-from grok.claims.legacy import Paper
-from grok.claims.legacy_checks import correlation, fractions, medians, within
+from grok.claims.checks import least_fractions, median_steps, rank_correlation, within
+from grok.claims.model import Claims, Runs, Verdict
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
-from grok.experiment import parts as recipes
+from grok.experiment import parts
+from grok.experiment.config_types import (
+    Activation,
+    BelowOne,
+    Betas,
+    Count,
+    CountFromZero,
+    Device,
+    Dtype,
+    Modulus,
+    NonNegative,
+    Norm,
+    OpenFraction,
+    OptimizerKind,
+    Positions,
+    Seed,
+)
+from grok.experiment.experiment import Config, Experiment
+from grok.experiment.recording import Recorder
 from grok.measures.sharpness import sharpness
 from grok.measures.spectra import circle_fraction
 from grok.measures.vectors import rms_norms
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
-LAYOUT = "Eaob="  # E ends and begins a sequence
-DECIDED = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))
-ex = Paper("power", threshold=0.99, delay=1000)
+ex = Experiment("power", threshold=0.99, delay=1000)
+claim = Claims(ex)
+
+# Of a table's rows: operands, the operator o, and a token E that ends and begins a sequence.
+LAYOUT = "Eaob="
 
 
 @ex.config
-def config():
-    # a name (grok/tasks/operations.py), s5, sort, or an expression: a**2 + b
-    operation = "x_plus_y"
-    p = 97
-    symmetric = False  # only pairs with a <= b
-    train_fraction = 0.5
-    train_count = None
-    noisy_answers = 0  # train rows with a random answer (figure 6)
-    data_seed = None  # of the split; None: the run's seed
-    list_length = 4  # of sort, reverse, copy: so many different numbers below p
-    list_count = 5000  # of them in the table
-    depth, width, heads = 2, 128, 4
-    activation = "relu"
-    norm, positions = "post", "sinusoidal"
-    tied, init_scale = False, 1.0
-    dropout = 0.0  # after the MLP
-    optimizer = "adamw"
-    lr = 1e-3
-    betas, eps = (0.9, 0.98), 1e-8
-    weight_decay = 1.0
-    decay_to = "zero"  # or "init"
-    warmup_steps = 10
-    anneal_steps = 0  # a cosine to a tenth of lr by then; 0 for none
-    weight_noise = 0.0  # std, at every gradient
-    update_noise = 0.0  # std, on Adam's direction
-    sam_rho = 0.0  # of sharpness-aware minimization
-    batch_size = 512  # at most half of the train set; None: all of it
-    train_steps = 10_000
-    log_points = 100
-    stop_when_grokked = False
-    sharpness = False  # of the final weights (Keskar et al. 2017)
-    dtype, loss_dtype = "float32", None
-    device = "auto"
+def config() -> None:
+    # Task: an operation of grok/tasks/operations.py, s5, sort, reverse, copy, or an expression
+    operation: str = "x_plus_y"  # the operation, by name or as an expression such as a**2 + b
+    p: Modulus = 97  # the modulus
+    symmetric: bool = False  # whether only pairs with a <= b are in the table
+    train_fraction: OpenFraction = 0.5  # fraction of the rows to train on; the others are for test
+    train_count: Count | None = None  # number of rows to train on, in place of train_fraction
+    noisy_answers: CountFromZero = 0  # train rows with a random label (figure 6)
+    data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
+    list_length: Count = 4  # of sort, reverse, copy: numbers in a list, all different and below p
+    list_count: Count = 5000  # of sort, reverse, copy: lists in the table
 
+    # Model
+    depth: Count = 2  # layers
+    width: Count = 128  # dimension of the residual stream; the MLP has four times as many neurons
+    heads: Count = 4  # attention heads
+    activation: Activation = "relu"  # of the MLP's neurons
+    norm: Norm = "post"  # where LayerNorm is: after each part, before it, or nowhere
+    positions: Positions = "sinusoidal"  # positional embedding: fixed sinusoids, or learned
+    tied: bool = False  # whether W_E and W_U are one matrix
+    init_scale: NonNegative = 1.0  # factor of the initial weights
+    dropout: BelowOne = 0.0  # fraction of an MLP's outputs that are dropped in training
+
+    # Optimization
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-3  # learning rate after warmup
+    betas: Betas = (0.9, 0.98)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 1.0  # of all parameters
+    decay_to: Literal["zero", "init"] = "zero"  # init: weights decay to their initial values
+    warmup_steps: CountFromZero = 10  # steps over which lr rises from zero, linearly
+    anneal_steps: CountFromZero = 0  # steps of a cosine to a tenth of lr; 0 for a constant lr
+    weight_noise: NonNegative = 0.0  # standard deviation, added to the weights at each gradient
+    update_noise: NonNegative = 0.0  # standard deviation, added to Adam's direction
+    sam_rho: NonNegative = 0.0  # radius of sharpness-aware minimization; 0 for none
+
+    # Training
+    batch_size: Count | None = 512  # rows per step, at most half of the train set; None for all
+    train_steps: Count = 10_000  # steps of the optimizer
+    stop_when_grokked: bool = False  # stop once train and test accuracy have reached 99 %
+
+    # Evaluation
+    log_points: Count = 100  # evaluation steps, logarithmically spaced
+    sharpness: bool = False  # whether to measure the sharpness of the final weights
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and activations
+    loss_dtype: Dtype | None = None  # of the log-softmax; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
+
+
+ex.preset(
+    "paper",
+    "Division modulo 97 with weight decay, 100,000 steps.",
+    {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300},
+)
+ex.preset(
+    "paper_figure1",
+    "Figure 1 left: division modulo 97 without weight decay, a million steps.",
+    {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000},
+)
+ex.preset("division", "x / y modulo 97.", {"operation": "x_div_y"})
+ex.preset("permutation", "Products of permutations of five elements.", {"operation": "s5"})
+ex.preset("polynomial", "x^2 + x y + y^2 modulo 97.", {"operation": "x2_plus_xy_plus_y2"})
+ex.preset("lists", "Sorting lists of four numbers below 31.", {"operation": "sort", "p": 31})
+ex.preset(
+    "conditional",
+    "x + y where x is even, else x - y, modulo 97.",
+    {"operation": "plus_if_even_else_minus"},
+)
+ex.preset(
+    "cpu",
+    "Grokking of x + y modulo 97 by one layer: 3000 to 4000 steps, about 1 minute.",
+    {"train_steps": 6000, "stop_when_grokked": True, "depth": 1},
+)
+ex.preset(
+    "product",
+    "x y modulo 97 as in Lee et al. 2024, to be run with grokfast=ema and without.",
+    {
+        "operation": "x_times_y",
+        "norm": "pre",
+        "activation": "gelu",
+        "positions": "learned",
+        "optimizer": "adam",
+        "weight_decay": 0.005,
+        "train_steps": 5000,
+        "stop_when_grokked": True,
+    },
+)
 
 SMALL = {"p": 31, "width": 64, "train_steps": 8000, "stop_when_grokked": True}
-VARIANTS = {  # of optimizer and regularizer, figure 2 left
-    "full_batch_adam": {"weight_decay": 0.0, "batch_size": None},
-    "adam": {"weight_decay": 0.0},
-    "update_noise": {"weight_decay": 0.0, "batch_size": None, "update_noise": 0.1},
-    "dropout": {"weight_decay": 0.0, "dropout": 0.1},
-    "adamw": {},
-    "adamw_to_init": {"decay_to": "init"},
-    "slow_adam": {"weight_decay": 0.0, "lr": 3e-4},
-    "fast_adam": {"weight_decay": 0.0, "lr": 3e-3},
-    "weight_noise": {"weight_decay": 0.0, "weight_noise": 0.01},
-}
+FIGURE_2 = {"operation": "s5", "train_steps": 100_000}
 
-ex.add_named_configs({
-    "paper": {"operation": "x_div_y", "train_steps": 100_000, "log_points": 300},
-    "paper_figure1": {"operation": "x_div_y", "weight_decay": 0.0, "train_steps": 1_000_000},  # left
-    "division": {"operation": "x_div_y"}, "permutation": {"operation": "s5"},
-    "polynomial": {"operation": "x2_plus_xy_plus_y2"}, "lists": {"operation": "sort", "p": 31},
-    "conditional": {"operation": "plus_if_even_else_minus"},
-    "cpu": {"train_steps": 6000, "stop_when_grokked": True, "depth": 1},
-    "product": {  # Lee et al. 2024: with grokfast=ema and without
-        "operation": "x_times_y", "norm": "pre", "activation": "gelu", "positions": "learned",
-        "optimizer": "adam", "weight_decay": 0.005, "train_steps": 5000, "stop_when_grokked": True,
-    },
-    "small": SMALL,  # a figure's worth of runs in minutes
-    **{f"small_{name}": {**SMALL, **changes} for name, changes in VARIANTS.items()},
-    **{f"paper_{name}": {"operation": "s5", "train_steps": 100_000, **changes}
-       for name, changes in VARIANTS.items()},
-})  # fmt: skip
+ex.preset("small", "x + y modulo 31, width 64: a figure's worth of runs in minutes.", SMALL)
+
+
+def preset_of_figure_2(name: str, sentence: str, changes: Mapping[str, Any]) -> None:
+    """Declare one curve of figure 2 left, at a laptop's scale and as in the paper."""
+    ex.preset(f"small_{name}", f"Figure 2 left, as small: {sentence}.", {**SMALL, **changes})
+    ex.preset(f"paper_{name}", f"Figure 2 left, S_5: {sentence}.", {**FIGURE_2, **changes})
+
+
+NO_DECAY = {"weight_decay": 0.0}
+preset_of_figure_2("full_batch_adam", "Adam, full batch", {**NO_DECAY, "batch_size": None})
+preset_of_figure_2("adam", "Adam", NO_DECAY)
+preset_of_figure_2(
+    "update_noise",
+    "Adam, full batch, noise on the update",
+    {**NO_DECAY, "batch_size": None, "update_noise": 0.1},
+)
+preset_of_figure_2("dropout", "Adam with dropout", {**NO_DECAY, "dropout": 0.1})
+preset_of_figure_2("adamw", "AdamW, weight decay to zero", {})
+preset_of_figure_2(
+    "adamw_to_init", "AdamW, weight decay to the initial weights", {"decay_to": "init"}
+)
+preset_of_figure_2("slow_adam", "Adam with 0.3 times the learning rate", {**NO_DECAY, "lr": 3e-4})
+preset_of_figure_2("fast_adam", "Adam with 3 times the learning rate", {**NO_DECAY, "lr": 3e-3})
+preset_of_figure_2("weight_noise", "Adam, noise on the weights", {**NO_DECAY, "weight_noise": 0.01})
 
 
 @ex.build
-def build(c) -> Problem:
-    split, count, vocabulary, classes = recipes.sequences_of(c, LAYOUT)
+def build(c: Config) -> Problem:
+    """Train on sequences whose last `count` positions name the result: 1 number, or a list.
+
+    Logged at every evaluation step: loss and accuracy on all train and all test rows, and the norm
+    of all weights. A row is correct if all of its labels are.
+    """
+    split, count, vocabulary, classes = parts.sequences_of(c, LAYOUT)
     rows, length = split["train_tokens"].shape
-    batch = None if c.batch_size is None else min(c.batch_size, -(-rows // 2))
-    data = recipes.sequence_data(split, 0 if c.dropout else batch)  # dropout shares nothing
+    half = -(-rows // 2)
+    batch_size = None if c.batch_size is None else min(c.batch_size, half)
+    has_dropout = c.dropout > 0
+    # with dropout, equal prefixes differ, so none is shared
+    data = parts.sequence_data(split, 0 if has_dropout else batch_size)
     shape = TransformerConfig(
-        vocabulary, classes, length, c.width, c.depth, c.heads, 4 * c.width, norm=c.norm,
-        activation=c.activation, positions=c.positions, tied=c.tied, init_scale=c.init_scale,
+        vocabulary,
+        classes,
+        length,
+        c.width,
+        c.depth,
+        c.heads,
+        4 * c.width,
+        norm=c.norm,
+        activation=c.activation,
+        positions=c.positions,
+        tied=c.tied,
+        init_scale=c.init_scale,
         dropout=c.dropout,
-    )  # fmt: skip
-    loss = ClassificationLoss(SequenceLogits(count, dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
-    stop, model = DECIDED if c.stop_when_grokked else None, recipes.transformer_of(c, shape)
-    return recipes.classification_problem(c, model, data, loss, batch_size=batch, stop=stop)
+    )
+    model = parts.transformer_of(c, shape)
+    loss = ClassificationLoss(SequenceLogits(count, dropout=has_dropout), loss_dtype=c.loss_dtype)
+    grokked = Stop((("train_accuracy", ex.threshold), ("test_accuracy", ex.threshold)))
+    stop = grokked if c.stop_when_grokked else None
+    return parts.classification_problem(c, model, data, loss, batch_size=batch_size, stop=stop)
 
 
 @ex.summarize
-def summarize(c, problem, recorder) -> dict:
-    """Root mean square of every weight matrix at the end, and the sharpness there if asked for."""
+def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
+    """Measures of the final weights.
+
+    Returns:
+        rms_norms, the root mean square of every tensor. With `sharpness`: sharpness (Keskar et al.
+        2017) and published_sharpness, what the published code computes, in which the minimum stands
+        for the maximum. Unless `tied`: circle_gain, by which factor the fraction of W_U's power at
+        its strongest frequency has grown.
+    """
     if recorder.outcome is None:
         return {}
     weights = recorder.outcome.weights
-    result = {"rms_norms": rms_norms(weights)}
+    result: dict[str, Any] = {"rms_norms": rms_norms(weights)}
     if c.sharpness:
         measured = sharpness(problem.module, problem.loss, problem.data, weights)
         result["sharpness"], result["published_sharpness"] = measured
     if not c.tied:
-        start, end = problem.module.output.weight.detach(), weights["output.weight"]
-        result["circle_gain"] = circle_fraction(end) / circle_fraction(start)
+        initial = problem.module.get_parameter("output.weight").detach()
+        final = weights["output.weight"]
+        result["circle_gain"] = circle_fraction(final) / circle_fraction(initial)
     return result
 
 
-# fmt: off
+# Claims. Steps to an accuracy are reached and held: the first evaluation step that has it, if the
+# next one has it too. The smallest train fraction at which an accuracy is ever logged is inf if it
+# is at none of those of the sweep.
+
 CENTER, DECAY = "power_figure1_center", "power_decay"
-HOUR = {"sweep": "power_figure2_right", "report_only": True}  # its sweep takes more than one
-ex.claim("01-C1", "Generalizes long after it has memorized (figure 1 left)", within(
-    ("small", "steps_to_train", 1, 400), ("small", "delay_ratio", 8, inf)), sweep=CENTER)
-ex.claim("01-C2", "Less data, more steps to generalize (figure 1 center)", medians(
-    lambda a, b, c, d: a > b > c > d and a >= 2 * c, "train_fraction", 0.4, 0.5, 0.6, 0.7,
-    test=0.99), sweep=CENTER, pooled=True)
-ex.claim("01-C3", "With weight decay half the data is enough (figure 2 left)", fractions(
-    lambda decay, none: 2 * decay <= none, "preset", "small_adamw", "small_adam"), sweep=DECAY)
-ex.claim("01-C3-init", "Decay to the initial weights helps too (figure 2 left)", fractions(
-    lambda decay, none: decay < none, "preset", "small_adamw_to_init", "small_adam"), sweep=DECAY)
-ex.claim("01-C4", "A symmetric operation needs no more data (figure 2 right)", fractions(
-    lambda plus, minus: plus <= minus < inf, "operation", "x_plus_y", "x_minus_y"), **HOUR)
-ex.claim("01-C4-never", "x^3 + x y^2 + y is never learned (figure 2 right)", fractions(
-    lambda cubic: cubic == inf, "operation", "x3_plus_xy2_plus_y", test=0.3), **HOUR)
-ex.claim("01-C5", "A few outliers cost no data, many do (figure 6)", fractions(
-    lambda none, few, many: none == few < many, "noisy_answers", 0, 12, 173), sweep="power_figure6")
-for claim, measure in (("01-C6", "sharpness"), ("01-C6-published", "published_sharpness")):
-    ex.claim(claim, f"The larger the {measure.replace('_', ' ')} the worse the test accuracy (figure 7)",
-             correlation(measure, "test_accuracy", -1, -0.5), sweep="power_figure7", pooled=True)
-ex.claim("01-C7", "The numbers lie on a circle in the output layer (figure 3)",
-         within(("cpu", "circle_gain", 3, inf)))  # modulo 31 it starts at a twelfth
+RIGHT = "power_figure2_right"  # takes over an hour, so its claims do not count
+OUTLIERS, SHARPNESS = "power_figure6", "power_figure7"
+
+# 01-C1. The paper, x / y modulo 97 without weight decay: train accuracy 99 % within 1,000 steps, test
+# accuracy at nearly a million. Ours, x + y modulo 31 with weight decay, half of the table:
+MEMORIZED_BY = 400
+LEAST_DELAY_RATIO = 8  # steps to 99 % of the test rows over steps to 99 % of the train rows
+
+
+@claim("01-C1", source="figure 1 left", sweep=CENTER)
+def generalizes_long_after_memorizing(runs: Runs) -> Verdict:
+    """The network generalizes long after it has memorized."""
+    return within(
+        runs,
+        ("small", "steps_to_train", 1, MEMORIZED_BY),
+        ("small", "delay_ratio", LEAST_DELAY_RATIO, inf),
+    )
+
+
+# 01-C2. The paper, S_5: 40 to 50 % more steps for each percent less of the table, near 25 to 30 %.
+LEAST_RATIO_40_TO_60 = 2
+
+
+@claim("01-C2", source="figure 1 center", sweep=CENTER, pooled=True)
+def less_data_takes_more_steps(runs: Runs) -> Verdict:
+    """The less data, the more steps it takes to generalize."""
+    medians = median_steps(runs, "train_fraction", 0.4, 0.5, 0.6, 0.7, test=0.99)
+    at_40, at_50, at_60, at_70 = medians.values()
+    is_ordered = at_40 > at_50 > at_60 > at_70
+    return is_ordered and at_40 >= LEAST_RATIO_40_TO_60 * at_60, medians
+
+
+# 01-C3. The paper, S_5: AdamW needs less than half of the data of most other interventions.
+MOST_FRACTION_OF_DATA = 0.5
+
+
+@claim("01-C3", source="figure 2 left", sweep=DECAY)
+def weight_decay_halves_the_data(runs: Runs) -> Verdict:
+    """With weight decay half of the data is enough."""
+    fractions = least_fractions(runs, "preset", "small_adamw", "small_adam")
+    with_decay, without = fractions.values()
+    return with_decay <= MOST_FRACTION_OF_DATA * without, fractions
+
+
+@claim("01-C3-init", source="figure 2 left", sweep=DECAY)
+def decay_to_initial_weights_helps(runs: Runs) -> Verdict:
+    """Weight decay to the initial weights helps too."""
+    fractions = least_fractions(runs, "preset", "small_adamw_to_init", "small_adam")
+    with_decay, without = fractions.values()
+    return with_decay < without, fractions
+
+
+@claim("01-C4", source="figure 2 right", sweep=RIGHT, report_only=True)
+def symmetric_operation_needs_no_more_data(runs: Runs) -> Verdict:
+    """A symmetric operation needs no more data than one that is not."""
+    fractions = least_fractions(runs, "operation", "x_plus_y", "x_minus_y")
+    plus, minus = fractions.values()
+    return plus <= minus < inf, fractions
+
+
+# 01-C4-never. The paper: not from 95 % of the table. Ours: below 30 % at up to 80 % of the table.
+NEVER = 0.3  # test accuracy
+
+
+@claim("01-C4-never", source="figure 2 right", sweep=RIGHT, report_only=True)
+def cubic_is_never_learned(runs: Runs) -> Verdict:
+    """x^3 + x y^2 + y is never learned."""
+    fractions = least_fractions(runs, "operation", "x3_plus_xy2_plus_y", test=NEVER)
+    (cubic,) = fractions.values()
+    return cubic == inf, fractions
+
+
+# 01-C5. The paper, S_5: up to 1000 random labels, of 14,400, hardly matter, and 2000 do. Ours: 12 and
+# 173, which are 2 and 30 % of the train rows.
+@claim("01-C5", source="figure 6", sweep=OUTLIERS)
+def few_outliers_cost_no_data(runs: Runs) -> Verdict:
+    """A few random labels cost no data, many do."""
+    fractions = least_fractions(runs, "noisy_answers", 0, 12, 173)
+    none, few, many = fractions.values()
+    return none == few < many, fractions
+
+
+# 01-C6. The paper, S_5: Spearman's rank correlation is -0.795, p < 1.4e-5. Counted are the runs that
+# have fitted their train set, at 99 %.
+MOST_CORRELATION = -0.5
+MOST_P_VALUE = 0.05
+LEAST_RUNS = 15
+
+
+def sharpness_lowers_accuracy(runs: Runs, entry: str) -> Verdict:
+    """Whether test accuracy is rank correlated, negatively, with an entry of the result."""
+    correlation, p_value, count = rank_correlation(runs, entry, "test_accuracy")
+    passed = count >= LEAST_RUNS and -1 <= correlation <= MOST_CORRELATION
+    numbers = {"rank correlation": correlation, "p": p_value, "runs": count}
+    return passed and p_value < MOST_P_VALUE, numbers
+
+
+@claim("01-C6", source="figure 7", sweep=SHARPNESS, pooled=True)
+def sharper_is_worse(runs: Runs) -> Verdict:
+    """The larger the sharpness, the lower the test accuracy."""
+    return sharpness_lowers_accuracy(runs, "sharpness")
+
+
+@claim("01-C6-published", source="figure 7", sweep=SHARPNESS, pooled=True)
+def sharper_as_published_is_worse(runs: Runs) -> Verdict:
+    """The larger the sharpness that the published code computes, the lower the test accuracy."""
+    return sharpness_lowers_accuracy(runs, "published_sharpness")
+
+
+# 01-C7. The paper shows it by t-SNE. Ours, modulo 97; modulo 31 it starts at a twelfth of the power.
+LEAST_CIRCLE_GAIN = 3
+
+
+@claim("01-C7", source="figure 3")
+def numbers_lie_on_a_circle(runs: Runs) -> Verdict:
+    """The numbers lie on a circle in the output layer."""
+    return within(runs, ("cpu", "circle_gain", LEAST_CIRCLE_GAIN, inf))
 
 
 if __name__ == "__main__":

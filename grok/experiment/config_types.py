@@ -53,6 +53,8 @@ OptimizerKind = Literal["adamw", "adam", "sgd"]
 Dtype = Literal["float32", "float64"]
 Device = Literal["auto", "cpu", "cuda"]
 Activation = Literal["tanh", "relu", "gelu"]
+Norm = Literal["pre", "post", "none"]
+Positions = Literal["learned", "sinusoidal"]
 Loss = Literal["cross_entropy", "squared_error"]
 
 _DESCRIPTIONS = {
