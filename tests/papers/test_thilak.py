@@ -1,0 +1,156 @@
+"""Thilak et al. 2022: what is measured at a step, and each claim at its threshold."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+import torch
+
+from grok.engine.events import Outcome, Record
+from grok.engine.train import train
+from grok.experiment.experiment import load_module
+from tests.conftest import PROJECT
+from tests.helpers import claim_run, finding
+
+
+@pytest.fixture(scope="module")
+def thilak():
+    return load_module(PROJECT / "experiments" / "thilak.py")
+
+
+@pytest.fixture(scope="module")
+def trained(thilak):
+    """A small cpu_division: the problem, the weights after each step, and the metrics of each."""
+    sizes = {"p": 7, "width": 16, "eval_steps": 1, "train_steps": 4, "seed": 1}
+    problem = thilak.ex.problem_of(thilak.ex.full_config(sizes, ("cpu_division",)))
+    weights = []
+    for steps in range(5):
+        short = replace(problem, train_steps=max(steps, 1), log_steps=[0, max(steps, 1)])
+        events = list(train([short], compiled=False))
+        weights.append(next(e for e in events if isinstance(e, Outcome)).weights)
+    weights[0] = {name: p.detach() for name, p in problem.module.named_parameters()}
+    records = [e for e in train([problem], compiled=False) if isinstance(e, Record)]
+    return problem, weights, {record.step: record.metrics for record in records}
+
+
+def logits_of(problem, weights):
+    return torch.func.functional_call(problem.module, weights, (problem.data["train_pairs"],))
+
+
+def test_change_is_that_of_the_last_step(trained):
+    problem, weights, metrics = trained
+    for step in (1, 3, 4):
+        now, before = (logits_of(problem, weights[i]) for i in (step, step - 1))
+        change = ((now - before).norm(dim=1) / before.norm(dim=1)).mean()
+        assert metrics[step]["logit_change"] == pytest.approx(float(change), rel=1e-4)
+    assert metrics[0]["logit_change"] == 0
+
+
+def test_sharpness_is_the_hessian_along_the_step(trained):
+    problem, weights, metrics = trained
+    names, old = list(weights[2]), weights[2]
+
+    def loss(*values):
+        outputs = torch.func.functional_call(
+            problem.module, dict(zip(names, values, strict=True)), (problem.data["train_pairs"],)
+        )
+        return torch.nn.functional.cross_entropy(outputs, problem.data["train_labels"][:, 0])
+
+    update = tuple(weights[3][name] - old[name] for name in names)
+    values = tuple(old[name] for name in names)
+    _, curved = torch.autograd.functional.hvp(loss, values, update)
+    top = sum(float((u * h).sum()) for u, h in zip(update, curved, strict=True))
+    known = top / sum(float((u * u).sum()) for u in update)
+    assert metrics[3]["update_sharpness"] == pytest.approx(known, rel=1e-3)
+
+
+def test_distances_are_from_the_start(trained):
+    _, weights, metrics = trained
+    last = [name for name in weights[4] if name.startswith("net.6")]
+    flat = [torch.cat([w[name].flatten() for name in last]) for w in (weights[4], weights[0])]
+    cosine = torch.nn.functional.cosine_similarity(*flat, dim=0)
+    assert metrics[4]["classifier_distance"] == pytest.approx(1 - float(cosine), abs=1e-5)
+    assert metrics[4]["classifier_norm"] == pytest.approx(float(weights[4]["net.6.weight"].norm()))
+
+
+def test_a_compiled_step_measures_the_same(trained):
+    problem, _, metrics = trained
+    records = [e for e in train([problem], compiled=True) if isinstance(e, Record)]
+    for record in records:
+        for name in ("logit_change", "representation_change", "update_sharpness"):
+            known = metrics[record.step][name]
+            assert record.metrics[name] == pytest.approx(known, rel=1e-2, abs=1e-5)
+
+
+def test_classifier_is_the_last_linear_layer(thilak):
+    config = thilak.ex.full_config({"seed": 0}, ("cpu",))
+    problem = thilak.ex.problem_of(config)
+    layers = [m for m in problem.module.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(layers) == 6 and len(problem.data["train_labels"]) == 200
+    assert problem.module.get_submodule(problem.metrics.classifier) is layers[-1]
+    assert layers[-1].out_features == 10
+
+
+def test_transformer_is_of_the_published_size(thilak):
+    """Division modulo 97: 97 * 96 equations, half of them for training; biases, no LayerNorm."""
+    problem = thilak.ex.problem_of(thilak.ex.full_config({"seed": 0}, ("paper",)))
+    assert len(problem.data["train_labels"]) == len(problem.data["test_labels"]) == 97 * 96 / 2
+    parameters = dict(problem.module.named_parameters())
+    assert sum(p.numel() for p in parameters.values()) == pytest.approx(4.2e5, rel=0.05)
+    assert not any("norm" in name for name in parameters)
+
+
+def cycling(norms=(1.0, 2.0, 3.0), steps=(100, 200, 300)):
+    """A `cpu` run with cycles at these steps, and the classifier's norm there."""
+    series = {"classifier_norm": ([0, *steps], [0.5, *norms])}
+    return claim_run("cpu", {"cycles": len(steps), "cycle_steps": list(steps)}, series)
+
+
+@pytest.mark.parametrize(
+    ("norms", "passed"), [((1.0, 2.0, 3.0), True), ((1.0, 2.0), False), ((1.0, 3.0, 2.9), False)]
+)
+def test_three_cycles_of_growing_norm(thilak, norms, passed):
+    run = cycling(norms, (100, 200, 300)[: len(norms)])
+    assert finding(thilak, "07a", run).passed == passed
+
+
+@pytest.mark.parametrize(("claim", "control"), [("07b", "cpu_large_eps"), ("07f", "cpu_float64")])
+def test_controls_have_no_cycle(thilak, claim, control):
+    for cycles, control_cycles, passed in ((3, 0, True), (2, 0, False), (3, 1, False)):
+        runs = (
+            claim_run("cpu", {"cycles": cycles}),
+            claim_run(control, {"cycles": control_cycles}),
+        )
+        assert finding(thilak, claim, *runs).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("claim", "metric"), [("07d", "representation_change"), ("07e", "update_sharpness")]
+)
+@pytest.mark.parametrize(("peak", "passed"), [(10.0, True), (9.9, False)])
+def test_peaks_are_ten_medians_at_every_cycle(thilak, claim, metric, peak, passed):
+    """A peak one evaluation away from the cycle counts too."""
+    steps = list(range(0, 220, 20))
+    values = [20.0 if step == 60 else peak if step == 160 else 1.0 for step in steps]
+    run = claim_run("cpu", {"cycle_steps": [60, 140]}, {metric: (steps, values)})
+    outcome = finding(thilak, claim, run)
+    assert outcome.passed == passed
+    assert outcome.measured == {"least peak, in medians": pytest.approx(peak)}
+
+
+@pytest.mark.parametrize(
+    ("cycles", "accuracy", "passed"), [(5, 0.6, True), (4, 0.1, False), (5, 0.61, False)]
+)
+def test_cycles_without_generalization(thilak, cycles, accuracy, passed):
+    run = claim_run("cpu_division", {"cycles": cycles, "test_accuracy": accuracy})
+    assert finding(thilak, "07g", run).passed == passed
+
+
+@pytest.mark.parametrize(("rise", "passed"), [(2200, True), (3500, False), (500, False)])
+def test_rise_is_within_a_cycle(thilak, rise, passed):
+    """Cycles at 1000 and 2000: the rise comes less than a cycle's length after a spike."""
+    series = {"test_accuracy": ([0, rise, rise + 20], [0.1, 0.5, 0.6])}
+    run = claim_run("paper", {"cycle_steps": [1000, 2000]}, series)
+    outcome = finding(thilak, "07c", run)
+    assert outcome.passed == passed
+    assert outcome.measured["after a spike by"] == (rise - 2000 if rise > 2000 else inf)
