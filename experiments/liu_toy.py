@@ -5,7 +5,7 @@ has a representation E, a trained vector; a decoder, an MLP, reads the combinati
 E_a + E_b as a rule, and is trained on a part of all unordered pairs to output the target vector of
 the label a + b (not modulo p), with the mean squared error. The paper finds that the network
 generalizes as the representation becomes linear: as far as the parallelograms E_a + E_b = E_c + E_d
-with a + b = c + d hold. Train sets of less than a critical fraction do not bring that about, and the
+with a + b = c + d hold. Train sets below a critical fraction do not bring that about, and the
 learning rate and weight decay of the decoder decide between comprehension, grokking, memorization
 and confusion. Random numbers are drawn in the order of the authors' code, so a run with their seed
 is their run.
@@ -167,7 +167,7 @@ ex.preset(
 )
 
 
-# Loss and metrics. Both are frozen dataclasses, so that problems with equal ones train as one batch.
+# Loss and metrics. They are frozen dataclasses, so that problems with equal ones train as a batch.
 
 
 @dataclass(frozen=True)

@@ -126,11 +126,17 @@ def build(c: Config) -> Problem:
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
     """The final network's circuit. Logs the progress measures of every evaluation step.
 
-    The key frequencies are those of the final network, at every step (section 5.1).
+    Logged, at the key frequencies of the final network (section 5.1): restricted_loss over all
+    pairs and restricted_test_loss, of the logits' part at these frequencies alone; excluded_loss
+    over the train pairs, of the logits without that part; embedding_gini and neuron_logit_gini, how
+    concentrated the spectra of W_E and of W_L = W_U W_out are; cosine_share, the fraction of the
+    logits' variance that cosines of a + b - c explain.
 
     Returns:
-        what `grok.measures.progress.summary` returns; nothing if the run was interrupted, kept no
-        trajectory, or learned another operation.
+        The same at the end, and key_frequencies; embedding_share, the fraction of W_E's power at
+        them; single_frequency_neurons, the fraction of neurons with 85 % of their variance at one
+        frequency; loss over all pairs; least_ablated_loss, the smallest without one key frequency.
+        Nothing if the run was interrupted, kept no trajectory, or learned another operation.
     """
     if recorder.outcome is None or c.operation != "x_plus_y" or not c.record_trajectory:
         return {}
@@ -229,7 +235,7 @@ def circuit_forms_before_test_loss_falls(runs: Runs) -> Verdict:
 # there to grokking (test accuracy 99 %) is cleanup. The paper: epochs 1,400, 9,400 and 14,000.
 @claim("03-C6", source="figure 7")
 def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Verdict:
-    """Weights shrink as the test loss drops, and the spectra of W_E and W_L sharpen fastest then."""
+    """Weights shrink as the test loss drops, and the spectra of W_E, W_L sharpen fastest then."""
     run = runs.one("cpu", "paper")
     train, test = run.steps_to_both(0.99)
     steps = [train, run.half_fallen("test_loss"), test]

@@ -379,8 +379,8 @@ def memorized_and_inferred(run: Run) -> tuple[float, float]:
     return memorized, run.first_crossing("test_accuracy", 0.9)
 
 
-# 04-C1. The paper: train inferences at 99 % after 14,000 steps, test inferences at 9 % then and near
-# 100 % only 50 times as late.
+# 04-C1. The paper: train inferences at 99 % after 14,000 steps; test inferences at 9 % then, and
+# near 100 % only 50 times as late.
 MOST_TEST_ACCURACY_THEN = 0.3
 LEAST_DELAY_RATIO = 3
 INFERRED_BY = 8000

@@ -89,7 +89,7 @@ def problem_of(paper, named_config="authors_seed58", **updates):
 
 
 def test_table_is_the_unordered_sums_and_has_70_parallelograms(paper):
-    """55 pairs of numbers below 10 with 19 different sums, which are not modulo 10; 45 to train on."""
+    """55 pairs of numbers below 10 with 19 different sums, not modulo 10; 45 to train on."""
     data = problem_of(paper).data
     assert torch.equal(data["pairs"].sum(1), data["answers"]) and len(data["pairs"]) == 55
     assert data["targets"].shape == (19, 30) and len(data["quads"]) == 70

@@ -96,7 +96,7 @@ def test_less_data_takes_more_steps(power, steps, passed):
 
 
 def with_least_fraction(key: str, least: dict) -> list:
-    """Runs at three train fractions for each value of a key, which generalize from one of them on."""
+    """Runs at three train fractions for each value of a key, generalizing from one of them on."""
     return [
         reaching(500 if fraction >= at_least else inf, **{key: value, "train_fraction": fraction})
         for value, at_least in least.items()
