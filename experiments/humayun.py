@@ -1,155 +1,512 @@
-"""Humayun, Balestriero, Baraniuk 2024, arXiv:2402.15555.
+"""Humayun, Balestriero, Baraniuk 2024, arXiv:2402.15555, "Deep Networks Always Grok and Here is Why".
 
-"Deep Networks Always Grok and Here is Why": long after it is right on the test set, a network becomes
-right under attack too, as its linear regions leave the data.
+A multilayer perceptron of depth 4 learns to classify images of digits from 1000 examples, with
+AdamW and cross-entropy or, from large initial weights, squared error to one-hot labels. The paper
+finds that long after the network classifies test images it comes to classify them under
+adversarial attack too, and that its linear regions gather at the data and then migrate away from
+them as it does. `cpu` shows both on scikit-learn's digits; the paper trains on MNIST.
+
+    python experiments/humayun.py with cpu    # 93,000 steps, about 3 minutes
+    grok replicate humayun                    # all claims, three seeds: 27 runs, about 25 minutes
+    python analysis/humayun_figures.py        # figures 2, 7, 12 and 29, table 1
 """
 
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf
+from typing import Literal
 
 import torch
+from torch import Generator, Tensor, nn
+from torch.func import grad
 
-from grok.claims.legacy import Paper
-from grok.claims.legacy_checks import compared
+from grok.claims.checks import each
+from grok.claims.model import Claims, Runs, Verdict
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
-from grok.experiment import datasets
-from grok.experiment import parts as recipes
+from grok.experiment import datasets, parts
+from grok.experiment.config_types import (
+    Activation,
+    Betas,
+    Count,
+    CountFromZero,
+    Device,
+    Dtype,
+    Fraction,
+    Loss,
+    NonNegative,
+    OptimizerKind,
+    Seed,
+)
+from grok.experiment.experiment import Config, Experiment
 from grok.experiment.validation import ConfigError
-from grok.models.image_mlp import ImageMLP
-from grok.objectives.classification import ClassificationLoss
-from grok.objectives.robustness import ImageLogits, adversarial, complexity, probes, with_robustness
-from grok.tasks.images import relabelled
+from grok.measures.local_complexity import frame, local_complexity
+from grok.models.mlp import ACTIVATIONS, scaled
+from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
+from grok.objectives.losses import accuracy, cross_entropy
+from grok.tensors import Tensors
 
-ex = Paper("humayun", threshold=0.5, delay=1000, choices={"dataset": ("digits", "mnist")})
-SIZES, RADII = (0.03, 0.06, 0.10), (0.005, 0.05)
-ROBUST, REGIONS, SWEEP = adversarial(0.03), complexity("train", 0.05), {"sweep": "humayun_cpu"}
+CLASSES = 10
+ATTACK_SIZES = (0.03, 0.06, 0.10)  # how far an attack may change a pixel, which is from 0 to 1
+RADII = (0.005, 0.05)  # of the neighborhoods whose linear regions are counted
+RANDOM_IMAGES = 1000  # uniformly drawn images, beside train and test images
+
+ex = Experiment("humayun", threshold=0.5, delay=1000)
+claim = Claims(ex)
 
 
 @ex.config
-def config():
-    dataset = "mnist"
-    data_folder = None  # of MNIST's files; None: .grok/mnist, downloaded if need be
-    train_count = 1000
-    random_labels = 0.0  # share of the train rows with a drawn answer
-    data_seed = None  # of the split; None: the run's seed
-    width = 200
-    depth = 4
-    activation = "relu"
-    normalized = False  # batch normalization
-    init_scale = 1.0
-    loss = "cross_entropy"
-    attack_steps = 100
-    directions = 25  # of local complexity; 0: it is not taken
-    complexity_points = 1000  # of each kind, about which it is taken
-    optimizer = "adamw"
-    lr = 1e-3
-    betas = (0.9, 0.999)
-    eps = 1e-8
-    weight_decay = 0.01
-    warmup_steps = 0
-    batch_size = 200  # drawn with replacement
-    train_steps = 100_000
-    log_points = 60
-    eval_steps = None  # updates between looks; None: log_points of them
-    stop_when_robust = False
-    dtype = "float32"
-    loss_dtype = None
-    device = "auto"
+def config() -> None:
+    # Task
+    dataset: Literal["digits", "mnist"] = "mnist"  # digits: scikit-learn's, of 8 x 8 pixels
+    data_folder: str | None = None  # folder of MNIST's files; None for .grok/mnist, downloaded
+    train_count: Count = 1000  # number of images to train on
+    random_labels: Fraction = 0.0  # fraction of the train images with a random label
+    data_seed: Seed | None = None  # seed of the choice of train images; None for the run's seed
+
+    # Model
+    width: Count = 200  # neurons of each hidden layer
+    depth: Count = 4  # linear layers, one more than hidden layers
+    activation: Activation = "relu"  # of the hidden layers
+    normalized: bool = False  # batch normalization before each activation
+    init_scale: NonNegative = 1.0  # factor of torch's initial weights and biases
+
+    # Optimization
+    loss: Loss = "cross_entropy"  # squared_error: to one-hot labels
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-3  # learning rate after warmup
+    betas: Betas = (0.9, 0.999)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 0.01  # of all parameters
+    warmup_steps: CountFromZero = 0  # steps over which lr rises from zero, linearly
+
+    # Training
+    batch_size: Count | None = 200  # images per step, with replacement; None for the train set
+    train_steps: Count = 100_000  # steps of the optimizer
+    stop_when_robust: bool = False  # early stopping once half of the smallest attacks fail
+
+    # Evaluation
+    log_points: Count = 60  # evaluation steps, logarithmically spaced
+    eval_steps: Count | None = None  # steps between evaluations; None for log_points of them
+    attack_steps: Count = 100  # steps of projected gradient ascent in an attack
+    directions: CountFromZero = 25  # of each neighborhood; 0 for no counts of linear regions
+    complexity_points: Count = 1000  # images of each kind at which regions are counted
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and images
+    loss_dtype: Dtype | None = None  # of the loss; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
 
 
-CPU = {"dataset": "digits", "init_scale": 8.0, "loss": "squared_error", "weight_decay": 0.05,
-       "attack_steps": 10, "train_steps": 93_000, "complexity_points": 250}  # fmt: skip
-SMALL = {"init_scale": 1.0, "loss": "cross_entropy", "weight_decay": 0.01, "train_steps": 5000}
-TREND = {**CPU, "stop_when_robust": True, "train_steps": 50_000, "eval_steps": 1000,
-         "directions": 0}  # fmt: skip
-LATER = {  # than `trend`, by table 1
-    "shallow": {"depth": 3}, "narrow": {"width": 100}, "little_data": {"train_count": 500},
-    "small_batch": {"batch_size": 50}, "random_labels": {"random_labels": 0.1},
-}  # fmt: skip
-ex.add_named_configs({
-    "paper": {}, "paper_large_init": {"init_scale": 8.0, "loss": "squared_error"},
-    "cpu": CPU, "cpu_normalized": {**CPU, "normalized": True, "train_steps": 40_000},
-    "cpu_small_init": {**CPU, **SMALL},  # no delay on these easy digits
-    "trend": TREND, **{name: {**TREND, **less} for name, less in LATER.items()},
-})  # fmt: skip
+CPU = {
+    "dataset": "digits",
+    "init_scale": 8.0,
+    "loss": "squared_error",
+    "weight_decay": 0.05,
+    "attack_steps": 10,
+    "train_steps": 93_000,
+    "complexity_points": 250,
+}
+TREND = {
+    **CPU,
+    "stop_when_robust": True,
+    "train_steps": 50_000,
+    "eval_steps": 1000,
+    "directions": 0,
+}
+
+ex.preset("paper", "1000 images of MNIST from torch's initial weights (figure 2).")
+ex.preset(
+    "paper_large_init",
+    "1000 images of MNIST from initial weights eight times torch's (figures 7, 29).",
+    {"init_scale": 8.0, "loss": "squared_error"},
+)
+ex.preset("cpu", "Delayed robustness on digits, from large initial weights; 3 minutes.", CPU)
+ex.preset(
+    "cpu_normalized",
+    "As cpu with batch normalization, 40,000 steps (figure 12); 2 minutes.",
+    {**CPU, "normalized": True, "train_steps": 40_000},
+)
+ex.preset(
+    "cpu_small_init",
+    "Digits from torch's initial weights, 5000 steps: no delay; less than a minute.",
+    {
+        **CPU,
+        "init_scale": 1.0,
+        "loss": "cross_entropy",
+        "weight_decay": 0.01,
+        "train_steps": 5000,
+    },
+)
+ex.preset("trend", "As cpu, until half of the attacks fail (table 1); a minute or less.", TREND)
+ex.preset("shallow", "As trend with three layers in place of four.", {**TREND, "depth": 3})
+ex.preset("narrow", "As trend with half of the width.", {**TREND, "width": 100})
+ex.preset("little_data", "As trend with half of the images.", {**TREND, "train_count": 500})
+ex.preset("small_batch", "As trend with batches of a quarter.", {**TREND, "batch_size": 50})
+ex.preset("random_labels", "As trend with 10 % random labels.", {**TREND, "random_labels": 0.1})
+
+
+class ImageMLP(nn.Module):
+    """A multilayer perceptron that exposes its pre-activations.
+
+    Its parameters are initialized as torch does, times `init_scale`. Batch normalization has no
+    running means: its statistics are those of the `reference` images, which are the batch in
+    training and the train set in evaluation.
+
+    Arguments:
+        sizes: of the input, of each hidden layer, and of the output.
+        activation: a key of ACTIVATIONS.
+        init_scale: factor of the initial weights and biases.
+        normalized: batch normalization before each activation.
+    """
+
+    VARIANCE_EPS = 1e-5  # added to the variance, as in torch's batch normalization
+
+    def __init__(self, sizes: list[int], activation: str, init_scale: float, normalized: bool):
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        self.activation, self.normalized = ACTIVATIONS[activation](), normalized
+        scaled(self, init_scale)
+        if normalized:
+            self.gains = nn.ParameterList(torch.ones(size) for size in sizes[1:-1])
+            self.shifts = nn.ParameterList(torch.zeros(size) for size in sizes[1:-1])
+
+    def extra_repr(self) -> str:
+        return f"normalized={self.normalized}"
+
+    def forward(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Logits (N, C) of images (N, D); `reference` (M, D) is needed for batch normalization."""
+        return self.layers(x, reference)[-1]
+
+    def layers(self, x: Tensor, reference: Tensor | None = None) -> list[Tensor]:
+        """Pre-activations (N, H) of every hidden layer, then the logits (N, C), of images (N, D)."""
+        outputs = []
+        last = len(self.linears) - 1
+        for index, linear in enumerate(self.linears):
+            x = linear(x)
+            if self.normalized and index != last:
+                assert reference is not None
+                reference = linear(reference)
+                mean, var = reference.mean(0), reference.var(0, unbiased=False)
+                scale = self.gains[index] * (var + self.VARIANCE_EPS).rsqrt()
+                x = (x - mean) * scale + self.shifts[index]
+                reference = self.activation((reference - mean) * scale + self.shifts[index])
+            outputs.append(x)
+            x = self.activation(x)
+        return outputs
+
+
+@dataclass(frozen=True)
+class ImageLogits:
+    """Logits (N, 1, C) of an ImageMLP. Data: PART_images (N, D), and train_images always."""
+
+    draws = False
+    batched = ("train_images", "train_labels")
+
+    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
+        images = data[f"{part}_images"]
+        return model(images, images if training else data["train_images"]).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class RobustnessMetrics:
+    """Loss and accuracies, test accuracy under attack, and local complexity.
+
+    Local complexity is the number of hidden neurons whose hyperplane passes through the
+    neighborhood of an image, a proxy for the number of linear regions there. It is logged as its
+    mean over train, test and random images.
+
+    Data: start (M, D), where in its cube the attack on each of the M test images begins;
+    directions (P, D), orthonormal, of the neighborhoods; random_images (N, D).
+
+    Arguments:
+        classification: the loss and accuracies.
+        sizes: of the attacks.
+        radii: of the neighborhoods.
+        attack_steps: steps of an attack.
+        points: number of images of each kind, the first ones, at which regions are counted.
+    """
+
+    classification: ClassificationMetrics
+    sizes: tuple[float, ...]
+    radii: tuple[float, ...]
+    attack_steps: int
+    points: int
+
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
+        result = self.classification(model, data)
+        train_images, labels = data["train_images"], data["test_labels"][:, 0]
+        for size in self.sizes:
+            predictions = model(self.attacked(model, data, size), train_images).argmax(-1)
+            result[adversarial_accuracy(size)] = accuracy(predictions, labels)
+
+        def hidden_layers(x: Tensor) -> list[Tensor]:
+            assert isinstance(model, ImageMLP)
+            return model.layers(x, train_images)[:-1]
+
+        for kind in ("train", "test", "random"):
+            images = data[f"{kind}_images"][: self.points]
+            for radius in self.radii:
+                result[complexity(kind, radius)] = local_complexity(
+                    hidden_layers, images, data["directions"], radius
+                )
+        return result
+
+    def attacked(self, model: nn.Module, data: Tensors, size: float) -> Tensor:
+        """Test images (M, D) after projected gradient ascent (Madry et al. 2018).
+
+        It ascends the cross-entropy, whatever loss the network is trained with, and stays within
+        `size` of each pixel and within [0, 1].
+        """
+        images, labels = data["test_images"], data["test_labels"][:, 0]
+
+        def loss(x: Tensor) -> Tensor:
+            return cross_entropy(model(x, data["train_images"]), labels)
+
+        low, high = (images - size).clamp(min=0), (images + size).clamp(max=1)
+        x = torch.minimum(torch.maximum(images + size * data["start"], low), high)
+        for _ in range(self.attack_steps):
+            x = x + size / 4 * grad(loss)(x).sign()
+            x = torch.minimum(torch.maximum(x, low), high)
+        return x
+
+
+def adversarial_accuracy(size: float) -> str:
+    """The name of the test accuracy under attacks of this size, which it gives in hundredths."""
+    return f"adversarial_accuracy_{round(100 * size):02d}"
+
+
+def complexity(kind: str, radius: float) -> str:
+    """The name of the local complexity at "train", "test" or "random" images; radius in thousandths."""
+    return f"complexity_{kind}_{round(1000 * radius):03d}"
+
+
+def with_random_labels(labels: Tensor, fraction: float, generator: Generator) -> Tensor:
+    """Labels (N,), an expected fraction of them replaced by random classes."""
+    random = torch.randint(CLASSES, labels.shape, generator=generator)
+    is_replaced = torch.rand(labels.shape, generator=generator) < fraction
+    return torch.where(is_replaced, random, labels)
+
+
+def evaluation_data(
+    test_images: Tensor, directions: int, seed: int, generator: Generator
+) -> Tensors:
+    """The start, random_images and directions that RobustnessMetrics reads.
+
+    Arguments:
+        test_images: (M, D).
+        directions: number of directions, at most D.
+        seed: of the directions.
+        generator: of the other two.
+    """
+    count, pixels = test_images.shape
+    dtype = test_images.dtype
+    return {
+        "start": 2 * torch.rand(count, pixels, generator=generator, dtype=dtype) - 1,
+        "random_images": torch.rand(RANDOM_IMAGES, pixels, generator=generator, dtype=dtype),
+        "directions": frame(directions, pixels, seed).to(dtype),
+    }
+
+
+ROBUST = adversarial_accuracy(0.03)
+LARGE_RADIUS = RADII[1]
+REGIONS = complexity("train", LARGE_RADIUS)
 
 
 @ex.build
-def build(c) -> Problem:
-    split, seed = datasets.images_of(c), recipes.data_seed_of(c)
-    generator = torch.Generator().manual_seed(seed + 2**20)
-    split["train_labels"] = relabelled(split["train_labels"], c.random_labels, generator)
-    images = split["test_images"]
-    if c.directions > (pixels := images.shape[1]):
+def build(c: Config) -> Problem:
+    """Train on images, with one label for each.
+
+    Logged at every evaluation step: loss and accuracy on train and test images, test accuracy
+    under attacks of each size, local complexity at train, test and random images, and the norm of
+    all weights.
+
+    Raises:
+        ConfigError: there are more directions than pixels.
+    """
+    split, seed = datasets.images_of(c), parts.data_seed_of(c)
+    generator = Generator().manual_seed(seed + 2**20)
+    split["train_labels"] = with_random_labels(split["train_labels"], c.random_labels, generator)
+    test_images = split["test_images"]
+    pixels = test_images.shape[1]
+    if c.directions > pixels:
         raise ConfigError("directions", c.directions, f"at most {pixels}, as many as pixels")
-    data = recipes.in_columns(split) | probes(images, c.directions, seed, generator)
-    sizes = [pixels, *[c.width] * (c.depth - 1), 10]
-    model = recipes.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
+    data = {
+        **parts.in_columns(split),
+        **evaluation_data(test_images, c.directions, seed, generator),
+    }
+
+    sizes = [pixels, *[c.width] * (c.depth - 1), CLASSES]
+    model = parts.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
     loss = ClassificationLoss(ImageLogits(), c.loss, c.loss_dtype)
     stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
-    problem = recipes.classification_problem(
-        c, model, data, loss, sampling="replacement", stop=stop
+    problem = parts.classification_problem(c, model, data, loss, sampling="replacement", stop=stop)
+
+    radii = RADII if c.directions else ()
+    metrics = RobustnessMetrics(
+        ClassificationMetrics(loss), ATTACK_SIZES, radii, c.attack_steps, c.complexity_points
     )
-    about = RADII if c.directions else ()
-    return with_robustness(problem, SIZES, about, c.attack_steps, c.complexity_points)
+    return replace(problem, metrics=metrics)
 
 
-@ex.claim("06a", "Robustness comes long after the test accuracy (figures 1, 7)", **SWEEP)
-def delayed(runs):
+# Claims. Those of 06a to 06f and 06-small are checked on the runs of one seed of
+# sweeps/humayun_cpu.yaml, those of 06g on one seed of sweeps/humayun_trends.yaml. A step that is
+# "reached" is the first evaluation step at a level that holds at the next one (`first_step_held`);
+# a "crossing" is interpolated between evaluation steps (`first_crossing`).
+
+# 06a. The paper, MNIST: robust from about 10,000 steps on, when test accuracy has long been flat.
+# Ours, digits: test accuracy 50 % is reached at 9,000 to 10,000 steps, robustness at 14,000 to 15,000.
+LEAST_ROBUSTNESS_DELAY = 1.1  # steps to robustness over steps to test accuracy, both at 50 %
+MOST_ROBUST_WHEN_MEMORIZED = 0.1  # accuracy under attack when train accuracy is 99 %
+LEAST_ROBUST_FINALLY = 0.75
+
+
+@claim("06a", source="figures 1, 7")
+def robustness_is_delayed(runs: Runs) -> Verdict:
+    """Robustness to attacks comes long after the test accuracy."""
     run = runs.one("cpu")
     clean, robust = (run.first_step_held(name, 0.5) for name in ("test_accuracy", ROBUST))
-    then, last = run.at(ROBUST, run.first_step_held("train_accuracy", 0.99)), run.final(ROBUST)
-    passed = 1.1 * clean < robust < inf and then <= 0.1 and last >= 0.75
-    return passed, {"clean": clean, "robust": robust, "robust, memorized": then, "in the end": last}
-
-
-@ex.claim("06b", "Linear regions gather at the data, then leave it (figure 29)", **SWEEP)
-def migrate(runs):
-    steps, values = runs.one("cpu").logged(REGIONS)
-    top = int(values.argmax())
-    passed = values[top] > values[0] and values[top:].min() <= values[top] / 2
-    return passed, {"first": values[0], "most": values[top], "at": steps[top], "last": values[-1]}
-
-
-@ex.claim("06c", "They leave before robustness is complete (figure 1)", report_only=True, **SWEEP)
-def before(runs):
-    steps, values = runs.one("cpu").logged(REGIONS)
-    leave, complete = steps[values.argmax()], runs.one("cpu").first_step_held(ROBUST, 0.75)
-    return leave <= complete, {"leave from": leave, "robust 75 % at": complete}
-
-
-@ex.claim("06d", "In the end there are fewer about train points than others (figure 2)", **SWEEP)
-def fewer(runs):
-    found = {s: runs.one("cpu").final(complexity(s, RADII[1])) for s in ("train", "test", "random")}
-    return found["train"] < min(found["test"], found["random"]), found
-
-
-@ex.claim("06e", "Larger attacks are withstood later, and less (figure 7)", **SWEEP)
-def larger(runs):
-    last = {name: runs.one("cpu").final(name) for name in map(adversarial, SIZES)}
-    steps = [runs.one("cpu").first_step_held(name, 0.5) for name in last]
-    return steps == sorted(steps) and [*last.values()] == sorted(last.values(), reverse=True), last
-
-
-@ex.claim("06f", "Batch normalization takes it away (figure 12)", **SWEEP)
-def normalized(runs):
-    plain, norm = (runs.one(name).at(ROBUST, 40_000) for name in ("cpu", "cpu_normalized"))
-    return norm <= plain / 2, {"plain": plain, "normalized": norm}
-
-
-for name in LATER:  # the paper's trends; from initial weights as large as these some turn round
-    check = compared(lambda whole, less: whole < less, "trend", name,
-                     of=lambda run: run.first_crossing(ROBUST, 0.5))  # fmt: skip
-    says = f"Later: {name.replace('_', ' ')} (table 1)"
-    ex.claim(f"06g-{name}", says, check, sweep="humayun_trends")
-
-
-@ex.claim("06-small", "From torch's initial weights these digits show no delay (added)", **SWEEP)
-def small(runs):
-    clean, robust = (
-        runs.one("cpu_small_init").first_crossing(n, 0.5) for n in ("test_accuracy", ROBUST)
+    memorized = run.first_step_held("train_accuracy", 0.99)
+    when_memorized, final = run.at(ROBUST, memorized), run.final(ROBUST)
+    passed = (
+        LEAST_ROBUSTNESS_DELAY * clean < robust < inf
+        and when_memorized <= MOST_ROBUST_WHEN_MEMORIZED
+        and final >= LEAST_ROBUST_FINALLY
     )
-    return robust <= 2 * clean, {"clean": clean, "robust": robust}
+    numbers = {
+        "clean": clean,
+        "robust": robust,
+        "robust, memorized": when_memorized,
+        "in the end": final,
+    }
+    return passed, numbers
+
+
+# 06b. The paper, from initial weights eight times torch's: local complexity at train images rises,
+# then falls. From small ones it falls before that, too.
+MOST_LEFT = 0.5  # of the peak, at the lowest point after it
+
+
+@claim("06b", source="figure 29")
+def regions_migrate(runs: Runs) -> Verdict:
+    """Linear regions gather at the train images, then migrate away from them."""
+    steps, values = runs.one("cpu").logged(REGIONS)
+    peak = int(values.argmax())
+    passed = values[peak] > values[0] and values[peak:].min() <= MOST_LEFT * values[peak]
+    numbers = {
+        "first": values[0],
+        "most": values[peak],
+        "at": steps[peak],
+        "last": values[-1],
+    }
+    return passed, numbers
+
+
+# 06c. The paper has the fall before robustness is complete; on digits it was known to come later.
+COMPLETE = 0.75  # accuracy under attack, reached
+
+
+@claim("06c", source="figure 1", report_only=True)
+def regions_migrate_before_robustness_is_complete(runs: Runs) -> Verdict:
+    """The regions migrate before robustness is complete."""
+    run = runs.one("cpu")
+    steps, values = run.logged(REGIONS)
+    peak_step, complete = steps[values.argmax()], run.first_step_held(ROBUST, COMPLETE)
+    return peak_step <= complete, {"leave from": peak_step, "robust 75 % at": complete}
+
+
+# 06d. The paper has the lowest local complexity at train images. At the larger of our radii.
+@claim("06d", source="figure 2")
+def fewest_regions_at_train_images(runs: Runs) -> Verdict:
+    """In the end fewer regions are at train images than at test or random images."""
+    run = runs.one("cpu")
+    numbers = {
+        kind: run.final(complexity(kind, LARGE_RADIUS)) for kind in ("train", "test", "random")
+    }
+    return numbers["train"] < min(numbers["test"], numbers["random"]), numbers
+
+
+# 06e. The paper: attacks of 0.03 to 0.20, in this order. Ours: 0.03, 0.06 and 0.10, reached at 50 %.
+@claim("06e", source="figure 7")
+def larger_attacks_are_withstood_later(runs: Runs) -> Verdict:
+    """Larger attacks are withstood later, and by fewer images in the end."""
+    run = runs.one("cpu")
+    names = [adversarial_accuracy(size) for size in ATTACK_SIZES]
+    final = {name: run.final(name) for name in names}
+    steps = [run.first_step_held(name, 0.5) for name in names]
+    is_later = steps == sorted(steps)
+    is_less = list(final.values()) == sorted(final.values(), reverse=True)
+    return is_later and is_less, final
+
+
+# 06f. The paper: no delayed rise of robustness with batch normalization. Ours, by the last step of
+# the run with it: at most half of the accuracy under attack of the network without.
+NORMALIZED_STEPS = 40_000
+MOST_NORMALIZED = 0.5
+
+
+@claim("06f", source="figure 12")
+def batch_normalization_prevents_robustness(runs: Runs) -> Verdict:
+    """Batch normalization prevents delayed robustness."""
+    plain, normalized = (
+        runs.one(name).at(ROBUST, NORMALIZED_STEPS) for name in ("cpu", "cpu_normalized")
+    )
+    numbers = {"plain": plain, "normalized": normalized}
+    return normalized <= MOST_NORMALIZED * plain, numbers
+
+
+def crossings_of_robustness(runs: Runs, variant: str) -> dict[str, float]:
+    """Where accuracy under attack crosses 50 %, of `trend` and of one variant of it."""
+    return each(runs, lambda run: run.first_crossing(ROBUST, 0.5), "trend", variant)
+
+
+# 06g. The paper: robustness comes later with less depth, width, data, or a smaller batch, and with
+# more random labels. Initial weights are large here, and every layer multiplies their scale.
+@claim("06g-shallow", source="table 1", sweep="humayun_trends")
+def shallow_is_later(runs: Runs) -> Verdict:
+    """A network of fewer layers becomes robust later."""
+    steps = crossings_of_robustness(runs, "shallow")
+    return steps["trend"] < steps["shallow"], steps
+
+
+@claim("06g-narrow", source="table 1", sweep="humayun_trends")
+def narrow_is_later(runs: Runs) -> Verdict:
+    """A network of less width becomes robust later."""
+    steps = crossings_of_robustness(runs, "narrow")
+    return steps["trend"] < steps["narrow"], steps
+
+
+@claim("06g-little_data", source="table 1", sweep="humayun_trends")
+def little_data_is_later(runs: Runs) -> Verdict:
+    """A network with less train data becomes robust later."""
+    steps = crossings_of_robustness(runs, "little_data")
+    return steps["trend"] < steps["little_data"], steps
+
+
+@claim("06g-small_batch", source="table 1", sweep="humayun_trends")
+def small_batch_is_later(runs: Runs) -> Verdict:
+    """A network trained on smaller batches becomes robust later."""
+    steps = crossings_of_robustness(runs, "small_batch")
+    return steps["trend"] < steps["small_batch"], steps
+
+
+@claim("06g-random_labels", source="table 1", sweep="humayun_trends")
+def random_labels_are_later(runs: Runs) -> Verdict:
+    """A network with random labels in its train data becomes robust later."""
+    steps = crossings_of_robustness(runs, "random_labels")
+    return steps["trend"] < steps["random_labels"], steps
+
+
+# 06-small. Not in the paper: these digits are easier than MNIST. Crossings at 50 %.
+MOST_DELAY_OF_SMALL_INIT = 2  # steps to robustness over steps to test accuracy
+
+
+@claim("06-small", source="added")
+def small_initial_weights_show_no_delay(runs: Runs) -> Verdict:
+    """From torch's initial weights these digits show no delayed robustness."""
+    run = runs.one("cpu_small_init")
+    clean, robust = (run.first_crossing(name, 0.5) for name in ("test_accuracy", ROBUST))
+    return robust <= MOST_DELAY_OF_SMALL_INIT * clean, {"clean": clean, "robust": robust}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import numpy as np
 import requests
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
 
 from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
@@ -56,13 +55,6 @@ def mnist(train_count: int, seed: int, folder: Path) -> Tensors:
     total = len(data["train_images"])
     rows = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:train_count]
     return {k: v[rows] if k.startswith("train") else v for k, v in data.items()}
-
-
-def relabelled(labels: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """Labels (N,), an expected `fraction` of them replaced by random digits."""
-    random = torch.randint(10, labels.shape, generator=generator)
-    is_replaced = torch.rand(labels.shape, generator=generator) < fraction
-    return torch.where(is_replaced, random, labels)
 
 
 def _file(folder: Path, name: str) -> bytes:
