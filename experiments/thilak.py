@@ -160,7 +160,7 @@ class SlingshotMetrics:
     classifier: str
 
     def __call__(self, model: nn.Module, data: Tensors) -> Tensors:
-        weights = dict(model.named_parameters())
+        weights: Tensors = dict(model.named_parameters())
         previous: Tensors = data["previous"]  # type: ignore[assignment]  # weights by name, not one
         initial = {name: data[f"initial/{name}"] for name in weights}
         features, logits = self.features_and_logits(model, data)
