@@ -1,79 +1,155 @@
-"""A plain MLP on operation tables: the NumPy reproduction framework's four presets.
+"""Four presets of a framework for grokking in NumPy: an MLP on operation tables.
 
-Two one-hot vectors in, one class out. The published presets keep their numbers, though their weight
-decay is a hundredth of what groks; each has a `_small` sibling that shows what its name says.
+An MLP reads two one-hot numbers or permutations and is trained on a part of all pairs (a, b) to
+name a o b, with cross-entropy on batches that are drawn with replacement. The published presets
+are addition mod 97 and the products of S_5, each without weight decay ("baseline") and with some
+("grokking"); their decay is a hundredth of what groks. Each has a sibling `_small` that does what
+its name says. There is no paper, and there are no claims.
+
+    python experiments/mlp.py with mod_add_grokking_small    # about half a minute
+    grok sweep run sweeps/mlp_suite.yaml                     # the four siblings, two seeds: 5 minutes
+    grok export sweep mlp_suite DIR                          # tables and curves
 """
 
-from grok.claims.legacy import Paper
+from typing import Any
+
 from grok.engine.problem import Problem
-from grok.experiment.parts import classification_problem, drawn, in_columns, split_of, table_of
+from grok.experiment import parts
+from grok.experiment.config_types import (
+    Activation,
+    Betas,
+    Count,
+    CountFromZero,
+    Device,
+    Dtype,
+    Loss,
+    Modulus,
+    NonNegative,
+    OpenFraction,
+    OptimizerKind,
+    Seed,
+)
+from grok.experiment.experiment import Config, Experiment
+from grok.experiment.recording import Recorder
 from grok.models.mlp import PairMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 
-ex = Paper("mlp", threshold=0.99, delay=1000)
+ex = Experiment("mlp", threshold=0.99, delay=1000)
 
 
 @ex.config
-def config():
-    operation = "x_plus_y"
-    p = 97
-    symmetric = False
-    train_fraction = 0.3
-    train_count = None
-    data_seed = None  # of the split; None: the run's seed
-    width = 4096
-    depth = 4  # linear layers: three hidden ones
-    embedding_width = None  # learned vectors in place of one-hot ones
-    activation = "relu"
-    init_scale = 1.0
-    loss = "cross_entropy"
-    optimizer = "adamw"
-    lr = 1e-3
-    betas = (0.9, 0.999)
-    eps = 1e-8
-    weight_decay = 0.0
-    warmup_steps = 0
-    batch_size = 512  # drawn with replacement; None: the train set
-    train_steps = 50_000
-    eval_steps = 100  # updates between evaluations
-    dtype = "float32"
-    loss_dtype = "float64"
-    device = "auto"
+def config() -> None:
+    # Task
+    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    p: Modulus = 97  # the modulus
+    symmetric: bool = False  # only pairs with a <= b are in the table
+    train_fraction: OpenFraction = 0.3  # fraction of the pairs to train on; the others are for test
+    train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
+    data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
+
+    # Model
+    width: Count = 4096  # units of each hidden layer
+    depth: Count = 4  # linear layers, one more than hidden layers
+    embedding_width: Count | None = None  # dimension of learned vectors; None for one-hot ones
+    activation: Activation = "relu"  # of the hidden units
+    init_scale: NonNegative = 1.0  # factor of all initial parameters
+
+    # Optimization
+    loss: Loss = "cross_entropy"  # squared_error: to one-hot labels
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-3  # learning rate after warmup
+    betas: Betas = (0.9, 0.999)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 0.0  # of all parameters
+    warmup_steps: CountFromZero = 0  # steps over which lr rises from zero, linearly
+
+    # Training
+    batch_size: Count | None = 512  # pairs per step, with replacement; None for the whole train set
+    train_steps: Count = 50_000  # steps of the optimizer
+
+    # Evaluation
+    eval_steps: Count = 100  # steps between two evaluations
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and activations
+    loss_dtype: Dtype | None = "float64"  # of the log-softmax; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
 
 
 PERMUTATION = {
-    "operation": "permutation", "train_fraction": 0.5, "train_steps": 80_000, "eval_steps": 200,
-}  # fmt: skip
+    "operation": "permutation",
+    "train_fraction": 0.5,
+    "train_steps": 80_000,
+    "eval_steps": 200,
+}
 SMALL = {"width": 256, "depth": 2, "eval_steps": 200, "train_steps": 6000}
-SMALL_MODULAR = {**SMALL, "p": 59, "train_fraction": 0.5, "batch_size": None, "lr": 2e-3}
+SMALL_ADDITION = {**SMALL, "p": 59, "train_fraction": 0.5, "batch_size": None, "lr": 2e-3}
 SMALL_PERMUTATION = {
-    **PERMUTATION, **SMALL, "train_fraction": 0.8, "batch_size": 3000, "lr": 3e-3,
-}  # fmt: skip
+    **SMALL,
+    "operation": "permutation",
+    "train_fraction": 0.8,
+    "batch_size": 3000,
+    "lr": 3e-3,
+}
 
-ex.add_named_config("mod_add_baseline", {})
-ex.add_named_config("mod_add_grokking", {"weight_decay": 0.01})
-ex.add_named_config("perm_s5_baseline", PERMUTATION)
-ex.add_named_config("perm_s5_grokking", {**PERMUTATION, "weight_decay": 0.003})
-ex.add_named_config("mod_add_baseline_small", SMALL_MODULAR)
-ex.add_named_config("mod_add_grokking_small", {**SMALL_MODULAR, "weight_decay": 2.0})
-ex.add_named_config("perm_s5_baseline_small", SMALL_PERMUTATION)
-ex.add_named_config("perm_s5_grokking_small", {**SMALL_PERMUTATION, "weight_decay": 1.0})
+ex.preset("mod_add_baseline", "As published: addition mod 97 without weight decay; for a GPU.")
+ex.preset(
+    "mod_add_grokking",
+    "As published: addition mod 97 with weight decay 0.01, too little to grok; for a GPU.",
+    {"weight_decay": 0.01},
+)
+ex.preset("perm_s5_baseline", "As published: S_5 without weight decay; for a GPU.", PERMUTATION)
+ex.preset(
+    "perm_s5_grokking",
+    "As published: S_5 with weight decay 0.003, too little to grok; for a GPU.",
+    {**PERMUTATION, "weight_decay": 0.003},
+)
+ex.preset(
+    "mod_add_baseline_small",
+    "Addition mod 59 without weight decay: memorizes; half a minute.",
+    SMALL_ADDITION,
+)
+ex.preset(
+    "mod_add_grokking_small",
+    "Addition mod 59 with weight decay 2: groks; half a minute.",
+    {**SMALL_ADDITION, "weight_decay": 2.0},
+)
+ex.preset(
+    "perm_s5_baseline_small",
+    "S_5 without weight decay: memorizes; a minute.",
+    SMALL_PERMUTATION,
+)
+ex.preset(
+    "perm_s5_grokking_small",
+    "S_5 with weight decay 1: groks; a minute.",
+    {**SMALL_PERMUTATION, "weight_decay": 1.0},
+)
 
 
 @ex.build
-def build(c) -> Problem:
-    table = table_of(c)
-    split = in_columns(split_of(c, table))
-    hidden = [c.width] * (c.depth - 1)
-    sizes = table.elements, table.classes, hidden
-    model = drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))
+def build(c: Config) -> Problem:
+    """Train on pairs, in batches that are drawn with replacement."""
+    table = parts.table_of(c)
+    data = parts.in_columns(parts.split_of(c, table))
+    hidden_widths = [c.width] * (c.depth - 1)
+    model = parts.drawn(
+        c,
+        lambda: PairMLP(
+            table.elements,
+            table.classes,
+            hidden_widths,
+            c.activation,
+            c.embedding_width,
+            c.init_scale,
+        ),
+    )
     loss = ClassificationLoss(InputLogits(), c.loss, c.loss_dtype)
-    return classification_problem(c, model, split, loss, sampling="replacement")
+    return parts.classification_problem(c, model, data, loss, sampling="replacement")
 
 
 @ex.summarize
-def summarize(c, problem, recorder) -> dict:
-    """Parameter count and sizes of the split."""
+def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
+    """The number of parameters, and the sizes of the train and the test set."""
     return {
         "parameters": sum(p.numel() for p in problem.module.parameters()),
         "train_size": len(problem.data["train_labels"]),
