@@ -95,9 +95,7 @@ def config() -> None:
 
     # Numerics
     dtype: Dtype = "float32"  # of weights and activations
-    loss_dtype: Dtype | None = (
-        None  # of the log-softmax; None for dtype; float64 removes the cycles
-    )
+    loss_dtype: Dtype | None = None  # of the log-softmax; None for dtype
     device: Device = "auto"  # auto: CUDA where there is one
 
 
@@ -200,7 +198,7 @@ class SlingshotMetrics:
     def update_sharpness(
         self, model: nn.Module, data: Tensors, previous: Tensors, weights: Tensors
     ) -> Tensor:
-        """u^T H u / |u|^2 of the last step u, H the Hessian of the loss before it; 0 at the start."""
+        """u^T H u / |u|^2 of the last step u, H the Hessian before it; 0 at the start."""
 
         def objective(params: Tensors) -> Tensor:
             return run_with(model, params, self.classification.loss, data)
@@ -227,7 +225,10 @@ def with_slingshot_metrics(problem: Problem) -> Problem:
 
 @ex.build
 def build(c: Config) -> Problem:
-    """Train on digits, on pairs, or on token sequences `a o b =`."""
+    """Train on digits, on pairs, or on token sequences `a o b =`, with cross-entropy.
+
+    Logged at every evaluation step: SlingshotMetrics, and the norm of all weights.
+    """
     data, logits, model = data_and_model(c)
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
     return with_slingshot_metrics(parts.classification_problem(c, model, data, loss))
@@ -264,13 +265,17 @@ def data_and_model(c: Config) -> tuple[Tensors, Logits, nn.Module]:
 
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
-    """Number and steps of the cycles: the train loss was below 1e-4 and exceeds 1e-2 again."""
+    """The number of cycles, and the step of each cycle's spike.
+
+    A spike is an evaluation step at which the train loss, once below 1e-4, exceeds 1e-2 again.
+    """
     steps = slingshots.cycles(*recorder.series["train_loss"])
     return {"cycles": len(steps), "cycle_steps": steps}
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/thilak_cpu.yaml.
 
+# 07a. The norm is that at each cycle's spike, and has to be larger than at the one before.
 LEAST_CYCLES = 3
 
 
@@ -315,6 +320,7 @@ def sharpness_spikes_at_cycles(runs: Runs) -> Verdict:
     return peaks_at_cycles(runs, "update_sharpness")
 
 
+# 07f. A later paper removes the cycles by computing logits and loss in float64.
 @claim("07f", source="arXiv:2605.06152")
 def float64_removes_cycles(runs: Runs) -> Verdict:
     """There are no cycles with the loss in float64."""
