@@ -1,155 +1,564 @@
 """Liu, Michaud, Tegmark 2022, arXiv:2210.01117.
 
-"Omnigrok: Grokking Beyond Algorithmic Data": test loss against the weights' norm is U-shaped; from large
-weights a network memorizes at once and generalizes when decay has brought it down.
+"Omnigrok: Grokking Beyond Algorithmic Data". Networks whose initial weights are multiplied by a
+factor alpha learn a teacher network, handwritten digits, texts, tables and addition. The paper
+finds that train loss is L-shaped and test loss U-shaped in the norm of the weights: from large
+weights a network memorizes at once, and generalizes when weight decay has brought the norm down,
+after a time that goes with 1 / weight decay. With `fixed_norm`, an option of every experiment, the
+weights are scaled back to their initial norm after each step. Where the paper's data are not at
+hand, digits, sequences and diabetes stand in for MNIST, IMDb and QM9; every run says so.
+
+    python experiments/omnigrok.py with cpu    # digits from alpha = 8, less than a minute
+    grok replicate omnigrok                    # all claims but C10: 117 runs, about 20 minutes
+    python analysis/omnigrok_figures.py        # delays
+    python analysis/omnigrok_landscapes.py     # losses against norm and messiness
 """
 
 from math import inf
+from pathlib import Path
+from typing import Any, Literal
 
-from grok.claims.legacy import Paper
-from grok.claims.legacy_checks import decays, delays, dependences
-from grok.experiment import datasets
-from grok.experiment import parts as recipes
-from grok.objectives.classification import ClassificationLoss, InputLogits, SequenceLogits
+import torch
+from torch import Tensor, nn
 
-ex = Paper("omnigrok", threshold=0.8, delay=1000, choices={"dataset": datasets.SOURCES})
+from grok.claims.checks import delays, spread_of_least, weight_decay_law
+from grok.claims.model import Claims, Runs, Verdict
+from grok.engine.determinism import drawing
+from grok.engine.problem import Problem
+from grok.experiment import datasets, parts
+from grok.experiment.config_types import (
+    Activation,
+    Betas,
+    Count,
+    CountFromZero,
+    Device,
+    Dtype,
+    Fraction,
+    Loss,
+    Modulus,
+    NonNegative,
+    OpenFraction,
+    OptimizerKind,
+    Seed,
+)
+from grok.experiment.experiment import Config, Experiment
+from grok.experiment.recording import Recorder
+from grok.experiment.validation import ConfigError
+from grok.models.mlp import mlp, scaled
+from grok.objectives.classification import (
+    ClassificationLoss,
+    InputLogits,
+    Logits,
+    SequenceLogits,
+)
+from grok.objectives.losses import DTYPES
+from grok.objectives.regression import RegressionLoss, RegressionMetrics
+from grok.tasks import gaussian, messy, tabular, texts
+from grok.tasks.splits import split_rows
+from grok.tensors import Tensors
+
+REGRESSION = ("teacher", "sums", "diabetes", "qm9")
+TEXTS = ("sequences", "imdb")
+SUBSTITUTES = ("digits", "sequences", "diabetes")  # data sets that are not the paper's own
+TEACHER_DIM = 5  # inputs and outputs of the teacher
+
+ex = Experiment("omnigrok", threshold=0.8, delay=1000)
+claim = Claims(ex)
 
 
 @ex.config
-def config():
-    dataset = "mnist"
-    data_folder = None  # of mnist, imdb or qm9; None: .grok/DATASET, MNIST downloaded if need be
-    train_count = 1000
-    test_count = 250  # of sequences, imdb, qm9
-    operation = "x_plus_y"  # of addition
-    p = 113
-    messiness = 1.0  # of sums and images: 0, laid out by their answers
-    train_fraction = 0.3  # of addition, where there is no train_count
-    data_seed = None  # of the split; None: the run's seed
-    width = 200
-    depth = 3
-    heads = 4
-    mlp_width = 512
-    activation = "relu"
-    init_scale = 8.0  # alpha, of weights and biases
-    loss = "squared_error"
-    near = 0.001  # squared error that counts as right, of teacher, diabetes and qm9
-    optimizer = "adamw"
-    lr = 1e-3
-    betas = (0.9, 0.999)
-    eps = 1e-8
-    weight_decay = 0.01
-    warmup_steps = 0
-    batch_size = None
-    train_steps = 100_000
-    log_points = 200
-    dtype = "float32"
-    loss_dtype = None
-    device = "auto"
+def config() -> None:
+    # Task
+    dataset: Literal[
+        "mnist",
+        "teacher",
+        "addition",
+        "imdb",
+        "qm9",
+        "sums",
+        "digits",
+        "sequences",
+        "diabetes",
+    ] = "mnist"  # what is learned
+    data_folder: str | None = None  # with MNIST, IMDb or QM9; None for .grok/DATASET
+    train_count: Count | None = 1000  # rows of the train set
+    test_count: Count = 250  # rows of the test set, of teacher, sequences, imdb and qm9
+    operation: str = "x_plus_y"  # of addition: what the label is of a and b, modulo p
+    p: Modulus = 113  # of addition: the modulus
+    messiness: Fraction = 1.0  # of sums and images; at 0 they are laid out by their label
+    train_fraction: OpenFraction = 0.3  # of addition, where train_count is None
+    data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
+
+    # Model: a perceptron, for texts an LSTM, for addition the transformer of Nanda et al.
+    width: Count = 200  # hidden units; dimension of the residual stream
+    depth: Count = 3  # linear layers, or layers of the LSTM
+    heads: Count = 4  # of addition: attention heads
+    mlp_width: Count = 512  # of addition: neurons of the MLP
+    activation: Activation = "relu"  # of the hidden units
+    init_scale: NonNegative = 8.0  # alpha, factor of all initial weights and biases
+
+    # Optimization
+    loss: Loss = "squared_error"  # of classes; squared_error is to one-hot labels
+    near: NonNegative = 0.001  # of regression: largest squared error that counts as correct
+    optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
+    lr: NonNegative = 1e-3  # learning rate after warmup
+    betas: Betas = (0.9, 0.999)  # Adam's decay rates of the gradient's moments
+    eps: NonNegative = 1e-8  # Adam's epsilon
+    weight_decay: NonNegative = 0.01  # of all parameters
+    warmup_steps: CountFromZero = 0  # steps over which lr rises from zero, linearly
+
+    # Training
+    batch_size: Count | None = None  # rows per step; None for the whole train set
+    train_steps: Count = 100_000  # steps of the optimizer
+
+    # Evaluation
+    log_points: Count = 200  # evaluation steps, logarithmically spaced
+
+    # Numerics
+    dtype: Dtype = "float32"  # of weights and activations
+    loss_dtype: Dtype | None = None  # in which the loss is computed; None for dtype
+    device: Device = "auto"  # auto: CUDA where there is one
 
 
 DIGITS = {"dataset": "digits", "train_count": 200, "weight_decay": 0.3, "train_steps": 12_000}
-TEACHER = {"dataset": "teacher", "train_count": 100, "test_count": 100, "width": 100, "lr": 3e-4,
-           "activation": "tanh", "init_scale": 2.0, "weight_decay": 0.3, "train_steps": 25_000}  # fmt: skip
-SUM = {"dataset": "addition", "loss": "cross_entropy", "loss_dtype": "float64", "init_scale": 1.0,
-       "betas": (0.9, 0.98), "weight_decay": 1.0, "train_count": None, "width": 128}  # fmt: skip
-SMALL_SUM = {**SUM, "p": 59, "train_fraction": 0.45, "width": 64, "mlp_width": 256,
-             "train_steps": 8000}  # fmt: skip
+TEACHER = {
+    "dataset": "teacher",
+    "train_count": 100,
+    "test_count": 100,
+    "width": 100,
+    "lr": 3e-4,
+    "activation": "tanh",
+    "init_scale": 2.0,
+    "weight_decay": 0.3,
+    "train_steps": 25_000,
+}
+PAPER_ADDITION = {
+    "dataset": "addition",
+    "loss": "cross_entropy",
+    "loss_dtype": "float64",
+    "init_scale": 1.0,
+    "betas": (0.9, 0.98),
+    "weight_decay": 1.0,
+    "train_count": None,
+    "width": 128,
+}
+ADDITION = {
+    **PAPER_ADDITION,
+    "p": 59,
+    "train_fraction": 0.45,
+    "width": 64,
+    "mlp_width": 256,
+    "train_steps": 8000,
+}
 TEXT = {"loss": "cross_entropy", "depth": 2, "init_scale": 6.0, "weight_decay": 1.0}
-DRAWN = {**TEXT, "dataset": "sequences", "train_count": 200, "width": 64, "train_steps": 300}
+SEQUENCES = {
+    **TEXT,
+    "dataset": "sequences",
+    "train_count": 200,
+    "width": 64,
+    "train_steps": 300,
+}
 ROWS = {"train_count": 100, "width": 64, "init_scale": 3.0, "weight_decay": 0.0, "near": 0.25}
-FIXED = {"fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000}  # of any init_scale
-TOY = {"dataset": "sums", "train_count": 45, "lr": 1e-2, "betas": (0.9, 0.99), "near": 0.25}
-PLAIN = {"init_scale": 1.0, "weight_decay": 0.0, "train_steps": 800}
-ex.add_named_configs({
-    "paper": {"batch_size": 200, "dtype": "float64"}, "paper_addition": SUM, "teacher": TEACHER,
-    "paper_teacher": {**TEACHER, "weight_decay": 0.03, "train_steps": 100_000},
-    "paper_imdb": {**TEXT, "dataset": "imdb", "train_count": 750, "width": 128, "batch_size": 50},
-    "paper_qm9": {**ROWS, "dataset": "qm9", "test_count": 100, "batch_size": 32},
-    "cpu": DIGITS, "little_decay": {**DIGITS, "weight_decay": 0.1},
-    "addition": SMALL_SUM, "addition_fixed": {**SMALL_SUM, **FIXED, "init_scale": 0.8},
-    "sequences": DRAWN, "plain_sequences": {**DRAWN, **PLAIN, "train_steps": 300}, "plain": {**DIGITS, **PLAIN},
-    **{f"count_{count}": {**DIGITS, "train_count": count} for count in (500, 1000)},
-    "diabetes": {**ROWS, "dataset": "diabetes", "train_steps": 12_000},
-    "plain_diabetes": {**ROWS, **PLAIN, "dataset": "diabetes"},
-    "plain_teacher": {**TEACHER, "init_scale": 0.5, "weight_decay": 0.03, "train_steps": 3000},
-    "landscape": {**TEACHER, **FIXED}, "landscape_digits": {**DIGITS, **FIXED},
-    "messy_sums": {**TOY, **FIXED}, "messy_digits": {**DIGITS, **FIXED, "train_steps": 1000},
-})  # fmt: skip
+
+ex.preset(
+    "paper",
+    "1000 images of MNIST from alpha = 8, 100,000 steps; needs MNIST, minutes.",
+    {"batch_size": 200, "dtype": "float64"},
+)
+ex.preset("paper_addition", "Addition modulo 113 by the paper's transformer.", PAPER_ADDITION)
+ex.preset(
+    "paper_teacher",
+    "Teacher and student with the paper's weight decay and 100,000 steps.",
+    {**TEACHER, "weight_decay": 0.03, "train_steps": 100_000},
+)
+ex.preset(
+    "paper_imdb",
+    "Reviews of IMDb by an LSTM from alpha = 6; needs IMDb.",
+    {**TEXT, "dataset": "imdb", "train_count": 750, "width": 128, "batch_size": 50},
+)
+ex.preset(
+    "paper_qm9",
+    "Polarizability of QM9's molecules from alpha = 3; needs QM9.",
+    {**ROWS, "dataset": "qm9", "test_count": 100, "batch_size": 32},
+)
+
+ex.preset("cpu", "200 digits from alpha = 8: known long after memorized; under a minute.", DIGITS)
+ex.preset("little_decay", "As cpu with a third of the decay.", {**DIGITS, "weight_decay": 0.1})
+ex.preset(
+    "plain",
+    "As cpu from torch's weights without decay: no delay.",
+    {**DIGITS, "init_scale": 1.0, "weight_decay": 0.0, "train_steps": 800},
+)
+ex.preset("count_500", "As cpu with 500 digits: a shorter delay.", {**DIGITS, "train_count": 500})
+ex.preset("count_1000", "As cpu with 1000 digits: no delay.", {**DIGITS, "train_count": 1000})
+ex.preset("teacher", "A student from alpha = 2; 30 seconds.", TEACHER)
+ex.preset(
+    "plain_teacher",
+    "A student from alpha = 0.5: no delay.",
+    {**TEACHER, "init_scale": 0.5, "weight_decay": 0.03, "train_steps": 3000},
+)
+ex.preset("addition", "Addition modulo 59: its norm rises and falls; minutes.", ADDITION)
+ex.preset(
+    "addition_fixed",
+    "Addition modulo 59 at 0.8 times the initial norm: no delay.",
+    {
+        **ADDITION,
+        "fixed_norm": True,
+        "init_scale": 0.8,
+        "weight_decay": 0.0,
+        "train_steps": 3000,
+    },
+)
+ex.preset("sequences", "Random sequences of two classes by an LSTM, alpha = 6.", SEQUENCES)
+ex.preset(
+    "plain_sequences",
+    "The same from torch's weights without decay.",
+    {**SEQUENCES, "init_scale": 1.0, "weight_decay": 0.0},
+)
+ex.preset(
+    "diabetes",
+    "Progression of diabetes from ten numbers, alpha = 3.",
+    {**ROWS, "dataset": "diabetes", "train_steps": 12_000},
+)
+ex.preset(
+    "plain_diabetes",
+    "The same from torch's weights.",
+    {**ROWS, "dataset": "diabetes", "init_scale": 1.0, "train_steps": 800},
+)
+
+# A landscape is a sweep over init_scale, and over messiness, at a fixed norm.
+ex.preset(
+    "landscape",
+    "A student at a fixed norm of any init_scale.",
+    {**TEACHER, "fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000},
+)
+ex.preset(
+    "landscape_digits",
+    "200 digits at a fixed norm of any init_scale.",
+    {**DIGITS, "fixed_norm": True, "weight_decay": 0.0, "train_steps": 3000},
+)
+ex.preset(
+    "messy_sums",
+    "Sums of numbers below ten at a fixed norm, with inputs of any messiness.",
+    {
+        "dataset": "sums",
+        "train_count": 45,
+        "lr": 1e-2,
+        "betas": (0.9, 0.99),
+        "near": 0.25,
+        "fixed_norm": True,
+        "weight_decay": 0.0,
+        "train_steps": 3000,
+    },
+)
+ex.preset(
+    "messy_digits",
+    "200 digits at a fixed norm, with inputs of any messiness.",
+    {**DIGITS, "fixed_norm": True, "weight_decay": 0.0, "train_steps": 1000},
+)
+
+
+class SequenceLSTM(nn.Module):
+    """An LSTM over tokens and a linear layer on its last state, initialized as by torch.
+
+    It is written out step by step, since torch.nn.LSTM cannot be mapped over replicas.
+    """
+
+    def __init__(self, vocabulary: int, embedding: int, hidden: int, depth: int, classes: int):
+        super().__init__()
+        self.tokens = nn.Parameter(torch.randn(vocabulary, embedding))
+        self.cells = nn.ModuleList(
+            nn.LSTMCell(embedding if layer == 0 else hidden, hidden) for layer in range(depth)
+        )
+        self.output = nn.Linear(hidden, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, C) for tokens (B, S)."""
+        x_BSD = self.tokens[tokens]
+        for cell in self.cells:
+            assert isinstance(cell, nn.LSTMCell)
+            # the inputs' part of the gates, for all steps at once
+            inputs_BSG = x_BSD @ cell.weight_ih.T + cell.bias_ih + cell.bias_hh
+            hidden = memory = torch.zeros_like(inputs_BSG[:, 0, : cell.hidden_size])
+            states = []
+            for inputs_BG in inputs_BSG.unbind(1):  # slices would each have a gradient of full size
+                gates = inputs_BG + hidden @ cell.weight_hh.T
+                input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
+                memory = forget_gate.sigmoid() * memory + input_gate.sigmoid() * candidate.tanh()
+                hidden = output_gate.sigmoid() * memory.tanh()
+                states.append(hidden)
+            x_BSD = torch.stack(states, 1)
+        return self.output(hidden)
+
+
+def perceptron(c: Config, inputs: int, outputs: int) -> nn.Module:
+    """`depth` linear layers of `width`, initialized as by torch times `init_scale`."""
+    sizes = [inputs, *[c.width] * (c.depth - 1), outputs]
+    with drawing(c.seed, DTYPES[c.dtype]):
+        return scaled(mlp(sizes, c.activation), c.init_scale)
+
+
+def lstm(c: Config, vocabulary: int) -> nn.Module:
+    """`depth` layers of LSTM of `width` for two classes, initialized as by torch times `init_scale`."""
+    with drawing(c.seed, DTYPES[c.dtype]):
+        return scaled(SequenceLSTM(vocabulary, c.width, c.width, c.depth, 2), c.init_scale)
+
+
+def image_data(c: Config) -> Tensors:
+    """Digits or MNIST, {train,test}_images and _labels, as messy as `messiness` says."""
+    split = datasets.images_of(c)
+    for part in ("train", "test"):
+        images, labels = split[f"{part}_images"], split[f"{part}_labels"]
+        split[f"{part}_images"] = messy.tidied(images, labels, c.messiness)
+    return split
+
+
+def text_data(c: Config) -> tuple[Tensors, int]:
+    """Random sequences or IMDb, {train,test}_tokens and _labels; and the number of tokens."""
+    train_count, seed = required_train_count(c), parts.data_seed_of(c)
+    if c.dataset == "sequences":
+        return texts.sequences(train_count, c.test_count, seed), texts.VOCABULARY
+
+    def reviews(folder: Path) -> Tensors:
+        return texts.imdb(train_count, c.test_count, seed, folder)
+
+    return datasets.from_files(c, reviews), texts.IMDB_VOCABULARY + 1
+
+
+def regression_data(c: Config) -> Tensors:
+    """{train,test}_inputs and _targets of a teacher, sums below ten, diabetes or QM9."""
+    seed = parts.data_seed_of(c)
+    if c.dataset == "teacher":
+        return teacher_data(c, required_train_count(c), seed)
+    if c.dataset == "sums":
+        count = datasets.train_count_below(c, messy.PAIRS, "sums", least=messy.SUMS)
+        return datasets.in_dtype(c, messy.sums(count, c.messiness, seed))
+    if c.dataset == "diabetes":
+        count = datasets.train_count_below(c, tabular.ROWS, "patients")
+        return datasets.in_dtype(c, tabular.diabetes(count, seed))
+    train_count = required_train_count(c)
+    return datasets.from_files(
+        c, lambda folder: tabular.qm9(train_count, c.test_count, seed, folder)
+    )
+
+
+def teacher_data(c: Config, train_count: int, seed: int) -> Tensors:
+    """Standard normal inputs (N, 5), and the outputs (N, 5) of a random perceptron as targets.
+
+    The teacher is initialized as by torch, from another seed than any student.
+    """
+    with drawing(1_000_003 * seed + 11, DTYPES[c.dtype]):
+        teacher = mlp([TEACHER_DIM, c.width, c.width, TEACHER_DIM], c.activation)
+    inputs = gaussian.inputs(train_count + c.test_count, TEACHER_DIM, seed).to(DTYPES[c.dtype])
+    split = split_rows({"inputs": inputs}, train_count)
+    for part in ("train", "test"):
+        split[f"{part}_targets"] = teacher(split[f"{part}_inputs"]).detach()
+    return split
+
+
+def required_train_count(c: Config) -> int:
+    """train_count, of data of which there is any number of rows; it cannot be None."""
+    if not c.train_count:
+        raise ConfigError("train_count", c.train_count, "a whole number from 1 up")
+    return c.train_count
 
 
 @ex.build
-def build(c):
-    if c.dataset in ("teacher", "sums", "diabetes", "qm9"):
-        return recipes.regression_problem(c, datasets.rows_of(c))
+def build(c: Config) -> Problem:
+    """Regression of rows of numbers, or classification of sums, texts or images."""
+    if c.dataset in REGRESSION:
+        return regression_problem(c, regression_data(c))
+
+    logits: Logits
     if c.dataset == "addition":
-        split = recipes.tokenized(c, table := recipes.table_of(c), "ab=")
-        data, read = recipes.sequence_data(split, None), SequenceLogits()
-        model = recipes.one_layer_of(c, table.elements)
-    elif c.dataset in ("sequences", "imdb"):
-        data, read = recipes.in_columns(datasets.texts_of(c)), InputLogits("tokens")
-        model = recipes.lstm_of(c, datasets.TOKENS[c.dataset], classes=2)
+        table = parts.table_of(c)
+        data = parts.sequence_data(parts.tokenized(c, table, "ab="), None)
+        logits = SequenceLogits()
+        model: nn.Module = parts.one_layer_of(c, table.elements)
+    elif c.dataset in TEXTS:
+        split, vocabulary = text_data(c)
+        data = parts.in_columns(split)
+        logits = InputLogits("tokens")
+        model = lstm(c, vocabulary)
     else:
-        data, read = recipes.in_columns(datasets.tidied_images_of(c)), InputLogits("images")
-        model = recipes.perceptron_of(c, data["train_images"].shape[1], 10)
-    return recipes.classification_problem(
-        c, model, data, ClassificationLoss(read, c.loss, c.loss_dtype)
+        data = parts.in_columns(image_data(c))
+        logits = InputLogits("images")
+        model = perceptron(c, inputs=data["train_images"].shape[1], outputs=10)
+    loss = ClassificationLoss(logits, c.loss, c.loss_dtype)
+    return parts.classification_problem(c, model, data, loss)
+
+
+def regression_problem(c: Config, data: Tensors) -> Problem:
+    """The problem of a perceptron that learns {train,test}_targets (N, K) of _inputs (N, D)."""
+    inputs, outputs = data["train_inputs"].shape[1], data["train_targets"].shape[1]
+    loss = RegressionLoss(c.loss_dtype)
+    return parts.problem_of(
+        c,
+        perceptron(c, inputs, outputs),
+        data,
+        loss,
+        RegressionMetrics(loss, c.near),
+        parts.optimizer_of(c),
+        batch_size=c.batch_size,
+        minibatch_keys=("train_inputs", "train_targets"),
     )
 
 
 @ex.summarize
-def summarize(c, problem, recorder) -> dict:
-    """Whether the data are the paper's own."""
-    return {"data_source": datasets.SOURCES[c.dataset]}
+def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
+    """Whether the data are the paper's own ("published") or stand in for them ("substitute")."""
+    return {"data_source": "substitute" if c.dataset in SUBSTITUTES else "published"}
 
 
-def landscape(runs):
-    """Test loss has its least at a norm, above which there is no train loss."""
-    mine = {run.config["init_scale"]: run for run in runs.where(dataset="teacher")}
-    test = {scale: run.final("test_loss") for scale, run in mine.items()}
-    train = max(run.final("train_loss") for scale, run in mine.items() if scale >= 1)
-    best = min(test, key=test.get)
-    passed = 0.4 <= best <= 1.6 and test[10.0] >= 1000 * test[best] and train <= 1e-4
+# Claims. Each is checked seed by seed. A delay is steps to a test accuracy (80 % if not said
+# otherwise) divided by steps to a train accuracy (99 %); both are first crossings, interpolated
+# between evaluation steps.
+
+# 05-C1. The authors' notebook: test loss is least at alpha = 1 (7.8e-5), and 9.62 at 10.
+BEST_SCALE = (0.4, 1.6)
+LEAST_RISE = 1000  # test loss at alpha = 10 over the least one
+MOST_TRAIN_LOSS = 1e-4  # at alpha of at least 1
+
+
+@claim("05-C1", source="figure 2", sweep="omnigrok_landscape")
+def losses_are_l_and_u_shaped(runs: Runs) -> Verdict:
+    """Train loss is L-shaped in the norm of the weights, test loss U-shaped."""
+    by_scale = {run.config["init_scale"]: run for run in runs.where(dataset="teacher")}
+    test = {scale: run.final("test_loss") for scale, run in by_scale.items()}
+    train = max(run.final("train_loss") for scale, run in by_scale.items() if scale >= 1)
+    best = min(test, key=lambda scale: test[scale])
+    passed = (
+        BEST_SCALE[0] <= best <= BEST_SCALE[1]
+        and test[10.0] >= LEAST_RISE * test[best]
+        and train <= MOST_TRAIN_LOSS
+    )
     return passed, {"best": best, "test": test[best], "test at 10": test[10.0], "train": train}
 
 
-def norm(runs):
-    """The weights' norm is largest between memorizing and generalizing, and below the first at last."""
-    run = runs.one("addition")
-    first, last = (
-        run.first_crossing("train_accuracy", 0.99),
-        run.first_crossing("test_accuracy", 0.5),
+MOST_DELAY_OF_SMALL_STUDENT = 4  # 05-C2. The paper: alpha = 0.5 generalizes fast in every run.
+
+
+@claim("05-C2", source="figure 2")
+def small_students_do_not_delay(runs: Runs) -> Verdict:
+    """A student from small weights does not delay."""
+    numbers = delays(runs, "plain_teacher", train=0.95, test=0.95)
+    return numbers["plain_teacher"] <= MOST_DELAY_OF_SMALL_STUDENT, numbers
+
+
+# 05-C3. The paper: steps to 95 % test accuracy go with 1 / weight decay, those to 95 % train
+# accuracy do not depend on it.
+STUDENT_POWERS = (-1.2, -0.7)
+MOST_SPREAD_OF_MEMORIZING = 1.3
+
+
+@claim("05-C3", source="figure 2", sweep="omnigrok_decay")
+def students_take_the_inverse_of_decay(runs: Runs) -> Verdict:
+    """A student generalizes after a time that goes with 1 / weight decay, and never without."""
+    numbers = weight_decay_law(runs, train=0.95, test=0.95, dataset="teacher")
+    passed = (
+        STUDENT_POWERS[0] <= numbers["power"] <= STUDENT_POWERS[1]
+        and numbers["without decay"] == inf
+        and numbers["to memorize, most / least"] < MOST_SPREAD_OF_MEMORIZING
     )
-    steps, values = run.logged("weight_norm")
-    passed = first <= (top := steps[values.argmax()]) <= last < inf and values[-1] < values[0]
-    return passed, {"from": first, "top": top, "to": last}
+    return passed, numbers
 
 
-LAND, DECAY = {"sweep": "omnigrok_landscape"}, {"sweep": "omnigrok_decay"}
-for id, says, check, how in (
-    ("05-C1", "Train loss is L-shaped in the norm, test loss U-shaped (figure 2)", landscape, LAND),
-    ("05-C2", "A student from small weights does not delay (figure 2)",
-     delays(lambda ratio: ratio <= 4, "plain_teacher", train=0.95, test=0.95), {}),
-    ("05-C3", "Teacher: in time to 1 / weight decay, never without (figure 2)",
-     decays(0.95, 0.95, -1.2, -0.7, spread=1.3, dataset="teacher"), DECAY),
-    ("05-C4", "Images from large weights: memorized at once, known long after (figure 3)",
-     delays(lambda ratio: 5 <= ratio < inf, "little_decay"), DECAY),
-    ("05-C5", "From plain weights, or with more images, they are not (figure 3)",
-     delays(lambda plain, *counts: plain <= 2 and counts[0] < counts[1] < counts[2] < inf,
-            "plain", "count_1000", "count_500", "cpu"), {}),
-    ("05-C6", "Images: in time to 1 / weight decay, never without (section 3)",
-     decays(0.99, 0.9, -1.3, -0.7, dataset="digits"), DECAY),
-    ("05-C7", "Addition: the norm rises to memorize, falls to generalize (figure 7)", norm, {}),
-    ("05-C8", "Addition at a fixed small norm does not grok (figure 7)",
-     delays(lambda free, fixed: fixed <= 2 and 8 <= free < inf, "addition", "addition_fixed", test=0.99), {}),
-    ("05-C9", "Texts grok weakly, from large weights; tables are shown (section 4)",
-     delays(lambda large, plain, *tables: plain < 3 <= large < inf, "sequences", "plain_sequences",
-            "diabetes", "plain_diabetes", test=0.65), {"report_only": True}),
-    ("05-C10", "Messy inputs harm sums, hardly digits (figures 6, 8)",
-     dependences("messiness", "test_loss", sums=(10, inf), digits=(1, 3)),
-     {"sweep": "omnigrok_messiness", "report_only": True}),
-):  # fmt: skip
-    ex.claim(id, says, check, **how)
+# 05-C4. The authors' notebook on MNIST: train accuracy is 100 % by step 2000, and test accuracy
+# 80 % at 36,000, a delay of 18.
+LEAST_DELAY_OF_IMAGES = 5
+
+
+@claim("05-C4", source="figure 3", sweep="omnigrok_decay")
+def images_grok_from_large_weights(runs: Runs) -> Verdict:
+    """Images are memorized at once from large weights, and known long after."""
+    numbers = delays(runs, "little_decay")
+    return LEAST_DELAY_OF_IMAGES <= numbers["little_decay"] < inf, numbers
+
+
+MOST_DELAY_OF_PLAIN_IMAGES = 2  # 05-C5
+
+
+@claim("05-C5", source="figure 3")
+def images_do_not_grok_from_plain_weights(runs: Runs) -> Verdict:
+    """There is no delay from torch's own weights, and the less of it the more images there are."""
+    numbers = delays(runs, "plain", "count_1000", "count_500", "cpu")
+    plain, of_1000, of_500, of_200 = numbers.values()
+    return plain <= MOST_DELAY_OF_PLAIN_IMAGES and of_1000 < of_500 < of_200 < inf, numbers
+
+
+IMAGE_POWERS = (-1.3, -0.7)  # 05-C6. The paper: -1.
+
+
+@claim("05-C6", source="section 3", sweep="omnigrok_decay")
+def images_take_the_inverse_of_decay(runs: Runs) -> Verdict:
+    """Images are known after a time that goes with 1 / weight decay, and never without."""
+    numbers = weight_decay_law(runs, train=0.99, test=0.9, dataset="digits")
+    passed = (
+        IMAGE_POWERS[0] <= numbers["power"] <= IMAGE_POWERS[1]
+        and numbers["without decay"] == inf
+        and numbers["to memorize, most / least"] < inf
+    )
+    return passed, numbers
+
+
+# 05-C7. The norm is largest between the steps to 99 % train and 50 % test accuracy.
+@claim("05-C7", source="figure 7")
+def norm_rises_and_falls(runs: Runs) -> Verdict:
+    """In addition, the norm rises to memorize and falls below its initial value to generalize."""
+    run = runs.one("addition")
+    memorized = run.first_crossing("train_accuracy", 0.99)
+    generalizes = run.first_crossing("test_accuracy", 0.5)
+    steps, norms = run.logged("weight_norm")
+    largest_at = steps[norms.argmax()]
+    passed = memorized <= largest_at <= generalizes < inf and norms[-1] < norms[0]
+    return passed, {"from": memorized, "top": largest_at, "to": generalizes}
+
+
+LEAST_DELAY_OF_FREE_NORM = 8  # 05-C8, to 99 % test accuracy
+MOST_DELAY_OF_FIXED_NORM = 2
+
+
+@claim("05-C8", source="figure 7")
+def fixed_norm_does_not_grok(runs: Runs) -> Verdict:
+    """Addition at a fixed small norm does not grok."""
+    numbers = delays(runs, "addition", "addition_fixed", test=0.99)
+    passed = (
+        LEAST_DELAY_OF_FREE_NORM <= numbers["addition"] < inf
+        and numbers["addition_fixed"] <= MOST_DELAY_OF_FIXED_NORM
+    )
+    return passed, numbers
+
+
+# 05-C9. To 65 % test accuracy. The paper's texts are IMDb, its molecules QM9; the data that stand
+# in for the molecules are measured, and not compared.
+WEAK_DELAY = 3
+
+
+@claim("05-C9", source="section 4", report_only=True)
+def texts_grok_weakly(runs: Runs) -> Verdict:
+    """Texts grok weakly, from large weights only; tables are shown."""
+    named_configs = ("sequences", "plain_sequences", "diabetes", "plain_diabetes")
+    numbers = delays(runs, *named_configs, test=0.65)
+    passed = numbers["plain_sequences"] < WEAK_DELAY <= numbers["sequences"] < inf
+    return passed, numbers
+
+
+# 05-C10. The spread over messiness of the test loss at its best norm.
+LEAST_SPREAD_OF_SUMS = 10
+MOST_SPREAD_OF_DIGITS = 3
+
+
+@claim("05-C10", source="figures 6, 8", sweep="omnigrok_messiness", report_only=True)
+def messiness_harms_sums_only(runs: Runs) -> Verdict:
+    """Messy inputs harm sums, and hardly digits."""
+    numbers = {
+        dataset: spread_of_least(runs.where(dataset=dataset), "messiness", "test_loss")
+        for dataset in ("sums", "digits")
+    }
+    passed = (
+        numbers["sums"] >= LEAST_SPREAD_OF_SUMS and 1 <= numbers["digits"] <= MOST_SPREAD_OF_DIGITS
+    )
+    return passed, numbers
 
 
 if __name__ == "__main__":

@@ -18,12 +18,9 @@ from grok.engine.determinism import drawing
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
 from grok.experiment.validation import ConfigError, device_of
-from grok.models.lstm import SequenceLSTM
-from grok.models.mlp import mlp, scaled
 from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import DTYPES
-from grok.objectives.regression import RegressionLoss, RegressionMetrics
 from grok.tasks import operations
 from grok.tasks.lists import LIST_OPERATIONS, lists
 from grok.tasks.pairs import split_table
@@ -230,18 +227,6 @@ def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
     return transformer_of(c, shape)
 
 
-def perceptron_of(c: SimpleNamespace, inputs: int, outputs: int) -> nn.Module:
-    """`depth` linear layers of `width`; torch's initial parameters times `init_scale`."""
-    sizes = [inputs, *[c.width] * (c.depth - 1), outputs]
-    return drawn(c, lambda: scaled(mlp(sizes, c.activation), c.init_scale))
-
-
-def lstm_of(c: SimpleNamespace, vocabulary: int, classes: int) -> nn.Module:
-    """`depth` layers of LSTM of `width`; torch's initial parameters times `init_scale`."""
-    sizes = vocabulary, c.width, c.width, c.depth, classes
-    return drawn(c, lambda: scaled(SequenceLSTM(*sizes), c.init_scale))
-
-
 def optimizer_of(c: SimpleNamespace) -> Optimizer:
     """The optimizer that the configuration describes.
 
@@ -324,25 +309,6 @@ def classification_problem(
         minibatch_keys=loss.logits.batched if fields["batch_size"] else (),
         needs_rng=metrics.draws or loss.logits.draws,
         **fields,
-    )
-
-
-def regression_problem(c: SimpleNamespace, data: Tensors) -> Problem:
-    """The problem of a perceptron that learns {train,test}_targets (N, K) of _inputs (N, D).
-
-    A prediction counts as correct if its squared error is below `near`.
-    """
-    loss = RegressionLoss(c.loss_dtype)
-    inputs, targets = (data[f"train_{part}"].shape[1] for part in ("inputs", "targets"))
-    return problem_of(
-        c,
-        perceptron_of(c, inputs, targets),
-        data,
-        loss,
-        RegressionMetrics(loss, c.near),
-        optimizer_of(c),
-        batch_size=c.batch_size,
-        minibatch_keys=("train_inputs", "train_targets"),
     )
 
 

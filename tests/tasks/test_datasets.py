@@ -2,16 +2,12 @@
 
 import io
 import tarfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from grok.errors import UserError
-from grok.experiment.experiment import load
 from grok.tasks import tabular, texts
-from tests.conftest import PROJECT
 
 METHANE = """5
 gdb 1\t157.7118\t157.70997\t157.70699\t0.\t13.21\t-0.3877\t0.1171\t0.5048\t35.3641\t0.044749\t-40.47893\t-40.476062\t-40.475117\t-40.498597\t6.469
@@ -99,36 +95,3 @@ def test_diabetes_is_standardized_by_the_train_rows_alone():
     for name in ("inputs", "targets"):
         assert torch.allclose(found[f"train_{name}"].mean(0), torch.zeros(1).double(), atol=1e-12)
         assert torch.allclose(found[f"train_{name}"].std(0, unbiased=False), torch.ones(1).double())
-
-
-@pytest.mark.parametrize("dataset", ["imdb", "qm9"])
-def test_what_is_not_there_is_one_line_with_its_stand_in(store, tmp_path, dataset):
-    paper = load(PROJECT / "experiments" / "omnigrok.py")
-    with pytest.raises(UserError, match=r"expected (sequences|diabetes), or its files: ") as error:
-        paper.run(config_updates={"dataset": dataset, "data_folder": str(tmp_path)})
-    assert "\n" not in str(error.value)
-
-
-def test_a_run_says_whose_data_it_had(store):
-    paper = load(PROJECT / "experiments" / "omnigrok.py")
-    run = paper.run(
-        named_configs=["plain_diabetes"],
-        config_updates={"train_steps": 2, "log_points": 2, "seed": 0},
-    )
-    assert run.result["data_source"] == "substitute"
-
-
-@pytest.mark.parametrize("name", ["plain_teacher", "plain_sequences", "plain_diabetes", "addition"])
-def test_every_kind_of_data_can_be_learned_from_and_has_a_source(name):
-    """By one backward pass instead of a run, which would trace a program for each."""
-    paper = load(PROJECT / "experiments" / "omnigrok.py")
-    config = paper.full_config({"seed": 0}, [name])
-    problem = paper.problem_of(config)
-    problem.loss(problem.module, problem.data).backward()
-    gradients = [parameter.grad for parameter in problem.module.parameters()]
-    assert all(g.isfinite().all() for g in gradients) and any(g.any() for g in gradients)
-    metrics = problem.metrics(problem.module, problem.data)
-    assert metrics["train_loss"] > 0 and metrics["test_loss"] > 0
-    own = name in ("plain_teacher", "addition")
-    source = paper.summarize_function(SimpleNamespace(**config), problem, None)["data_source"]
-    assert source == ("published" if own else "substitute")
