@@ -14,7 +14,7 @@ are not periodic memorize corrupted labels, and that only polynomials h(f(a) + g
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -234,10 +234,11 @@ class PeriodicMetrics:
 
     classification: ClassificationMetrics
 
-    def __call__(self, model: PowerMLP, data: Tensors) -> dict[str, Tensor]:
-        order = data["order"]
-        ratios = periodicity.neuron_participation(model.inputs[:, order], model.outputs[order])
-        raw_ratios = periodicity.neuron_participation(model.inputs, model.outputs)
+    def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
+        network, order = cast(PowerMLP, model), data["order"]
+        inputs, outputs = network.inputs, network.outputs
+        ratios = periodicity.neuron_participation(inputs[:, order], outputs[order])
+        raw_ratios = periodicity.neuron_participation(inputs, outputs)
         return {
             **self.classification(model, data),
             "ipr": ratios.mean(),
