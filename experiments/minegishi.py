@@ -285,7 +285,7 @@ def masks_at_start(
         return cross_entropy(logits(weights, pairs) / temperature, labels)
 
     def flow(weights: Tensors) -> Tensor:
-        """Sum of the logits if both symbols are all ones: each row of the embedding counts twice."""
+        """Sum of the logits if both symbols are all ones: each row of E counts twice."""
         rows = weights["embed"].sum(0)
         return (2 * rows @ weights["w_in"] @ weights["w_out"] @ weights["unembed"]).sum()
 
@@ -304,7 +304,7 @@ def masks_at_start(
 
 @torch.no_grad()
 def scale_to_norm(module: nn.Module, masks: Tensors, order: Literal[1, 2]) -> None:
-    """Scale all weights by one factor, so that their L1 or L2 norm is that of the masked weights."""
+    """Scale all weights by one factor, to the L1 or L2 norm of the masked weights."""
 
     def power_sum(weights: Tensors) -> Tensor:
         sums = [(weight.double().abs() ** order).sum() for weight in weights.values()]

@@ -315,7 +315,7 @@ def cubic_is_never_learned(runs: Runs) -> Verdict:
     return cubic == inf, fractions
 
 
-# 01-C5. The paper, S_5: up to 1000 random labels hardly matter, 2000 do. Ours: 12 and 173, which are
+# 01-C5. The paper, S_5: up to 1000 random labels hardly matter, 2000 do. Ours: 12 and 173, that is
 # 2 and 30 % of the train rows at 60 % of the table.
 @claim("01-C5", source="figure 6", sweep=OUTLIERS)
 def few_outliers_cost_no_data(runs: Runs) -> Verdict:

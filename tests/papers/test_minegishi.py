@@ -95,7 +95,7 @@ def test_a_ticket_is_the_largest_weights_of_all_matrices():
 
 
 def test_synflow_keeps_paths_whole():
-    """No kept weight of W_in lies on a dead end: SynFlow's conservation law avoids layer collapse."""
+    """No kept weight of W_in lies on a dead end: SynFlow avoids layer collapse."""
     masks = minegishi.masks_at_start("synflow", network(), SPLIT, 0.1, seed=0)
     hidden_in, hidden_out = masks["w_in"].sum(0) > 0, masks["w_out"].sum(1) > 0
     assert (hidden_in == hidden_out).all() and hidden_in.any()
@@ -214,7 +214,7 @@ def test_a_mask_needs_a_parent_exactly_if_it_is_from_one(updates):
 
 
 def test_ticket_change_compares_tickets_2000_steps_apart():
-    """Equal tickets have distance 0; of disjoint masks of 0.4 it is 1, and of step 0 there is none."""
+    """Equal tickets have distance 0, disjoint ones 1; of step 0 there is none."""
     first = weights_of(network())
     largest = minegishi.ticket_masks(first, 0.4)
     second = {name: weight * (1 - largest[name]) for name, weight in first.items()}
@@ -272,7 +272,7 @@ def test_claims_on_one_number(claim, named_config, entry, passing, failing):
     [("10b", ("l1_norm", "l2_norm"), 5), ("10c", minegishi.MASKS_AT_START, 20)],
 )
 def test_every_control_must_be_slower_than_the_ticket(claim, controls, factor):
-    """One control that is too fast refutes the claim, and so does a ticket that never generalizes."""
+    """One control that is too fast refutes the claim, as does a ticket that never generalizes."""
 
     def passes(ticket, *steps):
         runs = [run_to(name, step) for name, step in zip(controls, steps, strict=True)]
