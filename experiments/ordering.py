@@ -6,7 +6,7 @@ every epoch, or in a fresh shuffle in each. The published runs, at p = 9973 with
 reach 99.5 % test accuracy after 487 epochs in the order `stride` and after 659 in a fixed random
 order; they never do with fresh shuffles, nor with the pairs sorted by their label (`target`).
 
-    python experiments/ordering.py with cpu                # p = 59, about 2 minutes
+    python experiments/ordering.py with cpu                # p = 59, a minute and a half
     grok sweep run sweeps/ordering_cpu.yaml                # five orders, three seeds: 21 minutes
     python analysis/ordering_study.py ordering_cpu         # epochs to 99.5 %, curves
 """
@@ -114,7 +114,7 @@ ex.preset(
 # the same in every epoch, and never be seen.
 ex.preset(
     "cpu",
-    "40 % of the pairs at p = 59, 500 epochs of 11 steps; about 2 minutes.",
+    "40 % of the pairs at p = 59, 500 epochs of 11 steps; a minute and a half.",
     {
         "p": 59,
         "train_count": 1408,
