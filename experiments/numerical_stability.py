@@ -126,7 +126,7 @@ class SaturationMetrics:
 
     def __call__(self, model: nn.Module, data: Tensors) -> dict[str, Tensor]:
         loss = self.classification.loss
-        weights = dict(model.named_parameters())
+        weights: Tensors = dict(model.named_parameters())
         logits = in_dtype(loss.logits(model, data, "train", False), loss.loss_dtype)
         log_softmax = log_stablemax if loss.kind == "stablemax" else F.log_softmax
         log_probabilities_NC = log_softmax(logits, dim=-1).flatten(0, 1)
@@ -148,6 +148,7 @@ def build(c: Config) -> Problem:
     )
     loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
     problem = parts.classification_problem(c, model, data, loss)
+    assert isinstance(problem.metrics, ClassificationMetrics)
     return replace(problem, metrics=SaturationMetrics(problem.metrics))
 
 
