@@ -24,6 +24,7 @@ test-slow: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy grok analysis experiments
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -111,8 +111,8 @@ def build(c: Config) -> Problem:
     Logged at every evaluation step: loss and accuracy on train and test pairs, and the norm of all
     weights.
     """
-    table = parts.table_of(c)
-    split = parts.tokenized(c, table, LAYOUT)
+    table = parts.operation_table(c)
+    split = parts.tokenize_split(c, table, LAYOUT)
     data = parts.sequence_data(split, c.batch_size)
     shape = TransformerConfig(
         vocabulary=table.elements + 2,
@@ -129,7 +129,7 @@ def build(c: Config) -> Problem:
         positions="learned",
         init="multihead",
     )
-    model = parts.transformer_of(c, shape)
+    model = parts.make_transformer(c, shape)
     loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)
     has_grokked = Stop((("train_accuracy", GROKKED), ("test_accuracy", GROKKED)))
     stop = has_grokked if c.stop_when_grokked else None

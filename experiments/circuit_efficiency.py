@@ -106,10 +106,10 @@ def build(c: Config) -> Problem:
     Unlike in other papers, the train set may be a smaller part of the table than any network
     generalizes from. A smaller train set of the same seed is contained in a larger one.
     """
-    table = parts.table_of(c)
-    train_count = parts.count_of(c, len(table.pairs), least=0)
-    data = parts.in_columns(split_table(table, train_count, parts.data_seed_of(c)))
-    model = parts.drawn(c, lambda: SumMLP(c.p, c.embedding_width, c.width))
+    table = parts.operation_table(c)
+    train_count = parts.train_row_count(c, len(table.pairs), least=0)
+    data = parts.labels_as_columns(split_table(table, train_count, parts.data_seed(c)))
+    model = parts.init_with_seed(c, lambda: SumMLP(c.p, c.embedding_width, c.width))
     loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
     return parts.classification_problem(c, model, data, loss)
 

@@ -254,7 +254,7 @@ def closed_form(c: Config, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 @ex.build
 def build(c: Config) -> Problem:
-    data = parts.in_columns(parts.split_of(c, parts.table_of(c)))
+    data = parts.labels_as_columns(parts.split_operation_table(c, parts.operation_table(c)))
     data["order"] = torch.from_numpy(modular.spectral_order(c.p, c.operation == PRODUCT))
     with drawing(c.seed, DTYPES[c.dtype]):
         model = PowerMLP(c.p, c.width, c.terms, c.init)
@@ -268,7 +268,7 @@ def build(c: Config) -> Problem:
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
     """Initial periodicity, accuracies in closed form, pruning curves, and measures of the end."""
-    table = parts.table_of(c)
+    table = parts.operation_table(c)
     result = {"initial_ipr": recorder.series["ipr"][1][0]}
     for width in c.widths:
         inputs, outputs = closed_form(c, width)
@@ -277,7 +277,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     if recorder.outcome is None or c.terms != 2:
         return result
 
-    weights, split = recorder.outcome.weights, parts.split_of(c, table)
+    weights, split = recorder.outcome.weights, parts.split_operation_table(c, table)
     if c.noisy_answers:
         curves = pruning_curves(weights, split, problem.data["order"], c.noisy_answers)
         for name, accuracies in curves.items():

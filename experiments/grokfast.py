@@ -105,8 +105,8 @@ def build(c: Config) -> Problem:
     Logged at every evaluation step: loss and accuracy on all train and all test pairs, and the
     norm of all weights.
     """
-    table = parts.table_of(c)
-    split = parts.tokenized(c, table, "aob=")
+    table = parts.operation_table(c)
+    split = parts.tokenize_split(c, table, "aob=")
     data = parts.sequence_data(split, c.batch_size)
     shape = TransformerConfig(
         vocabulary=table.elements + 2,  # the operands, `o` and `=`
@@ -123,7 +123,7 @@ def build(c: Config) -> Problem:
         positions="learned",
         init="multihead",
     )
-    model = parts.transformer_of(c, shape)
+    model = parts.make_transformer(c, shape)
     loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_grokked else None
     return parts.classification_problem(c, model, data, loss, stop=stop)

@@ -324,7 +324,7 @@ def build(c: Config) -> Problem:
     Raises:
         ConfigError: there are more directions than pixels.
     """
-    split, seed = datasets.images_of(c), parts.data_seed_of(c)
+    split, seed = datasets.images_of(c), parts.data_seed(c)
     generator = Generator().manual_seed(seed + 2**20)
     split["train_labels"] = with_random_labels(split["train_labels"], c.random_labels, generator)
     test_images = split["test_images"]
@@ -332,12 +332,14 @@ def build(c: Config) -> Problem:
     if c.directions > pixels:
         raise ConfigError("directions", c.directions, f"at most {pixels}, as many as pixels")
     data = {
-        **parts.in_columns(split),
+        **parts.labels_as_columns(split),
         **evaluation_data(test_images, c.directions, seed, generator),
     }
 
     sizes = [pixels, *[c.width] * (c.depth - 1), CLASSES]
-    model = parts.drawn(c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized))
+    model = parts.init_with_seed(
+        c, lambda: ImageMLP(sizes, c.activation, c.init_scale, c.normalized)
+    )
     loss = ClassificationLoss(ImageLogits(), c.loss, c.loss_dtype)
     stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
     problem = parts.classification_problem(c, model, data, loss, sampling="replacement", stop=stop)

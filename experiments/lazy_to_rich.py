@@ -151,8 +151,8 @@ def build(c: Config) -> Problem:
     seed + 2^21.
     """
     dtype = DTYPES[c.dtype]
-    module = parts.drawn(c, lambda: QuadraticUnits(c.input_dim, c.units))
-    seed = parts.data_seed_of(c)
+    module = parts.init_with_seed(c, lambda: QuadraticUnits(c.input_dim, c.units))
+    seed = parts.data_seed(c)
     teacher = gaussian.inputs(1, c.input_dim, seed + 2**21)[0].to(dtype)
     alpha, eps = (torch.tensor(value, dtype=dtype) for value in (c.alpha, c.eps))
     data = {"teacher": teacher, "alpha": alpha, "eps": eps}
@@ -170,7 +170,7 @@ def build(c: Config) -> Problem:
     loss = QuadraticLoss(c.loss_dtype)
     metrics = QuadraticMetrics(loss, c.near)
     optimizer = Optimizer("sgd", (Group(lr=c.lr * c.units / c.alpha**2),))
-    return parts.problem_of(c, module, data, loss, metrics, optimizer)
+    return parts.make_problem(c, module, data, loss, metrics, optimizer)
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/lazy_to_rich_cpu.yaml.

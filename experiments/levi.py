@@ -206,7 +206,7 @@ def build(c: Config) -> Problem:
         student = Student(sizes, c.activation)
         teacher = Student(sizes, c.activation)
     train_count = round(c.input_dim / c.inputs_per_sample)
-    seed = parts.data_seed_of(c)
+    seed = parts.data_seed(c)
     decay = c.weight_decay / c.output_dim  # as in the paper
     optimizer = Optimizer("sgd", (Group("", c.lr, decay),))
 
@@ -214,7 +214,7 @@ def build(c: Config) -> Problem:
         data = sampled_data(c, teacher, train_count, seed)
         loss = RegressionLoss(c.loss_dtype)
         metrics = RegressionMetrics(loss, c.eps)
-        return parts.problem_of(c, student, data, loss, metrics, optimizer)
+        return parts.make_problem(c, student, data, loss, metrics, optimizer)
 
     eigenvalues, eigenvectors = gaussian.principal(train_count, c.input_dim, seed)
     rotate(student, eigenvectors)
@@ -223,7 +223,7 @@ def build(c: Config) -> Problem:
     data = {"eigenvalues": eigenvalues.to(target), "teacher": target}
     rotated_loss = RotatedLoss(c.loss_dtype)
     rotated_metrics = RotatedMetrics(rotated_loss, c.eps)
-    return parts.problem_of(c, student, data, rotated_loss, rotated_metrics, optimizer)
+    return parts.make_problem(c, student, data, rotated_loss, rotated_metrics, optimizer)
 
 
 @ex.summarize

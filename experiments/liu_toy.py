@@ -245,9 +245,9 @@ class ToyMetrics:
 def draw_task_and_model(c: Config, pairs_N2: Tensor, labels_N: Tensor) -> tuple[tasks.ToyTask, Toy]:
     """Targets, train/test split and initial weights, in the order of the authors' code.
 
-    To be called with torch's default generator seeded with the run's seed (`parts.drawn`).
+    To be called with torch's default generator seeded with the run's seed (`parts.init_with_seed`).
     """
-    train_count = parts.count_of(c, len(pairs_N2), least=0)
+    train_count = parts.train_row_count(c, len(pairs_N2), least=0)
     is_classifier = c.loss == "cross_entropy"
     outputs = int(labels_N.max()) + 1 if is_classifier else c.symbol_rep_dim
     inputs = c.hidden_rep_dim * (2 if c.combine == "concatenate" else 1)
@@ -280,7 +280,7 @@ def build(c: Config) -> Problem:
     if c.combine == "multiply" and int(c.hidden_rep_dim**0.5) ** 2 != c.hidden_rep_dim:
         raise ConfigError("hidden_rep_dim", c.hidden_rep_dim, "a square with combine=multiply")
     pairs_N2, labels_N = tasks.table_of(c.p, is_permutation)
-    task, model = parts.drawn(c, lambda: draw_task_and_model(c, pairs_N2, labels_N))
+    task, model = parts.init_with_seed(c, lambda: draw_task_and_model(c, pairs_N2, labels_N))
     data = {
         **task.split(),
         "pairs": pairs_N2,
@@ -293,7 +293,7 @@ def build(c: Config) -> Problem:
     decoder = Group("decoder", c.decoder_lr, c.decoder_weight_decay)
     encoder_or_vectors = Group("", c.encoder_lr, c.encoder_weight_decay)
     both_reached = Stop((("train_accuracy", ex.threshold), ("test_accuracy", ex.threshold)))
-    return parts.problem_of(
+    return parts.make_problem(
         c,
         model,
         data,

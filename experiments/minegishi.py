@@ -329,13 +329,13 @@ def build(c: Config) -> Problem:
         expected = f"an id or named config with mask={kinds}, and None with any other mask"
         raise ConfigError("initial_run", c.initial_run, expected)
 
-    split = parts.split_of(c, parts.table_of(c))
+    split = parts.split_operation_table(c, parts.operation_table(c))
     network = partial(SearchedSumMLP, keep=c.keep) if c.mask == "search" else MaskedSumMLP
-    model = parts.drawn(c, lambda: network(c.p, c.embedding_width, c.width))
+    model = parts.init_with_seed(c, lambda: network(c.p, c.embedding_width, c.width))
     if c.mask in MASKS_AT_START:
         model.apply_masks(masks_at_start(c.mask, model, split, c.keep, c.seed))
 
-    data = parts.in_columns(split)
+    data = parts.labels_as_columns(split)
     loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_grokked else None
     return parts.classification_problem(c, model, data, loss, stop=stop)

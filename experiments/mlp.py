@@ -129,10 +129,10 @@ ex.preset(
 @ex.build
 def build(c: Config) -> Problem:
     """Train on pairs, in batches that are drawn with replacement."""
-    table = parts.table_of(c)
-    data = parts.in_columns(parts.split_of(c, table))
+    table = parts.operation_table(c)
+    data = parts.labels_as_columns(parts.split_operation_table(c, table))
     hidden_widths = [c.width] * (c.depth - 1)
-    model = parts.drawn(
+    model = parts.init_with_seed(
         c,
         lambda: PairMLP(
             table.elements,

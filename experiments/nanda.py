@@ -114,10 +114,10 @@ def build(c: Config) -> Problem:
     Logged at every evaluation step: loss and accuracy on all train and all test pairs, and the
     norm of all weights.
     """
-    table = parts.table_of(c)
-    split = parts.tokenized(c, table, "ab=")
+    table = parts.operation_table(c)
+    split = parts.tokenize_split(c, table, "ab=")
     data = parts.sequence_data(split, c.batch_size)
-    model = parts.one_layer_of(c, table.elements)
+    model = parts.make_one_layer_transformer(c, table.elements)
     loss = ClassificationLoss(SequenceLogits(), loss_dtype=c.loss_dtype)
     return parts.classification_problem(c, model, data, loss)
 
@@ -140,7 +140,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     """
     if recorder.outcome is None or c.operation != "x_plus_y" or not c.record_trajectory:
         return {}
-    train_pairs = parts.split_of(c, parts.table_of(c))["train_pairs"]
+    train_pairs = parts.split_operation_table(c, parts.operation_table(c))["train_pairs"]
     is_train = progress.grid_of(train_pairs, c.p)
     weights_by_step = recorder.kept_weights()
 

@@ -140,10 +140,10 @@ class SaturationMetrics:
 
 @ex.build
 def build(c: Config) -> Problem:
-    table = parts.table_of(c)
-    data = parts.in_columns(parts.split_of(c, table))
+    table = parts.operation_table(c)
+    data = parts.labels_as_columns(parts.split_operation_table(c, table))
     hidden_widths = [c.width] * (c.depth - 1)
-    model = parts.drawn(
+    model = parts.init_with_seed(
         c, lambda: PairMLP(table.elements, table.classes, hidden_widths, c.activation, bias=False)
     )
     loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)

@@ -315,7 +315,7 @@ def image_data(c: Config) -> Tensors:
 
 def text_data(c: Config) -> tuple[Tensors, int]:
     """Random sequences or IMDb, {train,test}_tokens and _labels; and the number of tokens."""
-    train_count, seed = required_train_count(c), parts.data_seed_of(c)
+    train_count, seed = required_train_count(c), parts.data_seed(c)
     if c.dataset == "sequences":
         return texts.sequences(train_count, c.test_count, seed), texts.VOCABULARY
 
@@ -327,7 +327,7 @@ def text_data(c: Config) -> tuple[Tensors, int]:
 
 def regression_data(c: Config) -> Tensors:
     """{train,test}_inputs and _targets of a teacher, sums below ten, diabetes or QM9."""
-    seed = parts.data_seed_of(c)
+    seed = parts.data_seed(c)
     if c.dataset == "teacher":
         return teacher_data(c, required_train_count(c), seed)
     if c.dataset == "sums":
@@ -371,17 +371,17 @@ def build(c: Config) -> Problem:
 
     logits: Logits
     if c.dataset == "addition":
-        table = parts.table_of(c)
-        data = parts.sequence_data(parts.tokenized(c, table, "ab="), None)
+        table = parts.operation_table(c)
+        data = parts.sequence_data(parts.tokenize_split(c, table, "ab="), None)
         logits = SequenceLogits()
-        model: nn.Module = parts.one_layer_of(c, table.elements)
+        model: nn.Module = parts.make_one_layer_transformer(c, table.elements)
     elif c.dataset in TEXTS:
         split, vocabulary = text_data(c)
-        data = parts.in_columns(split)
+        data = parts.labels_as_columns(split)
         logits = InputLogits("tokens")
         model = lstm(c, vocabulary)
     else:
-        data = parts.in_columns(image_data(c))
+        data = parts.labels_as_columns(image_data(c))
         logits = InputLogits("images")
         model = perceptron(c, inputs=data["train_images"].shape[1], outputs=10)
     loss = ClassificationLoss(logits, c.loss, c.loss_dtype)
@@ -392,13 +392,13 @@ def regression_problem(c: Config, data: Tensors) -> Problem:
     """The problem of a perceptron that learns {train,test}_targets (N, K) of _inputs (N, D)."""
     inputs, outputs = data["train_inputs"].shape[1], data["train_targets"].shape[1]
     loss = RegressionLoss(c.loss_dtype)
-    return parts.problem_of(
+    return parts.make_problem(
         c,
         perceptron(c, inputs, outputs),
         data,
         loss,
         RegressionMetrics(loss, c.near),
-        parts.optimizer_of(c),
+        parts.make_optimizer(c),
         batch_size=c.batch_size,
         minibatch_keys=("train_inputs", "train_targets"),
     )

@@ -160,7 +160,7 @@ def build(c: Config) -> Problem:
         pool=True,
         init="multihead",
     )
-    model = parts.transformer_of(c, shape)
+    model = parts.make_transformer(c, shape)
     loss = ClassificationLoss(SequenceLogits(dropout=c.dropout > 0), loss_dtype=c.loss_dtype)
     schedule = {"train_steps": train_steps, "anneal_steps": train_steps}
     return parts.classification_problem(
@@ -181,7 +181,7 @@ def ordered_data(c: Config) -> tuple[Tensors, int]:
     The resonant ordering makes its own train pairs, in batches of its own size. Test pairs among
     them are left out.
     """
-    seed, stride = parts.data_seed_of(c), c.stride or isqrt(c.p)
+    seed, stride = parts.data_seed(c), c.stride or isqrt(c.p)
     batch_size = c.batch_size
     train, test = sample_pairs(c.p, c.train_count, c.test_count, seed)
     if c.ordering == "resonant":

@@ -183,7 +183,7 @@ def build(c: Config) -> Problem:
     Logged at every evaluation step: loss and accuracy on all train and all test rows, and the norm
     of all weights. A row is correct if all of its labels are.
     """
-    split, count, vocabulary, classes = parts.sequences_of(c, LAYOUT)
+    split, count, vocabulary, classes = parts.token_sequences(c, LAYOUT)
     rows, length = split["train_tokens"].shape
     half = -(-rows // 2)
     batch_size = None if c.batch_size is None else min(c.batch_size, half)
@@ -205,7 +205,7 @@ def build(c: Config) -> Problem:
         init_scale=c.init_scale,
         dropout=c.dropout,
     )
-    model = parts.transformer_of(c, shape)
+    model = parts.make_transformer(c, shape)
     loss = ClassificationLoss(SequenceLogits(count, dropout=has_dropout), loss_dtype=c.loss_dtype)
     grokked = Stop((("train_accuracy", ex.threshold), ("test_accuracy", ex.threshold)))
     stop = grokked if c.stop_when_grokked else None

@@ -239,13 +239,15 @@ def data_and_model(c: Config) -> tuple[Tensors, Logits, nn.Module]:
     hidden = [c.width] * (c.depth - 1)
     if c.dataset == "digits":
         sizes = [64, *hidden, 10]
-        model = parts.drawn(c, lambda: mlp(sizes, c.activation))
-        return parts.in_columns(datasets.digits_of(c)), InputLogits("images"), model
-    table = parts.table_of(c)
+        model = parts.init_with_seed(c, lambda: mlp(sizes, c.activation))
+        return parts.labels_as_columns(datasets.digits_of(c)), InputLogits("images"), model
+    table = parts.operation_table(c)
     if c.model == "mlp":
-        model = parts.drawn(c, lambda: PairMLP(table.elements, table.classes, hidden, c.activation))
-        return parts.in_columns(parts.split_of(c, table)), InputLogits(), model
-    sequences = parts.tokenized(c, table, "aob=")
+        model = parts.init_with_seed(
+            c, lambda: PairMLP(table.elements, table.classes, hidden, c.activation)
+        )
+        return parts.labels_as_columns(parts.split_operation_table(c, table)), InputLogits(), model
+    sequences = parts.tokenize_split(c, table, "aob=")
     data = parts.sequence_data(sequences, c.batch_size or c.p**2)
     shape = TransformerConfig(
         table.elements + 2,
@@ -260,7 +262,7 @@ def data_and_model(c: Config) -> tuple[Tensors, Logits, nn.Module]:
         activation=c.activation,
         positions="learned",
     )
-    return data, SequenceLogits(), parts.transformer_of(c, shape)
+    return data, SequenceLogits(), parts.make_transformer(c, shape)
 
 
 @ex.summarize

@@ -307,7 +307,7 @@ def build(c: Config) -> Problem:
     is_composition = c.task == "composition"
     make = knowledge.composition if is_composition else knowledge.comparison
     degree_or_values = c.out_degree if is_composition else c.values
-    seed = parts.data_seed_of(c)
+    seed = parts.data_seed(c)
     try:
         graph = make(
             c.entities, c.relations, degree_or_values, c.ood_share, c.test_share, c.phi, seed
@@ -333,17 +333,17 @@ def build(c: Config) -> Problem:
         dropout=c.dropout,
         repeats=c.repeats,
     )
-    model = parts.transformer_of(c, shape)
+    model = parts.make_transformer(c, shape)
     logits = FactLogits(dropout=c.dropout > 0)
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype, part=TRAINED_PART)
     grokked = Stop((("test_accuracy", 0.95),))
-    return parts.problem_of(
+    return parts.make_problem(
         c,
         model,
         with_trained_part(graph),
         loss,
         FactMetrics(loss),
-        parts.optimizer_of(c),
+        parts.make_optimizer(c),
         batch_size=c.batch_size,
         minibatch_keys=logits.batched,
         sampling="replacement",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from grok.experiment.parts import count_of, data_seed_of
+from grok.experiment.parts import data_seed, train_row_count
 from grok.experiment.validation import ConfigError
 from grok.objectives.losses import DTYPES
 from grok.paths import home
@@ -22,15 +22,15 @@ OFFLINE = {"mnist": "digits", "imdb": "sequences", "qm9": "diabetes"}
 def digits_of(c: SimpleNamespace) -> Tensors:
     """scikit-learn's digits, `train_count` of them to train on: {train,test}_images and _labels."""
     count = train_count_below(c, DIGITS, "digits")
-    return in_dtype(c, digits(count, data_seed_of(c)))
+    return in_dtype(c, digits(count, data_seed(c)))
 
 
 def images_of(c: SimpleNamespace) -> Tensors:
     """scikit-learn's digits or MNIST, as `dataset` says: {train,test}_images and _labels."""
     if c.dataset == "digits":
         return digits_of(c)
-    count = count_of(c, 60_000, least=0)
-    return from_files(c, lambda folder: mnist(count, data_seed_of(c), folder))
+    count = train_row_count(c, 60_000, least=0)
+    return from_files(c, lambda folder: mnist(count, data_seed(c), folder))
 
 
 def from_files(c: SimpleNamespace, load: Callable[[Path], Tensors]) -> Tensors:

@@ -78,7 +78,7 @@ class Experiment(sacred.Experiment):
 
     path: str  # its name
 
-    def __init__(self, name: str, threshold: float, delay: int, depth: int = 1):
+    def __init__(self, name: str, threshold: float, delay: int):
         super().__init__(
             name,
             interactive=True,
@@ -86,7 +86,7 @@ class Experiment(sacred.Experiment):
             save_git_info=False,
             additional_cli_options=[wandb_option, live_option, silent_option, none_option],
         )
-        self._record_sources(sys._getframe(depth).f_globals)
+        self._record_sources(sys._getframe(1).f_globals)
         self.threshold, self.delay = threshold, delay
         self.types: dict[str, Any] = {"seed": Seed}
         self.build_function: Callable[[Config], Problem] | None = None

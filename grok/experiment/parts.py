@@ -44,7 +44,7 @@ OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a pa
 OPERANDS = "ab"
 
 
-def table_of(c: SimpleNamespace) -> operations.Table:
+def operation_table(c: SimpleNamespace) -> operations.Table:
     """The table of `operation` modulo `p`.
 
     With `symmetric`, it has one row for each unordered pair. With `terms` above 2, its rows are
@@ -62,25 +62,25 @@ def table_of(c: SimpleNamespace) -> operations.Table:
         raise ConfigError(error.key, vars(c)[error.key], expected) from None
 
 
-def split_of(c: SimpleNamespace, table: operations.Table) -> Tensors:
+def split_operation_table(c: SimpleNamespace, table: operations.Table) -> Tensors:
     """Train and test rows of a table, drawn from `data_seed`.
 
     There are `train_count` train rows, or `train_fraction` of all rows; `noisy_answers` of them
     have a random label.
     """
-    train_count = count_of(c, len(table.pairs))
+    train_count = train_row_count(c, len(table.pairs))
     noisy_labels = getattr(c, "noisy_answers", 0)
     if noisy_labels > train_count:
         raise ConfigError("noisy_answers", noisy_labels, f"at most {train_count}, the train rows")
-    return split_table(table, train_count, data_seed_of(c), noisy_labels)
+    return split_table(table, train_count, data_seed(c), noisy_labels)
 
 
-def data_seed_of(c: SimpleNamespace) -> int:
+def data_seed(c: SimpleNamespace) -> int:
     """The seed of the train/test split: `data_seed`, or the run's seed if that is None."""
     return c.seed if c.data_seed is None else c.data_seed
 
 
-def count_of(c: SimpleNamespace, total: int, least: float = LEAST_TRAIN_FRACTION) -> int:
+def train_row_count(c: SimpleNamespace, total: int, least: float = LEAST_TRAIN_FRACTION) -> int:
     """The number of train rows: `train_count`, or `train_fraction` of all rows.
 
     Arguments:
@@ -95,7 +95,7 @@ def count_of(c: SimpleNamespace, total: int, least: float = LEAST_TRAIN_FRACTION
     return count
 
 
-def in_columns(split: Tensors) -> Tensors:
+def labels_as_columns(split: Tensors) -> Tensors:
     """The split with its {train,test}_labels (N,) as columns (N, 1): one label for each row."""
     columns = {name: split[name].view(-1, 1) for name in ("train_labels", "test_labels")}
     return {**split, **columns}
@@ -120,7 +120,7 @@ def pair_tokens(pairs: Tensor, elements: int, layout: str) -> Tensor:
     return torch.stack([columns[character] for character in layout], 1)
 
 
-def list_split(c: SimpleNamespace) -> Tensors:
+def split_list_operation(c: SimpleNamespace) -> Tensors:
     """Train and test rows of a list operation.
 
     With L = `list_length`, tokens are the sequences `o x1 ... xL = y1 ... y(L-1)`, and labels are
@@ -136,13 +136,13 @@ def list_split(c: SimpleNamespace) -> Tensors:
             raise ConfigError(key, vars(c)[key], f"none with operation={c.operation}")
     if c.list_length > c.p:
         raise ConfigError("list_length", c.list_length, f"at most p={c.p} different numbers")
-    inputs, labels = lists(c.operation, c.p, c.list_length, c.list_count, data_seed_of(c))
+    inputs, labels = lists(c.operation, c.p, c.list_length, c.list_count, data_seed(c))
     operator, equals = (torch.full((len(inputs), 1), token) for token in (c.p, c.p + 1))
     tokens = torch.cat([operator, inputs, equals, labels[:, :-1]], 1)
-    return split_rows({"tokens": tokens, "labels": labels}, count_of(c, len(tokens)))
+    return split_rows({"tokens": tokens, "labels": labels}, train_row_count(c, len(tokens)))
 
 
-def sequences_of(c: SimpleNamespace, layout: str) -> tuple[Tensors, int, int, int]:
+def token_sequences(c: SimpleNamespace, layout: str) -> tuple[Tensors, int, int, int]:
     """Token sequences of a table's rows, or of a list operation's.
 
     Arguments:
@@ -153,15 +153,15 @@ def sequences_of(c: SimpleNamespace, layout: str) -> tuple[Tensors, int, int, in
         and the number of classes.
     """
     if c.operation in LIST_OPERATIONS:
-        return list_split(c), c.list_length, c.p + 2, c.p
-    table = table_of(c)
+        return split_list_operation(c), c.list_length, c.p + 2, c.p
+    table = operation_table(c)
     others = sum(character not in OPERANDS for character in layout)
-    return tokenized(c, table, layout), 1, table.elements + others, table.classes
+    return tokenize_split(c, table, layout), 1, table.elements + others, table.classes
 
 
-def tokenized(c: SimpleNamespace, table: operations.Table, layout: str) -> Tensors:
+def tokenize_split(c: SimpleNamespace, table: operations.Table, layout: str) -> Tensors:
     """The table's train/test split as token sequences: {train,test}_tokens and _labels."""
-    split = split_of(c, table)
+    split = split_operation_table(c, table)
     return {
         f"{part}_{kind}": values
         for part in ("train", "test")
@@ -193,20 +193,20 @@ def sequence_data(split: Tensors, batch_size: int | None) -> Tensors:
     }
 
 
-def drawn(c: SimpleNamespace, make: Callable[[], Any]) -> Any:
+def init_with_seed(c: SimpleNamespace, make: Callable[[], Any]) -> Any:
     """What `make` returns, initialized from the run's seed in its dtype."""
     with drawing(c.seed, DTYPES[c.dtype]):
         return make()
 
 
-def transformer_of(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
+def make_transformer(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
     """A transformer initialized from the run's seed."""
     if shape.width % shape.heads:
         raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
-    return drawn(c, lambda: Transformer(shape))
+    return init_with_seed(c, lambda: Transformer(shape))
 
 
-def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
+def make_one_layer_transformer(c: SimpleNamespace, elements: int) -> Transformer:
     """The transformer of Nanda et al. 2023 on sequences `a b =`: one layer, no normalization."""
     shape = TransformerConfig(
         elements + 1,
@@ -224,10 +224,10 @@ def one_layer_of(c: SimpleNamespace, elements: int) -> Transformer:
         init_scale=getattr(c, "init_scale", 1.0),
         elements=elements,
     )
-    return transformer_of(c, shape)
+    return make_transformer(c, shape)
 
 
-def optimizer_of(c: SimpleNamespace) -> Optimizer:
+def make_optimizer(c: SimpleNamespace) -> Optimizer:
     """The optimizer that the configuration describes.
 
     It has one group of all parameters; with `decay_vectors` False, biases and the parameters of
@@ -252,7 +252,7 @@ def evaluation_steps(c: SimpleNamespace) -> list[int]:
     return log_steps(c.train_steps, c.log_points)
 
 
-def problem_of(
+def make_problem(
     c: SimpleNamespace,
     module: nn.Module,
     data: Tensors,
@@ -299,13 +299,13 @@ def classification_problem(
     counts = [getattr(c, f"eval_{part}_count", None) for part in ("train", "test")]
     metrics = ClassificationMetrics(loss, *counts)
     fields = {"batch_size": c.batch_size, **fields}
-    return problem_of(
+    return make_problem(
         c,
         model,
         data,
         loss,
         metrics,
-        optimizer_of(c),
+        make_optimizer(c),
         minibatch_keys=loss.logits.batched if fields["batch_size"] else (),
         needs_rng=metrics.draws or loss.logits.draws,
         **fields,
@@ -336,7 +336,7 @@ def with_engine_options(
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.measures:
-        problem = replace(problem, measures=measures_of(c, problem, reference))
+        problem = replace(problem, measures=measure_config(c, problem, reference))
     return problem
 
 
@@ -354,7 +354,9 @@ def with_stablemax(problem: Problem) -> Problem:
     return replace(problem, loss=loss, metrics=metrics)
 
 
-def measures_of(c: SimpleNamespace, problem: Problem, reference: Tensors | None) -> MeasureConfig:
+def measure_config(
+    c: SimpleNamespace, problem: Problem, reference: Tensors | None
+) -> MeasureConfig:
     """The instruments that `measures` names."""
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}

@@ -40,7 +40,7 @@ MODELS = {
     activation: Activation = "relu"  # of the MLPs' neurons
     init_scale: Positive = 1.0  # factor of the initial weights""",
         build="""\
-    split = parts.tokenized(c, table, "ab=")
+    split = parts.tokenize_split(c, table, "ab=")
     data = parts.sequence_data(split, c.batch_size)
     shape = TransformerConfig(
         vocabulary=table.elements + 1,  # the operands and "="
@@ -53,7 +53,7 @@ MODELS = {
         activation=c.activation,
         init_scale=c.init_scale,
     )
-    model = parts.transformer_of(c, shape)""",
+    model = parts.make_transformer(c, shape)""",
     ),
     "mlp": ModelParts(
         imports="from grok.models.mlp import PairMLP",
@@ -65,10 +65,10 @@ MODELS = {
     activation: Activation = "relu"  # of the hidden layers
     init_scale: Positive = 1.0  # factor of the initial weights and biases""",
         build="""\
-    data = parts.in_columns(parts.split_of(c, table))
+    data = parts.labels_as_columns(parts.split_operation_table(c, table))
     hidden = [c.width] * (c.depth - 1)
     sizes = table.elements, table.classes, hidden
-    model = parts.drawn(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))""",
+    model = parts.init_with_seed(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))""",
     ),
 }
 EXPERIMENT = Template('''"""$description
@@ -151,7 +151,7 @@ def build(c: Config) -> Problem:
     Logged at every evaluation step: loss and accuracy on all train and all test rows, and the norm
     of all weights.
     """
-    table = parts.table_of(c)
+    table = parts.operation_table(c)
 $build
     loss = ClassificationLoss($logits(), loss_dtype=c.loss_dtype)
     stop = Stop((("train_accuracy", 0.99), ("test_accuracy", 0.99)))

@@ -68,10 +68,10 @@ def test_closed_form_of_addition_is_no_lookup_and_has_no_phase_gap(doshi):
     """No two rows of the table of a + b are equal, so no test row can be looked up."""
     config = doshi.ex.full_config({"seed": 0, "p": 23})
     c = doshi.Config(**config)
-    table = doshi.parts.table_of(c)
+    table = doshi.parts.operation_table(c)
     inputs, outputs = map(torch.from_numpy, modular.network(23, 200, 2, False, 0))
     weights = {"inputs": inputs, "outputs": outputs}
-    measures = doshi.final_measures(weights, table, doshi.parts.split_of(c, table))
+    measures = doshi.final_measures(weights, table, doshi.parts.split_operation_table(c, table))
     assert measures["phase_gap"] < 1e-9
     assert measures["lookup_bound"] == 0
     assert measures["lookup_excess"] == measures["uncovered_accuracy"] == 1
@@ -84,7 +84,7 @@ def test_pruning_tells_corrupted_from_clean_rows(doshi):
     """
     config = doshi.ex.full_config({"seed": 0, "p": 23, "noisy_answers": 100})
     c = doshi.Config(**config)
-    split = doshi.parts.split_of(c, doshi.parts.table_of(c))
+    split = doshi.parts.split_operation_table(c, doshi.parts.operation_table(c))
     inputs, outputs = map(torch.from_numpy, modular.network(23, 200, 2, False, 0))
     generator = torch.Generator().manual_seed(0)
     noise = 0.01 * torch.randn(3, 23, 50, generator=generator, dtype=torch.float64)
