@@ -1,11 +1,11 @@
 """Nanda, Chan, Lieberum, Smith, Steinhardt 2023, arXiv:2301.05217.
 
-"Progress measures for grokking via mechanistic interpretability". A transformer of one layer reads
-`a b =` and is trained on a part of all pairs (a, b) to name a + b mod p, with cross-entropy at the
-last position and weight decay, on the whole train set at every step. The paper finds that it
-learns to add by rotations of a few key frequencies, and that measures of this circuit (restricted
-and excluded loss) change steadily long before the test loss drops. Here these measures are
-computed at the end of a run, from the weights that were kept at every logged step.
+"Progress measures for grokking via mechanistic interpretability". A one-layer transformer reads
+`a b =` and is trained on a fraction of all pairs (a, b) to predict a + b mod p, with cross-entropy
+at the last position and weight decay, full batch. The paper finds that it learns to add by
+rotations of a few key frequencies, and that measures of this circuit (restricted and excluded loss)
+change steadily long before the test loss drops. Here these measures are computed at the end of a
+run, from the weights that were kept at evaluation steps.
 
     python experiments/nanda.py with cpu    # p = 59, about 2 minutes
     grok replicate nanda                    # all claims, three seeds: 9 runs, about 13 minutes
@@ -37,14 +37,17 @@ from grok.experiment.recording import Recorder
 from grok.measures import progress
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("nanda", threshold=0.99, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 113  # the modulus; the table has p^2 pairs
     train_fraction: OpenFraction = 0.3  # fraction of the pairs to train on; the others are for test
     train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
@@ -54,7 +57,7 @@ def config() -> None:
     width: Count = 128  # dimension of the residual stream
     heads: Count = 4  # attention heads
     mlp_width: Count = 512  # neurons of the MLP
-    activation: Activation = "relu"  # of the neurons
+    activation: Activation = "relu"  # activation function of the MLP
 
     # Optimization
     optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
@@ -102,7 +105,7 @@ ex.preset(
 )
 ex.preset(
     "laptop_paper_model",
-    "The paper's model with 40 % of the pairs, cut to 4000 steps.",
+    "The paper's model with 40 % of the pairs, cut to 4000 steps (no claim).",
     {"train_fraction": 0.4, "train_steps": 4000},
 )
 
@@ -112,7 +115,7 @@ def build(c: Config) -> Problem:
     """Train on sequences `a b =`, whose label is read at the last position.
 
     Logged at every evaluation step: loss and accuracy on all train and all test pairs, and the
-    norm of all weights.
+    L2 norm of all parameters (weight_norm).
     """
     table = parts.operation_table(c)
     split = parts.tokenize_split(c, table, "ab=")
@@ -124,19 +127,23 @@ def build(c: Config) -> Problem:
 
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
-    """The final network's circuit. Logs the progress measures of every evaluation step.
+    """The final network's circuit. Logs the progress measures of every step with kept weights.
 
-    Logged, at the key frequencies of the final network (section 5.1): restricted_loss over all
-    pairs and restricted_test_loss, of the logits' part at these frequencies alone; excluded_loss
-    over the train pairs, of the logits without that part; embedding_gini and neuron_logit_gini, how
-    concentrated the spectra of W_E and of W_L = W_U W_out are; cosine_share, the fraction of the
-    logits' variance that cosines of a + b - c explain.
+    W_L = W_U W_out is the neuron-logit map. The key frequencies are those with at least a tenth of
+    the largest Fourier power in W_L of the final network. Logged, at these frequencies (section
+    5.1):
+        restricted_loss: the loss of the logits projected on these frequencies, with their mean
+            over pairs (all pairs; restricted_test_loss: test pairs).
+        excluded_loss: the loss after that projection is removed (train pairs).
+        embedding_gini, neuron_logit_gini: Gini coefficients of the Fourier spectra of W_E and W_L.
+        cosine_share: the fraction of the logits' variance that cosines of a + b - c explain.
 
     Returns:
         The same at the end, and key_frequencies; embedding_share, the fraction of W_E's power at
         them; single_frequency_neurons, the fraction of neurons with 85 % of their variance at one
-        frequency; loss over all pairs; least_ablated_loss, the smallest without one key frequency.
-        Nothing if the run was interrupted, kept no trajectory, or learned another operation.
+        frequency; loss over all pairs; least_ablated_loss, the smallest loss over all pairs after
+        removing one key frequency. Nothing if the run was interrupted, kept no trajectory, or
+        learned another operation.
     """
     if recorder.outcome is None or c.operation != "x_plus_y" or not c.record_trajectory:
         return {}
@@ -149,17 +156,21 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
     keys = summary["key_frequencies"]
     history = progress.history(problem.module, weights_by_step, keys, is_train)
-    steps = [record.step for record in recorder.records]
+    steps = [record.step for record in recorder.records if record.arrays]
     for name, values in history.items():
         recorder.add(name, steps, values)
     return summary
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml. A step "at" which an
-# accuracy is reached is the first evaluation step that reaches it and holds it at the next one.
+# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml. The number before the
+# dash is the paper's in the laboratory's list. `runs.one("cpu", "paper")` is the run of whichever
+# of these named configs was run; the thresholds are for `cpu`. A step "at" which an accuracy is
+# reached is the first evaluation step that reaches it and holds it at the next one.
+# `run.at(metric, step)` is the value at the last evaluation up to that step.
+# `within(runs, (config, entry, low, high))` passes if every value is in [low, high].
 
 # 03-C1. The paper, p = 113: train accuracy is 99 % within 1,400 epochs, test accuracy at 10,000 to
-# 14,000. Ours, p = 59: memorized by step 400, then at least 8 times as long.
+# 14,000. Ours, p = 59: train accuracy by step 400, test accuracy at least 8 times as late.
 MEMORIZED_BY = 400
 LEAST_DELAY_RATIO = 8
 
@@ -174,7 +185,7 @@ def groks_long_after_memorizing(runs: Runs) -> Verdict:
 
 
 # 03-C2. The paper: five key frequencies, 3 to 5 with other seeds.
-KEY_FREQUENCIES = range(2, 9)
+KEY_FREQUENCY_COUNTS = range(2, 9)  # 2 to 8
 LEAST_EMBEDDING_POWER = 0.6
 
 
@@ -183,7 +194,7 @@ def embedding_is_sparse_in_fourier_basis(runs: Runs) -> Verdict:
     """A few key frequencies have most of the power of the embedding W_E."""
     run = runs.one("cpu", "paper")
     count, fraction = len(run["key_frequencies"]), run["embedding_share"]
-    passed = count in KEY_FREQUENCIES and fraction >= LEAST_EMBEDDING_POWER
+    passed = count in KEY_FREQUENCY_COUNTS and fraction >= LEAST_EMBEDDING_POWER
     return passed, {"frequencies": count, "share": fraction}
 
 
@@ -207,11 +218,10 @@ def neurons_have_one_frequency(runs: Runs) -> Verdict:
     return within(runs, ("cpu", "single_frequency_neurons", LEAST_SINGLE_FREQUENCY, 1))
 
 
-# 03-C5. A loss has halved at the first evaluation step after its peak at which it is below half of
-# the peak. Excluded loss is above train loss already when half of that time has passed.
-LEAST_EARLY_EXCLUDED = (
-    2  # excluded loss over train loss, at half of the steps to halve the test loss
-)
+# 03-C5. A loss is halved at the first evaluation after its peak that is below half of the peak.
+# Midway to the step at which the test loss is halved, excluded loss must already be twice the train
+# loss. The paper gives no numbers.
+LEAST_EARLY_EXCLUDED = 2  # excluded loss over train loss, midway
 LEAST_FINAL_EXCLUDED = 10  # the same, at the end
 
 
@@ -219,9 +229,9 @@ LEAST_FINAL_EXCLUDED = 10  # the same, at the end
 def circuit_forms_before_test_loss_falls(runs: Runs) -> Verdict:
     """Restricted loss falls and excluded loss rises before test loss falls."""
     run = runs.one("cpu", "paper")
-    restricted, test = run.half_fallen("restricted_loss"), run.half_fallen("test_loss")
-    middle = test / 2
-    early = run.at("excluded_loss", middle) > LEAST_EARLY_EXCLUDED * run.at("train_loss", middle)
+    restricted, test = run.step_halved("restricted_loss"), run.step_halved("test_loss")
+    midway = test / 2
+    early = run.at("excluded_loss", midway) > LEAST_EARLY_EXCLUDED * run.at("train_loss", midway)
     final_ratio = run.final("excluded_loss") / run.final("train_loss")
     numbers = {
         "restricted halved at": restricted,
@@ -235,10 +245,11 @@ def circuit_forms_before_test_loss_falls(runs: Runs) -> Verdict:
 # there to grokking (test accuracy 99 %) is cleanup. The paper: epochs 1,400, 9,400 and 14,000.
 @claim("03-C6", source="figure 7")
 def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Verdict:
-    """Weights shrink as the test loss drops, and the spectra of W_E, W_L sharpen fastest then."""
+    """The weight norm falls in both phases; the Gini coefficients of W_E and W_L rise faster in
+    cleanup than in circuit formation."""
     run = runs.one("cpu", "paper")
     train, test = run.steps_to_both(0.99)
-    steps = [train, run.half_fallen("test_loss"), test]
+    steps = [train, run.step_halved("test_loss"), test]
     numbers = dict(zip(("memorized", "test loss halved", "grokked"), steps, strict=True))
     sharpens = []
     for gini in ("embedding_gini", "neuron_logit_gini"):
@@ -249,8 +260,8 @@ def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Verdict:
 
 
 # 03-C7. The paper, p = 113: never without weight decay; no delay from 60 % of the pairs on.
-MOST_WITHOUT_DECAY = 0.6  # final test accuracy
-MOST_RATIO_WITH_DATA = 3  # steps to test over steps to train, with 80 % of the pairs
+MOST_ACCURACY_WITHOUT_DECAY = 0.6  # final test accuracy
+MOST_DELAY_RATIO_WITH_DATA = 3  # steps to test over steps to train, with 80 % of the pairs
 
 
 @claim("03-C7", source="figure 20")
@@ -260,7 +271,8 @@ def decay_and_little_data_are_needed(runs: Runs) -> Verdict:
     accuracy = without_decay.final("test_accuracy")
     train, test = most_data.steps_to_both(0.99)
     numbers = {"test without decay": accuracy, "ratio at 80 %": test / train}
-    return accuracy < MOST_WITHOUT_DECAY and test / train < MOST_RATIO_WITH_DATA, numbers
+    has_no_delay = test / train < MOST_DELAY_RATIO_WITH_DATA
+    return accuracy < MOST_ACCURACY_WITHOUT_DECAY and has_no_delay, numbers
 
 
 # 03-C8. The paper: 2.41e-7 falls to 5.54e-8 with the circuit alone; without one key frequency it

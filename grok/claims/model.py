@@ -78,7 +78,7 @@ class Run:
         inf if there is none."""
         return first_crossing(*self.logged(metric), threshold)
 
-    def half_fallen(self, metric: str) -> float:
+    def step_halved(self, metric: str) -> float:
         """First logged step, after its largest value, at which a metric is below half of that value;
         inf if there is none."""
         steps, values = self.logged(metric)

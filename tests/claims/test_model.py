@@ -59,8 +59,8 @@ def test_what_a_run_tells():
     assert one.steps_to_both(0.99) == (10, 30)  # not held at the next evaluation
     assert one.first_step_held("test_accuracy", 0.999) == inf
     assert (one.at("loss", 19), one.at("loss", 20), one.final("loss")) == (4, 1.9, 3)
-    assert one.half_fallen("loss") == 20
-    assert run(loss=[4, 3, 2]).half_fallen("loss") == inf  # half is not below half
+    assert one.step_halved("loss") == 20
+    assert run(loss=[4, 3, 2]).step_halved("loss") == inf  # half is not below half
     assert one.rates("loss", [0, 10, 30]) == [0.3, -0.05]
     with pytest.raises(Missing, match="all the phases"):
         one.rates("loss", [0, inf])

@@ -1,11 +1,14 @@
 """Nanda et al. 2023: the data, the model, and each claim at its threshold."""
 
 from math import inf
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from grok.engine.events import WEIGHTS, Record
 from grok.experiment.experiment import load_module
+from grok.experiment.recording import Recorder
 from grok.models.transformer import Transformer
 from tests.conftest import PROJECT
 from tests.helpers import claim_run, finding
@@ -56,6 +59,20 @@ def test_loss_is_the_cross_entropy_of_the_last_position_in_float64(paper_problem
     expected = torch.nn.functional.cross_entropy(logits, data["train_labels"][:, 0])
     assert loss.dtype == torch.float64 and logits.shape[1] == 114
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_measures_are_logged_at_the_steps_that_kept_their_weights(nanda):
+    """With trajectory_every = 2 every other evaluation keeps its weights."""
+    sizes = {"p": 7, "width": 8, "heads": 2, "mlp_width": 8, "train_fraction": 0.5, "seed": 0}
+    config = nanda.ex.full_config({**sizes, "trajectory_every": 2})
+    problem = nanda.ex.problem_of(config)
+    kept = {f"{WEIGHTS}{k}": v.detach().numpy() for k, v in problem.module.named_parameters()}
+    records = [Record(0, step, {}, kept if step % 20 == 0 else {}) for step in (0, 10, 20, 30)]
+    run = Mock(spec=["log_scalar"])
+    recorder = Recorder(run, problem, 0.99, 1000)
+    recorder.records, recorder.outcome = records, Mock()
+    nanda.summarize(nanda.Config(**config), problem, recorder)
+    assert recorder.series["restricted_loss"][0] == [0, 20]
 
 
 def reached(train: int, test: int) -> dict:
