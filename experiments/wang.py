@@ -1,14 +1,17 @@
 """Wang, Yue, Su, Sun 2024, arXiv:2405.15071.
 
 "Grokked Transformers are Implicit Reasoners". A GPT-2-like transformer is trained on a made-up
-knowledge graph, on mini-batches of all facts and of a part of what can be inferred from them, with
-the cross-entropy of the one token that answers a row. A composition h r1 r2 -> t follows from the
-facts h r1 -> b and b r2 -> t; a comparison of e1 and e2 follows from the value of each. Test
-inferences are from facts that also occur in train inferences; ood inferences ("out of
-distribution") are from facts that the network is told but never trained to infer from. The paper
-finds that test inferences are learned long after the train inferences are memorized, the sooner the
-more inferences there are of a fact; ood inferences are learned in comparisons, and never in
-compositions, whose second hop is made in a later layer than the first.
+knowledge graph, on mini-batches of all facts and of a fraction of the facts that can be inferred
+from them, with the cross-entropy of the answer token. A composition h r1 r2 -> t follows from the
+facts h r1 -> b and b r2 -> t. A comparison, of attribute a of entities e1 and e2, follows from the
+two values; its row is `a q e1 m e2`, with two marker tokens q and m, and its answer is one of three
+tokens of the attribute: less, equal or greater. Test inferences combine facts that also occur in
+train inferences (in-distribution); OOD (out-of-distribution) inferences combine facts that are
+trained on as facts but occur in no train inference. The paper finds that test inferences are
+learned long after the train inferences are memorized, the sooner, the higher the ratio phi of
+inferred to atomic facts; OOD inferences are learned in comparisons, but never in compositions,
+because (as the paper explains it) facts for the second hop would have to be stored again in the
+later layers.
 
     python experiments/wang.py with cpu    # composition, about 3 minutes
     grok replicate wang                    # all claims, three seeds: 18 runs, 38 minutes
@@ -18,6 +21,7 @@ compositions, whose second hop is made in a later layer than the first.
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -51,27 +55,30 @@ from grok.objectives.losses import accuracy
 from grok.tasks import knowledge
 from grok.tensors import Tensors
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("wang", threshold=0.9, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     task: Literal["composition", "comparison"] = "composition"  # kind of inference
     entities: CountFromTwo = 2000  # number of entities
     relations: Count = 200  # number of relations, or of attributes that are compared
-    out_degree: Count = 20  # composition: facts of each entity, of different relations
+    out_degree: Count = 20  # composition: facts per entity, each with a different relation
     values: Count = 20  # comparison: number of values of an attribute
-    phi: Positive = 9.0  # train inferences for each fact that is not ood
+    phi: Positive = 9.0  # train inferences per fact that is not OOD
     ood_share: BelowOne = 0.05  # fraction of the facts that are in no train or test inference
     test_share: BelowOne = 0.005  # fraction of the other facts' inferences that are for test
     data_seed: Seed | None = None  # seed of graph and split; None for the run's seed
 
-    # Model: GPT-2 (LayerNorm before each part, learned positions, one matrix for W_E and W_U)
+    # Model: GPT-2 (LayerNorm before each sublayer, learned positions, W_E and W_U tied)
     width: Count = 768  # dimension of the residual stream
     depth: Count = 8  # layers
-    repeats: Count = 1  # times that the layers are gone through, with the same weights
+    repeats: Count = 1  # passes through the layers, with shared weights
     heads: Count = 12  # attention heads
     dropout: BelowOne = 0.1  # fraction of an MLP's outputs that are dropped in training
 
@@ -80,15 +87,15 @@ def config() -> None:
     lr: NonNegative = 1e-4  # learning rate after warmup
     betas: Betas = (0.9, 0.999)  # Adam's decay rates of the gradient's moments
     eps: NonNegative = 1e-8  # Adam's epsilon
-    weight_decay: NonNegative = 0.1  # of the parameters that decay
+    weight_decay: NonNegative = 0.1  # of weight matrices and embeddings
     decay_vectors: bool = False  # whether biases and LayerNorm decay too
-    clip_norm: NonNegative = 1.0  # largest norm of the gradient; 0 for any
+    clip_norm: NonNegative = 1.0  # gradient norm is clipped to this; 0: no clipping
     warmup_steps: CountFromZero = 2000  # steps over which lr rises from zero, linearly
 
     # Training
     batch_size: Count = 512  # rows per step, drawn with replacement
     train_steps: Count = 1_500_000  # steps of the optimizer
-    stop_when_grokked: bool = False  # stop once test accuracy has reached 95 %
+    stop_when_grokked: bool = False  # stop when test accuracy is 95 % at two evaluations in a row
 
     # Evaluation
     log_points: Count = 100  # evaluation steps, logarithmically spaced
@@ -121,20 +128,20 @@ CPU = {
 }
 COMPARISON = {"task": "comparison", "relations": 20, "test_share": 0.1, "ood_share": 0.1}
 
-ex.preset("paper", "Composition as in the paper: a network of 8 layers, 1.5 million steps.")
+ex.preset("paper", "Composition as in the paper: 8 layers, 1.5 million steps (no claim).")
 ex.preset(
     "paper_shared",
-    "Composition by 4 layers that are gone through twice, with 12.6 inferences of a fact.",
+    "Composition in two passes through 4 layers, 12.6 train inferences per fact (no claim).",
     {"depth": 4, "repeats": 2, "phi": 12.6},
 )
 ex.preset(
     "paper_comparison",
-    "Comparison as in the paper: 1000 entities with 20 attributes.",
+    "Comparison as in the paper: 1000 entities with 20 attributes (no claim).",
     {**COMPARISON, "entities": 1000, "phi": 7.2},
 )
 ex.preset(
     "laptop",
-    "Composition over 400 entities, 4 layers of width 256, 100,000 steps.",
+    "Composition over 400 entities, 4 layers of width 256, 100,000 steps (no claim).",
     {
         **SMALL,
         "entities": 400,
@@ -148,17 +155,17 @@ ex.preset(
 )
 ex.preset(
     "cpu",
-    "Composition over 60 entities: test long after train, ood never; about 3 minutes.",
+    "Composition over 60 entities: test long after train, OOD never; about 3 minutes.",
     {**CPU, "record_trajectory": True, "trajectory_every": 4},
 )
 ex.preset(
     "cpu_shared",
-    "As cpu, with the two layers gone through twice.",
+    "As cpu, in two passes through the two layers (no claim).",
     {**CPU, "repeats": 2},
 )
 ex.preset(
     "cpu_comparison",
-    "Comparison of 100 entities by 4 attributes: ood is learned too; about 1 minute.",
+    "Comparison of 100 entities by 4 attributes: OOD is learned too; about 1 minute.",
     {
         **CPU,
         "task": "comparison",
@@ -174,7 +181,7 @@ ex.preset(
 for tenths in (60, 72):
     ex.preset(
         f"phi_{tenths}",
-        f"As cpu, with {tenths / 10} inferences of each fact in place of 8.5.",
+        f"As cpu, with {tenths / 10} train inferences per fact in place of 8.5.",
         {**CPU, "phi": tenths / 10, "train_steps": 6500},
     )
 for hundredths in (30, 100):
@@ -185,12 +192,15 @@ for hundredths in (30, 100):
     )
 
 
-# Loss and metrics. The data of a PART are PART_tokens (N, S), PART_places (N,), the position at
-# which a row's label is predicted, and PART_labels (N, 1).
+# Loss and metrics. The data of a SUBSET are SUBSET_tokens (N, S), SUBSET_places (N,), the position
+# at which a row's label is predicted, and SUBSET_labels (N, 1): N rows, S positions, and below C
+# tokens of the vocabulary.
 
-EVALUATED_PARTS = ("atomic", "train", "test", "ood")  # atomic: all facts
-TRAINED_PART = "rows"  # all facts and the train inferences
-MOST_EVALUATED = 3000  # rows of each part on which metrics are computed, as published
+EVALUATED_SUBSETS = ("atomic", "train", "test", "ood")  # atomic: all facts
+TRAINED_SUBSET = "rows"  # all facts and the train inferences
+# As published, metrics are computed on the first 3000 rows of each subset. Inferences are shuffled,
+# so these are a random sample; facts are in the order of their entities.
+MOST_EVALUATED = 3000
 MOST_TRACED = 300  # train inferences whose computation is traced, as published
 
 
@@ -199,11 +209,11 @@ class FactLogits:
     """Logits (N, 1, C) at the position of each row's label.
 
     Arguments:
-        dropout: whether there is dropout in training.
+        dropout: whether the model uses dropout.
     """
 
     dropout: bool = False
-    batched = tuple(f"{TRAINED_PART}_{kind}" for kind in ("tokens", "places", "labels"))
+    batched = tuple(f"{TRAINED_SUBSET}_{kind}" for kind in ("tokens", "places", "labels"))
 
     @property
     def draws(self) -> bool:
@@ -213,7 +223,8 @@ class FactLogits:
         tokens_NS = data[f"{part}_tokens"]
         length = tokens_NS.shape[1]
         key = data["key"] if training and self.dropout else None
-        no_prefixes, no_index = tokens_NS[:, :0], tokens_NS[:, 0]  # sequences share none
+        # empty prefix: last_logits can share a prefix between sequences, which is not used here
+        no_prefixes, no_index = tokens_NS[:, :0], tokens_NS[:, 0]
         logits_NSC = model.last_logits(no_prefixes, no_index, tokens_NS, length, key)
         places_N1C = data[f"{part}_places"].view(-1, 1, 1).expand(-1, 1, logits_NSC.shape[-1])
         return logits_NSC.gather(1, places_N1C)
@@ -231,23 +242,23 @@ class FactMetrics:
 
     def __call__(self, model: Transformer, data: Tensors) -> Tensors:
         result = {}
-        for part in EVALUATED_PARTS:
-            logits, labels = self.loss.logits(model, data, part, False), data[f"{part}_labels"]
-            if part in ("train", "test"):
-                result[f"{part}_loss"] = self.loss.from_logits(logits, labels)
-            result[f"{part}_accuracy"] = accuracy(logits.argmax(-1), labels)
+        for subset in EVALUATED_SUBSETS:
+            logits, labels = self.loss.logits(model, data, subset, False), data[f"{subset}_labels"]
+            if subset in ("train", "test"):
+                result[f"{subset}_loss"] = self.loss.from_logits(logits, labels)
+            result[f"{subset}_accuracy"] = accuracy(logits.argmax(-1), labels)
         return result
 
 
-def with_trained_part(graph: Tensors) -> Tensors:
-    """The graph's data with labels (N, 1), at most 3000 rows of each part, and all trained rows.
+def with_trained_subset(graph: Tensors) -> Tensors:
+    """The graph's data with labels (N, 1), at most 3000 rows of each subset, and all trained rows.
 
     Arguments:
         graph: as `grok.tasks.knowledge` makes it.
     """
     data = {k: v.view(-1, 1) if k.endswith("labels") else v for k, v in graph.items()}
     trained = {
-        f"{TRAINED_PART}_{kind}": torch.cat([data[f"atomic_{kind}"], data[f"train_{kind}"]])
+        f"{TRAINED_SUBSET}_{kind}": torch.cat([data[f"atomic_{kind}"], data[f"train_{kind}"]])
         for kind in ("tokens", "places", "labels")
     }
     return {**{name: values[:MOST_EVALUATED] for name, values in data.items()}, **trained}
@@ -261,26 +272,29 @@ def trace_composition(
     Arguments:
         model: the Transformer.
         weights_by_step: its weights at these steps.
-        data: of `with_trained_part`; up to 300 of the train inferences are traced.
-        seed: of the choice of rows to patch in.
+        data: of `with_trained_subset`; up to 300 of the train inferences are traced.
+        seed: seed for choosing the rows whose states are patched in.
 
     Returns:
-        One value for each step. After layer l: lens_bridge_l, the mean reciprocal rank of b in the
-        logit lens at r1; lens_relation_l, that of r2 at r2; causal_l, the fraction of predictions
-        that change if the residual stream at r1 is replaced by that of a row with another h.
+        One value for each step. After layer l, by the logit lens: lens_bridge_l, the mean
+        reciprocal rank of b at the position of r1; lens_relation_l, the mean reciprocal rank of r2
+        at the position of r2. After each layer but the last: causal_l, the fraction of predictions
+        that change if the residual stream at the position of r1 is replaced by that of a row with
+        another h and another answer.
     """
     tokens, labels, bridges = (
         data[f"train_{kind}"][:MOST_TRACED].cpu() for kind in ("tokens", "labels", "bridges")
     )
-    known = data["train_tokens"].cpu(), data["train_labels"].cpu().flatten()
-    corrupted, has_other = tracing.other_heads(tokens, labels.flatten(), *known, seed)
+    # rows to patch in are chosen from the evaluated train rows, at most 3000
+    train_rows = data["train_tokens"].cpu(), data["train_labels"].cpu().flatten()
+    corrupted, has_other = tracing.other_heads(tokens, labels.flatten(), *train_rows, seed)
     assert isinstance(model, Transformer)
     model = copy.deepcopy(model).cpu().requires_grad_(False)
     first_relation, second_relation = 1, 2  # positions
     series: dict[str, list[float]] = {}
     for weights in weights_by_step:
         tensors = {name: torch.as_tensor(value) for name, value in weights.items()}
-        model.load_state_dict(tensors, strict=False)
+        model.load_state_dict(tensors)
         stream = model.residual_stream(tokens)
         last_layer = len(stream) - 1
         for layer in range(1, last_layer + 1):
@@ -335,12 +349,12 @@ def build(c: Config) -> Problem:
     )
     model = parts.make_transformer(c, shape)
     logits = FactLogits(dropout=c.dropout > 0)
-    loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype, part=TRAINED_PART)
+    loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype, part=TRAINED_SUBSET)
     grokked = Stop((("test_accuracy", 0.95),))
     return parts.make_problem(
         c,
         model,
-        with_trained_part(graph),
+        with_trained_subset(graph),
         loss,
         FactMetrics(loss),
         parts.make_optimizer(c),
@@ -357,7 +371,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     """Logs `trace_composition` at the steps whose weights were kept.
 
     Returns:
-        PART_count, the number of rows that are trained on and of those that are evaluated.
+        SUBSET_count, the number of rows of each subset: of "rows" all that are trained on, of the
+        others those that are evaluated.
     """
     weights_by_step = recorder.kept_weights()
     if c.task == "composition" and weights_by_step:
@@ -365,12 +380,14 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
         traced = trace_composition(problem.module, weights_by_step, problem.data, c.seed)
         for name, values in traced.items():
             recorder.add(name, steps, values)
-    counted = (TRAINED_PART, *EVALUATED_PARTS)
-    return {f"{part}_count": len(problem.data[f"{part}_labels"]) for part in counted}
+    counted = (TRAINED_SUBSET, *EVALUATED_SUBSETS)
+    return {f"{subset}_count": len(problem.data[f"{subset}_labels"]) for subset in counted}
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/wang_cpu.yaml. A step is the first
-# crossing of an accuracy, interpolated between evaluation steps.
+# Claims. Each is checked on the runs of one seed of sweeps/wang_cpu.yaml. The number before the
+# dash is the paper's in the laboratory's list. Steps to an accuracy are its first crossing,
+# interpolated; unlike in nanda and minegishi it need not hold. `run.at(metric, step)` is the value
+# at the last evaluation up to that step. 04-C6, shared layers, has configs but no claim.
 
 
 def memorized_and_inferred(run: Run) -> tuple[float, float]:
@@ -380,8 +397,8 @@ def memorized_and_inferred(run: Run) -> tuple[float, float]:
 
 
 # 04-C1. The paper: train inferences at 99 % after 14,000 steps; test inferences at 9 % then, and
-# near 100 % only 50 times as late.
-MOST_TEST_ACCURACY_THEN = 0.3
+# near 100 % only after 50 times as many steps.
+MOST_TEST_ACCURACY_WHEN_MEMORIZED = 0.3
 LEAST_DELAY_RATIO = 3
 INFERRED_BY = 8000
 
@@ -394,38 +411,38 @@ def composition_is_learned_long_after_memorizing(runs: Runs) -> Verdict:
     accuracy_then = run.at("test_accuracy", memorized)
     is_late = LEAST_DELAY_RATIO * memorized <= inferred <= INFERRED_BY
     numbers = {"train 99 %": memorized, "test, then": accuracy_then, "test 90 %": inferred}
-    return accuracy_then <= MOST_TEST_ACCURACY_THEN and is_late, numbers
+    return accuracy_then <= MOST_TEST_ACCURACY_WHEN_MEMORIZED and is_late, numbers
 
 
 # 04-C2. The paper: at most a few percent in 2 million steps.
 MOST_OOD_ACCURACY = 0.1  # at any evaluation step
-LEAST_OOD_ROWS = 50  # fewer would say nothing
+LEAST_OOD_ROWS = 50  # with fewer, the accuracy is too noisy
 
 
 @claim("04-C2", source="figure 1")
 def composition_never_generalizes_ood(runs: Runs) -> Verdict:
-    """Composition is never learned for facts that no train inference is from."""
+    """Composition is never learned for OOD facts."""
     run = runs.one("cpu")
     most, rows = max(run.logged("ood_accuracy")[1]), run["ood_count"]
     return most <= MOST_OOD_ACCURACY and rows >= LEAST_OOD_ROWS, {"ood, most": most, "of": rows}
 
 
-# 04-C3. The paper: comparison reaches 100 % of the ood inferences, composition none.
+# 04-C3. The paper: comparison reaches 100 % of the OOD inferences, composition none.
 LEAST_OOD_ADVANTAGE = 0.5
 
 
 @claim("04-C3", source="figure 1")
 def comparison_generalizes_ood(runs: Runs) -> Verdict:
-    """Comparison is learned for facts that no train inference is from."""
+    """Comparison is learned for OOD facts."""
     final = each(runs, lambda run: run.final("ood_accuracy"), "cpu_comparison", "cpu")
     return final["cpu_comparison"] >= final["cpu"] + LEAST_OOD_ADVANTAGE, final
 
 
 # 04-C4. The paper: phi from 3.6 to 18, test accuracy after 100,000 steps from 8 % to 100 %. Ours:
-# steps to half of the test inferences, phi = 6, 7.2 and 8.5.
+# steps to 50 % test accuracy, phi = 6, 7.2 and 8.5.
 @claim("04-C4", source="figure 2")
-def more_inferences_of_a_fact_are_faster(runs: Runs) -> Verdict:
-    """The more train inferences there are of each fact, the sooner composition is learned."""
+def more_inferences_per_fact_are_faster(runs: Runs) -> Verdict:
+    """The more train inferences there are per fact, the sooner composition is learned."""
     steps = each(
         runs, lambda run: run.first_crossing("test_accuracy", 0.5), "phi_60", "phi_72", "cpu"
     )
@@ -433,6 +450,8 @@ def more_inferences_of_a_fact_are_faster(runs: Runs) -> Verdict:
 
 
 # 04-C5. The paper, after 100,000 steps: 53 %, 73 % and 93 % with weight decay 0.03, 0.1 and 0.3.
+# Ours: after 3000 steps, decay 0.3 against 1.0. Of a run that stopped earlier, it is the accuracy
+# at its last evaluation.
 COMPARED_AT = 3000  # step
 
 
@@ -445,13 +464,16 @@ def more_weight_decay_is_faster(runs: Runs) -> Verdict:
     return accuracies["decay_30"] < accuracies["decay_100"], accuracies
 
 
-# 04-C7. The paper: the bridge b can be read at r1 all the time; what grows is r2 at r2, and the
-# effect of the state at r1 on the prediction. Ours: after the first of two layers.
+# 04-C7. The paper: the bridge b can be read at r1 throughout training; what grows is r2 at r2, and
+# the effect of the state at r1 on the prediction. Ours: after the first of two layers, from 99 %
+# train accuracy ("then") to 90 % test accuracy ("last"), which must be reached.
 @claim("04-C7", source="figure 4")
-def second_hop_moves_to_where_it_is_asked_for(runs: Runs) -> Verdict:
-    """While the network groks, the second hop comes to be computed at the second relation."""
+def second_hop_forms_at_second_relation(runs: Runs) -> Verdict:
+    """While the network groks, r2 becomes readable at its own position, and the prediction comes
+    to depend on the state at r1."""
     run = runs.one("cpu")
-    steps = dict(zip(("then", "last"), memorized_and_inferred(run), strict=True))
+    memorized, inferred = memorized_and_inferred(run)
+    steps = {"then": memorized, "last": inferred}
     numbers = {
         f"{metric}, {when}": run.at(metric, step)
         for metric in ("lens_bridge_1", "lens_relation_1", "causal_1")
@@ -461,7 +483,7 @@ def second_hop_moves_to_where_it_is_asked_for(runs: Runs) -> Verdict:
         numbers[f"{metric}, last"] > numbers[f"{metric}, then"]
         for metric in ("lens_relation_1", "causal_1")
     )
-    return grows, numbers
+    return grows and inferred < inf, numbers
 
 
 if __name__ == "__main__":

@@ -93,9 +93,9 @@ def test_evaluation_is_on_at_most_3000_rows_and_training_on_all(wang):
         for part in ("atomic", "train", "test", "ood")
         for kind in ("tokens", "places", "labels")
     }
-    data = wang.with_trained_part(graph)
+    data = wang.with_trained_subset(graph)
     assert len(data["rows_labels"]) == 6200 and data["rows_labels"].shape[1] == 1
-    assert {len(data[f"{part}_tokens"]) for part in wang.EVALUATED_PARTS} == {3000}
+    assert {len(data[f"{part}_tokens"]) for part in wang.EVALUATED_SUBSETS} == {3000}
 
 
 def test_tracing_names_every_layer_and_leaves_the_model_as_it_is(wang, problem):
@@ -211,3 +211,15 @@ def test_second_hop_moves(wang, relation, causal, passed):
     outcome = finding(wang, "04-C7", claim_run("cpu", series=series))
     assert outcome.passed == passed
     assert outcome.measured["lens_bridge_1, last"] == 0.8
+
+
+def test_second_hop_needs_a_network_that_has_inferred(wang):
+    """What grows in a run that never reaches 90 % test accuracy is no grokking."""
+    growing = ([0, 9000], [0.1, 0.2])
+    names = ("lens_bridge_1", "lens_relation_1", "causal_1")
+    series = {
+        "train_accuracy": ramp(1000),
+        "test_accuracy": ramp(10_000, 0.89),
+        **dict.fromkeys(names, growing),
+    }
+    assert not finding(wang, "04-C7", claim_run("cpu", series=series)).passed
