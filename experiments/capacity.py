@@ -38,11 +38,14 @@ LAYOUT = "aob="  # operand, a token for the operation, operand, a token for the 
 GROKKED = 0.99  # train and test accuracy of a network that has grokked
 EVALUATION_BATCH = 512  # the template evaluates on one train batch and on 8 test batches
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("capacity", threshold=GROKKED, delay=100)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     operation: str = "x_plus_y"  # also x_minus_y, x_div_y, permutation (S_5), or any other
     p: Modulus = 97  # the modulus; S_5 has none

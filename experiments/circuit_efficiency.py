@@ -1,12 +1,12 @@
 """Varma, Shah, Kenton, Kramar, Kumar 2023, arXiv:2309.02390.
 
 "Explaining grokking through circuit efficiency". A perceptron over the sum of two learned vectors
-is trained on pairs (a, b) to name a + b mod p, with cross-entropy and weight decay, on the whole
-train set at every step (the paper: a transformer of one layer, p = 113). The paper explains
-grokking by two circuits: weight decay prefers the one that gives more logit for its norm, which is
-the generalizing one only if there is enough data. It predicts, and finds, that a network that has
-grokked forgets when it is trained on with little data (ungrokking), or half of it at a size in
-between (semi-grokking). `grok/theory/circuits.py` has the paper's model of the two circuits.
+is trained on pairs (a, b) to predict a + b mod p, with cross-entropy and weight decay, full batch
+(the paper: a one-layer transformer, p = 113). The paper explains grokking by two circuits: weight
+decay prefers the one that gives more logit for its norm, which is the generalizing one only if
+there is enough data. It predicts, and finds, that a network that has grokked forgets when it is
+trained on with little data (ungrokking), or half of it at a size in between (semi-grokking).
+`grok/theory/circuits.py` has the paper's model of the two circuits.
 
     python experiments/circuit_efficiency.py with grokked    # the network to go on with, seconds
     grok replicate circuit_efficiency                        # all claims, three seeds: 39 runs, 8 minutes
@@ -36,14 +36,17 @@ from grok.models.sum_mlp import SumMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.tasks.pairs import split_table
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("circuit_efficiency", threshold=0.95, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 67  # the modulus
     symmetric: bool = True  # only pairs with a <= b are in the table, p (p + 1) / 2 of them
     train_fraction: OpenFraction = 0.9  # fraction of the pairs to train on; the others are for test
@@ -116,6 +119,7 @@ def build(c: Config) -> Problem:
 
 # Claims. All but the first are checked on the runs of sweeps/circuit_efficiency_cpu.yaml, which
 # train on the networks of circuit_efficiency_grokked. Accuracies are those at the end of a run.
+# E2 is the paper's number in the laboratory's list.
 
 
 @claim("E2-start", source="added", sweep="circuit_efficiency_grokked")

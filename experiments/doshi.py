@@ -2,11 +2,11 @@
 Gromov 2024, arXiv:2406.03495.
 
 "Grokking modular arithmetic", "To grok or not to grok: disentangling generalization and
-memorization on corrupted algorithmic datasets", "Grokking modular polynomials". A network of two
-layers with the power x^S between them learns the sum of S numbers modulo p, or a polynomial of two,
-by squared error to one-hot labels on half of the table. The papers find that it groks as its
-neurons become periodic, that the weights which do this are known in closed form, that neurons which
-are not periodic memorize corrupted labels, and that only polynomials h(f(a) + g(b)) are learned.
+memorization on corrupted algorithmic datasets", "Grokking modular polynomials". A two-layer network
+with activation x^S learns the sum of S numbers modulo p, or a polynomial of two, by squared error
+to one-hot labels on half of the table. The papers find that it groks as its neurons become
+periodic, that the weights which do this are known in closed form, that neurons which are not
+periodic memorize corrupted labels, and that only polynomials h(f(a) + g(b)) are learned.
 
     python experiments/doshi.py with cpu    # p = 97, seconds
     grok replicate doshi                    # all claims, three seeds: 54 runs, about 10 minutes
@@ -51,14 +51,17 @@ from grok.theory import modular
 
 PRODUCT = "x_times_y"
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("doshi", threshold=0.99, delay=10)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 97  # the modulus; the table has p^terms rows
     terms: CountFromTwo = 2  # numbers in a row, S; more than two can only be summed
     train_fraction: OpenFraction = 0.5  # fraction of the rows to train on; the others are for test
@@ -331,8 +334,9 @@ def pruning_curves(
 # Claims. Each is checked on the runs of one seed of sweeps/doshi_cpu.yaml. steps_to_test is the
 # first evaluation step that reaches 99 % test accuracy and holds it at the next one, delay_ratio
 # its quotient by the same of the train set.
+# 08 is the paper's number in the laboratory's list.
 
-# 08a. The paper, p = 97: train and test accuracy reach 100 %, the latter later (no steps stated).
+# 08a. The paper, p = 97: train accuracy reaches 100 %, and later test accuracy (no steps stated).
 MOST_STEPS_OF_DESCENT = 2000
 DELAY_RATIO_OF_DESCENT = (1.05, 1.5)
 

@@ -1,7 +1,7 @@
 """Lee, Kang, Kim, Lee 2024, arXiv:2405.20233.
 
-"Grokfast: Accelerated Grokking by Amplifying Slow Gradients". A transformer of two layers reads
-`a o b =` and is trained on half of all pairs (a, b) to name a * b mod 97, with cross-entropy at the
+"Grokfast: Accelerated Grokking by Amplifying Slow Gradients". A two-layer transformer reads `a o b
+=` and is trained on half of all pairs (a, b) to predict a * b mod 97, with cross-entropy at the
 last position and Adam on mini-batches. The paper adds to each gradient a multiple of its low-pass
 filtered past, an exponential average or the mean of a window, and finds that test accuracy reaches
 95 % in a fiftieth of the steps. The filter is `grokfast=ema` or `window`, options of every
@@ -35,14 +35,17 @@ from grok.experiment.experiment import Config, Experiment
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("grokfast", threshold=0.95, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_times_y"  # what the label is of a and b, modulo p
+    operation: str = "x_times_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 97  # the modulus; the table has p^2 pairs (the paper leaves out b = 0)
     train_fraction: OpenFraction = 0.5  # fraction of the pairs to train on; the others are for test
     train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
@@ -131,6 +134,7 @@ def build(c: Config) -> Problem:
 
 # Claims. Each is checked on the runs of one seed of sweeps/grokfast_cpu.yaml. All steps are the
 # first evaluation step that reaches a test accuracy of 95 % and holds it at the next one.
+# E1 is the paper's number in the laboratory's list.
 
 # E1a. The paper: 910 steps with the exponential average, 790 with the window, 39,890 without (44
 # and 50 times as many). Ours: the baseline is cut at 4000 steps, so we ask for half of its steps.

@@ -51,12 +51,15 @@ ATTACK_SIZES = (0.03, 0.06, 0.10)  # how far an attack may change a pixel, which
 RADII = (0.005, 0.05)  # of the neighborhoods whose linear regions are counted
 RANDOM_IMAGES = 1000  # uniformly drawn images, beside train and test images
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("humayun", threshold=0.5, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     dataset: Literal["digits", "mnist"] = "mnist"  # digits: scikit-learn's, of 8 x 8 pixels
     data_folder: str | None = None  # folder of MNIST's files; None for .grok/mnist, downloaded
@@ -355,6 +358,7 @@ def build(c: Config) -> Problem:
 # sweeps/humayun_cpu.yaml, those of 06g on one seed of sweeps/humayun_trends.yaml. A step that is
 # "reached" is the first evaluation step at a level that holds at the next one (`first_step_held`);
 # a "crossing" is interpolated between evaluation steps (`first_crossing`).
+# 06 is the paper's number in the laboratory's list.
 
 # 06a. The paper, MNIST: robust from about 10,000 steps on, when test accuracy has long been flat.
 # Ours, digits: test accuracy 50 % is reached at 9,000 to 10,000 steps, robustness at 14,000 to 15,000.

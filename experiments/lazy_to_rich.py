@@ -28,12 +28,15 @@ from grok.objectives.losses import DTYPES, in_dtype
 from grok.tasks import gaussian
 from grok.tensors import Tensors
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("lazy_to_rich", threshold=0.9, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     input_dim: Count = 100  # dimension D of the inputs, which are N(0, 1 / D)
     units: Count = 500  # hidden units N of the network
@@ -174,6 +177,7 @@ def build(c: Config) -> Problem:
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/lazy_to_rich_cpu.yaml.
+# E3 is the paper's number in the laboratory's list.
 
 FITTED_LOSS = 0.05  # a loss below this counts as fitted
 

@@ -33,12 +33,15 @@ from grok.tasks import gaussian
 from grok.tensors import Tensors
 from grok.theory import linear as theory
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("levi", threshold=0.95, delay=100)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     input_dim: Count = 1000  # dimension of the inputs
     output_dim: Count = 1  # dimension of the outputs
@@ -86,7 +89,7 @@ ex.preset(
     "The first 30,000 steps on the inputs themselves; minutes.",
     {"rotated": False, "train_steps": 30_000},
 )
-ex.preset("two_layers", "A linear student of two layers, figure 5; a minute.", TWO_LAYERS)
+ex.preset("two_layers", "A two-layer linear student, figure 5; a minute.", TWO_LAYERS)
 ex.preset(
     "two_layers_tanh",
     "A student with a hidden layer of tanh, figure 5; a minute.",
@@ -263,6 +266,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 # Claims. All but the last are checked on eight seeds together. Delays are from 95 % train to 95 %
 # test accuracy, by the exact recursion of each run's sample. The law is that of infinitely many
 # dimensions; with 1000 of them, single seeds deviate by some percent.
+# 09 is the paper's number in the laboratory's list.
 
 TOLERANCE = 0.1  # of the mean delay over eight seeds, relative to the law's
 
@@ -361,7 +365,7 @@ def delay_has_a_maximum_in_outputs(runs: Runs) -> Verdict:
 # 09f. Steps are the first logged ones at which an accuracy is reached and held.
 @claim("09f", source="figure 5")
 def two_layers_grok(runs: Runs) -> Verdict:
-    """Students of two layers, linear or tanh, grok too."""
+    """Two-layer students, linear or tanh, grok too."""
     linear_train, linear_test = runs.one("two_layers").steps_to_both(0.95)
     tanh_train, tanh_test = runs.one("two_layers_tanh").steps_to_both(0.95)
     numbers = {"linear": linear_test - linear_train, "tanh": tanh_test - tanh_train}

@@ -2,8 +2,8 @@
 
 "Towards Understanding Grokking: An Effective Theory of Representation Learning". Each of p symbols
 has a representation E, a trained vector; a decoder, an MLP, reads the combination of two of them,
-E_a + E_b as a rule, and is trained on a part of all unordered pairs to output the target vector of
-the label a + b (not modulo p), with the mean squared error. The paper finds that the network
+E_a + E_b as a rule, and is trained on a fraction of all unordered pairs to output the target vector
+of the label a + b (not modulo p), with the mean squared error. The paper finds that the network
 generalizes as the representation becomes linear: as far as the parallelograms E_a + E_b = E_c + E_d
 with a + b = c + d hold. Train sets below a critical fraction do not bring that about, and the
 learning rate and weight decay of the decoder decide between comprehension, grokking, memorization
@@ -50,6 +50,7 @@ from grok.tasks import toy as tasks
 from grok.tensors import Tensors
 from grok.theory import representation as theory
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("liu_toy", threshold=0.9, delay=1000)
 claim = Claims(ex)
 
@@ -63,6 +64,8 @@ MOST_PERMUTED = 4  # S_4 has 576 pairs, S_5 14,400
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     variant: Variant = "encoder"  # what the vector of a symbol is
     p: Modulus = 10  # number of symbols; n of S_n for variant=permutation
@@ -90,7 +93,7 @@ def config() -> None:
     decoder_weight_decay: NonNegative = 0.0  # of the decoder
 
     # Training
-    train_steps: Count = 5000  # steps of the optimizer, each on the whole train set
+    train_steps: Count = 5000  # steps of the optimizer, full batch
     authors_grid: bool = False  # draw random numbers as the authors' phase-diagram notebooks do
     stop_when_decided: bool = False  # stop once train and test accuracy have reached 0.9
 
@@ -334,6 +337,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Steps are evaluation steps at which a threshold is reached and held at the next one.
+# 02 is the paper's number in the laboratory's list.
 
 # 02-C1. The paper's published runs: all 33 within 0.13 of the prediction, most within 0.04.
 LEAST_CORRELATION = 0.95

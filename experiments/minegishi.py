@@ -1,19 +1,20 @@
 """Minegishi, Iwasawa, Matsuo 2023, arXiv:2310.19470.
 
-"Grokking Tickets: Lottery Tickets Accelerate Grokking". An MLP without biases,
-relu((E_a + E_b) W_in) W_out U, is trained on a part of all unordered pairs (a, b) to name
-a + b mod 67, with cross-entropy and weight decay, on the whole train set at every step. It
-memorizes within about 100 steps and generalizes thousands of steps later. Its "grokking ticket" is
-the mask of the largest weights that it has then. The paper finds that the masked network, trained
-again from the same initial weights, generalizes almost at once, and that neither its smaller norm
-nor its sparsity explains this.
+"Grokking Tickets: Lottery Tickets Accelerate Grokking". An MLP without biases, relu((E_a + E_b)
+W_in) W_out U, is trained on a fraction of all unordered pairs (a, b) to predict a + b mod 67, with
+cross-entropy and weight decay, full batch. It memorizes within about 100 steps and generalizes
+thousands of steps later. Its "grokking ticket" is the mask of its largest weights after it has
+generalized (here 4000 steps after). The paper finds that the masked network, trained again from the
+same initial weights, generalizes almost at once, and that neither its smaller norm nor its sparsity
+explains this.
 
-Runs come in two kinds: the whole network ("dense", named configs `paper` and `cpu`), which keeps
-its weights at every 500th step, and runs that take a mask or weights from it (`initial_run`).
+There are three kinds of runs: the dense network (named configs `paper` and `cpu`), which keeps its
+weights at every 500th step; networks under a mask that is chosen at initialization; and runs that
+take a mask, a norm or weights from a dense run, their parent run (key `initial_run`).
 
-    python experiments/minegishi.py with cpu seed=0       # the whole network, half a minute
+    python experiments/minegishi.py with cpu seed=0       # the dense network, half a minute
     python experiments/minegishi.py with ticket seed=0    # its ticket, seconds
-    grok replicate minegishi                              # all claims, 81 runs, about 15 minutes
+    grok replicate minegishi                              # all claims, 3 seeds: 81 runs, 15 minutes
     python analysis/minegishi_figures.py                  # tickets and controls; how a ticket forms
 """
 
@@ -66,16 +67,19 @@ MASKS_AT_START = get_args(MaskAtStart)
 FROM_PARENT_RUN = get_args(FromParentRun)
 
 # "Memorized" and "generalized" are the first evaluation steps with 95 % train and test accuracy.
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("minegishi", threshold=0.95, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 67  # the modulus; there are p (p + 1) / 2 = 2278 unordered pairs
-    symmetric: bool = True  # have only one of the pairs (a, b) and (b, a)
+    symmetric: bool = True  # use only one of the pairs (a, b) and (b, a)
     train_fraction: OpenFraction = 0.4  # fraction of the pairs to train on; the others are for test
     train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
     data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
@@ -85,14 +89,14 @@ def config() -> None:
     width: Count = 48  # H, neurons of the hidden layer
 
     # Subnetwork
-    # none: the whole network. random, magnitude, snip, grasp, synflow: under a mask that is chosen
-    # from the initial weights. ticket: under the mask of the largest weights of initial_run.
-    # l1_norm, l2_norm: the whole network, scaled to that ticket's norm. search: the weights of
-    # initial_run are fixed, and a mask is learned.
+    # none: the dense network. random, magnitude, snip, grasp, synflow: under a mask that is chosen
+    # from the initial weights. ticket: under the mask of the parent run's largest weights. l1_norm,
+    # l2_norm: the dense network, rescaled to that ticket's norm. search: the parent run's weights
+    # are fixed, and a mask is learned.
     mask: Mask = "none"  # kind of subnetwork, see above
     keep: KeptFraction = 0.4  # fraction of the weights that a mask keeps
-    mask_step: CountFromZero | None = None  # step of initial_run to take weights from
-    mask_delay: Whole = 4000  # if mask_step is None: steps after initial_run has generalized
+    mask_step: CountFromZero | None = None  # step of the parent run; None: see mask_delay
+    mask_delay: Whole = 4000  # steps after initial_run generalized; negative: before
 
     # Optimization
     optimizer: OptimizerKind = "adamw"  # adamw: decoupled weight decay
@@ -105,7 +109,7 @@ def config() -> None:
     # Training
     batch_size: Count | None = None  # pairs per step; None for the whole train set
     train_steps: Count = 45_000  # steps of the optimizer, at most
-    stop_when_grokked: bool = False  # stop when test accuracy reaches and holds 95 %
+    stop_when_grokked: bool = False  # stop when test accuracy is 95 % at two evaluations in a row
 
     # Evaluation
     eval_steps: Count | None = 20  # steps from one evaluation to the next
@@ -116,12 +120,12 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
-# The whole network keeps its weights at every 25th evaluation, which is every 500th step.
+# The dense network keeps its weights at every 25th evaluation, which is every 500th step.
 KEPT_WEIGHTS = {"record_trajectory": True, "trajectory_every": 25}
-SHORT = {"train_fraction": 0.5, "train_steps": 8000, "stop_when_grokked": True}
-TICKET = {**SHORT, "mask": "ticket", "initial_run": "cpu"}
+CPU_RETRAIN = {"train_fraction": 0.5, "train_steps": 8000, "stop_when_grokked": True}
+CPU_TICKET = {**CPU_RETRAIN, "mask": "ticket", "initial_run": "cpu"}
 SEARCH = {
-    **SHORT,
+    **CPU_RETRAIN,
     "train_steps": 2000,
     "mask": "search",
     "mask_delay": -1000,
@@ -129,54 +133,60 @@ SEARCH = {
 }
 KEPT_PERCENTS = (5, 10, 20, 30, 50, 60)
 
-ex.preset("paper", "The whole network on 40 % of the pairs: 45,000 steps.", KEPT_WEIGHTS)
+ex.preset("paper", "The dense network on 40 % of the pairs: 45,000 steps (no claim).", KEPT_WEIGHTS)
 ex.preset(
     "paper_ticket",
-    "The ticket of `paper`, trained for 45,000 steps.",
+    "The ticket of `paper`, trained for 45,000 steps (no claim).",
     {"mask": "ticket", "initial_run": "paper"},
 )
 ex.preset(
     "cpu",
-    "The whole network on half of the pairs: groks within 12,000 steps, half a minute.",
+    "The dense network on half of the pairs: groks within 12,000 steps, half a minute.",
     {**KEPT_WEIGHTS, "train_fraction": 0.5, "train_steps": 12_000},
 )
-ex.preset("ticket", "The ticket of `cpu`: generalizes within seconds.", TICKET)
+ex.preset("ticket", "The ticket of `cpu`: generalizes within seconds.", CPU_TICKET)
 ex.preset(
     "ticket_no_decay",
     "The ticket of `cpu`, trained without weight decay.",
-    {**TICKET, "weight_decay": 0.0},
+    {**CPU_TICKET, "weight_decay": 0.0},
 )
 ex.preset(
     "ticket_at_once",
-    "The mask of `cpu` at the step at which it generalized.",
-    {**TICKET, "mask_delay": 0},
+    "The mask of `cpu` at the step at which it generalized (reported only).",
+    {**CPU_TICKET, "mask_delay": 0},
 )
 ex.preset(
     "ticket_memorized",
     "The mask of `cpu` at step 500, when it had only memorized.",
-    {**TICKET, "mask_step": 500},
+    {**CPU_TICKET, "mask_step": 500},
 )
 ex.preset(
-    "l1_norm", "The whole network, scaled to its ticket's L1 norm.", {**TICKET, "mask": "l1_norm"}
+    "l1_norm",
+    "The dense network, rescaled to its ticket's L1 norm.",
+    {**CPU_TICKET, "mask": "l1_norm"},
 )
 ex.preset(
-    "l2_norm", "The whole network, scaled to its ticket's L2 norm.", {**TICKET, "mask": "l2_norm"}
+    "l2_norm",
+    "The dense network, rescaled to its ticket's L2 norm.",
+    {**CPU_TICKET, "mask": "l2_norm"},
 )
-ex.preset("random", "A random mask of the same sparsity.", {**SHORT, "mask": "random"})
-ex.preset("magnitude", "The largest initial weights.", {**SHORT, "mask": "magnitude"})
-ex.preset("snip", "The mask of SNIP at the initial weights.", {**SHORT, "mask": "snip"})
-ex.preset("grasp", "The mask of GraSP at the initial weights.", {**SHORT, "mask": "grasp"})
-ex.preset("synflow", "The mask of SynFlow at the initial weights.", {**SHORT, "mask": "synflow"})
+ex.preset("random", "A random mask of the same sparsity.", {**CPU_RETRAIN, "mask": "random"})
+ex.preset("magnitude", "The largest initial weights.", {**CPU_RETRAIN, "mask": "magnitude"})
+ex.preset("snip", "The mask of SNIP at the initial weights.", {**CPU_RETRAIN, "mask": "snip"})
+ex.preset("grasp", "The mask of GraSP at the initial weights.", {**CPU_RETRAIN, "mask": "grasp"})
+ex.preset(
+    "synflow", "The mask of SynFlow at the initial weights.", {**CPU_RETRAIN, "mask": "synflow"}
+)
 for percent in KEPT_PERCENTS:
     ex.preset(
         f"keep_{percent}",
         f"A ticket of `cpu` with {percent} % of the weights.",
-        {**TICKET, "keep": percent / 100},
+        {**CPU_TICKET, "keep": percent / 100},
     )
     ex.preset(
         f"keep_{percent}_no_decay",
-        f"A ticket of `cpu` with {percent} % of the weights, trained without weight decay.",
-        {**TICKET, "keep": percent / 100, "weight_decay": 0.0},
+        f"As keep_{percent}, without weight decay (for a figure).",
+        {**CPU_TICKET, "keep": percent / 100, "weight_decay": 0.0},
     )
 ex.preset(
     "search",
@@ -215,7 +225,7 @@ class MaskedSumMLP(SumMLP):
 
     @torch.no_grad()
     def apply_masks(self, masks: Tensors) -> None:
-        """Set the weights outside these masks to zero, for good."""
+        """Set the weights outside these masks to zero, permanently."""
         for name, mask in masks.items():
             getattr(self, f"kept_{name}").copy_(mask)
             weight = getattr(self, name)
@@ -236,7 +246,7 @@ class SearchedSumMLP(nn.Module):
         super().__init__()
         self.keep = keep
         for name, value in SumMLP(p, embedding, hidden).named_parameters():
-            bound = value.shape[0] ** -0.5  # Kaiming's uniform distribution with a = sqrt(5)
+            bound = value.shape[0] ** -0.5  # Kaiming uniform with a = sqrt(5)
             self.register_buffer(f"weight_{name}", value.detach())
             setattr(self, name, nn.Parameter((2 * torch.rand(value.shape) - 1) * bound))
 
@@ -251,7 +261,7 @@ class SearchedSumMLP(nn.Module):
             getattr(self, f"weight_{name}").copy_(value)
 
     def mask(self, name: str) -> Tensor:
-        """The mask of a matrix, of 0 and 1. Its gradient is passed on to |score| unchanged."""
+        """The 0/1 mask of a matrix, with a straight-through gradient to |score|."""
         score = getattr(self, name).abs()
         count = max(round(self.keep * score.numel()), 1)
         least = score.detach().flatten().topk(count).values[-1]
@@ -285,7 +295,8 @@ def masks_at_start(
         return cross_entropy(logits(weights, pairs) / temperature, labels)
 
     def flow(weights: Tensors) -> Tensor:
-        """Sum of the logits if both symbols are all ones: each row of E counts twice."""
+        """Sum of the logits for an input of ones at every symbol, for a and for b: hence the factor
+        2. SynFlow's weights are not negative, so ReLU changes nothing."""
         rows = weights["embed"].sum(0)
         return (2 * rows @ weights["w_in"] @ weights["w_out"] @ weights["unembed"]).sum()
 
@@ -343,11 +354,11 @@ def build(c: Config) -> Problem:
 
 @ex.warm_start
 def warm_start(c: Config, problem: Problem, parent: ParentRun) -> Problem:
-    """Apply to the initial weights what the parent run's weights at one step give.
+    """Apply the mask, norm or weights taken from the parent run at one step.
 
-    The step is mask_step, or mask_delay steps after the parent run generalized; of the kept
-    weights, the first from that step on are used. Parent run and run have the same seed, so that
-    their initial weights are the same.
+    The step is mask_step, or mask_delay steps after the parent run generalized; the first weights
+    kept at or after that step are used. Parent run and run have the same seed, so that their
+    initial weights are the same.
     """
     if c.seed != parent.seed:
         raise ConfigError("seed", c.seed, f"{parent.seed}, as of run {parent.number}")
@@ -386,9 +397,10 @@ def ticket_history(
     Returns:
         By the name of the metric:
         ticket_change: Jaccard distance of the ticket from the one 2000 steps before.
-        fourier_entropy: of E W_in, in nats; low where few frequencies have the power.
+        fourier_entropy: of E W_in, in nats; low when the power is in few frequencies.
         ticket_fourier_entropy: the same, of the initial weights under the ticket.
-        spectral_gap, ramanujan_gap, path_length, clustering: of W_in under the ticket, as a graph.
+        spectral_gap: of W_in under the ticket, as a weighted bipartite graph.
+        ramanujan_gap, path_length, clustering: of the same graph, unweighted.
     """
     weights = {
         step: {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -422,8 +434,10 @@ def changes_at_generalization(
         generalized: t, the step at which it generalized; None if it did not.
 
     Returns:
-        ticket_change_rise: the largest ticket_change from t to 1.5 t, less the smallest before it.
-        entropy_ratio: fourier_entropy at t + 2000 divided by that at the first step.
+        ticket_change_rise: the largest ticket_change from t to 1.5 t, minus the smallest
+            ticket_change before that maximum.
+        entropy_ratio: fourier_entropy at the last kept step up to t + 2000, divided by that at
+            step 0.
         Nothing if the network did not generalize, or if there is no ticket_change in that window.
     """
     if generalized is None or "ticket_change" not in history:
@@ -442,7 +456,7 @@ def changes_at_generalization(
 
 
 def _arrays(points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values."""
+    """Steps and values as two arrays."""
     return np.array(list(points)), np.array(list(points.values()))
 
 
@@ -450,7 +464,7 @@ def _arrays(points: Points) -> tuple[np.ndarray, np.ndarray]:
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
     """How ticket and periodicity changed as the network generalized.
 
-    Only for a whole network that kept its weights. Logs the metrics of `ticket_history` at the
+    Only for a dense network that kept its weights. Logs the metrics of `ticket_history` at the
     steps at which it kept them, and returns what `changes_at_generalization` does.
     """
     if not c.record_trajectory or c.mask != "none":
@@ -463,19 +477,21 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     return changes_at_generalization(history, generalized)
 
 
-# Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (whole networks)
-# or sweeps/minegishi_cpu.yaml (tickets and controls, 8000 steps at most). Steps to an accuracy are
-# the first evaluation step that reaches it and holds it at the next one; here it is 95 %.
-# delay_ratio is the steps to test accuracy divided by those to train accuracy. The paper trains on
-# 40 % of the pairs, where the network generalizes at 20,000 to 25,000 steps; ours on 50 %.
+# Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (dense networks)
+# or sweeps/minegishi_cpu.yaml (tickets and controls, 8000 steps at most). 10 is the paper's number
+# in the laboratory's list. Steps to an accuracy are the first evaluation step that reaches it and
+# holds it at the next one; here it is 95 %. delay_ratio is the steps to test accuracy divided by
+# those to train accuracy. `within(runs, (config, entry, low, high))` passes if every value is in
+# [low, high]. The paper trains on 40 % of the pairs, where the network generalizes at 20,000 to
+# 25,000 steps; ours on 50 %.
 
 # 10-dense. The paper: a delay far above tenfold.
 LEAST_DENSE_DELAY = 20
 
 
 @claim("10-dense", source="figure 1", sweep="minegishi_dense")
-def whole_network_groks(runs: Runs) -> Verdict:
-    """The whole network generalizes long after it has memorized."""
+def dense_network_groks(runs: Runs) -> Verdict:
+    """The dense network generalizes long after it has memorized."""
     return within(runs, ("cpu", "delay_ratio", LEAST_DENSE_DELAY, inf))
 
 
@@ -486,7 +502,7 @@ LEAST_TICKET_CHANGE_RISE = 0.08
 
 @claim("10e", source="figure 6", sweep="minegishi_dense")
 def ticket_changes_at_generalization(runs: Runs) -> Verdict:
-    """The ticket changes once more as the network generalizes."""
+    """The ticket changes again after it had settled, as the network generalizes."""
     return within(runs, ("cpu", "ticket_change_rise", LEAST_TICKET_CHANGE_RISE, 1))
 
 
@@ -496,7 +512,8 @@ MOST_ENTROPY_RATIO = 0.5
 
 @claim("10g", source="figure 7", sweep="minegishi_dense")
 def network_becomes_periodic(runs: Runs) -> Verdict:
-    """The whole network becomes periodic: its Fourier entropy halves as it generalizes."""
+    """The dense network becomes periodic: 2000 steps after generalizing, the Fourier entropy is at
+    most half of its initial value."""
     return within(runs, ("cpu", "entropy_ratio", 0, MOST_ENTROPY_RATIO))
 
 
@@ -505,18 +522,20 @@ MOST_TICKET_DELAY = 5
 
 
 @claim("10a", source="figure 1")
-def ticket_hardly_delays(runs: Runs) -> Verdict:
+def ticket_generalizes_without_delay(runs: Runs) -> Verdict:
     """The ticket, trained from the same initial weights, generalizes with hardly any delay."""
     return within(runs, ("ticket", "delay_ratio", 1, MOST_TICKET_DELAY))
 
 
-# 10b. Steps to 95 % test accuracy; a run that never has it counts as infinitely many.
+# 10b. Steps to 95 % test accuracy; a run that never reaches it counts as infinitely many. The paper
+# gives no ratio.
 LEAST_SLOWER_AT_NORM = 5
 
 
 @claim("10b", source="figure 3")
 def norm_does_not_explain_it(runs: Runs) -> Verdict:
-    """Whole networks of the ticket's L1 or L2 norm still delay: the norm does not explain it."""
+    """Dense networks rescaled to the ticket's L1 or L2 norm still generalize late: the norm does
+    not explain the ticket."""
     steps = steps_to_test(runs, "ticket", "l1_norm", "l2_norm")
     ticket, *dense = steps.values()
     return ticket < inf and LEAST_SLOWER_AT_NORM * ticket <= min(dense), steps
@@ -528,13 +547,14 @@ LEAST_SLOWER_AT_SPARSITY = 20
 
 @claim("10c", source="figure 4")
 def sparsity_does_not_explain_it(runs: Runs) -> Verdict:
-    """Networks under other masks of the same sparsity delay: sparsity does not explain it."""
+    """Networks under other masks of the same sparsity generalize late: sparsity does not explain
+    the ticket."""
     steps = steps_to_test(runs, "ticket", *MASKS_AT_START)
     ticket, *others = steps.values()
     return ticket < inf and LEAST_SLOWER_AT_SPARSITY * ticket <= min(others), steps
 
 
-# 10d. In 8000 steps. What the mask of the very step of generalization does is reported only.
+# 10d. Within 8000 steps. The mask at the step of generalization (ticket_at_once) is reported only.
 @claim("10d", source="figure 2")
 def mask_must_be_of_generalized_network(runs: Runs) -> Verdict:
     """A mask from when the network had only memorized does not generalize."""
@@ -542,7 +562,7 @@ def mask_must_be_of_generalized_network(runs: Runs) -> Verdict:
     return steps["ticket"] < inf and steps["ticket_memorized"] == inf, steps
 
 
-# 10f.
+# 10f. The paper gives no number. Ours: within 1000 steps.
 MOST_STEPS_WITHOUT_DECAY = 1000
 
 
@@ -553,13 +573,14 @@ def ticket_needs_no_decay(runs: Runs) -> Verdict:
 
 
 # 10h. The paper, after 2000 steps: test accuracy 1.0 with weight decay of the scores, 0.92 without.
-# Ours: the final test accuracy, after 2000 steps at most. The other two are reported only.
+# Ours: the final test accuracy of `search`, which stops at 95 % or after 2000 steps.
+# `search_no_decay` and `search_memorized` are reported only.
 LEAST_SEARCHED_ACCURACY = 0.9
 
 
 @claim("10h", source="table 1")
 def search_finds_a_subnetwork(runs: Runs) -> Verdict:
-    """The weights of 1000 steps before generalizing contain a subnetwork that generalizes."""
+    """The weights 1000 steps before generalization contain a subnetwork that generalizes."""
     return within(
         runs,
         ("search", "test_accuracy", LEAST_SEARCHED_ACCURACY, 1),
@@ -568,9 +589,10 @@ def search_finds_a_subnetwork(runs: Runs) -> Verdict:
     )
 
 
-# 10i. The paper: keeping 30 % is best, 19 % is critical without weight decay, 10 % fails.
+# 10i. The paper: keeping 30 % is best, 19 % is critical without weight decay, 10 % fails. Ours:
+# 30 % beats 10 % and 60 %; 5 % never generalizes in 8000 steps; 20 % and 50 % are reported only.
 @claim("10i", source="figure 8")
-def a_third_of_the_weights_is_best(runs: Runs) -> Verdict:
+def keeping_30_percent_is_best(runs: Runs) -> Verdict:
     """Keeping 30 % of the weights is faster than 10 % or 60 %, and 5 % never generalizes."""
     steps = steps_to_test(runs, *(f"keep_{percent}" for percent in KEPT_PERCENTS))
     fastest = steps["keep_30"] < min(steps["keep_10"], steps["keep_60"])

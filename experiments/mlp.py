@@ -1,7 +1,7 @@
 """Four presets of a framework for grokking in NumPy: an MLP on operation tables.
 
-An MLP reads two one-hot numbers or permutations and is trained on a part of all pairs (a, b) to
-name a o b, with cross-entropy on batches that are drawn with replacement. The published presets
+An MLP reads two one-hot numbers or permutations and is trained on a fraction of all pairs (a, b) to
+predict a o b, with cross-entropy on batches that are drawn with replacement. The published presets
 are addition mod 97 and the products of S_5, each without weight decay ("baseline") and with some
 ("grokking"); their decay is a hundredth of what groks. Each has a sibling `_small` that does what
 its name says. There is no paper, and there are no claims.
@@ -34,13 +34,16 @@ from grok.experiment.recording import Recorder
 from grok.models.mlp import PairMLP
 from grok.objectives.classification import ClassificationLoss, InputLogits
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("mlp", threshold=0.99, delay=1000)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 97  # the modulus
     symmetric: bool = False  # only pairs with a <= b are in the table
     train_fraction: OpenFraction = 0.3  # fraction of the pairs to train on; the others are for test

@@ -1,12 +1,11 @@
 """Prieto, Barsbey, Mediano, Birdal 2025, arXiv:2501.04697.
 
 "Grokking at the Edge of Numerical Stability". An MLP reads two one-hot numbers and is trained on a
-part of all pairs (a, b) to name a + b mod p, with cross-entropy on the whole train set at every
-step, without weight decay. The paper finds that gradients come to lie along the weights and scale
-the logits up, until the softmax of each train row rounds to 1 and learning ends (softmax
-collapse). Without the gradient's component along the weights the network generalizes at once, and
-with StableMax in place of the softmax after many steps: `orthogonal_gradient` and `stablemax`,
-options of every experiment.
+fraction of all pairs (a, b) to predict a + b mod p, with cross-entropy, full batch, without weight
+decay. The paper finds that gradients come to lie along the weights and scale the logits up, until
+the softmax of each train row rounds to 1 and learning ends (softmax collapse). Without the
+gradient's component along the weights the network generalizes at once, and with StableMax in place
+of the softmax after many steps: `orthogonal_gradient` and `stablemax`, options of every experiment.
 
     python experiments/numerical_stability.py with cpu    # generalizes at once, seconds
     grok replicate numerical_stability                    # all claims, three seeds: 12 runs, 5 minutes
@@ -45,14 +44,17 @@ from grok.objectives.classification import ClassificationLoss, ClassificationMet
 from grok.objectives.losses import in_dtype, log_stablemax
 from grok.tensors import Tensors
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("numerical_stability", threshold=0.99, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
-    operation: str = "x_plus_y"  # what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 113  # the modulus; the table has p^2 pairs
     train_fraction: OpenFraction = 0.4  # fraction of the pairs to train on; the others are for test
     train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
@@ -155,6 +157,7 @@ def build(c: Config) -> Problem:
 # Claims. Each is checked on the runs of one seed of sweeps/numerical_stability_cpu.yaml. A step
 # "at" which a value is reached is the first evaluation step that reaches it and holds it at the
 # next one.
+# E4 is the paper's number in the laboratory's list.
 
 COLLAPSED = 0.05  # the fraction of train rows without gradient that counts as a collapse
 

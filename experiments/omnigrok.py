@@ -62,12 +62,15 @@ TEXTS = ("sequences", "imdb")
 SUBSTITUTES = ("digits", "sequences", "diabetes")  # data sets that are not the paper's own
 TEACHER_DIM = 5  # inputs and outputs of the teacher
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("omnigrok", threshold=0.8, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     dataset: Literal[
         "mnist",
@@ -83,7 +86,7 @@ def config() -> None:
     data_folder: str | None = None  # with MNIST, IMDb or QM9; None for .grok/DATASET
     train_count: Count | None = 1000  # rows of the train set
     test_count: Count = 250  # rows of the test set, of teacher, sequences, imdb and qm9
-    operation: str = "x_plus_y"  # of addition: what the label is of a and b, modulo p
+    operation: str = "x_plus_y"  # of addition: its result modulo p is the label
     p: Modulus = 113  # of addition: the modulus
     messiness: Fraction = 1.0  # of sums and images; at 0 they are laid out by their label
     train_fraction: OpenFraction = 0.3  # of addition, where train_count is None
@@ -413,6 +416,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 # Claims. Each is checked seed by seed. A delay is steps to a test accuracy (80 % if not said
 # otherwise) divided by steps to a train accuracy (99 %); both are first crossings, interpolated
 # between evaluation steps.
+# 05 is the paper's number in the laboratory's list.
 
 # 05-C1. The authors' notebook: test loss is least at alpha = 1 (7.8e-5), and 9.62 at 10.
 BEST_SCALE = (0.4, 1.6)

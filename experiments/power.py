@@ -1,12 +1,12 @@
 """Power, Burda, Edwards, Babuschkin, Misra 2022, arXiv:2201.02177.
 
-"Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets". A transformer of two
-layers reads `E a o b =` and is trained on a part of the table of a binary operation o to name its
-result, with cross-entropy at the last position, on mini-batches. (List operations read
-`o x1 ... xL =` and name a list.) The paper finds that the network generalizes long after it has
-memorized the train set, the later the less data there is; that weight decay helps most, random
-labels hurt only if there are many, and symmetric operations need less data; and that where the
-loss is sharper the test accuracy is lower.
+"Grokking: Generalization Beyond Overfitting on Small Algorithmic Datasets". A two-layer transformer
+reads `E a o b =` and is trained on a fraction of the table of a binary operation o to predict its
+result, with cross-entropy at the last position, on mini-batches. (List operations read `o x1 ... xL
+=` and predict a list.) The paper finds that the network generalizes long after it has memorized the
+train set, the later the less data there is; that weight decay helps most, random labels hurt only
+if there are many, and symmetric operations need less data; and that where the loss is sharper the
+test accuracy is lower.
 
     python experiments/power.py with cpu         # x + y mod 97, about 1 minute
     python experiments/power.py with division    # other operations: permutation, lists, ...
@@ -48,6 +48,7 @@ from grok.measures.vectors import rms_norms
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("power", threshold=0.99, delay=1000)
 claim = Claims(ex)
 
@@ -57,6 +58,8 @@ LAYOUT = "Eaob="
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task: an operation of grok/tasks/operations.py, s5, sort, reverse, copy, or an expression
     operation: str = "x_plus_y"  # the operation, by name or as an expression such as a**2 + b
     p: Modulus = 97  # the modulus
@@ -239,6 +242,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 # Claims. Steps to an accuracy are reached and held: the first evaluation step that has it, if the
 # next one has it too. The smallest train fraction at which an accuracy is ever logged is inf if it
 # is at none of those of the sweep.
+# 01 is the paper's number in the laboratory's list.
 
 CENTER, DECAY = "power_figure1_center", "power_decay"
 RIGHT = "power_figure2_right"  # takes over an hour, so its claims do not count

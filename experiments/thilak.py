@@ -56,12 +56,15 @@ from grok.objectives.classification import (
 )
 from grok.tensors import Tensors
 
+# threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("thilak", threshold=0.9, delay=1000)
 claim = Claims(ex)
 
 
 @ex.config
 def config() -> None:
+    # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
+
     # Task
     dataset: Literal["table", "digits"] = "table"  # table of an operation, or handwritten digits
     operation: str = "x_div_y"  # of the table, modulo p
@@ -276,6 +279,7 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/thilak_cpu.yaml.
+# 07 is the paper's number in the laboratory's list.
 
 # 07a. The norm is that at each cycle's spike, and has to be larger than at the one before.
 LEAST_CYCLES = 3

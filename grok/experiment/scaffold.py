@@ -109,7 +109,7 @@ claim = Claims(ex)
 @ex.config
 def config() -> None:
     # Task
-    operation: str = $operation  # what the label is of a and b, modulo p
+    operation: str = $operation  # operation of a and b whose result is the label, modulo p
     p: Modulus = 97  # the modulus
     train_fraction: OpenFraction = 0.5  # fraction of the table to train on; the rest is for test
     train_count: Count | None = None  # number of rows to train on, in place of train_fraction
