@@ -2,9 +2,9 @@
 
 "Grokfast: Accelerated Grokking by Amplifying Slow Gradients". A two-layer transformer reads
 `a o b =` and is trained on half of all pairs (a, b) to predict a * b mod 97, with cross-entropy at
-the last position and Adam on mini-batches. The paper adds to each gradient a multiple of its low-pass
-filtered past, an exponential average or the mean of a window, and finds that test accuracy reaches
-95 % in a fiftieth of the steps. The filter is `grokfast=ema` or `window`, options of every
+the last position and Adam on mini-batches. The paper adds to each gradient a multiple of its
+low-pass filtered past, an exponential average or the mean of a window, and finds that test accuracy
+reaches 95 % in a fiftieth of the steps. The filter is `grokfast=ema` or `window`, options of every
 experiment; here are the paper's settings, without the filter, and with its weight decay alone.
 
     python experiments/grokfast.py with cpu    # the filter, about 2 minutes

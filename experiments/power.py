@@ -4,9 +4,9 @@
 reads `E a o b =` and is trained on a fraction of the table of a binary operation o to predict its
 result, with cross-entropy at the last position, on mini-batches. (List operations read
 `o x1 ... xL =` and predict a list.) The paper finds that the network generalizes long after it has
-memorized the train set, the later the less data there is; that weight decay helps most, random labels hurt only
-if there are many, and symmetric operations need less data; and that where the loss is sharper the
-test accuracy is lower.
+memorized the train set, the later the less data there is; that weight decay helps most, random
+labels hurt only if there are many, and symmetric operations need less data; and that where the loss
+is sharper the test accuracy is lower.
 
     python experiments/power.py with cpu         # x + y mod 97, about 1 minute
     python experiments/power.py with division    # other operations: permutation, lists, ...
