@@ -68,7 +68,9 @@ MODELS = {
     data = parts.labels_as_columns(parts.split_operation_table(c, table))
     hidden = [c.width] * (c.depth - 1)
     sizes = table.elements, table.classes, hidden
-    model = parts.init_with_seed(c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale))""",
+    model = parts.init_with_seed(
+        c, lambda: PairMLP(*sizes, c.activation, c.embedding_width, c.init_scale)
+    )""",
     ),
 }
 EXPERIMENT = Template('''"""$description

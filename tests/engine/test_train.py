@@ -138,7 +138,7 @@ def test_every_epoch_of_mini_batches_visits_each_example_once():
     program.load(0, small)
     for _ in range(6):
         program.step()
-        seen += program.state["batch"][0].tolist()
+        seen += program.state["minibatch"][0].tolist()
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
     assert seen[:12] == batch_order(6, 0, 12).tolist()

@@ -94,7 +94,7 @@ def test_what_cannot_be_resumed_is_one_line(home):
         resume(store, 1)
     process = start("p=5", "train_steps=200000", "checkpoint_every=100")
     wait_until(store.checkpoint_path(2).exists, 180)
-    with pytest.raises(UserError, match="it is alive"):
+    with pytest.raises(UserError, match="is still running"):
         resume(store, 2)
     process.kill()
     process.wait()
