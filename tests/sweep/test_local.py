@@ -272,7 +272,7 @@ def test_every_point_of_a_sweep_file_is_valid_and_makes_a_problem(path, monkeypa
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_smallest_recipe_of_an_experiment_runs(name, store):
-    """Its first point, and the first one that starts from another run."""
+    """Its first point; a point that starts from another run is trained after that run."""
     names = (SMALLEST_SWEEPS.get(name, f"{name}_cpu"), name)
     file = files.read(next(path for stem in names for path in SWEEPS if path.stem == stem))
     experiment = file.experiment
@@ -288,7 +288,8 @@ def test_the_smallest_recipe_of_an_experiment_runs(name, store):
     def parent_of(point: dict) -> str | None:
         return experiment.full_config(file.updates(point), file.named_configs)["initial_run"]
 
-    train(points[0])
+    if parent_of(points[0]) is None:
+        train(points[0])
     warm_started = next((point for point in points if parent_of(point)), None)
     if warm_started is not None:
         parent = experiment.run(
