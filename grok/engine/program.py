@@ -16,8 +16,11 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 from torch._functorch.compile_utils import fx_graph_cse
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.func import grad, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from grok import randomness
 from grok.engine import filters, optimizers, products
@@ -308,8 +311,11 @@ class Program:
             products.replace_products(graph)
         if not self.compiled:
             return graph
-        # Not torch.compile: its guards and wrappers would cost a third of a small step.
-        return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
+        # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor
+        # loads a program that it compiled before from disk, but only within a tracing context.
+        fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+        with tracing(TracingContext(fake_mode)):
+            return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
 
     def _precompute_schedule(self) -> None:
         """Compute the StepScalars of the next steps of every slot."""
