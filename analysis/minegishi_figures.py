@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from analysis import query, style
 
-WHOLE_NETWORK = "cpu"
+DENSE_NETWORK = "cpu"
 # Titles of the panels, and in each the labels of the named configs.
 TICKET_PANELS = {
-    "the whole network, its ticket, its norm": {
-        WHOLE_NETWORK: "whole network",
+    "the dense network, its ticket, its norm": {
+        DENSE_NETWORK: "dense network",
         "ticket": "ticket",
         "ticket_no_decay": "without weight decay",
         "l1_norm": "whole, at its L1 norm",
@@ -60,14 +60,14 @@ def main() -> None:
     store = query.connect()
     _, dense = query.sweep(store, "minegishi_dense")
     _, masked = query.sweep(store, "minegishi_cpu")
-    runs = pd.concat([dense.assign(**{"config.preset": WHOLE_NETWORK}), masked])
+    runs = pd.concat([dense.assign(**{"config.preset": DENSE_NETWORK}), masked])
     curves = {run_id: query.curves(store, run_id) for run_id in runs["run"]}
     style.save(plot_tickets(runs, curves), "minegishi_tickets")
     style.save(plot_structure([curves[run_id] for run_id in dense["run"]]), "minegishi_structure")
 
 
 def plot_tickets(runs: pd.DataFrame, curves: dict[int, pd.DataFrame]) -> Figure:
-    """Test accuracy of whole networks, tickets and controls; steps by fraction of weights kept.
+    """Test accuracy of dense networks, tickets and controls; steps by fraction of weights kept.
 
     Arguments:
         curves: the curves of each run by its id.
@@ -122,7 +122,7 @@ def plot_structure(curves: list[pd.DataFrame]) -> Figure:
     """The ticket's change, the periodicity of network and ticket, and the ticket's graph.
 
     Arguments:
-        curves: the curves of each seed of the whole network.
+        curves: the curves of each seed of the dense network.
     """
     figure, panels = plt.subplots(2, 3, figsize=(15, 7), layout="constrained", sharex=True)
     change, entropy, *graph_panels = panels.flat

@@ -29,7 +29,7 @@ def weights_of(module) -> dict:
     return {name: value.detach().clone() for name, value in module.named_parameters()}
 
 
-# The task and the whole network
+# The task and the dense network
 
 
 def test_data_and_model_have_the_papers_sizes():
