@@ -1,6 +1,6 @@
 """Bar chart and table that compare groups of runs.
 
-`python analysis/compare.py sweep=power_figure1 -m test_accuracy`
+`python analysis/compare.py sweep=power_figure1 -M test_accuracy`
 
 A bar is the mean over runs that differ only in their seeds, dots are the runs, and whiskers the
 standard error. The best group is highlighted: the lowest for losses and steps, else the highest.
@@ -25,7 +25,7 @@ BEST_COLOUR, OTHER_COLOUR = style.COLOURS[0], "#a9b7c6"
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
 @click.option(
-    "-m",
+    "-M",
     "--metric",
     "metrics",
     multiple=True,

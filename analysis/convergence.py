@@ -1,6 +1,6 @@
 """How soon the runs of each group reach a threshold of a metric.
 
-`python analysis/convergence.py sweep=power_figure1 -m test_accuracy -t 0.99`
+`python analysis/convergence.py sweep=power_figure1 -M test_accuracy -t 0.99`
 
 The steps of a run are those of its first evaluation at the threshold, whether or not it stays
 there. A run that never reaches it is censored at its last step: survival curves and medians are
@@ -21,7 +21,7 @@ from grok.experiment.show import wide_console
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
-@click.option("-m", "--metric", default="test_accuracy", show_default=True, help="Metric.")
+@click.option("-M", "--metric", default="test_accuracy", show_default=True, help="Metric.")
 @click.option(
     "-t",
     "--threshold",

@@ -1,6 +1,6 @@
 """A table of runs for a paper, in LaTeX, Markdown or CSV.
 
-`python analysis/export_table.py sweep=mlp_small -m test_accuracy --format latex`
+`python analysis/export_table.py sweep=mlp_small -M test_accuracy --format latex`
 
 One row per group of runs that differ only in their seeds: mean ± standard error over the runs.
 """
@@ -39,7 +39,7 @@ MARKUP = {
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
 @click.option(
-    "-m",
+    "-M",
     "--metric",
     "columns",
     multiple=True,

@@ -27,7 +27,7 @@ THRESHOLD_STEPS = {"result.steps_to_train": ":", "result.steps_to_test": "--"}
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
 @click.option(
-    "-m",
+    "-M",
     "--metric",
     "metrics",
     multiple=True,

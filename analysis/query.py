@@ -44,13 +44,20 @@ RUN_FIELDS = (
 )
 
 
-def connect() -> Store:
-    """The store that runs go to by default.
+def connect(mongo_db: str | None = None) -> Store:
+    """The store of the runs.
+
+    Arguments:
+        mongo_db: a URI or Sacred's `-m`, such as "localhost:27017:sacred"; None for the store that
+            a script's `-m` or GROK_MONGO_URI names, or else the embedded MongoDB.
 
     Raises:
         UserError: the server does not answer, or runs are kept as plain files.
     """
-    return connection.mongo()
+    if mongo_db is None:
+        return connection.mongo()
+    uri, _ = connection.parse_argument(mongo_db)
+    return connection.connect(uri)
 
 
 def select(store: Store, *filters: str, **values: Any) -> Filter:

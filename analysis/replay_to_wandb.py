@@ -18,7 +18,7 @@ import click
 from rich.progress import track
 
 from analysis import query
-from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.errors import UserError
 from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode
 from grok.store import connection
@@ -30,6 +30,7 @@ SHOWN_FAILURES = 10  # ids of runs in an error message
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
+@mongo_option
 @click.option("--project", default="grok", show_default=True, help="Project at W&B.")
 @click.option("--offline", is_flag=True, help="Write offline files, for `wandb sync` to send.")
 @click.option("--again", is_flag=True, help="Also send runs that are at W&B already.")

@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Column, Table
 
 from analysis import query
-from grok.cli.options import SELECTION_HELP, runs_argument
+from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.experiment.show import wide_console
 from grok.store.connection import Store
 from grok.store.status import DEAD_AFTER, heartbeat_age
@@ -21,6 +21,7 @@ TABLE_WIDTH = 140  # characters, where the output is not a terminal
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
 @runs_argument
+@mongo_option
 @click.option("-n", "count", default=20, show_default=True, help="Number of runs.")
 def main(filters: tuple[str, ...], count: int) -> None:
     store = query.connect()

@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from grok.cli.options import mongo_option
 from grok.errors import writing
 from grok.phases import PHASES
 
@@ -70,8 +71,12 @@ OUTPUT = Output()  # `options` sets it from the command line
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options --output, --look and --pdf, which apply to all that it saves."""
+    """The command with the options --output, --look and --pdf, which apply to all that it saves.
 
+    It also has -m, which names the store that it reads.
+    """
+
+    @mongo_option
     @click.option(
         "-o",
         "--output",

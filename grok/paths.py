@@ -21,6 +21,12 @@ def experiment_file(name: str) -> Path:
     return PROJECT / "experiments" / f"{name}.py"
 
 
+def relative_to_here(path: Path) -> str:
+    """The path from the current folder, if it is below it; the absolute path otherwise."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` when the block has ended without an error.

@@ -1,10 +1,13 @@
 """Arguments and decorators that several commands, and the scripts of `analysis`, share."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
+
+from grok.errors import UserError
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -19,9 +22,44 @@ of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,
 runs_argument = click.argument("filters", nargs=-1, metavar="[RUNS]...")
 
 
-def with_store(command: Callable[Concatenate["Store", P], None]) -> Callable[P, None]:
-    """The command, called with the connected store as its first argument."""
+def _use_store(context: click.Context, _: click.Parameter, argument: str | None) -> None:
+    """Make the named MongoDB the default store of this process, and of those that it starts."""
+    if argument is None:
+        return
+    from grok.store.connection import parse_argument
 
+    uri, options = parse_argument(argument)
+    if options:
+        raise UserError(
+            f"-m {argument}: expected no collection, id or priority; this reads all runs"
+        )
+    before = os.environ.get("GROK_MONGO_URI")
+    os.environ["GROK_MONGO_URI"] = uri
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop("GROK_MONGO_URI", None)
+        else:
+            os.environ["GROK_MONGO_URI"] = before
+
+    context.call_on_close(restore)
+
+
+mongo_option = click.option(
+    "-m",
+    "--mongo_db",
+    metavar="STORE",
+    expose_value=False,
+    is_eager=True,
+    callback=_use_store,
+    help="The MongoDB of the runs: mongodb://..., or [HOST:PORT:]DATABASE; else GROK_MONGO_URI.",
+)
+
+
+def with_store(command: Callable[Concatenate["Store", P], None]) -> Callable[P, None]:
+    """The command with the option -m, called with the connected store as its first argument."""
+
+    @mongo_option
     @functools.wraps(command)
     def connected(*args: P.args, **kwargs: P.kwargs) -> None:
         from grok.store.connection import mongo

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import with_store
+from grok.cli.options import mongo_option, with_store
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -31,6 +31,7 @@ def papers(store: "Store", paper: str | None, check: bool) -> None:
 
 @click.command()
 @click.argument("paper", nargs=-1)
+@mongo_option
 @click.option(
     "--resume", is_flag=True, help="resume the latest sweep of each file, if there is one"
 )

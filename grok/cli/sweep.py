@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from grok.cli.options import mongo_option
+
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
 )
@@ -15,6 +17,7 @@ def sweep() -> None:
 
 
 @sweep.command()
+@mongo_option
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--limit", type=click.IntRange(1), help="at most this many points")
 @click.option("--seeds", type=click.IntRange(1), help="every point with this many seeds")
@@ -41,6 +44,7 @@ def run(
 
 
 @sweep.command()
+@mongo_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", default=8410, show_default=True, help="0 chooses a free one")
 @click.option(
@@ -57,6 +61,7 @@ def serve(host: str, port: int, lost_after: float) -> None:
 
 
 @sweep.command()
+@mongo_option
 @click.argument("sweep")
 @batch_option
 def agent(sweep: str, batch: int) -> None:
@@ -67,6 +72,7 @@ def agent(sweep: str, batch: int) -> None:
 
 
 @sweep.command()
+@mongo_option
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--sweep", help="join this sweep instead of creating one")
 @click.option("--partition", help="Slurm partition")
@@ -95,6 +101,7 @@ def submit(
 
 
 @sweep.command()
+@mongo_option
 @click.argument("sweep", required=False)
 def status(sweep: str | None) -> None:
     """Points done, running and failed, by whom, and Slurm's jobs."""

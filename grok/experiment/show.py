@@ -1,5 +1,6 @@
 """A finished run, shown in a few lines."""
 
+import shlex
 from collections.abc import Mapping
 from math import inf
 from typing import Any
@@ -9,13 +10,18 @@ from rich.table import Table
 from sacred.observers import FileStorageObserver
 from sacred.run import Run
 
+from grok.paths import PROJECT, relative_to_here
+from grok.store.connection import redacted
 from grok.store.observer import DurableObserver
 
 FIRST = ("phase", "ended", "steps", "seconds", "compiled", "steps_to_train", "steps_to_test")
 
 
 def show_result(run: Run) -> None:
-    """Print a run's id, where it is kept, its result (phase and steps first), and its claims."""
+    """Print a run's id, where it is kept, its result (phase and steps first), and its claims.
+
+    The last line is the command that finds the run again.
+    """
     table = Table(show_header=False, box=None)
     result = run.result or {}
     for key in [*FIRST, *(key for key in result if key not in FIRST)]:
@@ -32,6 +38,20 @@ def show_result(run: Run) -> None:
             verdict = "passed" if finding["passed"] else "failed"
             measured = format_numbers(finding["measured"])
             screen.print(f"claim {finding['claim']} {verdict}: {measured}", highlight=False)
+    command = command_to_find(run)
+    if command:
+        screen.print(f"to find it again: {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def command_to_find(run: Run) -> str | None:
+    """The command that lists a run, with its database; None for a run that no command finds."""
+    for observer in run.observers:
+        if isinstance(observer, DurableObserver) and not observer.prefix:
+            words = ["python", relative_to_here(PROJECT / "analysis" / "show.py"), f"run={run._id}"]
+            if observer.store.kind == "uri":
+                words += ["-m", redacted(observer.store.uri)]
+            return shlex.join(words)
+    return None
 
 
 def wide_console(columns: int = 120) -> Console:

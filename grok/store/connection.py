@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import gridfs
 import pymongo
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
+DEFAULT_HOST = "localhost:27017"
 DEFAULT_DATABASE = "sacred"
 INDEXES = (  # collection, keys
     ("metrics", ("run_id", "name")),
@@ -29,6 +31,14 @@ INDEXES = (  # collection, keys
     ("runs", ("start_time",)),
     ("runs", ("heartbeat",)),
     ("runs", ("meta.sweep.id",)),
+)
+# Sacred's forms of the argument of `-m`: HOST:PORT, or [HOST:PORT:]DATABASE[.COLLECTION[:ID]][!PRIORITY].
+HOST_PATTERN = r"(?P<host>[0-9A-Za-z][0-9A-Za-z.-]*:[0-9]{1,5})"
+NAME_PATTERN = r"[A-Za-z_][0-9A-Za-z#%&'()+\-;=@\[\]^_{}]{0,63}"
+MONGO_ARGUMENT = re.compile(
+    rf"(?:{HOST_PATTERN}(?::|$))?(?P<db_name>{NAME_PATTERN})?"
+    rf"(?:\.(?P<collection>{NAME_PATTERN})(?::(?P<overwrite>[0-9]{{1,12}}))?)?"
+    r"(?:!(?P<priority>-?[0-9]+))?"
 )
 FILE_FIELDS = {"artifacts": 1, "resources": 1, "experiment.sources": 1}
 
@@ -96,14 +106,14 @@ class Store:
                 mongod.Server(self.home).ensure()
 
 
-def connect(uri: str | None = None, db_name: str | None = None) -> Store:
+def connect(uri: str | None = None) -> Store:
     """The store for runs: `uri`, else GROK_MONGO_URI, else the embedded MongoDB, else files.
 
     UserError within 5 s if a server that was named does not answer.
     """
     uri = uri or os.environ.get("GROK_MONGO_URI")
     if uri:
-        store = Store("uri", uri, db_name or _database_in(uri))
+        store = Store("uri", uri, _database_in(uri))
         store.greet()
     elif mongod.binary():
         store = Store("embedded", mongod.Server(home()).ensure())
@@ -112,6 +122,35 @@ def connect(uri: str | None = None, db_name: str | None = None) -> Store:
     with contextlib.suppress(PyMongoError):  # a user without the right goes without
         make_indexes(store.database)
     return store
+
+
+def parse_argument(argument: str) -> tuple[str, dict[str, Any]]:
+    """The URI, and the options of Sacred's MongoObserver, that an argument of `-m` stands for.
+
+    Arguments:
+        argument: a URI, or one of Sacred's forms, such as "localhost:27017:sacred".
+
+    Returns:
+        the URI, which names the database if the argument does, and those of the options "collection",
+        "overwrite" and "priority" that the argument has.
+
+    Raises:
+        UserError: the argument is of neither form.
+    """
+    if "://" in argument:
+        return argument, {}
+    match = MONGO_ARGUMENT.fullmatch(argument)
+    if match is None or not (match["host"] or match["db_name"]):
+        raise UserError(
+            f"-m {argument}: expected mongodb://..., or [host:port:]db_name[.collection[:id]]"
+        )
+    uri = f"mongodb://{match['host'] or DEFAULT_HOST}/{quote(match['db_name'] or '')}"
+    options: dict[str, Any] = {
+        key: match[key] for key in ("collection", "overwrite") if match[key] is not None
+    }
+    if match["priority"] is not None:
+        options["priority"] = int(match["priority"])
+    return uri.rstrip("/"), options
 
 
 def mongo() -> Store:

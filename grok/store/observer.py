@@ -10,11 +10,10 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from sacred.dependencies import get_digest
 from sacred.observers import FileStorageObserver, MongoObserver
 from sacred.observers.base import RunObserver
-from sacred.observers.mongo import parse_mongo_db_arg
 from sacred.serializer import flatten
 
 from grok.errors import UserError
-from grok.store.connection import Store, connect
+from grok.store.connection import Store, connect, parse_argument
 from grok.store.journal import DELIVERY, Delivery, Event, Journal, discard, next_number
 
 START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
@@ -42,18 +41,10 @@ def store_and_observer(argument: str | None = None) -> tuple[Store, RunObserver]
     Raises:
         UserError: the argument is of neither form, or the server does not answer.
     """
-    if argument is None or "://" in argument:
-        store = connect(argument)
-        return store, observer_of(store)
-    try:
-        options = parse_mongo_db_arg(argument)
-    except (AttributeError, ValueError) as error:
-        raise UserError(
-            f"-m {argument}: expected mongodb://..., or [host:port:]db_name[.collection[:id]]"
-        ) from error
+    uri, options = (None, {}) if argument is None else parse_argument(argument)
     if "collection" in options:
         options["prefix"] = options.pop("collection").removesuffix("runs").rstrip("_")
-    store = connect(options.pop("url", "localhost:27017"), options.pop("db_name", None))
+    store = connect(uri)
     return store, observer_of(store, **options)
 
 

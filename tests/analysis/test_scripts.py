@@ -171,9 +171,9 @@ def test_one_running_run_with_nan_and_missing_metrics_is_plotted(made, tmp_path)
     made.database.metrics.update_one(wanted, {"$set": odd})
     made.database.metrics.delete_one({"run_id": number, "name": "train_accuracy"})
     for name in SCRIPTS:
-        done = call_script(name, f"run={number}", "-m", "test_accuracy", cwd=tmp_path)
+        done = call_script(name, f"run={number}", "-M", "test_accuracy", cwd=tmp_path)
         assert done.exit_code == 0, done.stderr
-    done = call_script("compare", f"run={number}", "-m", "train_accuracy", cwd=tmp_path)
+    done = call_script("compare", f"run={number}", "-M", "train_accuracy", cwd=tmp_path)
     assert done.exit_code == 2 and done.stderr.startswith(
         "error: no train_accuracy in these 1 runs"
     )
@@ -185,7 +185,7 @@ def test_one_running_run_with_nan_and_missing_metrics_is_plotted(made, tmp_path)
         ("learning_curves", ["p=999"], "no run with p=999"),
         (
             "learning_curves",
-            ["-m", "test_acuracy"],
+            ["-M", "test_acuracy"],
             "no test_acuracy in these 12 runs; did you mean test_accuracy?",
         ),
         ("compare", ["--by", "widht"], "--by widht: these runs have no such config key"),
