@@ -30,10 +30,26 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def near_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The known name that is most like `name`, or that it begins with; None if none is like it."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=cutoff)
-    return next(iter(near), None) or next((k for k in known if k and name.startswith(k)), None)
+    """The known name that is most like `name`, or that it begins with; None if none is like it.
+
+    Upper and lower case are alike, and each part of a name may be abbreviated (`train_frac`).
+    """
+    names = {each.lower(): each for each in sorted(known, reverse=True)}
+    name = name.lower()
+    near = [name] if name in names else [each for each in sorted(names) if _abbreviates(name, each)]
+    near = near or get_close_matches(name, names, n=1, cutoff=cutoff)
+    near = near or [
+        each for each in names if each and name.startswith(each) and len(name) <= 2 * len(each)
+    ]
+    return names[near[0]] if near else None
+
+
+def _abbreviates(name: str, known: str) -> bool:
+    parts, known_parts = name.split("_"), known.split("_")
+    return len(parts) == len(known_parts) and all(
+        len(part) > 1 and known_part.startswith(part)
+        for part, known_part in zip(parts, known_parts, strict=True)
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,16 +11,18 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import sacred
+from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
 from sacred.dependencies import gather_sources_and_dependencies
 from sacred.observers.base import RunObserver
 from sacred.run import Run
+from sacred.utils import ensure_wellformed_argv
 
 from grok.engine.events import Event
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.errors import UserError
-from grok.experiment import validation, warm_start
+from grok.experiment import advice, command_line, config_files, validation, warm_start
 from grok.experiment.config_types import (
     BelowOne,
     Count,
@@ -43,11 +45,12 @@ from grok.store import connection
 from grok.store.connection import Store
 from grok.store.observer import observer_of, store_and_observer
 
-# Sacred warns when a key goes from None to a number; here its type is checked.
-logging.getLogger().addFilter(
-    lambda record: not str(record.msg).startswith("Changed type of config")
-)
+# Sacred warns when a key goes from None to a number; here its type is checked. It also warns of the
+# argument of `save_config`.
+NEEDLESS_WARNINGS = ("Changed type of config", "Added new config entry")
+logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(NEEDLESS_WARNINGS))
 MAIN = "main"
+DEFAULT_CONFIG_FILE = "config.json"
 # Configuration keys that may differ between a run and a named config that it was run with.
 KEYS_OF_ANY_VALUE = (
     "seed",
@@ -97,6 +100,7 @@ class Experiment(sacred.Experiment):
         self.exits_on_error = False
         self.config(engine_options)
         self.main(main)
+        self.command(save_config, unobserved=True)
 
     # -- what a paper declares -------------------------------------------------------------------
 
@@ -190,6 +194,7 @@ class Experiment(sacred.Experiment):
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
         problem = with_engine_options(self.build_function(c), c, reference)
+        advice.warn_of_coupled_decay(problem.optimizer)
         if c.initial_run is None:
             return problem
         parent = self._parent_run(c, connect(), parent_run)
@@ -260,6 +265,7 @@ class Experiment(sacred.Experiment):
     ) -> Run:
         """Sacred's hook: everything is checked, and the store reached, before anything starts."""
         options = options or {}
+        command_line.check_options(options)
         run = self._configured_run(
             command_name, config_updates or {}, named_configs, meta_info, options, info
         )
@@ -291,34 +297,89 @@ class Experiment(sacred.Experiment):
         info: Mapping[str, Any] | None = None,
     ) -> Run:
         """Sacred's run with a checked configuration, which is not recorded anywhere yet."""
-        known = {*self.defaults(), "seed"}
-        updates = validation.canonical_names(updates, known)
-        if updates.get("preset"):
-            named_configs = (*named_configs, updates["preset"])
-        validation.check_names(named_configs, self.named_configs, f"named config of {self.path}")
-        validation.check_names(updates, known, f"config key of {self.path}")
-        validation.check_values(updates, self.types)
+        updates, named_configs = self._resolved(updates, named_configs, command_name)
         # The run's store is ours, not Sacred's.
         options = {**(options or {}), "--mongo_db": None}
         options["--loglevel"] = options.get("--loglevel") or "WARNING"
-        run = super()._create_run(command_name, updates, named_configs, info, meta, options)
+        try:
+            run = super()._create_run(command_name, updates, named_configs, info, meta, options)
+        except RuntimeError as error:  # Sacred's, for --enforce_clean
+            raise UserError(" ".join(str(error).split())) from error
         if not options.get("--beat-interval"):
             run.beat_interval = 1.0  # a SIGKILL costs at most one second of metrics
         return run
+
+    def _resolved(
+        self,
+        updates: Mapping[str, Any],
+        named_configs: Sequence[str],
+        command_name: str | None = None,
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Checked updates and named configs, where each config file has become updates.
+
+        As in Sacred, updates take precedence, and of named configs and files the later one.
+        """
+        updates = self._checked_updates(updates, command_name)
+        names: list[str] = []
+        values: dict[str, Any] = {}
+        presets = [updates["preset"]] if updates.get("preset") else []
+        for name in [*named_configs, *presets]:
+            content: dict[str, Any] = {}
+            if name not in self.named_configs and config_files.is_file_name(name):
+                content = self._checked_updates(config_files.load(name))
+                name = content.get("preset")
+            if name is not None:
+                known = f"named config of {self.path}"
+                validation.check_names([name], self.named_configs, known)
+                names.append(name)
+                for key in self.named_configs[name]():
+                    values.pop(key, None)
+            values |= content
+        return values | updates, names
+
+    def _checked_updates(
+        self, updates: Mapping[str, Any], command_name: str | None = None
+    ) -> dict[str, Any]:
+        """The updates under the keys and with the values that they stand for; UserError if wrong."""
+        types = self.types
+        if command_name == "save_config":
+            types = {**types, "config_filename": str}
+            config_files.check_name(str(updates.get("config_filename", DEFAULT_CONFIG_FILE)))
+        known = {*self.defaults(), *types}
+        updates = validation.canonical_names(updates, known)
+        validation.check_names(updates, known, f"config key of {self.path}")
+        updates = validation.canonical_values(updates, types)
+        validation.check_values(updates, types)
+        return updates
 
     # -- the command line ------------------------------------------------------------------------
 
     def run_as_script(self) -> None:
         """Run the command line; bad input is one line and exit code 2, an interrupt 130 or 143."""
-        self.exits_on_error = True
         raise_on_signals()
         run = self.run_commandline()
         is_shown = mode() in ("normal", "live")
         if is_shown and run is not None and run.meta_info["command"] == MAIN:
             show_result(run)
 
+    def run_commandline(self, argv: str | Sequence[str] | None = None) -> Run | None:
+        """Sacred's; what the user can correct is one line and exit code 2."""
+        words = ensure_wellformed_argv(argv)
+        commands = dict(self.gather_commands())
+        self.exits_on_error = True
+        try:
+            command_line.check(words, commands, self.named_configs, self.all_cli_options)
+            return super().run_commandline(words)
+        except UserError as error:
+            problem = error
+        except DocoptExit as error:
+            problem = command_line.explain(error, words)
+        finally:
+            self.exits_on_error = False
+        sys.exit(_explain(problem, None))
+
     def run(self, *args: Any, **kwargs: Any) -> Run:
-        """Sacred's; as a script, expected errors end the process here, before Sacred's traceback."""
+        """Sacred's; on the command line, expected errors end the process here, before Sacred's traceback."""
         try:
             return super().run(*args, **kwargs)
         except (UserError, KeyboardInterrupt) as error:
@@ -374,6 +435,13 @@ def load(program: Path) -> Experiment:
 def train_alone(problem: Problem) -> Iterable[Event]:
     """The events of training a single problem."""
     return train([problem])
+
+
+def save_config(_config: Mapping[str, Any], config_filename: str = DEFAULT_CONFIG_FILE) -> None:
+    """Write the configuration to config_filename, a .json or .yaml file, for `with FILE`."""
+    config = {key: value for key, value in _config.items() if key != "config_filename"}
+    config_files.save(config, config_filename)
+    print(config_filename)
 
 
 def main() -> None:

@@ -15,7 +15,15 @@ from sacred.config.config_scope import (
 )
 
 from grok.errors import UserError, near_match
-from grok.experiment.config_types import choices, description, is_valid
+from grok.experiment.config_types import (
+    Fraction,
+    KeptFraction,
+    OpenFraction,
+    Positive,
+    choices,
+    description,
+    is_valid,
+)
 
 # Names that mean the same as a configuration key and are read in its place.
 SYNONYMS = {
@@ -26,6 +34,112 @@ SYNONYMS = {
     "tolerance": "near",
     "noisy_labels": "noisy_answers",
 }
+
+NAMED_VALUES = {"none": None, "null": None, "true": True, "false": False}
+NEAR_NAME = 0.8  # similarity from which an unknown name counts as misspelled
+FRACTIONS = (OpenFraction, KeptFraction, Fraction)
+# What other programs and papers call a key, and the keys that may be meant, with a note where the
+# unit differs. They are suggested, never taken in silence.
+RELATED_KEYS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("learning_rate learningrate eta step_size", {"lr": "", "decoder_lr": "", "encoder_lr": ""}),
+    ("lr", {"decoder_lr": "", "encoder_lr": ""}),
+    (
+        "wd weight_decay weightdecay decay l2 lambda reg",
+        {"weight_decay": "", "decoder_weight_decay": "", "encoder_weight_decay": ""},
+    ),
+    (
+        "train_size n_train num_train train_samples num_train_samples train_points train_rows",
+        {"train_count": " (a number of rows)", "train_fraction": " (a fraction of the rows)"},
+    ),
+    (
+        "split train_split frac_train train_frac train_ratio train_pct train_percent fraction frac "
+        "train_percentage training_fraction data_fraction train_test_split split_ratio",
+        {"train_fraction": "", "train_count": " (a number of rows)"},
+    ),
+    (
+        "steps n_steps num_steps max_steps total_steps training_steps num_train_steps iters "
+        "n_iters num_iters max_iters iterations n_iterations num_iterations updates train_steps "
+        "optimization_steps num_updates",
+        {"train_steps": "", "epochs": " (an epoch is one pass through the train set, not a step)"},
+    ),
+    (
+        "epochs n_epochs num_epochs max_epochs num_train_epochs total_epochs nb_epochs",
+        {
+            "epochs": "",
+            "train_steps": " (in steps of the optimizer; an epoch is a pass through the train set)",
+        },
+    ),
+    (
+        "log_freq log_every log_interval log_steps logging_steps eval_every eval_freq eval_interval "
+        "eval_steps test_every print_every stats_freq val_every save_every",
+        {
+            "eval_steps": " (steps between evaluations)",
+            "log_points": " (the number of evaluations)",
+        },
+    ),
+    ("n_evals num_evals eval_count n_points", {"log_points": "", "eval_steps": ""}),
+    ("bs batch batchsize minibatch minibatch_size mini_batch_size", {"batch_size": ""}),
+    (
+        "hidden hidden_size hidden_dim hidden_width n_hidden num_hidden hidden_units d_hidden "
+        "n_units width",
+        {
+            "width": "",
+            "units": "",
+            "hidden_dim": "",
+            "encoder_width": "",
+            "decoder_width": "",
+        },
+    ),
+    (
+        "d_model dmodel dim dim_model model_dim embed_dim embedding_dim emb_dim n_embd d_embed",
+        {"width": "", "embedding_width": "", "hidden_rep_dim": ""},
+    ),
+    ("d_mlp mlp_dim d_ff dim_feedforward ffn_dim mlp_hidden", {"mlp_width": ""}),
+    (
+        "n_layers num_layers layers n_layer nlayers num_hidden_layers",
+        {"depth": "", "encoder_depth": "", "decoder_depth": ""},
+    ),
+    ("n_heads num_heads n_head nheads num_attention_heads attention_heads", {"heads": ""}),
+    ("strategy order data_order curriculum", {"ordering": ""}),
+    (
+        "math_operator operator op fn fn_name function binary_operation math_operation dataset "
+        "task task_name",
+        {"operation": "", "variant": ""},
+    ),
+    ("prime modulus mod modulo n_numbers vocab_size", {"p": ""}),
+    ("random_seed rng_seed manual_seed random_state", {"seed": ""}),
+    ("split_seed seed_data dataset_seed", {"data_seed": ""}),
+    ("opt optim optimiser optimizer_name optimizer_type", {"optimizer": ""}),
+    ("warmup n_warmup lr_warmup warmup_iters num_warmup_steps", {"warmup_steps": ""}),
+    ("act act_fn act_type activation_fn nonlinearity", {"activation": ""}),
+    ("loss_fn loss_function criterion objective", {"loss": ""}),
+    ("beta beta1 beta2 adam_betas", {"betas": " (a list of two numbers)"}),
+    ("epsilon adam_eps adam_epsilon", {"eps": ""}),
+    (
+        "label_noise noise corrupted_labels random_labels",
+        {"noisy_answers": "", "random_labels": ""},
+    ),
+    ("grad_clip clip clip_grad clip_grad_norm max_grad_norm", {"clip_norm": ""}),
+    ("init_std initialization_scale weight_scale alpha_init", {"init_scale": ""}),
+    ("lamb filter_gain", {"grokfast_gain": ""}),
+    ("filter grok_filter grokfast_type", {"grokfast": ""}),
+    ("window window_size", {"grokfast_window": ""}),
+    ("gpu cuda use_cuda use_gpu", {"device": ""}),
+    ("precision float_precision", {"dtype": ""}),
+)
+VALUE_SYNONYMS = {
+    **dict.fromkeys(("mse", "l2", "quadratic", "mean_squared_error"), "squared_error"),
+    **dict.fromkeys(("ce", "xent", "nll", "crossentropy"), "cross_entropy"),
+    **dict.fromkeys(("gpu", "cuda:0"), "cuda"),
+    **dict.fromkeys(("fp32", "float", "single"), "float32"),
+    **dict.fromkeys(("fp64", "double"), "float64"),
+}
+# Terms of the field that are no misspelling of another: nothing is suggested in their place.
+OTHER_TERMS = (
+    "adam adamw adamax nadam radam adagrad adadelta rmsprop lion muon lbfgs sgd momentum nesterov "
+    "elu selu celu silu swish mish sigmoid leaky_relu relu6 softplus relu gelu tanh linear "
+    "float16 bfloat16 fp16 bf16 half mae l1 hinge focal mps tpu xla batchnorm rmsnorm"
+)
 
 
 class ConfigError(UserError):
@@ -61,23 +175,59 @@ def canonical_names(updates: Mapping[str, Any], known: Iterable[str]) -> dict[st
     }
 
 
+def canonical_values(updates: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The updates with texts replaced by the allowed values that they name.
+
+    Choices are understood in upper and lower case; so are None, True and False where they are
+    allowed. A text that is itself allowed stays, and a wrong one too.
+    """
+    return {
+        key: _canonical_value(value, types[key])
+        if key in types and isinstance(value, str)
+        else value
+        for key, value in updates.items()
+    }
+
+
+def _canonical_value(text: str, declared: Any) -> Any:
+    options = {str(choice).lower(): choice for choice in choices(declared)}
+    word = text.lower()
+    if word in options:
+        return text if text in options.values() else options[word]
+    if word in NAMED_VALUES:
+        value = NAMED_VALUES[word]
+        if is_valid(value, declared) and (value is None or not is_valid(text, declared)):
+            return value
+    return text
+
+
 def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
-    """UserError that names the first unknown name and the known name nearest to it."""
+    """UserError that names the first unknown name and the known names that may be meant."""
     known = sorted(known)
     for name in names:
         if name not in known:
-            near = near_match(name, known)
-            hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
+            meant = meant_keys(name, known) or near_match(name, known, NEAR_NAME)
+            hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(known)}"
             raise UserError(f"unknown {kind} {name}; {hint}")
+
+
+def meant_keys(name: str, known: Iterable[str]) -> str:
+    """The known keys that mean what a name means in other programs, in words; empty if none do."""
+    word = name.lower().replace("-", "_")
+    for words, keys in RELATED_KEYS:
+        if word in words.split():
+            present = [f"{key}{note}" for key, note in keys.items() if key in known]
+            if present:
+                return " or ".join(present)
+    return ""
 
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     """ConfigError for the first value that is not of the type declared for its key."""
     for key, value in values.items():
         if key in types and not is_valid(value, types[key]):
-            raise ConfigError(
-                key, value, description(types[key]) + _hint(value, choices(types[key]))
-            )
+            hint = _hint(value, choices(types[key])) or _percentage_hint(value, types[key])
+            raise ConfigError(key, value, description(types[key]) + hint)
 
 
 def check_choice(key: str, value: Any, allowed: Iterable[Any]) -> None:
@@ -102,8 +252,20 @@ def device_of(name: str) -> torch.device:
 
 
 def _hint(value: Any, allowed: list[Any]) -> str:
-    near = near_match(str(value), map(str, allowed), cutoff=0.6) if allowed else None
+    """` (did you mean X?)` for the allowed value that may be meant; empty for another known term."""
+    word = str(value).lower()
+    if not allowed or word in OTHER_TERMS.split():
+        return ""
+    near = VALUE_SYNONYMS.get(word)
+    if near not in allowed:
+        near = near_match(word, map(str, allowed), cutoff=0.6)
     return f" (did you mean {near}?)" if near else ""
+
+
+def _percentage_hint(value: Any, declared: Any) -> str:
+    if declared not in FRACTIONS or not is_valid(value, Positive) or not 1 < value <= 100:
+        return ""
+    return f" ({value:g} percent is {value / 100:g})"
 
 
 def _annotations(body_code: Any, function: Callable[[], None]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ NAMED = {
     "plus_if_even_else_times": "a + b if even(a) else a * b",
     "plus_if_even_else_minus": "a + b if even(a) else a - b",
 }
+# Products as papers write them: 2xy^2 is (2*x*y**2), also after a division sign.
+FACTOR = r"[abxy](?:\*\*[0-9]+)?"
+PRODUCT = re.compile(rf"(?<![\w.])(?:[0-9]+{FACTOR}|{FACTOR}(?={FACTOR}))(?:{FACTOR})*(?![\w(])")
 GROUP_NAMES = {"permutation": (5, "ab")}  # the AI-Scientist template's name of S_5
 GROUP_WORDS = {"": "ab", "_conjugate": "abA", "_aba": "aba"}  # A is the inverse of a
 GROUP = re.compile(r"s([1-9][0-9]*)(_[a-z]+)?")
@@ -63,7 +66,7 @@ def table(operation: str, p: int, symmetric: bool = False) -> Table:
     """All (a, b, a∘b) of an operation, in row order; OperationError if there is none.
 
     operation: a name of NAMED, "s3" .. "s6" (also "s5_conjugate", a b a^-1, and "s5_aba"), or an
-    expression in a and b modulo p. Pairs whose operation divides by zero are left out.
+    expression in a and b, or x and y, modulo p. Pairs whose operation divides by zero are left out.
     symmetric: only pairs with a <= b.
     """
     group = group_of(operation)
@@ -121,7 +124,8 @@ def evaluate(expression: str, a: Tensor, b: Tensor, p: int) -> tuple[Tensor, Ten
     """Values (N,) of an expression modulo p, and where (N,) it is defined; OperationError if ill-formed.
 
     Python's + - * / and ** with a constant power, over a, b and whole numbers, brackets, and
-    `X if odd(a) else Y`. It is parsed, never executed.
+    `X if odd(a) else Y`. x and y are other names of a and b, ^ is another sign for **, and a product
+    needs no sign: x^2 + 2xy. It is parsed, never executed.
     """
     return _Evaluation(a, b, p).run(parse(expression))
 
@@ -132,16 +136,25 @@ def parse(expression: str) -> ast.expr:
     if len(expression) > LONGEST_EXPRESSION:
         raise OperationError("operation", f"expected at most {LONGEST_EXPRESSION} characters")
     try:
-        return ast.parse(expression.strip(), mode="eval").body
+        return ast.parse(_with_signs(expression.strip()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise OperationError("operation", _expected(expression)) from None
+
+
+def _with_signs(expression: str) -> str:
+    """The expression in Python's signs for powers and products."""
+
+    def product(match: re.Match[str]) -> str:
+        return f"({'*'.join(re.findall(rf'{FACTOR}|[0-9]+', match[0]))})"
+
+    return PRODUCT.sub(product, expression.replace("^", "**"))
 
 
 class _Evaluation:
     """Walks a syntax tree; every node gives values below p and where they are defined."""
 
     def __init__(self, a: Tensor, b: Tensor, p: int):
-        self.names, self.p = {"a": a, "b": b}, p
+        self.names, self.p = {"a": a, "b": b, "x": a, "y": b}, p
 
     def run(self, node: ast.expr) -> tuple[Tensor, Tensor]:
         match node:
@@ -221,6 +234,4 @@ def _near(word: str) -> str:
 
 def _expected(found: str) -> str:
     hint = f"; {_near(found)}" if found.isidentifier() else f", not {found[:40]!r}"
-    return (
-        f"expected a name, s3..s6, or an expression of a, b, numbers, + - * / ** odd() even(){hint}"
-    )
+    return f"expected a name, s3..s6, or an expression of a, b (or x, y), numbers, + - * / ** odd() even(){hint}"

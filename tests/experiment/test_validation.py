@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from grok.errors import UserError
+from grok.experiment import advice
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 
@@ -19,6 +20,7 @@ from tests.conftest import PROJECT
         ({"p": 1}, "p=1: expected"),
         ({"p": True}, "p=True: expected"),
         ({"train_fraction": 1.5}, "train_fraction=1.5: expected a number between 0 and 1"),
+        ({"train_fraction": 45}, "exclusive (45 percent is 0.45"),
         ({"train_fraction": 0}, "train_fraction=0: expected"),
         ({"train_fraction": 0.001}, "train_fraction=0.001: expected to give 1 to 54 of 55"),
         ({"train_count": 55}, "train_count=55: expected"),
@@ -41,6 +43,100 @@ def test_bad_values_are_named_and_nothing_starts(liu_toy, store, updates, messag
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         liu_toy.run(config_updates=updates)
     assert store.database.runs.count_documents({}) == before
+
+
+@pytest.mark.parametrize(
+    ("program", "key", "meant"),
+    [
+        ("power", "train_size", "train_count (a number of rows) or train_fraction (a fraction of"),
+        ("power", "split", "train_fraction or"),
+        ("power", "frac_train", "train_fraction or"),
+        ("power", "steps", "train_steps?"),
+        ("power", "iters", "train_steps?"),
+        ("power", "epochs", "train_steps (in steps of the optimizer; an epoch is"),
+        ("power", "n_epochs", "train_steps (in steps of the optimizer; an epoch is"),
+        ("ordering", "n_epochs", "epochs?"),
+        ("ordering", "steps", "epochs (an epoch is one pass through the train set, not a step)"),
+        ("power", "log_freq", "log_points (the number of evaluations)"),
+        ("mlp", "eval_every", "eval_steps (steps between evaluations)"),
+        ("power", "wd", "weight_decay?"),
+        ("liu_toy", "wd", "decoder_weight_decay or encoder_weight_decay?"),
+        ("power", "learning_rate", "lr?"),
+        ("liu_toy", "lr", "decoder_lr or encoder_lr?"),
+        ("power", "bs", "batch_size?"),
+        ("power", "hidden", "width?"),
+        ("lazy_to_rich", "hidden", "units?"),
+        ("power", "d_model", "width?"),
+        ("power", "n_layers", "depth?"),
+        ("power", "n_heads", "heads?"),
+        ("ordering", "strategy", "ordering?"),
+        ("power", "math_operator", "operation?"),
+        ("power", "Train_Frac", "train_fraction or"),
+        ("power", "weight_deacy", "weight_decay?"),
+    ],
+)
+def test_other_programs_names_of_a_key_lead_to_the_key(program, key, meant):
+    paper = load(PROJECT / "experiments" / f"{program}.py")
+    with pytest.raises(UserError) as raised:
+        paper.full_config({key: 1})
+    assert f"key of {program} {key}; did you mean {meant}" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["patience", "strategy", "test_size"])
+def test_a_key_of_another_meaning_is_not_suggested(key):
+    paper = load(PROJECT / "experiments" / "power.py")
+    with pytest.raises(UserError, match=f"{key}; there are: activation, anneal_steps, "):
+        paper.full_config({key: 1})
+
+
+@pytest.mark.parametrize(
+    ("updates", "expected"),
+    [
+        ({"optimizer": "AdamW"}, "adamw"),
+        ({"loss": "Cross_Entropy"}, "cross_entropy"),
+        ({"grokfast": "none"}, None),
+        ({"grokfast": "EMA"}, "ema"),
+        ({"train_count": "None"}, None),
+        ({"record_trajectory": "true"}, True),
+        ({"loss_dtype": "null"}, None),
+    ],
+)
+def test_values_are_read_in_upper_and_lower_case(liu_toy, updates, expected):
+    (key,) = updates
+    assert liu_toy.full_config({"seed": 0, **updates})[key] == expected
+
+
+def test_none_stays_a_choice_where_it_is_one():
+    paper = load(PROJECT / "experiments" / "minegishi.py")
+    assert paper.full_config({"mask": "None"})["mask"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("updates", "suggestion"),
+    [
+        ({"loss": "mse"}, " you mean squared_error?)"),
+        ({"optimizer": "adamax"}, ""),
+        ({"optimizer": "rmsprop"}, ""),
+        ({"activation": "elu"}, ""),
+        ({"activation": "silu"}, ""),
+        ({"loss_dtype": "bfloat16"}, ""),
+        ({"device": "gpu"}, " you mean cuda?)"),
+    ],
+)
+def test_a_value_of_another_kind_is_not_suggested(liu_toy, updates, suggestion):
+    with pytest.raises(UserError) as raised:
+        liu_toy.full_config(updates)
+    _, _, found = str(raised.value).partition(" (did")
+    assert found == suggestion
+
+
+def test_coupled_decay_that_collapses_the_network_is_warned_of_once(liu_toy, capsys):
+    advice._warn_once.cache_clear()
+    for optimizer, decay in (("adam", 1.0), ("adam", 1.0), ("adam", 0.01), ("adamw", 1.0)):
+        updates = {"optimizer": optimizer, "decoder_weight_decay": decay, "seed": 0}
+        liu_toy.problem_of(liu_toy.full_config(updates))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: weight decay 1 with optimizer=adam") and "adamw" in line
 
 
 def test_annotations_are_not_part_of_the_configuration(liu_toy):

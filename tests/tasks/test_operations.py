@@ -53,6 +53,22 @@ def test_a_table_is_the_operation_modulo_p(operation, p):
     assert rows == expected
 
 
+@pytest.mark.parametrize(
+    ("written", "python"),
+    [
+        ("x + y", "a + b"),
+        ("x^2+xy+y^2", "a**2 + a*b + b**2"),
+        ("x^3 + xy^2 + y", "a**3 + a*b**2 + b"),
+        ("2xy - 3y", "2*a*b - 3*b"),
+        ("1/xy", "1/(a*b)"),
+        ("x^2/2y", "a**2/(2*b)"),
+        ("x if odd(y) else 2x", "a if odd(b) else 2*a"),
+    ],
+)
+def test_operations_as_papers_write_them(written, python):
+    assert torch.equal(table(written, 31).labels, table(python, 31).labels)
+
+
 def test_the_published_row_counts():
     assert len(table("x_div_y", 97).pairs) == 9312
     assert len(table("div_if_odd_else_minus", 97).pairs) == 9409
@@ -148,6 +164,9 @@ def test_a_large_table_is_computed_by_whole_columns():
         "a" * 201,
         "f'{a}'",
         "a + c",
+        "xz",
+        "x^y",
+        "x(y)",
         "x_plus_z",
         "s7",
         "s1",

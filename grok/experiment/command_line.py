@@ -1,0 +1,96 @@
+"""Checks of an experiment's command line: one clear line where Sacred prints its usage or a traceback."""
+
+import logging
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from docopt import DocoptExit
+from sacred.commandline_options import CLIOption
+
+from grok.errors import UserError, did_you_mean
+from grok.experiment import config_files
+
+# Options of Sacred's whose packages are not part of this project's environment.
+PACKAGES = {"--sql": "sqlalchemy", "--s3": "boto3", "--tiny_db": "tinydb"}
+CAPTURE_MODES = ("no", "sys", "fd")
+
+
+def check(
+    words: Sequence[str],
+    commands: Iterable[str],
+    named_configs: Iterable[str],
+    options: Iterable[CLIOption],
+) -> None:
+    """UserError for an unknown command, and for a configuration without `with` before it.
+
+    Arguments:
+        words: the command line, with the program first.
+        commands, named_configs, options: those that the experiment has.
+    """
+    with_value = {flag for option in options if option.arg for flag in option.get_flags()}
+    places = _positions_before_with(words, with_value)
+    if not places or words[places[0]] == "help":
+        return
+    if words[places[0]] in commands:
+        places = places[1:]
+    for place in places:
+        word = words[place]
+        if "=" in word or word in named_configs or config_files.is_file_name(word):
+            corrected = shlex.join(["python", *words[:place], "with", *words[place:]])
+            raise UserError(f'{word}: write "with" before the configuration: {corrected}')
+        if word not in commands:
+            hint = did_you_mean(word, [*commands, *named_configs])
+            raise UserError(f"unknown command {word}{hint or '; --help lists the commands'}")
+
+
+def _positions_before_with(words: Sequence[str], with_value: set[str]) -> list[int]:
+    """Where the words before `with` are that are neither options nor values of options."""
+    places: list[int] = []
+    skips = True  # the program's name
+    for place, word in enumerate(words):
+        if skips:
+            skips = False
+        elif word == "with":
+            break
+        elif word.startswith("-"):
+            skips = word in with_value
+        else:
+            places.append(place)
+    return places
+
+
+def explain(error: DocoptExit, words: Sequence[str]) -> UserError:
+    """The error of a command line that does not follow the usage, in one line."""
+    reason = str(error.code).split("\n")[0]
+    if reason.startswith("Usage"):
+        reason = f"{shlex.join(words[1:])} is not understood"
+    return UserError(f"{reason}; --help lists commands and options")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """UserError for an option whose value, or whose package, is missing."""
+    for flag, package in PACKAGES.items():
+        if options.get(flag) and find_spec(package) is None:
+            raise UserError(
+                f"{flag} needs the package {package}, which is not installed; -m names a MongoDB, "
+                "and -F a folder of files"
+            )
+    for flag in ("--beat-interval", "--priority"):
+        if options.get(flag) and not _is_number(options[flag]):
+            raise UserError(f"{flag} {options[flag]}: expected a number")
+    mode = options.get("--capture")
+    if mode and mode not in CAPTURE_MODES:
+        raise UserError(f"--capture {mode}: expected one of {', '.join(CAPTURE_MODES)}")
+    level = str(options.get("--loglevel") or "WARNING")
+    if not level.isdigit() and level not in logging.getLevelNamesMapping():
+        raise UserError(f"--loglevel {level}: expected 0 to 50, or a name such as DEBUG")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
