@@ -64,7 +64,7 @@ def _positions_before_with(words: Sequence[str], with_value: set[str]) -> list[i
 def explain(error: DocoptExit, words: Sequence[str]) -> UserError:
     """The error of a command line that does not follow the usage, in one line."""
     reason = str(error.code).split("\n")[0]
-    if reason.startswith("Usage"):
+    if reason.startswith(("Usage", "Warning")):
         reason = f"{shlex.join(words[1:])} is not understood"
     return UserError(f"{reason}; --help lists commands and options")
 
