@@ -1,5 +1,12 @@
-"""W&B sweep files, checked against W&B's schema and the configuration of their experiment."""
+"""W&B sweep files, checked against W&B's schema and the configuration of their experiment.
 
+A checked config differs from the file where W&B's form and ours do: numbers such as `1e-4`, which
+YAML reads as texts, are numbers; nested parameters have the names of config keys; the command gives
+its arguments as Sacred reads them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +15,26 @@ import sweeps
 import yaml
 
 from grok.errors import UserError
+from grok.experiment.config_types import is_valid
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.validation import canonical_names, check_choice, check_names
 from grok.paths import PROJECT
-from grok.values import parse_value
+from grok.values import parse_value, whole_if_integral, with_numbers
 
 METHODS = ("grid", "random", "bayes")
 KEYS_OUTSIDE_SCHEMA = ("run_cap",)  # W&B knows them, the schema of its package `sweeps` does not
+IGNORED_PREFIX = "x-"  # of top-level keys that only hold YAML anchors
+NUMBERS = {"min", "max", "mu", "sigma", "q", "a", "b"}  # of a distribution
 MACRO_PREFIX = "${"
+ARGUMENTS_PREFIX = "${args"  # of W&B's macros for a point's parameters: args, args_json, ...
+SACRED_ARGUMENTS = "${args_no_hyphens}"  # the one that Sacred reads: key=value
+DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "with", SACRED_ARGUMENTS]
+# Distributions whose bounds are exponents of e, and the same ones with bounds that are values.
+EXPONENT_DISTRIBUTIONS = {
+    "log_uniform": "log_uniform_values",
+    "q_log_uniform": "q_log_uniform_values",
+    "inv_log_uniform": "inv_log_uniform_values",
+}
 IDENTIFYING_KEYS = ("program", "method", "command", "parameters")
 
 
@@ -25,7 +44,7 @@ class SweepFile:
 
     Attributes:
         name: The file's name without its suffix.
-        config: W&B's config, as the file has it.
+        config: W&B's config, checked.
         experiment: The experiment that the sweep runs.
         named_configs: Named configs that the command gives after `with`.
         fixed: Config updates that the command gives after `with`.
@@ -38,8 +57,12 @@ class SweepFile:
     fixed: dict[str, Any]
 
     def updates(self, point: dict[str, Any]) -> dict[str, Any]:
-        """The config updates of one point, with the command's fixed ones."""
-        return {**self.fixed, **{key: parse_value(value) for key, value in point.items()}}
+        """The config updates of one point, with the command's fixed ones.
+
+        The points of W&B's own server are nested as the file's parameters are.
+        """
+        flat = {_joined(path): value for path, value in _leaves(point)}
+        return {**self.fixed, **{key: parse_value(value) for key, value in flat.items()}}
 
 
 def read(path: Path) -> SweepFile:
@@ -76,17 +99,20 @@ def check(config: Any, name: str, where: str) -> SweepFile:
                 raise UserError(f"{key} is missing or empty")
         if not _is_mapping(config["parameters"]):
             raise UserError("parameters: expected a mapping of names to values")
+        check_choice("method", config["method"], METHODS)
+        experiment = load(PROJECT / config["program"])
+        config = _normalized(config, experiment)
         if not isinstance(config.get("run_cap", 1), int):
             raise UserError(f"run_cap={config['run_cap']!r}: expected a whole number")
-        check_choice("method", config["method"], METHODS)
         violations = _violations(config)
         if violations:
             raise UserError(violations[0])
-        experiment = load(PROJECT / config["program"])
-        named, fixed = _fixed(config.get("command", []))
+        if "early_terminate" in config and "metric" not in config:
+            raise UserError("early_terminate needs a metric")
+        named, fixed = _fixed(config["command"])
         check_names(named, experiment.named_configs, f"named config of {experiment.path}")
         known = {*experiment.defaults(), "seed"}
-        swept = canonical_names(dict.fromkeys([*fixed, *parameter_names(config)]), known)
+        swept = canonical_names(dict.fromkeys([*fixed, *config["parameters"]]), known)
         check_names(swept, known, f"config key of {experiment.path}")
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
@@ -106,9 +132,110 @@ def name_of(config: dict[str, Any]) -> str:
     return config.get("name") or "sweep"
 
 
-def parameter_names(config: dict[str, Any]) -> list[str]:
-    """Names of the swept parameters; a nested group counts as one."""
-    return list(config["parameters"])
+def _normalized(config: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The config in the one form that the project's programs and W&B's search both read."""
+    config = {key: value for key, value in config.items() if not key.startswith(IGNORED_PREFIX)}
+    for key in ("metric", "early_terminate"):
+        if isinstance(config.get(key), dict):
+            items = with_numbers(config[key]).items()
+            config[key] = {name: whole_if_integral(value) for name, value in items}
+    if "run_cap" in config:
+        config["run_cap"] = whole_if_integral(with_numbers(config["run_cap"]))
+    config["command"] = _sacred_command(config.get("command") or DEFAULT_COMMAND)
+    config["parameters"] = _parameters(config["parameters"], experiment)
+    return config
+
+
+def _parameters(parameters: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The swept parameters by config key, their numbers as the key's type wants them."""
+    known = {*experiment.defaults(), "seed"}
+    flat: dict[str, Any] = {}
+    for path, spec in _specs(parameters):
+        for key in canonical_names({_joined(path): None}, known):
+            if key in flat:
+                raise UserError(f"parameters: {key} is given twice")
+            is_mapping = isinstance(spec, dict)
+            flat[key] = _typed(key, spec, experiment.types.get(key, Any)) if is_mapping else spec
+    return flat
+
+
+def _specs(parameters: dict[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each parameter's path of names, outermost first, and its specification."""
+    for name, spec in parameters.items():
+        if isinstance(spec, dict) and _is_mapping(spec.get("parameters")):
+            yield from _specs(spec["parameters"], *path, name)
+        else:
+            yield (*path, name), spec
+
+
+def _leaves(point: dict[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value of a nested point with its path of names."""
+    for name, value in point.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, *path, name)
+        else:
+            yield (*path, name), value
+
+
+def _joined(path: Iterable[str]) -> str:
+    """The config key that a path of nested names stands for: decoder, lr is decoder_lr."""
+    return "_".join(path)
+
+
+def _typed(key: str, spec: dict[str, Any], declared: Any) -> dict[str, Any]:
+    """A parameter's specification with its numbers as numbers, whole ones where the key wants them.
+
+    Arguments:
+        declared: The type of the config key.
+
+    Raises:
+        UserError: A bound or another number of a distribution is no number.
+    """
+    spec = with_numbers(spec)
+    for name in NUMBERS.intersection(spec):
+        if not isinstance(spec[name], int | float):
+            raise UserError(f"{key}: {name}={spec[name]!r}: expected a number")
+    distribution = str(spec.get("distribution"))
+    if distribution.startswith("q_"):
+        spec["q"] = float(spec.get("q", 1))  # the step; W&B gives whole values for a whole one
+    if distribution == "int_uniform" or _is_whole(declared):
+        for name in {"min", "max", "q", "value"}.intersection(spec):
+            spec[name] = whole_if_integral(spec[name])
+        if isinstance(spec.get("values"), list):
+            spec["values"] = [whole_if_integral(value) for value in spec["values"]]
+    return _with_value_bounds(spec)
+
+
+def _is_whole(declared: Any) -> bool:
+    """Whether a config key of this type takes no fractional numbers."""
+    return not (is_valid(0.5, declared) or is_valid(1.5, declared))
+
+
+def _with_value_bounds(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification, bounds that are exponents of e replaced by values.
+
+    Bounds between 0 and 1 are left for W&B's message, as they are rarely meant to be exponents.
+    """
+    values = EXPONENT_DISTRIBUTIONS.get(str(spec.get("distribution")))
+    low, high = spec.get("min"), spec.get("max")
+    if not values or not all(isinstance(bound, int | float) for bound in (low, high)):
+        return spec
+    if 0 < low < high <= 1:
+        return spec
+    if spec["distribution"] == "inv_log_uniform":  # the bounds are those of log(1/x)
+        low, high = -high, -low
+    return {**spec, "distribution": values, "min": math.exp(low), "max": math.exp(high)}
+
+
+def _sacred_command(command: list[Any]) -> list[str]:
+    """The command with a point's parameters after `with`, as key=value."""
+    words = [
+        SACRED_ARGUMENTS if str(word).startswith(ARGUMENTS_PREFIX) else str(word)
+        for word in command
+    ]
+    if SACRED_ARGUMENTS in words and "with" not in words:
+        words.insert(words.index(SACRED_ARGUMENTS), "with")
+    return words
 
 
 def _violations(config: dict[str, Any]) -> list[str]:
@@ -120,9 +247,8 @@ def _violations(config: dict[str, Any]) -> list[str]:
         return [str(error)]
 
 
-def _fixed(command: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _fixed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     """The named configs and the key=value updates that a command gives after `with`."""
-    words = [str(word) for word in command]
     words = words[words.index("with") + 1 :] if "with" in words else []
     plain = [word for word in words if not word.startswith(MACRO_PREFIX)]
     named = [word for word in plain if "=" not in word]

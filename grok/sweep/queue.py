@@ -54,6 +54,7 @@ class SweepQueue:
             UserError: The config is wrong; nothing has been stored then.
         """
         file = check(config, name or name_of(config), "sweep")
+        config = file.config
         is_grid = config["method"] == "grid"
         points = search.grid(config, config.get("run_cap")) if is_grid else []
         sweep_id = f"{file.experiment.path}-{uuid.uuid4().hex[:6]}"
