@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+from grok.reports import ai_scientist
 
 # Metrics of the AI-Scientist template's final_info.json, and the results of ours that they are.
 TEMPLATE_METRICS = {
@@ -93,12 +94,4 @@ def final_info(runs: pd.DataFrame, study: pd.DataFrame) -> dict[str, object]:
         name: runs[column].astype(float).tolist() for name, column in TEMPLATE_METRICS.items()
     }
     values["step_val_acc_99"] = study["test"].fillna(study["train_steps"]).tolist()
-    return {
-        "means": {f"{name}_mean": float(np.mean(numbers)) for name, numbers in values.items()},
-        "stderrs": {
-            f"{name}_stderr": float(np.std(numbers) / np.sqrt(len(numbers)))
-            for name, numbers in values.items()
-        },
-        "final_info_dict": values,
-        "censored": int(study["test"].isna().sum()),
-    }
+    return {**ai_scientist.summary(values), "censored": int(study["test"].isna().sum())}

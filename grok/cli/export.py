@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from grok.store.connection import Store
 
 
+def run_id(text: str) -> int | str:
+    """A run's id: a number, or the name that Sacred's `--id` gave it."""
+    return int(text) if text.isdigit() else text
+
+
 @click.group()
 def export() -> None:
     """Stored runs as files."""
 
 
 @export.command()
-@click.argument("run", type=int)
+@click.argument("run", type=run_id)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="training_history.json")
 @with_store
-def history(store: "Store", run: int, output: Path) -> None:
-    """Write a run's training_history.json (epoch, train_loss, train_acc, test_loss, test_acc)."""
+def history(store: "Store", run: int | str, output: Path) -> None:
+    """Write a run's training_history.json (epoch, train_loss, train_acc, test_loss, test_acc, grokking_summary)."""
     from grok.reports.history import training_history
 
     values = training_history(store.database, run)
@@ -33,11 +38,11 @@ def history(store: "Store", run: int, output: Path) -> None:
 
 
 @export.command("run")
-@click.argument("run", type=int)
+@click.argument("run", type=run_id)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @with_store
-def export_run(store: "Store", run: int, folder: Path) -> None:
-    """Write a run's config.json, metrics.csv, summary.json and curves.png."""
+def export_run(store: "Store", run: int | str, folder: Path) -> None:
+    """Write a run's config.json, metrics.csv, training_history.json, summary.json and curves.png."""
     from grok.reports import exports
 
     exports.export_run(store.database, run, folder)
@@ -47,9 +52,28 @@ def export_run(store: "Store", run: int, folder: Path) -> None:
 @export.command("sweep")
 @click.argument("sweep")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--ai-scientist", is_flag=True, help="Write the template's files: run_0, run_1, ... in FOLDER."
+)
 @with_store
-def export_sweep(store: "Store", sweep: str, folder: Path) -> None:
+def export_sweep(store: "Store", sweep: str, folder: Path, ai_scientist: bool) -> None:
     """Write all finished runs of a sweep, and sweep_summary.csv and .json."""
+    from grok.reports import ai_scientist as template
     from grok.reports import exports
 
-    click.echo(f"{exports.export_sweep(store.database, sweep, folder)} runs in {folder}")
+    if ai_scientist:
+        click.echo(f"{template.export_sweep(store.database, sweep, folder)} settings in {folder}")
+    else:
+        click.echo(f"{exports.export_sweep(store.database, sweep, folder)} runs in {folder}")
+
+
+@export.command("replication")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("papers", nargs=-1)
+@with_store
+def export_replication(store: "Store", folder: Path, papers: tuple[str, ...]) -> None:
+    """Write the runs behind the claims of PAPERS (default: all) as PAPER/SWEEP/..., and index.csv."""
+    from grok.reports import exports
+
+    runs = exports.export_replication(store.database, papers, folder)
+    click.echo(f"{runs} runs in {folder}")

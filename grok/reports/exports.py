@@ -1,16 +1,21 @@
-"""Stored runs as files: config.json, metrics.csv, summary.json, curves.png; a sweep's as a folder."""
+"""Stored runs as files, a sweep and a whole replication as folders of them.
+
+A run's files are config.json, metrics.csv, training_history.json, summary.json and curves.png.
+"""
 
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 from pymongo.database import Database
 
+from grok.claims import scorecard
 from grok.errors import UserError, writing
-from grok.reports.history import logged
-from grok.store.connection import find_sweep
+from grok.reports.history import logged, training_history
+from grok.store.connection import find_run, find_sweep
 
 METRIC_OF_COLUMN = {
     "train_loss": "train_loss",
@@ -28,26 +33,55 @@ SWEEP_SUMMARY_KEYS = (
 )
 
 
-def export_run(database: Database, number: int, folder: Path) -> dict[str, Any]:
+def export_run(database: Database, number: int | str, folder: Path) -> dict[str, Any]:
     """Write one run's files and return its summary; UserError if it has no result or logged nothing."""
-    series = logged(database, number, METRIC_OF_COLUMN.values())
-    run = database.runs.find_one({"_id": number})
-    if not run or not run.get("result"):
+    frame = curves_of(database, number)
+    run = find_run(database, number)
+    if not isinstance(run.get("result"), dict):
         raise UserError(f"run {number} has no result to export")
-    frame = pd.DataFrame(
-        {
-            column: pd.Series(series[metric]["values"], series[metric]["steps"])
-            for column, metric in METRIC_OF_COLUMN.items()
-        }
-    ).rename_axis("step")
     summary = summary_of(run, frame)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(run["config"], indent=2))
+        (folder / "config.json").write_text(json.dumps(run.get("config") or {}, indent=2))
         frame.to_csv(folder / "metrics.csv")
+        history = training_history(database, number)
+        (folder / "training_history.json").write_text(json.dumps(history))
         plot_curves(frame, folder / "curves.png")
         (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return summary
+
+
+def curves_of(database: Database, number: int | str) -> pd.DataFrame:
+    """A run's losses and accuracies, the columns of METRIC_OF_COLUMN, by step.
+
+    Raises:
+        UserError: there is no such run, or it has not logged them.
+    """
+    series = logged(database, number, METRIC_OF_COLUMN.values())
+    columns = {
+        column: pd.Series(series[metric]["values"], series[metric]["steps"], dtype=float)
+        for column, metric in METRIC_OF_COLUMN.items()
+    }
+    return pd.DataFrame(columns).rename_axis("step")
+
+
+def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A sweep's document and its completed runs; UserError if it has none.
+
+    Arguments:
+        sweep: its id or the name of its file.
+    """
+    document = find_sweep(database, sweep)
+    wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
+    runs = list(database.runs.find(wanted).sort("_id")) if document else []
+    if not document or not runs:
+        raise UserError(f"no finished run of a sweep {sweep}")
+    return document, runs
+
+
+def swept_keys(sweep: dict[str, Any]) -> list[str]:
+    """The config keys, seed aside, that tell the runs of a sweep from each other."""
+    return [key for key in sweep["config"].get("parameters", {}) if key != "seed"]
 
 
 def export_sweep(database: Database, sweep: str, folder: Path) -> int:
@@ -63,37 +97,81 @@ def export_sweep(database: Database, sweep: str, folder: Path) -> int:
     Raises:
         UserError: the sweep has no finished run.
     """
-    document = find_sweep(database, sweep)
-    wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
-    runs = list(database.runs.find(wanted).sort("_id")) if document else []
-    if not document or not runs:
-        raise UserError(f"no finished run of a sweep {sweep}")
-    swept = [key for key in document["config"]["parameters"] if key not in ("seed", "preset")]
+    return len(_export_runs(database, sweep, folder))
+
+
+def export_replication(database: Database, papers: tuple[str, ...], folder: Path) -> int:
+    """Write the latest sweeps that the papers' claims are made on, as PAPER/SWEEP, and an index.
+
+    index.csv and index.json have a row for each run, with its paper, its sweep and its folder.
+
+    Arguments:
+        papers: names of papers; all if empty.
+
+    Returns:
+        the number of runs.
+
+    Raises:
+        UserError: a paper is unknown, or no sweep has a finished run.
+    """
+    rows = []
+    for paper in scorecard.named(papers):
+        for sweep in dict.fromkeys(claim.sweep for claim in paper.claims):
+            place = Path(str(paper.path)) / sweep
+            try:
+                finished_runs(database, sweep)
+            except UserError:
+                continue  # not run yet
+            for row in _export_runs(database, sweep, folder / place):
+                run_dir = str(place / row["run_dir"])
+                rows.append({"paper": paper.path, "sweep": sweep, **row, "run_dir": run_dir})
+    if not rows:
+        raise UserError("no finished run of these papers' sweeps")
+    _write_table(rows, folder, "index")
+    return len(rows)
+
+
+def _export_runs(database: Database, sweep: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of the sweep's summary, after its runs' files have been written."""
+    document, runs = finished_runs(database, sweep)
+    swept = [key for key in swept_keys(document) if key != "preset"]
     rows = []
     for run in runs:
+        seed = (run.get("config") or {}).get("seed")
         name = _folder_name(run, swept)
-        run_folder = folder / name / f"seed_{run['config']['seed']}"
+        run_folder = folder / name / f"seed_{seed}"
+        try:
+            curves_of(database, run["_id"])
+        except UserError as error:
+            click.echo(f"left out: {error}", err=True)
+            continue
         summary = export_run(database, run["_id"], run_folder)
         rows.append(
             {
                 "preset": name,
-                "seed": run["config"]["seed"],
+                "seed": seed,
                 **{key: summary[key] for key in SWEEP_SUMMARY_KEYS},
                 "run_dir": str(run_folder.relative_to(folder)),
                 "run": run["_id"],
             }
         )
+    _write_table(rows, folder, "sweep_summary")
+    return rows
+
+
+def _write_table(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
+    """Write the rows as NAME.csv and NAME.json."""
     with writing(folder):
-        pd.DataFrame(rows).to_csv(folder / "sweep_summary.csv", index=False)
-        (folder / "sweep_summary.json").write_text(json.dumps(rows, indent=2))
-    return len(rows)
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+        (folder / f"{name}.json").write_text(json.dumps(rows, indent=2))
 
 
 def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
     """The run's preset and swept values; beyond what a file system takes, a digest of them."""
-    config = run["config"]
+    config = run.get("config") or {}
     parts = [config["preset"]] if config.get("preset") else []
-    parts += [f"{key}={config[key]}".replace("/", "div") for key in swept]
+    parts += [f"{key}={config.get(key)}".replace("/", "div") for key in swept]
     name = ",".join(parts) or run["experiment"]["name"]
     if len(name.encode()) <= LONGEST_NAME:
         return name
@@ -102,19 +180,20 @@ def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
 
 def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:
     """Final values, steps to the threshold (None if never) and time of a run."""
-    config, result = run["config"], run["result"]
+    config, result = run.get("config") or {}, run["result"]
+    last = frame.ffill().iloc[-1]
     return {
         "name": config.get("preset") or run["experiment"]["name"],
         "operation": config.get("operation"),
         "p": config.get("p"),
         "train_size": result.get("train_size"),
         "val_size": result.get("test_size"),
-        **{f"final_{column}": float(frame[column].iloc[-1]) for column in METRIC_OF_COLUMN},
-        "memorization_step": result["steps_to_train"],
-        "generalization_step": result["steps_to_test"],
-        "threshold": result["threshold"],
-        "steps": result["steps"],
-        "runtime_sec": result["seconds"],
+        **{f"final_{column}": float(last[column]) for column in METRIC_OF_COLUMN},
+        "memorization_step": result.get("steps_to_train"),
+        "generalization_step": result.get("steps_to_test"),
+        "threshold": result.get("threshold"),
+        "steps": result.get("steps"),
+        "runtime_sec": result.get("seconds"),
         "curves_saved": True,
         "run": run["_id"],
     }

@@ -173,7 +173,7 @@ def find_sweep(database: Database, name: str) -> dict[str, Any] | None:
     return database.sweeps.find_one(wanted, sort=[("created", -1)])
 
 
-def find_run(database: Database, number: int) -> dict[str, Any]:
+def find_run(database: Database, number: int | str) -> dict[str, Any]:
     """A run's document; UserError if there is none."""
     run = database.runs.find_one({"_id": number})
     if run is None:

@@ -114,8 +114,10 @@ def test_the_study_writes_figures_and_the_templates_files(sweep, tmp_path):
     lists = info["final_info_dict"]
     assert len(lists["final_val_acc"]) == 2
     assert info["means"]["final_val_acc_mean"] == pytest.approx(np.mean(lists["final_val_acc"]))
-    spread = np.std(lists["final_train_loss"]) / np.sqrt(2)
-    assert info["stderrs"]["final_train_loss_stderr"] == pytest.approx(spread)
+    deviation = np.std(lists["final_train_loss"])
+    assert info["stderrs"]["final_train_loss_stderr"] == pytest.approx(deviation / 2)
+    standard_error = info["standard_errors"]["final_train_loss_standard_error"]
+    assert standard_error == pytest.approx(deviation / np.sqrt(2))
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
 
 

@@ -38,6 +38,9 @@ def test_frames_hold_what_was_logged(store, run):
 
 def test_training_history_has_equal_lists(store, run):
     history = json.loads(json.dumps(training_history(store.database, run._id)))
+    summary = history.pop("grokking_summary")
+    assert summary["train_acc_step"] == run.result["steps_to_train"]
+    assert summary["rqi_step"] == run.result["steps_to_rqi"]
     assert set(history) == {"epoch", "train_loss", "train_acc", "test_loss", "test_acc", "rqi"}
     assert len({len(values) for values in history.values()}) == 1
     assert history["epoch"][-1] == 40 and 0 <= history["train_acc"][-1] <= 1
