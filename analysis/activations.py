@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from analysis import query, style
+from grok.cli.options import run_id
 from grok.engine.functional import run_with
 from grok.errors import UserError
 from grok.experiment.repeat import experiment_of
@@ -28,7 +29,7 @@ HEAT_MAP_PERCENTILE = 99  # of absolute values, at the ends of the colour scale
 
 
 @click.command(help=__doc__)
-@click.argument("run", type=int, required=False)
+@click.argument("run", type=run_id, required=False)
 @click.option(
     "-b",
     "second_operand",
@@ -43,24 +44,26 @@ HEAT_MAP_PERCENTILE = 99  # of absolute values, at the ends of the colour scale
 )
 @click.option("--skip-logits", is_flag=True, help="Leave out the output layer.")
 @style.options
-def main(run: int | None, second_operand: int | None, position: str, skip_logits: bool) -> None:
+def main(
+    run: int | str | None, second_operand: int | None, position: str, skip_logits: bool
+) -> None:
     store = query.connect()
-    run_id = int(query.run(store, run)["run"])
-    document = connection.find_run(store.database, run_id)
+    number = query.mongo_id(query.run(store, run)["run"])
+    document = connection.find_run(store.database, number)
     experiment = experiment_of(document)
     # The final weights are loaded below, so no parent run is needed.
     overrides = {"device": "cpu", "initial_run": None}
     problem = experiment.problem_of({**experiment.defaults(), **document["config"], **overrides})
     inputs, operands = model_inputs(problem.data)
     second_operand, rows = rows_of_operand(operands, second_operand)
-    weights = connection.final_weights(store, run_id)
+    weights = connection.final_weights(store, number)
     outputs = module_outputs(problem.module, weights, inputs[torch.from_numpy(rows)])
     if skip_logits:
         outputs.pop("output", None)
     tables = {name: at_position(values, position) for name, values in outputs.items()}
     figure = plot_activations(tables, operands[rows, 0])
-    figure.suptitle(f"run {run_id}, b = {second_operand}: activations by neuron")
-    style.save(figure, f"activations_{run_id}")
+    figure.suptitle(f"run {number}, b = {second_operand}: activations by neuron")
+    style.save(figure, f"activations_{number}")
 
 
 def model_inputs(data: dict[str, Tensor]) -> tuple[Tensor, np.ndarray]:

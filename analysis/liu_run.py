@@ -13,22 +13,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import query, style
+from grok.cli.options import run_id
 from grok.theory import representation
 
 
 @click.command(help=__doc__)
-@click.argument("run", type=int, required=False)
+@click.argument("run", type=run_id, required=False)
 @style.options
-def main(run: int | None) -> None:
+def main(run: int | str | None) -> None:
     store = query.connect()
     row = query.run(store, run, "liu_toy")
-    run_id = int(row["run"])
-    curves, arrays = query.curves(store, run_id), query.arrays(store, run_id)
-    style.save(plot_curves(row, curves), f"liu_run_{run_id}_curves")
+    number = query.mongo_id(row["run"])
+    curves, arrays = query.curves(store, number), query.arrays(store, number)
+    style.save(plot_curves(row, curves), f"liu_run_{number}_curves")
     if "rqi" in curves:
-        style.save(plot_rqi(row, curves), f"liu_run_{run_id}_rqi")
+        style.save(plot_rqi(row, curves), f"liu_run_{number}_rqi")
     if row["config.combine"] == "add":
-        style.save(plot_representation(row, arrays), f"liu_run_{run_id}_representation")
+        style.save(plot_representation(row, arrays), f"liu_run_{number}_representation")
 
 
 def shade_phases(axes: Axes, row: pd.Series) -> None:

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from analysis import query, style
+from grok.cli.options import run_id
 from grok.errors import UserError
 from grok.measures.fourier import fourier_basis
 
@@ -26,9 +27,9 @@ PHASES = {"memorization": "#fdebd0", "circuit formation": "#d6eaf8", "cleanup": 
 
 
 @click.command(help=__doc__)
-@click.argument("run", type=int, required=False)
+@click.argument("run", type=run_id, required=False)
 @style.options
-def main(run: int | None) -> None:
+def main(run: int | str | None) -> None:
     store = query.connect()
     matching: query.Filter = {
         "experiment.name": "nanda",

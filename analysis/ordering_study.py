@@ -26,6 +26,7 @@ COLOURS = dict(zip(ORDERS, plt.get_cmap("Dark2")(range(len(ORDERS))), strict=Tru
 def main(sweep: str) -> None:
     store = query.connect()
     sweep_id, runs = query.sweep(store, sweep)
+    query.require(runs, "config.ordering", "result.epoch_steps", "result.epochs_to_test")
     runs = with_epochs(runs)
     Console().print(comparison_table(runs))
     sweep_name, _, _ = sweep_id.rpartition("-")

@@ -42,6 +42,7 @@ DISAGREE_COLOUR, AGREE_COLOUR = "#d35400", "#eeeeee"
 @style.options
 def main(sweep: str, delay: int, reference: Path | None) -> None:
     name, runs = query.sweep(query.connect(), sweep)
+    query.require(runs, "config.seed", "result.steps_to_train", "result.steps_to_test")
     x, y = axis_keys(runs)
     published = read_reference(reference, x, y, delay) if reference else None
     seeds = sorted(runs["config.seed"].unique())

@@ -115,7 +115,7 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
         return pd.DataFrame()
     columns: dict[str, list] = {
         "run": [document["_id"] for document in documents],
-        "experiment": [document.get("experiment", {}).get("name") for document in documents],
+        "experiment": [(document.get("experiment") or {}).get("name") for document in documents],
         "status": [document.get("status") for document in documents],
         "start_time": [document.get("start_time") for document in documents],
     }
@@ -130,7 +130,7 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
 
 
 def _sweep_of(document: dict[str, Any]) -> dict[str, Any]:
-    return document.get("meta", {}).get("sweep") or {}
+    return (document.get("meta") or {}).get("sweep") or {}
 
 
 def _result_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _columns(prefix: str, rows: list[dict[str, Any]]) -> dict[str, list]:
     return columns
 
 
-def run(store: Store, run_id: int | None, experiment: str | None = None) -> pd.Series:
+def run(store: Store, run_id: RunId | None, experiment: str | None = None) -> pd.Series:
     """The row of `runs` for one run.
 
     Arguments:
@@ -192,7 +192,7 @@ def metrics(
         series_runs.append(document["run_id"])
         series_names.append(document["name"])
         steps.append(np.array(document["steps"], np.int64))
-        values.append(np.array(document["values"], np.float64))
+        values.append(_numbers(document["values"]))
     lengths = [len(array) for array in steps]
     categories = pd.Categorical(series_names)
     codes = np.repeat(categories.codes, lengths)
@@ -204,6 +204,14 @@ def metrics(
             "value": np.concatenate(values) if values else np.array([], np.float64),
         }
     )
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """Logged values as numbers, NaN for texts and other objects."""
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError):
+        return np.array([v if isinstance(v, int | float) else np.nan for v in values], np.float64)
 
 
 def _id_array(run_ids: list[RunId]) -> np.ndarray:
@@ -314,7 +322,18 @@ def sweep(store: Store, name: str) -> tuple[str, pd.DataFrame]:
     finished = runs(store, {"meta.sweep.id": document["_id"], **FINISHED})
     if finished.empty:
         raise UserError(f"sweep {document['_id']} has no finished run yet")
-    return document["_id"], finished.drop_duplicates("sweep.point", keep="last")
+    if "sweep.point" in finished:  # W&B's agents give their runs none
+        has_point = finished["sweep.point"].notna()
+        is_superseded = finished.duplicated("sweep.point", keep="last") & has_point
+        finished = finished[~is_superseded]
+    return document["_id"], finished
+
+
+def require(runs: pd.DataFrame, *columns: str) -> None:
+    """UserError that names the first of the columns which none of the runs has."""
+    for column in columns:
+        if column not in runs:
+            raise UserError(f"these runs have no {column}")
 
 
 def suggest_metric(store: Store, runs: pd.DataFrame, name: str) -> str:

@@ -43,7 +43,11 @@ def main(filters: tuple[str, ...], project: str, offline: bool, again: bool) -> 
     is_quiet = not sys.stdout.isatty()
     for run_id in track(run_ids, f"to W&B, {mode()}", disable=is_quiet, transient=True):
         run = connection.find_run(store.database, run_id)
-        if run["status"] == "RUNNING" or (run["info"].get("wandb") and not again):
+        info = run.get("info") or {}
+        if run.get("status") == "RUNNING" or (info.get("wandb") and not again):
+            skipped += 1
+        elif not can_be_replayed(run):
+            print(f"left out: run {run_id} is no run of Sacred's", file=sys.stderr)
             skipped += 1
         elif replay(store, run, project):
             sent += 1
@@ -56,6 +60,11 @@ def main(filters: tuple[str, ...], project: str, offline: bool, again: bool) -> 
         raise UserError(f"W&B did not take {len(failed)} runs: {failed[:SHOWN_FAILURES]}")
 
 
+def can_be_replayed(run: dict[str, Any]) -> bool:
+    """Whether a run's document has what Sacred gives every run."""
+    return all(run.get(key) for key in ("experiment", "start_time", "command", "config"))
+
+
 def replay(store: Store, run: dict[str, Any], project: str) -> bool:
     """Whether W&B has taken a run. If so, the run's document gets a link to it.
 
@@ -63,7 +72,7 @@ def replay(store: Store, run: dict[str, Any], project: str) -> bool:
         run: the run's document.
         project: the project at W&B of a run that has not been sent before.
     """
-    previous_link = run["info"].get("wandb", {})
+    previous_link = (run.get("info") or {}).get("wandb", {})
     identity = Identity(
         previous_link.get("run") or wandb_id(run),
         previous_link.get("project") or project,

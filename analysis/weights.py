@@ -55,7 +55,7 @@ def main(filters: tuple[str, ...], matrix: str | None, name: str) -> None:
 def run_labels(runs: pd.DataFrame) -> dict[int, str]:
     """A short label for each run: its id and its values of the first config keys that vary."""
     keys = groups.varying_keys(runs)
-    if runs["config.seed"].nunique() > 1:
+    if "config.seed" in runs and runs["config.seed"].map(repr).nunique() > 1:
         keys.append("config.seed")
     labels = {}
     for _, row in runs.iterrows():

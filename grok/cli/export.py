@@ -6,16 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import with_store
+from grok.cli.options import run_id, with_store
 from grok.errors import writing
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
-
-
-def run_id(text: str) -> int | str:
-    """A run's id: a number, or the name that Sacred's `--id` gave it."""
-    return int(text) if text.isdigit() else text
 
 
 @click.group()

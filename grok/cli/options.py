@@ -22,6 +22,11 @@ of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,
 runs_argument = click.argument("filters", nargs=-1, metavar="[RUNS]...")
 
 
+def run_id(text: str) -> int | str:
+    """A run's id: a number, or the name that Sacred's `--id` gave it."""
+    return int(text) if text.isdigit() else text
+
+
 def _use_store(context: click.Context, _: click.Parameter, argument: str | None) -> None:
     """Make the named MongoDB the default store of this process, and of those that it starts."""
     if argument is None:

@@ -95,7 +95,10 @@ def _execute(
 
 def experiment_of(run: Mapping[str, Any]) -> Experiment:
     """The experiment of a stored run; UserError if it no longer has all of the run's keys."""
-    experiment = load(PROJECT / run["experiment"]["mainfile"])
+    program = (run.get("experiment") or {}).get("mainfile")
+    if not program or not run.get("config"):
+        raise UserError(f"run {run['_id']} is of no experiment of this project")
+    experiment = load(PROJECT / program)
     lost = sorted({*run["config"]} - {*experiment.defaults(), "seed"})
     if lost:
         raise UserError(

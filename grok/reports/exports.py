@@ -81,7 +81,7 @@ def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[
 
 def swept_keys(sweep: dict[str, Any]) -> list[str]:
     """The config keys, seed aside, that tell the runs of a sweep from each other."""
-    return [key for key in sweep["config"].get("parameters", {}) if key != "seed"]
+    return [key for key in (sweep.get("config") or {}).get("parameters", {}) if key != "seed"]
 
 
 def export_sweep(database: Database, sweep: str, folder: Path) -> int:

@@ -181,15 +181,15 @@ def find_run(database: Database, number: int | str) -> dict[str, Any]:
     return run
 
 
-def artifact(database: Database, number: int, name: str) -> bytes:
+def artifact(database: Database, number: int | str, name: str) -> bytes:
     """The content of a file that a run keeps; UserError if there is none."""
-    for entry in find_run(database, number)["artifacts"]:
+    for entry in find_run(database, number).get("artifacts") or ():
         if entry["name"] == name:
             return gridfs.GridFS(database).get(entry["file_id"]).read()
     raise UserError(f"run {number} has kept no {name}")
 
 
-def final_weights(store: Store, number: int) -> "dict[str, Tensor]":
+def final_weights(store: Store, number: int | str) -> "dict[str, Tensor]":
     """The weights that a run ended with, by name; UserError if it kept none."""
     from safetensors.torch import load  # commands that need no weights do not import torch
 

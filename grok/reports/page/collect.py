@@ -43,7 +43,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         "commit": _commit(),
         "runs": len(runs),
     }
-    ids_of_sweeps = {run.get("meta", {}).get("sweep", {}).get("id") for run in runs}
+    ids_of_sweeps = {sweep_id_of(run) for run in runs}
     sweeps = [
         sweep
         for sweep in database.sweeps.find().sort("created", -1)
@@ -58,9 +58,9 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         "papers": [paper_of(database, paper, figures) for paper in scorecard.experiments()],
         "sweeps": [sweep_of(sweep) for sweep in sweeps],
         "runs": columns_of(runs),
-        "config": coded([flat(run.get("config") or {}) for run in runs]),
+        "config": coded([flat(part_of(run, "config")) for run in runs]),
         "results": coded([flat(result) for result in results]),
-        "environment": coded([run.get("info", {}).get("environment") or {} for run in runs]),
+        "environment": coded([part_of(run, "info").get("environment") or {} for run in runs]),
         "tags": coded_column([tags_of(run) for run in runs]),
         "claims": coded_column([claims_of(run) for run in runs]),
         "commands": [command_of(run) for run in runs],
@@ -115,7 +115,7 @@ def picture(path: Path) -> dict[str, str]:
 
 def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
     """A sweep, which of its keys vary, and the findings of its claims."""
-    parameters = sweep["config"].get("parameters", {})
+    parameters = part_of(sweep, "config").get("parameters", {})
     varying = [
         key
         for key, spec in parameters.items()
@@ -126,7 +126,7 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": sweep["_id"],
         "name": sweep["name"],
-        "experiment": sweep["experiment"],
+        "experiment": sweep.get("experiment", ""),
         "created": f"{sweep['created']:%Y-%m-%d %H:%M}",
         "seconds": plain(sweep.get("seconds")),
         "state": sweep.get("state", ""),
@@ -145,33 +145,43 @@ def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
     results = [result_of(run) for run in runs]
     return {
         "run": [run["_id"] for run in runs],
-        "experiment": [run.get("experiment", {}).get("name", "") for run in runs],
+        "experiment": [part_of(run, "experiment").get("name", "") for run in runs],
         "status": [run.get("status", "") for run in runs],
         "started": [f"{start:%Y-%m-%d %H:%M}" if start else "" for start in starts],
         "start_time": [
             round(1000 * start.replace(tzinfo=UTC).timestamp()) if start else None
             for start in starts
         ],
-        "sweep": [run.get("meta", {}).get("sweep", {}).get("id", "") for run in runs],
-        "seed": [(run.get("config") or {}).get("seed") for run in runs],
+        "sweep": [sweep_id_of(run) for run in runs],
+        "seed": [part_of(run, "config").get("seed") for run in runs],
         **{key: [plain(result.get(key, "")) for result in results] for key in RESULT_COLUMNS},
     }
 
 
+def part_of(run: dict[str, Any], key: str) -> dict[str, Any]:
+    """A mapping in the run's document; empty where the document has none."""
+    return run[key] if isinstance(run.get(key), dict) else {}
+
+
+def sweep_id_of(run: dict[str, Any]) -> str:
+    """The id of the run's sweep; empty if it is of none."""
+    return part_of(part_of(run, "meta"), "sweep").get("id", "")
+
+
 def result_of(run: dict[str, Any]) -> dict[str, Any]:
     """The run's result; empty if it has none (yet)."""
-    return run["result"] if isinstance(run.get("result"), dict) else {}
+    return part_of(run, "result")
 
 
 def tags_of(run: dict[str, Any]) -> list[str]:
     """The run's named configs, and the tags it was given in Omniboard."""
-    tags = run.get("omniboard", {}).get("tags") or []
-    return [*(run.get("meta", {}).get("named_configs") or []), *tags]
+    tags = part_of(run, "omniboard").get("tags") or []
+    return [*(part_of(run, "meta").get("named_configs") or []), *tags]
 
 
 def claims_of(run: dict[str, Any]) -> list[str]:
     """The claims that were checked at the run's end, those that failed with a minus sign."""
-    findings = run.get("info", {}).get("claims") or []
+    findings = part_of(run, "info").get("claims") or []
     return [
         finding["claim"] if finding["passed"] else f"-{finding['claim']}" for finding in findings
     ]
@@ -217,7 +227,7 @@ def coded_column(values: list[Any]) -> dict[str, list[Any]]:
 
 def command_of(run: dict[str, Any]) -> str:
     """The command line that repeats a run, at its commit."""
-    meta, experiment = run.get("meta", {}), run.get("experiment", {})
+    meta, experiment = part_of(run, "meta"), part_of(run, "experiment")
     updates = meta.get("config_updates") or {}
     words = [
         *(meta.get("named_configs") or ()),
@@ -238,7 +248,7 @@ def sparklines(database: Database, ids: list[Any]) -> list[str]:
     lines: dict[Any, str] = {}
     wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
     for metric in database.metrics.find(wanted, {"_id": 0, "run_id": 1, "values": 1}):
-        values = np.array(metric["values"], float)
+        values = np.array([rounded(value) for value in metric["values"]], float)
         if len(values):
             shown = values[np.linspace(0, len(values) - 1, SPARKLINE_POINTS).astype(int)]
             heights = np.nan_to_num(np.clip(shown, 0, 1), nan=0.0) * (SPARKLINE_HEIGHTS - 1)
