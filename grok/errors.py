@@ -1,7 +1,7 @@
 """Errors that the user can correct."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -27,6 +27,14 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that the user has named; UserError if it cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', 'not a text in UTF-8')}") from error
 
 
 def near_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
@@ -56,3 +64,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` for the known name X that is most like `name`; empty if none is like it."""
     near = near_match(name, known)
     return f"; did you mean {near}?" if near else ""
+
+
+def check_names(
+    names: Iterable[str],
+    known: Iterable[str],
+    kind: str,
+    meant: Callable[[str, list[str]], str | None] = near_match,
+) -> None:
+    """UserError that names the first unknown name and what may be `meant`, of the known names."""
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            near = meant(name, known)
+            hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
+            raise UserError(f"unknown {kind} {name}; {hint}")

@@ -27,6 +27,11 @@ def relative_to_here(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def experiment_names() -> list[str]:
+    """The names of all experiments of this project, sorted."""
+    return sorted(path.stem for path in (PROJECT / "experiments").glob("*.py"))
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` when the block has ended without an error.

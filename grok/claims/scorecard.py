@@ -10,10 +10,10 @@ from pymongo.database import Database
 from rich.table import Table
 
 from grok.claims.model import Finding, Runs, evaluate_sweep, has_passed, run_of
+from grok.errors import check_names
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.show import format_numbers
-from grok.experiment.validation import check_names
-from grok.paths import PROJECT
+from grok.paths import experiment_file, experiment_names
 from grok.store.status import FINISHED
 
 CHECKED = {"claims": {"$exists": True}}
@@ -21,16 +21,10 @@ FINISHED_SWEEP = {"state": "finished"}
 VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
 
 
-def experiments() -> list[Experiment]:
-    """All experiments of this project, by name."""
-    return [load(path) for path in sorted((PROJECT / "experiments").glob("*.py"))]
-
-
-def named(names: Iterable[str]) -> list[Experiment]:
+def experiments(names: Iterable[str] = ()) -> list[Experiment]:
     """The experiments of these names, all if there are none; UserError for an unknown one."""
-    known = {experiment.path: experiment for experiment in experiments()}
-    check_names(names, known, "paper")
-    return [known[name] for name in names] or list(known.values())
+    check_names(names, experiment_names(), "paper")
+    return [load(experiment_file(name)) for name in [*names] or experiment_names()]
 
 
 def sweeps_of(experiment: Experiment) -> list[str]:

@@ -1,28 +1,31 @@
 """`grok papers`, `grok replicate` and `grok new`: the papers of this project and their claims."""
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import mongo_option, with_store
-
-if TYPE_CHECKING:
-    from grok.store.connection import Store
+from grok.cli.options import mongo_option
+from grok.errors import check_names
+from grok.paths import experiment_names
 
 
 @click.command()
 @click.argument("paper", required=False)
+@mongo_option
 @click.option(
     "--check", is_flag=True, help="check the claims again, in their present form, on stored runs"
 )
-@with_store
-def papers(store: "Store", paper: str | None, check: bool) -> None:
+def papers(paper: str | None, check: bool) -> None:
     """List the papers and how their claims came out, or one paper's claims."""
+    names = [paper] if paper else []
+    check_names(names, experiment_names(), "paper")  # before the seconds of imports
+
     from grok.claims import scorecard
     from grok.experiment import show
+    from grok.store.connection import mongo
 
-    chosen = scorecard.named([paper] if paper else [])
+    store = mongo()
+    chosen = scorecard.experiments(names) if paper or check else []
     if check:
         scorecard.check_again(store.database, chosen)
     table = scorecard.scorecard(chosen, store.database)[0] if paper else None
@@ -39,6 +42,8 @@ def papers(store: "Store", paper: str | None, check: bool) -> None:
 def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
     """Run the CPU recipes of papers (all, if none is named) and print the scorecard; exit 1 unless
     every claim that counts has passed."""
+    check_names(paper, experiment_names(), "paper")
+
     from grok.sweep import replication
 
     sys.exit(0 if replication.replicate(paper, resume, jobs) else 1)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from grok.cli.options import SELECTION_HELP, runs_argument, with_store
+from grok.errors import check_names
+from grok.paths import PROJECT, experiment_names
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -23,11 +25,12 @@ if TYPE_CHECKING:
 @with_store
 def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
     """Write one HTML page: the papers' scorecard and figures, sweeps, and every run."""
-    from grok.paths import PROJECT
-    from grok.reports import page
     from grok.store import selection
 
     wanted, _ = selection.select_nonempty(store.database, filters)
+
+    from grok.reports import page  # after the filters are known to be right
+
     count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs"])
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
@@ -37,6 +40,9 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 @click.option("--config", "named", multiple=True, help="a named config of it")
 def measures(experiment: str | None, named: tuple[str, ...]) -> None:
     """List the measures that a run can take, or what each costs."""
+    if experiment:
+        check_names([experiment.removesuffix(".py")], experiment_names(), "experiment")
+
     from grok.reports import measure_costs
 
     measure_costs.show(experiment, named)

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 @with_store
 def repeat(store: "Store", run: int) -> None:
     """Run a stored run again and compare every logged value; exit 1 if one differs."""
-    from grok.experiment.repeat import repeat
     from grok.interrupts import exit_on_interrupt
+    from grok.store.connection import find_run
+
+    find_run(store.database, run)  # before the seconds of imports
+
+    from grok.experiment.repeat import repeat
 
     with exit_on_interrupt("the repetition was interrupted; what it logged is kept"):
         verdict = repeat(store, run)
@@ -39,9 +43,13 @@ def repeat(store: "Store", run: int) -> None:
 @with_store
 def resume(store: "Store", run: int) -> None:
     """Bring a run that was killed to its end, from its last checkpoint."""
+    from grok.interrupts import exit_on_interrupt
+    from grok.store.connection import find_run
+
+    find_run(store.database, run)  # before the seconds of imports
+
     from grok.experiment.repeat import resume
     from grok.experiment.show import show_result
-    from grok.interrupts import exit_on_interrupt
 
     with exit_on_interrupt(f"run {run} interrupted; what it logged is kept"):
         ended, step = resume(store, run)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from grok.cli.options import mongo_option
+from grok.errors import read_text
 
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
@@ -35,6 +36,8 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run a sweep on this machine, without a server."""
+    read_text(file)  # an error here, before the seconds of imports
+
     from grok.sweep import commands
 
     if dry_run:
@@ -94,6 +97,9 @@ def submit(
     dry_run: bool,
 ) -> None:
     """Queue an array of agents in Slurm."""
+    if file is not None:
+        read_text(file)
+
     from grok.sweep import submission
     from grok.sweep.slurm import Request
 

@@ -13,9 +13,14 @@ def enforce() -> None:
     Otherwise the order in which threads add up an embedding's gradient varies from run to run.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS documents
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     # for debugging only, and slow
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
+
+
+def enforce_when_compiling() -> None:
+    """Let the compiler choose deterministic kernels too. This imports it, which takes a second."""
+    torch.use_deterministic_algorithms(True)
 
 
 @contextmanager

@@ -15,15 +15,10 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
-from torch._functorch.compile_utils import fx_graph_cse
-from torch._guards import TracingContext, tracing
-from torch._subclasses import FakeTensorMode
 from torch.func import grad, grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from grok import randomness
-from grok.engine import filters, optimizers, products
+from grok.engine import determinism, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
 from grok.engine.optimizers import Hyperparameters, StepScalars
@@ -298,6 +293,9 @@ class Program:
 
     def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
+        # here, since commands that train nothing need not wait for them
+        from torch._functorch.compile_utils import fx_graph_cse
+        from torch.fx.experimental.proxy_tensor import make_fx
 
         def flat(*leaves: Tensor) -> Any:
             return function(*pytree.tree_unflatten(leaves, spec))
@@ -311,11 +309,7 @@ class Program:
             products.replace_products(graph)
         if not self.compiled:
             return graph
-        # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor
-        # loads a program that it compiled before from disk, but only within a tracing context.
-        fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
-        with tracing(TracingContext(fake_mode)):
-            return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
+        return _compile(graph, arguments)
 
     def _precompute_schedule(self) -> None:
         """Compute the StepScalars of the next steps of every slot."""
@@ -353,6 +347,20 @@ def _name(path: tuple) -> str:
 
 def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _compile(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> Callable:
+    """The graph as a program of Inductor's, loaded from disk if it was compiled before."""
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    determinism.enforce_when_compiling()
+    # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor uses
+    # its cache on disk only within a tracing context.
+    fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+    with tracing(TracingContext(fake_mode)):
+        return torch._inductor.compile(graph, arguments, options=UNCHECKED)
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:

@@ -21,7 +21,7 @@ from sacred.utils import ensure_wellformed_argv
 from grok.engine.events import Event
 from grok.engine.problem import Problem
 from grok.engine.train import train
-from grok.errors import UserError
+from grok.errors import UserError, check_names
 from grok.experiment import advice, command_line, config_files, validation, warm_start
 from grok.experiment.config_types import (
     BelowOne,
@@ -51,6 +51,7 @@ NEEDLESS_WARNINGS = ("Changed type of config", "Added new config entry")
 logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(NEEDLESS_WARNINGS))
 MAIN = "main"
 DEFAULT_CONFIG_FILE = "config.json"
+COMMANDS_WITH_SOURCES = (None, MAIN, "print_dependencies")  # None: Sacred's default, main
 # Configuration keys that may differ between a run and a named config that it was run with.
 KEYS_OF_ANY_VALUE = (
     "seed",
@@ -89,7 +90,8 @@ class Experiment(sacred.Experiment):
             save_git_info=False,
             additional_cli_options=[wandb_option, live_option, silent_option, none_option],
         )
-        self._record_sources(sys._getframe(1).f_globals)
+        self.script = sys._getframe(1).f_globals
+        self.doc = self.script.get("__doc__") or ""
         self.threshold, self.delay = threshold, delay
         self.types: dict[str, Any] = {"seed": Seed}
         self.build_function: Callable[[Config], Problem] | None = None
@@ -98,6 +100,7 @@ class Experiment(sacred.Experiment):
         self.finish_functions: list[Finish] = []
         self.claims: Sequence[Any] = ()  # set by grok.claims.Claims
         self.exits_on_error = False
+        self._has_sources = False
         self.config(engine_options)
         self.main(main)
         self.command(save_config, unobserved=True)
@@ -205,7 +208,7 @@ class Experiment(sacred.Experiment):
         named = c.initial_run if number is None else number
         if not isinstance(named, str):
             return ParentRun(store, named)
-        validation.check_names([named], self.named_configs, f"named config of {self.path}")
+        check_names([named], self.named_configs, f"named config of {self.path}")
         return warm_start.latest_run(store, self.path, named, c.seed, self.matching_named_configs)
 
     # -- runs ------------------------------------------------------------------------------------
@@ -298,6 +301,8 @@ class Experiment(sacred.Experiment):
     ) -> Run:
         """Sacred's run with a checked configuration, which is not recorded anywhere yet."""
         updates, named_configs = self._resolved(updates, named_configs, command_name)
+        if command_name in COMMANDS_WITH_SOURCES:
+            self._gather_sources()
         # The run's store is ours, not Sacred's.
         options = {**(options or {}), "--mongo_db": None}
         options["--loglevel"] = options.get("--loglevel") or "WARNING"
@@ -330,7 +335,7 @@ class Experiment(sacred.Experiment):
                 name = content.get("preset")
             if name is not None:
                 known = f"named config of {self.path}"
-                validation.check_names([name], self.named_configs, known)
+                check_names([name], self.named_configs, known)
                 names.append(name)
                 for key in self.named_configs[name]():
                     values.pop(key, None)
@@ -347,7 +352,7 @@ class Experiment(sacred.Experiment):
             config_files.check_name(str(updates.get("config_filename", DEFAULT_CONFIG_FILE)))
         known = {*self.defaults(), *types}
         updates = validation.canonical_names(updates, known)
-        validation.check_names(updates, known, f"config key of {self.path}")
+        validation.check_keys(updates, known, f"config key of {self.path}")
         updates = validation.canonical_values(updates, types)
         validation.check_values(updates, types)
         return updates
@@ -387,12 +392,17 @@ class Experiment(sacred.Experiment):
                 raise
             sys.exit(_explain(error, self.current_run))
 
-    def _record_sources(self, script: dict[str, Any]) -> None:
-        """Record the paper's own file, and what it imports, as the experiment's sources."""
-        self.doc = script.get("__doc__") or ""
+    def _gather_sources(self) -> None:
+        """Set the experiment's sources: the paper's own file and what it imports, with commits.
+
+        This asks git about every file, so it is done once, and only for a command that needs it.
+        """
+        if self._has_sources:
+            return
         self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
-            script, save_git_info=True, base_dir=self.base_dir
+            self.script, save_git_info=True, base_dir=self.base_dir
         )
+        self._has_sources = True
 
 
 def engine_options() -> None:

@@ -14,7 +14,7 @@ from sacred.config.config_scope import (
     get_function_body,
 )
 
-from grok.errors import UserError, near_match
+from grok.errors import UserError, check_names, near_match
 from grok.experiment.config_types import (
     Fraction,
     KeptFraction,
@@ -201,25 +201,20 @@ def _canonical_value(text: str, declared: Any) -> Any:
     return text
 
 
-def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
-    """UserError that names the first unknown name and the known names that may be meant."""
-    known = sorted(known)
-    for name in names:
-        if name not in known:
-            meant = meant_keys(name, known) or near_match(name, known, NEAR_NAME)
-            hint = f"did you mean {meant}?" if meant else f"there are: {', '.join(known)}"
-            raise UserError(f"unknown {kind} {name}; {hint}")
+def check_keys(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """UserError that names the first unknown key and the known keys that may be meant."""
+    check_names(names, known, kind, meant_keys)
 
 
 def meant_keys(name: str, known: Iterable[str]) -> str:
-    """The known keys that mean what a name means in other programs, in words; empty if none do."""
+    """The known keys that a name may mean, here or in other programs, in words; empty if none."""
     word = name.lower().replace("-", "_")
     for words, keys in RELATED_KEYS:
         if word in words.split():
             present = [f"{key}{note}" for key, note in keys.items() if key in known]
             if present:
                 return " or ".join(present)
-    return ""
+    return near_match(name, known, NEAR_NAME) or ""
 
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:

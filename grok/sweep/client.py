@@ -10,7 +10,7 @@ import requests
 import yaml
 
 from grok.errors import UserError
-from grok.experiment.wandb_mirror import CLOUD
+from grok.experiment.wandb_servers import CLOUD
 from grok.paths import home
 
 TIMEOUT = 30.0  # seconds

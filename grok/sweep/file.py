@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sweeps
 import yaml
 
-from grok.errors import UserError
+from grok.errors import UserError, check_names, read_text
 from grok.experiment.config_types import is_valid
 from grok.experiment.experiment import Experiment, load
-from grok.experiment.validation import canonical_names, check_choice, check_names
+from grok.experiment.validation import canonical_names, check_choice, check_keys
 from grok.paths import PROJECT
 from grok.values import parse_value, whole_if_integral, with_numbers
 
@@ -68,11 +67,7 @@ class SweepFile:
 def read(path: Path) -> SweepFile:
     """The sweep in a YAML file; UserError with the first mistake if it is wrong."""
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', 'not a text in UTF-8')}") from error
-    try:
-        config = yaml.safe_load(text)
+        config = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
@@ -113,7 +108,7 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         check_names(named, experiment.named_configs, f"named config of {experiment.path}")
         known = {*experiment.defaults(), "seed"}
         swept = canonical_names(dict.fromkeys([*fixed, *config["parameters"]]), known)
-        check_names(swept, known, f"config key of {experiment.path}")
+        check_keys(swept, known, f"config key of {experiment.path}")
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return SweepFile(name, config, experiment, tuple(named), fixed)
@@ -240,6 +235,8 @@ def _sacred_command(command: list[Any]) -> list[str]:
 
 def _violations(config: dict[str, Any]) -> list[str]:
     """What W&B's schema has against the config."""
+    import sweeps  # takes seconds
+
     try:
         known = {key: value for key, value in config.items() if key not in KEYS_OUTSIDE_SCHEMA}
         return sweeps.schema_violations_from_proposed_config(known)

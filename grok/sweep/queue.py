@@ -9,16 +9,18 @@ import threading
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, ReturnDocument
 
-from grok.claims.scorecard import check_sweep
 from grok.errors import UserError
 from grok.store.connection import Store
 from grok.sweep import search
-from grok.sweep.file import SweepFile, check, name_of
-from grok.sweep.plan import default_seed
+
+if TYPE_CHECKING:
+    from sweeps import SweepRun
+
+    from grok.sweep.file import SweepFile
 
 LOST_AFTER = 120.0  # seconds without a heartbeat after which an agent counts as dead
 CHECK_RUN_AFTER = 15.0  # seconds without a heartbeat after which the run's status is read
@@ -53,6 +55,10 @@ class SweepQueue:
         Raises:
             UserError: The config is wrong; nothing has been stored then.
         """
+        # here, since they load torch, and the endpoint must be ready before that
+        from grok.sweep.file import check, name_of
+        from grok.sweep.plan import default_seed
+
         file = check(config, name or name_of(config), "sweep")
         config = file.config
         is_grid = config["method"] == "grid"
@@ -91,9 +97,11 @@ class SweepQueue:
             raise UserError(f"no sweep {sweep_id} here")
         return sweep
 
-    def file(self, sweep_id: str) -> SweepFile:
+    def file(self, sweep_id: str) -> "SweepFile":
         """The sweep as a checked sweep file."""
         sweep = self.sweep(sweep_id)
+        from grok.sweep.file import check
+
         return check(sweep["config"], sweep["name"], sweep_id)
 
     def set_state(self, sweep_id: str, state: str) -> None:
@@ -180,6 +188,8 @@ class SweepQueue:
             self._update(point, state="pending", agent=None, run=None, stop=False, seen=False)
         sweep = self.sweep(point["sweep"])
         if self._has_ended(sweep):
+            from grok.claims.scorecard import check_sweep
+
             check_sweep(self.database, self.file(sweep["_id"]).experiment, sweep)
 
     def _has_ended(self, sweep: Document) -> bool:
@@ -265,7 +275,7 @@ class SweepQueue:
             self.points.insert_one(_pending_point(sweep["_id"], number, point))
         return bool(points)
 
-    def _search_runs(self, sweep: Document) -> list[search.SweepRun]:
+    def _search_runs(self, sweep: Document) -> list["SweepRun"]:
         """The sweep's runs for W&B's search code, with the metric's history."""
         metric = sweep["config"].get("metric", {}).get("name")
         runs = {

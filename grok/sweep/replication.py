@@ -10,7 +10,7 @@ from math import inf
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from grok.claims.scorecard import duration, latest, named, scorecard, sweeps_of
+from grok.claims.scorecard import duration, experiments, latest, scorecard, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console
 from grok.experiment.show import wide_console
@@ -34,7 +34,7 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     Raises:
         UserError: A paper is unknown.
     """
-    wanted = [paper for paper in named(names) if names or paper.claims]
+    wanted = [paper for paper in experiments(names) if names or paper.claims]
     store = stores.mongo()
     jobs = min(jobs or (1 if torch.cuda.is_available() else CORES), len(wanted))
     longest_first = sorted(

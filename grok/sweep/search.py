@@ -1,22 +1,28 @@
-"""Points of a sweep, from W&B's own search code (package `sweeps`)."""
+"""Points of a sweep, from W&B's own search code (package `sweeps`).
+
+The package takes seconds to import, so it is imported where a search begins.
+"""
 
 import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sweeps
-from sweeps import SweepRun
 
 from grok.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps import SweepRun
 
 Point = dict[str, Any]
 
 
 def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
     """The points of a grid in W&B's order, at most `limit`; UserError if there is none."""
+    import sweeps
+
     try:
         runs = sweeps.next_runs(config, [], n=limit or 10**9)
     except ValueError as error:
@@ -27,7 +33,7 @@ def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
     return points
 
 
-def suggest(config: dict[str, Any], runs: list[SweepRun], count: int, seed: int) -> list[Point]:
+def suggest(config: dict[str, Any], runs: list["SweepRun"], count: int, seed: int) -> list[Point]:
     """The next points of a random or Bayes sweep.
 
     Arguments:
@@ -35,6 +41,8 @@ def suggest(config: dict[str, Any], runs: list[SweepRun], count: int, seed: int)
         count: How many points; fewer come back when the search has ended.
         seed: Equal seeds and equal earlier runs give equal points.
     """
+    import sweeps
+
     try:
         with _seeded(seed + len(runs)):
             return [plain(run.config) for run in sweeps.next_runs(config, runs, n=count) if run]
@@ -42,12 +50,14 @@ def suggest(config: dict[str, Any], runs: list[SweepRun], count: int, seed: int)
         raise UserError(str(error)) from error
 
 
-def to_stop(config: dict[str, Any], runs: list[SweepRun]) -> list[str]:
+def to_stop(config: dict[str, Any], runs: list["SweepRun"]) -> list[str]:
     """Names of the runs that the config's early termination (Hyperband) stops now."""
+    import sweeps
+
     return [run.name for run in sweeps.stop_runs(config, runs)]
 
 
-def run_of(name: str, point: Point, state: str, history: list[dict], final: dict) -> SweepRun:
+def run_of(name: str, point: Point, state: str, history: list[dict], final: dict) -> "SweepRun":
     """A run as W&B's search code expects it.
 
     Arguments:
@@ -55,6 +65,8 @@ def run_of(name: str, point: Point, state: str, history: list[dict], final: dict
         history: Metrics of the run's records, in order.
         final: The last value of each metric.
     """
+    from sweeps import SweepRun
+
     # the fields' aliases: with pydantic 2 their own names are ignored
     return SweepRun(
         name=name,

@@ -5,6 +5,8 @@ import json
 import os
 import secrets
 import socket
+import threading
+from importlib import import_module
 from pathlib import Path
 
 import waitress
@@ -37,6 +39,8 @@ def serve(host: str, port: int, lost_after: float) -> None:
     print(f"serving the sweeps of {store.describe()}; in the shells of `wandb sweep` and agents:")
     print(f"export WANDB_BASE_URL={url} WANDB_API_KEY={token}", flush=True)
     raise_on_signals()
+    # What the first sweep needs takes seconds to import; its client should not wait for that.
+    threading.Thread(target=import_module, args=("grok.sweep.plan",), daemon=True).start()
     try:
         with contextlib.suppress(KeyboardInterrupt):
             server.run()
