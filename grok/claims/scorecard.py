@@ -12,6 +12,7 @@ from rich.table import Table
 from grok.claims.model import Finding, Runs, evaluate_sweep, has_passed, run_of
 from grok.errors import check_names
 from grok.experiment.experiment import Experiment, load
+from grok.experiment.progress import duration
 from grok.experiment.show import format_numbers
 from grok.paths import experiment_file, experiment_names
 from grok.store.status import FINISHED
@@ -163,9 +164,3 @@ def summary(findings: Sequence[Finding]) -> Summary:
     shown = next(finding for finding in findings if finding.passed == passed)
     seeds = f"{sum(finding.passed for finding in findings)}/{len(findings)}"
     return Summary(passed, seeds, shown.why or format_numbers(shown.measured))
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

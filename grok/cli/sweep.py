@@ -69,6 +69,10 @@ def serve(host: str, port: int, lost_after: float) -> None:
 @batch_option
 def agent(sweep: str, batch: int) -> None:
     """Work on a W&B sweep, many points as one program."""
+    from grok.sweep.client import Client, SweepName
+
+    Client.find().config(SweepName.parse(sweep))  # a wrong name, before the seconds of imports
+
     from grok.sweep.agent import run_agent
 
     run_agent(sweep, batch)

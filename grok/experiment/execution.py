@@ -20,6 +20,7 @@ from grok.experiment.environment import environment
 from grok.experiment.progress import RunProgress
 from grok.experiment.recording import Recorder, WriteCheckpoint, record_run
 from grok.experiment.resume import ResumePoint
+from grok.experiment.show import place
 from grok.experiment.wandb_mirror import Identity, Mirror
 from grok.store.connection import Store
 from grok.store.observer import DurableObserver
@@ -99,7 +100,10 @@ class Execution:
         if self.resume_point is not None:
             events = self.resume_point.replayed(events)
         if self.shows_progress:
-            with RunProgress(self.experiment, self.problem.train_steps) as progress:
+            step = (
+                self.resume_point.saved.step if self.resume_point and self.resume_point.saved else 0
+            )
+            with RunProgress(self.experiment, place(run), self.problem, step) as progress:
                 result = record_run(run, recorder, events, summarize, progress.show)
         else:
             result = record_run(run, recorder, events, summarize)

@@ -1,11 +1,12 @@
-"""The progress of a run on a terminal: a bar, a full screen, or nothing. In a pipe there is none."""
+"""The progress of a run: a bar or a full screen on a terminal, plain lines in a pipe, or nothing."""
 
 import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -14,11 +15,15 @@ from rich.table import Table
 from sacred.commandline_options import cli_option
 from sacred.run import Run
 
-from grok.engine.events import Record
+from grok.engine.events import Event, Record, Start
+from grok.engine.problem import Problem
 
 MODES = ("normal", "live", "silent", "none")  # from most to least output
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 32  # characters of a sparkline
+LINE_INTERVAL = 30.0  # seconds between two plain lines
+LEAST_INTERVAL = 1.0  # seconds between two of them when work goes fast
+TIMED_SECONDS = 1.0  # of training, before a rate is shown
 
 
 @cli_option("-L", "--live", is_flag=True)
@@ -55,13 +60,53 @@ def console() -> Console:
     return Console(file=sys.__stderr__)
 
 
-class RunProgress:
-    """Shows the progress of one run, in the mode asked for. Use it as a context manager."""
+class LineSchedule:
+    """Decides when a plain line of progress is due.
 
-    def __init__(self, label: str, train_steps: int):
+    Lines are due at the first evaluation, as soon as the time left is known, then every 30 seconds,
+    and at every tenth of the work unless the last line was less than a second ago.
+
+    Arguments:
+        clock: gives the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.clock = clock
+        self.last: float | None = None  # time of the last line
+        self.tenths = 0  # complete tenths of the work at that time
+        self.has_told_time = False
+
+    def is_due(self, fraction: float, is_time_known: bool) -> bool:
+        """Whether to print a line now, when this fraction of the work is done."""
+        now, tenths = self.clock(), int(10 * fraction + 1e-9)
+        if self.last is not None:
+            waited = now - self.last
+            reaches_tenth = tenths > self.tenths and waited >= LEAST_INTERVAL
+            tells_time = is_time_known and not self.has_told_time
+            if not (reaches_tenth or tells_time or waited >= LINE_INTERVAL):
+                return False
+        self.last, self.tenths, self.has_told_time = now, tenths, is_time_known
+        return True
+
+
+class RunProgress:
+    """Shows the progress of one run, in the mode asked for. Use it as a context manager.
+
+    On a terminal this is a bar or a full screen, otherwise plain lines; all go to stderr.
+
+    Arguments:
+        label: the name of the experiment.
+        place: the run's id and where it is kept, in words.
+        problem: what is trained.
+        first_step: the step from which a run is resumed.
+    """
+
+    def __init__(self, label: str, place: str, problem: Problem, first_step: int = 0):
         self.screen = console()
-        self.visible = self.screen.is_terminal and mode() != "none"
-        self.full = self.visible and mode() == "live"
+        self.place = place
+        self.label, self.problem, self.first_step = label, problem, first_step
+        self.has_bar = self.screen.is_terminal and mode() != "none"
+        self.has_lines = mode() == "normal" or (mode() == "live" and not self.screen.is_terminal)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -70,43 +115,112 @@ class RunProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[accuracy]}"),
             console=self.screen,
-            disable=not self.visible,
+            disable=not self.has_bar,
         )
-        self.task = self.bar.add_task(label, total=train_steps, rate="", accuracy="")
-        self.live = Live(console=self.screen, screen=True) if self.full else None
+        self.task = self.bar.add_task(label, total=problem.train_steps, rate="", accuracy="")
+        is_full = self.has_bar and mode() == "live"
+        self.live = Live(console=self.screen, screen=True) if is_full else None
         self.display: Live | Progress = self.live or self.bar
+        self.schedule = LineSchedule()
         self.series: dict[str, list[float]] = {}
-        self.began: tuple[int, float] | None = None  # step and time of the first record
+        # Step and time of the first evaluation after a step: the first step may have been compiled.
+        self.began: tuple[int, float] | None = None
 
     def __enter__(self) -> "RunProgress":
-        if self.visible:
+        if self.has_lines:
+            steps = self.problem.train_steps
+            self._print(
+                f"{self.place}: {self.label}, {steps:,} steps on {hardware(self.problem)}; "
+                "the time is known after the first evaluations"
+            )
+        if self.has_bar:
             self.display.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.visible:
+        if self.has_bar:
             self.display.refresh()  # the last state, however short the run
             self.display.stop()
 
-    def show(self, record: Record) -> None:
-        """Move the bar to the record's step; on a full screen, show its metrics."""
-        if not self.visible:
-            return
+    def show(self, event: Event) -> None:
+        """Say that the training starts, or show what a record tells of it."""
+        if isinstance(event, Start):
+            activity = "compiling" if event.compiled else "not compiled"
+            self.bar.update(self.task, rate=activity)
+            if self.has_lines and not self.has_bar:
+                self._print(activity)
+        elif isinstance(event, Record) and event.step >= self.first_step:
+            self._show_record(event)
+
+    def _show_record(self, record: Record) -> None:
         now = time.perf_counter()
-        self.began = self.began or (record.step, now)
-        rate = (record.step - self.began[0]) / max(now - self.began[1], 1e-9)
-        parts = [
+        rate = None
+        if self.began is not None and now - self.began[1] >= TIMED_SECONDS:
+            rate = (record.step - self.began[0]) / (now - self.began[1])
+        elif self.began is None and record.step > self.first_step:
+            self.began = record.step, now
+        accuracies = "  ".join(
             f"{name} {record.metrics[key]:.3f}"
             for name, key in (("train", "train_accuracy"), ("test", "test_accuracy"))
             if key in record.metrics
-        ]
-        self.bar.update(
-            self.task, completed=record.step, rate=f"{rate:,.0f}/s", accuracy="  ".join(parts)
         )
+        shown = {} if rate is None else {"rate": f"{format_rate(rate)}/s"}
+        self.bar.update(self.task, completed=record.step, accuracy=accuracies, **shown)
+        steps = self.problem.train_steps
+        if self.has_bar:
+            self._show_metrics(record)
+        elif self.has_lines and self.schedule.is_due(record.step / steps, rate is not None):
+            self._print(
+                line(f"step {record.step:,} of {steps:,}", steps - record.step, rate, "steps"),
+                accuracies,
+            )
+
+    def _show_metrics(self, record: Record) -> None:
+        """Show every metric and its history, on a full screen."""
         if self.live is not None:
             for name, value in record.metrics.items():
                 self.series.setdefault(name, []).append(value)
             self.live.update(Group(self.bar, *panels(self.series, self.screen.height - 2)))
+
+    def _print(self, *parts: str) -> None:
+        print_line(self.screen, "  ".join(filter(None, parts)))
+
+
+def line(done: str, steps_left: int, rate: float | None, unit: str) -> str:
+    """A line of progress: what is done, the rate and the time left, if the rate is known.
+
+    Arguments:
+        rate: steps in a second.
+        unit: what is counted.
+    """
+    if not rate:
+        return done
+    return f"{done}  {format_rate(rate)} {unit}/s  {duration(steps_left / rate)} left"
+
+
+def format_rate(rate: float) -> str:
+    """A rate in whole numbers, or in two digits if it is low."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def print_line(screen: Console, text: str) -> None:
+    """Print one line as it is, however long."""
+    screen.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def hardware(problem: Problem) -> str:
+    """The device that a problem is trained on, and the number of threads."""
+    device = next(problem.module.parameters()).device
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device} with {threads} thread{'s' if threads > 1 else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def panels(series: dict[str, list[float]], height: int) -> list[Panel]:

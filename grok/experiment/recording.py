@@ -152,20 +152,19 @@ def record_run(
     recorder: Recorder,
     events: Iterable[Event],
     summarize: Callable[[Recorder], dict[str, Any]],
-    show: Callable[[Record], None] = lambda record: None,
+    show: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, Any]:
     """Record a run to its end, and return its result.
 
     Arguments:
         events: of the run's replica. What was recorded is kept when they raise an exception.
         summarize: gives further entries of the result.
-        show: is called with each record.
+        show: is called with each event, once it is recorded.
     """
     try:
         for event in events:
             recorder.record(event)
-            if isinstance(event, Record):
-                show(event)
+            show(event)
     finally:
         with SUMMARY_LOCK:
             summary = summarize(recorder) if recorder.series else {}

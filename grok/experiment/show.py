@@ -31,7 +31,7 @@ def show_result(run: Run) -> None:
         table.add_row("", "(uncompiled: a short run, or no compiler)")
     screen = wide_console()
     if run._id is not None:
-        screen.print(f"run {run._id}{_place(run)}", highlight=False, soft_wrap=True)
+        screen.print(place(run), highlight=False, soft_wrap=True)
     screen.print(table)
     for finding in run.info.get("claims", ()):
         if finding["why"] is None:
@@ -73,11 +73,13 @@ def format_numbers(measured: Mapping[str, float]) -> str:
     )
 
 
-def _place(run: Run) -> str:
-    """Where the run's observers keep it, in words."""
+def place(run: Run) -> str:
+    """The run's id and where its observers keep it, in words."""
+    if run._id is None:
+        return "run not recorded"
     for observer in run.observers:
         if isinstance(observer, DurableObserver):
-            return f" in {observer.store.describe()}"
+            return f"run {run._id} in {observer.store.describe()}"
         if isinstance(observer, FileStorageObserver):
-            return f" in files in {observer.basedir}"
-    return ""
+            return f"run {run._id} in files in {observer.basedir}"
+    return f"run {run._id}"

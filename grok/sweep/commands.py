@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from grok.claims.scorecard import duration
+from grok.experiment.progress import duration
 from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
 from grok.sweep import file as files

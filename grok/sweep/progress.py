@@ -1,4 +1,4 @@
-"""A sweep's progress on a terminal: runs done, replica-steps per second, time left."""
+"""The progress of a sweep: runs done, replica-steps per second, time left."""
 
 import time
 
@@ -6,11 +6,22 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grok.engine.events import Event, Outcome, Start
 from grok.engine.problem import Problem
-from grok.experiment.progress import console
+from grok.experiment.progress import (
+    TIMED_SECONDS,
+    LineSchedule,
+    console,
+    format_rate,
+    hardware,
+    line,
+    mode,
+    print_line,
+)
 
 
 class SweepProgress:
-    """Counts runs and steps, and draws a bar if stderr is a terminal. A context manager.
+    """Counts runs and steps, and shows them on stderr. A context manager.
+
+    On a terminal this is a bar, otherwise plain lines.
 
     Arguments:
         total_steps: Replica-steps that the sweep takes at most, as far as known.
@@ -24,7 +35,10 @@ class SweepProgress:
     """
 
     def __init__(self, total_steps: int, total_runs: int):
-        screen = console()
+        self.screen = screen = console()
+        self.has_lines = not screen.is_terminal and mode() in ("normal", "live")
+        self.schedule = LineSchedule()
+        self.program: tuple[int, bool] | None = None  # slots, and whether compiled
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -32,7 +46,7 @@ class SweepProgress:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=screen,
-            disable=not screen.is_terminal,
+            disable=not screen.is_terminal or mode() == "none",
         )
         self.task = self.bar.add_task("sweep", total=total_steps, runs="", rate="")
         self.total_runs, self.total_steps = total_runs, total_steps
@@ -65,6 +79,7 @@ class SweepProgress:
         """Count one event of a replica with this problem."""
         if isinstance(event, Start):
             self.step_of[event.replica] = 0
+            self._show_program(event, problem)
             return
         self.steps += event.step - self.step_of[event.replica]
         self.step_of[event.replica] = event.step
@@ -76,5 +91,28 @@ class SweepProgress:
             self.task,
             completed=self.steps + self.saved,
             runs=f"{self.done}/{self.total_runs} runs",
-            rate=f"{self.steps / max(self.seconds, 1e-9):,.0f} replica-steps/s",
+            rate=f"{format_rate(self._rate())} replica-steps/s",
         )
+        done = self.steps + self.saved
+        is_timed = self.steps > 0 and self.seconds >= TIMED_SECONDS
+        fraction = done / max(self.total_steps, 1)
+        if self.has_lines and self.schedule.is_due(fraction, is_timed):
+            runs = f"{self.done} of {self.total_runs} runs"
+            left = max(self.total_steps - done, 0)
+            rate = self._rate() if is_timed else None
+            print_line(self.screen, line(runs, left, rate, "replica-steps"))
+
+    def _rate(self) -> float:
+        """Replica-steps in a second so far."""
+        return self.steps / max(self.seconds, 1e-9)
+
+    def _show_program(self, start: Start, problem: Problem) -> None:
+        """Say once for each program that it starts, and on what."""
+        if self.program == (start.slots, start.compiled):
+            return
+        self.program = start.slots, start.compiled
+        activity = "compiling" if start.compiled else "not compiled"
+        self.bar.update(self.task, rate=activity)
+        if self.has_lines:
+            text = f"{start.slots} at once on {hardware(problem)}, {activity}"
+            print_line(self.screen, text)

@@ -10,9 +10,9 @@ from math import inf
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from grok.claims.scorecard import duration, experiments, latest, scorecard, sweeps_of
+from grok.claims.scorecard import experiments, latest, scorecard, sweeps_of
 from grok.experiment.experiment import Experiment
-from grok.experiment.progress import console
+from grok.experiment.progress import console, duration
 from grok.experiment.show import wide_console
 from grok.interrupts import exit_on_interrupt
 from grok.paths import PROJECT
@@ -65,6 +65,8 @@ class Replication:
         self.store, self.resume, self.jobs = store, resume, jobs
         threads = max(1, CORES // jobs)
         self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # the user's wins
+        if jobs > 1:  # what is shown when a sweep has ended is only its result
+            self.environment["GROK_CONSOLE"] = "silent"
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False
         screen = console()

@@ -1,13 +1,14 @@
-"""What is seen of a run: on a terminal as asked, in a pipe nothing but the result."""
+"""What is seen of a run: on a terminal as asked, in a pipe plain lines and the result."""
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 
-from grok.experiment.progress import ask, mode, panels, sparkline
+from grok.experiment.progress import LineSchedule, ask, line, mode, panels, sparkline
 from tests.conftest import PROJECT
 
 COMMAND = [sys.executable, "experiments/liu_toy.py"]
@@ -45,7 +46,58 @@ def test_a_pipe_gets_plain_lines():
     done = subprocess.run([*COMMAND, "--live", *RUN], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0 and "phase" in done.stdout
     assert all(c.isprintable() or c == "\n" for c in done.stdout + done.stderr)
-    assert done.stderr == ""
+    header, start, first, *_ = lines = done.stderr.splitlines()
+    assert re.fullmatch(r"run \d+ in .*: liu_toy, 40 steps on \w+ with 1 thread; .*", header)
+    assert start == "not compiled"
+    assert first.startswith("step 0 of 40  train 0.") and "  test 0." in first
+    assert len(lines) <= 14  # tenths at most, however fast
+
+
+def test_in_a_pipe_silent_and_none_say_nothing_on_stderr():
+    for flag in ("--silent", "--none"):
+        arguments = [*COMMAND, flag, *RUN]
+        done = subprocess.run(arguments, cwd=PROJECT, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def due_at(seconds: float, total: float, step: float = 0.5) -> list[float]:
+    """When lines are due in work of a duration, evaluated every `step` seconds up to `seconds`."""
+    clock = Clock()
+    schedule = LineSchedule(clock)
+    due = []
+    while clock.now <= seconds:
+        if schedule.is_due(clock.now / total, is_time_known=clock.now > 1):
+            due.append(clock.now)
+        clock.now += step
+    return due
+
+
+def test_slow_work_gets_a_line_every_30_seconds():
+    assert due_at(100, total=1e6) == [0, 1.5, 31.5, 61.5, 91.5]
+
+
+def test_fast_work_gets_a_line_at_every_tenth_and_at_its_end():
+    assert due_at(50, total=50) == [0, 1.5, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50]
+
+
+def test_no_two_lines_within_a_second():
+    assert due_at(2, total=2, step=0.1)[0] == 0
+    assert len(due_at(2, total=2, step=0.1)) <= 4
+
+
+def test_a_line_tells_rate_and_time_left():
+    assert line("step 1 of 9", 8, None, "steps") == "step 1 of 9"
+    assert line("step 1 of 9", 8, 0.1, "steps") == "step 1 of 9  0.1 steps/s  1 min 20 s left"
+    assert line("2 of 3 runs", 90_000, 1500.4, "steps").endswith("1,500 steps/s  1 min 00 s left")
 
 
 def test_live_shows_every_metric_on_a_screen_of_its_own():
