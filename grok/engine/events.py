@@ -38,12 +38,14 @@ class Outcome:
 
     reason: "budget" (all its steps are made), "stopped" (by its early-stopping rule), "diverged"
     (its train loss is not finite) or "terminated" (by the caller of `train`).
+    compiled: whether its step was compiled; false if the compiler failed.
     """
 
     replica: int
     step: int
     reason: str
     weights: dict[str, Tensor]
+    compiled: bool
 
 
 @dataclass(frozen=True)

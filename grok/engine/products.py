@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
+from grok.engine.graph import RESULT
+
 MIN_MULTIPLICATIONS = 2**22  # of one product; below, oneDNN's call costs more than it saves
 MAX_BATCH = 16  # products in a batch; more are faster in one call of the BLAS
 
@@ -32,7 +34,7 @@ def replace_products(graph: fx.GraphModule) -> None:
 
 
 def _is_large(left: fx.Node, right: fx.Node) -> bool:
-    a, b = left.meta["val"], right.meta["val"]
+    a, b = left.meta[RESULT], right.meta[RESULT]
     (batch, rows, inner), columns = a.shape, b.shape[2]
     fits = a.device.type == "cpu" and a.dtype == torch.float32 and batch <= MAX_BATCH
     return fits and rows * inner * columns >= MIN_MULTIPLICATIONS

@@ -6,7 +6,7 @@ same step written by hand with a leading replica axis, the mapped one is no slow
 cores: 3.3 k against 2.8 k steps/s at R=1 in float64, 9.0 k against 8.6 k at R=16 in float32).
 """
 
-import warnings
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from grok import randomness
 from grok.engine import determinism, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
+from grok.engine.graph import record
 from grok.engine.optimizers import Hyperparameters, StepScalars
 from grok.engine.problem import Problem, batch_order, sampled_batches
 from grok.interrupts import held_back
@@ -48,7 +49,7 @@ class Program:
     template: one of the problems; all have its signature.
     slots: R.
     shared: names of data that are the same tensor in every problem and are held once.
-    compiled: whether step and evaluation are compiled.
+    compiled: whether step and evaluation are compiled; becomes false if the compiler fails.
     traced: traced functions of another program of equal shape, to be used here too.
 
     `state` is a nested dictionary of tensors whose first axis is R.
@@ -293,23 +294,22 @@ class Program:
 
     def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
-        # here, since commands that train nothing need not wait for them
-        from torch._functorch.compile_utils import fx_graph_cse
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         def flat(*leaves: Tensor) -> Any:
             return function(*pytree.tree_unflatten(leaves, spec))
 
-        graph = make_fx(flat)(*[leaf.clone() for leaf in arguments])
-        # A third of the calls that an uncompiled step makes are repeated or unused.
-        graph.graph = fx_graph_cse(graph.graph)
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
+        graph = record(flat, [leaf.clone() for leaf in arguments])
         if products.pay():
             products.replace_products(graph)
         if not self.compiled:
             return graph
-        return _compile(graph, arguments)
+        try:
+            return _compile(graph, arguments)
+        except Exception as error:  # no C++ compiler, or a fault of Inductor's
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
+            self.compiled = False
+            return graph
 
     def _precompute_schedule(self) -> None:
         """Compute the StepScalars of the next steps of every slot."""
@@ -360,7 +360,7 @@ def _compile(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> Callable:
     # its cache on disk only within a tracing context.
     fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     with tracing(TracingContext(fake_mode)):
-        return torch._inductor.compile(graph, arguments, options=UNCHECKED)
+        return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:
@@ -383,20 +383,3 @@ def _captured(call: Callable, state: list[Tensor]) -> Callable:
         return result
 
     return replay
-
-
-def can_compile() -> bool:
-    """Whether torch.compile works here (it needs a C++ compiler on CPU, Triton on CUDA)."""
-    global _CAN_COMPILE
-    if _CAN_COMPILE is None:
-        with held_back, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.zeros(8))
-                _CAN_COMPILE = True
-            except Exception:
-                _CAN_COMPILE = False
-    return _CAN_COMPILE
-
-
-_CAN_COMPILE: bool | None = None

@@ -1,7 +1,6 @@
 """The one training path: many problems of equal shape, trained as one program."""
 
 import math
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start
 from grok.engine.instruments import BY_NAME
 from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
-from grok.engine.program import Program, can_compile
+from grok.engine.program import Program
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
@@ -72,14 +71,9 @@ def check_signatures(problems: Sequence[Problem]) -> None:
 
 
 def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
-    """Whether to compile: enough steps in a row, and a working compiler (else print a warning)."""
+    """Whether a slot trains so many steps in a row that compiling them takes less time."""
     steps = sum(problem.train_steps for problem in problems) / slots
-    if steps < COMPILE_FROM_STEPS:
-        return False
-    if can_compile():
-        return True
-    print("torch.compile does not work here: training uncompiled, slower", file=sys.stderr)
-    return False
+    return steps >= COMPILE_FROM_STEPS
 
 
 def choose_slots(problem: Problem) -> int:
@@ -239,7 +233,8 @@ class _Training:
             if not reason and slot.replica in self.terminate:  # the caller has seen the record
                 reason = "terminated"
             if reason:
-                yield Outcome(slot.replica, step, reason, self.program.weights(index))
+                weights = self.program.weights(index)
+                yield Outcome(slot.replica, step, reason, weights, self.program.compiled)
                 yield from self._refill(index)
 
     def _reason_to_end(self, slot: _Slot, step: int, metrics: dict[str, float]) -> str | None:

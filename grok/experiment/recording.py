@@ -69,6 +69,7 @@ class Recorder:
             self.write_checkpoint(event, self.records, self.seconds())
         else:
             self.outcome = event
+            self.run.info["program"]["compiled"] = event.compiled
 
     def _log(self, record: Record) -> None:
         for step, metrics in (*record.burst_metrics, (record.step, record.metrics)):

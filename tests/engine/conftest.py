@@ -26,3 +26,11 @@ def traces():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Program, "__init__", initialize_with_known)
         yield known
+
+
+@pytest.fixture
+def new_traces(traces):
+    """For a test that changes the compiler: nothing traced before or in it is used again."""
+    traces.clear()
+    yield
+    traces.clear()

@@ -197,18 +197,33 @@ def test_two_threads_give_the_same_bits_twice():
     assert all((end == ends[0]).all() for end in ends)
 
 
-def test_a_signal_while_the_compiler_is_tried_is_not_swallowed(monkeypatch):
-    def interrupted(function, **_):
+def test_a_signal_while_the_step_is_compiled_is_not_swallowed(monkeypatch, new_traces):
+    """It is raised once the compiler has returned, and not taken for a fault of the compiler."""
+
+    def interrupted(graph, *_):
         os.kill(os.getpid(), signal.SIGTERM)
-        return function
+        return graph
 
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
-    monkeypatch.setattr(program, "_CAN_COMPILE", None)
-    monkeypatch.setattr(torch, "compile", interrupted)
+    monkeypatch.setattr(program, "_compile", interrupted)
     try:
         raise_on_signals()
         with pytest.raises(Terminated):
-            program.can_compile()
+            list(train([problem(0)], compiled=True))
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def test_a_compiler_that_fails_ends_no_run(monkeypatch, capsys, new_traces):
+    """The run goes on uncompiled, says so once per function, and records it."""
+
+    def failing(graph, *_):
+        raise RuntimeError("no C++ compiler was found")
+
+    monkeypatch.setattr(program, "_compile", failing)
+    ended = outcome(list(train([problem(0)], compiled=True)))
+    uncompiled = outcome(list(train([problem(0)], compiled=False)))
+    assert not ended.compiled
+    assert all(torch.equal(ended.weights[k], uncompiled.weights[k]) for k in ended.weights)
+    assert "training uncompiled, slower: no C++ compiler was found" in capsys.readouterr().err

@@ -1,0 +1,175 @@
+"""Record the calls that a function of tensors makes, as a graph that repeats them."""
+
+import contextlib
+import importlib
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+DETACH = torch.ops.aten.detach.default
+READ_NUMBER = torch.ops.aten._local_scalar_dense.default
+RESULT = "result"  # key of a node's `meta` that holds its TensorInfo
+# Calls whose results differ although their arguments are equal.
+UNDEFINED_VALUES = ("aten::empty", "aten::new_empty")
+
+
+class TensorInfo(NamedTuple):
+    """What a node's result is like."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+def record(function: Callable, arguments: list[Tensor]) -> fx.GraphModule:
+    """The calls of `function(*arguments)` below autograd and vmap, without repeated and unused ones.
+
+    This is `make_fx` for functions of fixed shapes without autograd. `make_fx` imports the
+    compiler, which takes four CPU seconds that a short, uncompiled run need not spend.
+
+    Arguments:
+        function: returns a nested structure of tensors. It must not depend on their values in
+            Python, and is called once.
+        arguments: are changed if the function changes its arguments.
+
+    Returns:
+        a module that is called with tensors of the same shapes as the arguments.
+
+    Raises:
+        RuntimeError: the function reads a number from a tensor that it computes.
+    """
+    recorder = _Recorder()
+    for position, argument in enumerate(arguments):
+        recorder.assign(argument, recorder.graph.placeholder(f"argument_{position}"))
+    with _without_compiler(), recorder:
+        result = function(*arguments)
+    recorder.graph.output(pytree.tree_map(recorder.node_of, result))
+    _merge_equal_calls(recorder.graph)
+    recorder.graph.eliminate_dead_code()
+    return fx.GraphModule(recorder.constants, recorder.graph)
+
+
+@contextlib.contextmanager
+def _without_compiler() -> Iterator[None]:
+    """A context in which `torch.func.grad` does not import torch.compile, unless it is loaded.
+
+    It asks torch.compile not to compile the backward pass; importing it takes two CPU seconds.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    setattr(torch, "_dynamo", _NothingCompiled())  # noqa: B010
+    try:
+        yield
+    finally:
+        if isinstance(vars(torch)["_dynamo"], _NothingCompiled):
+            delattr(torch, "_dynamo")
+
+
+class _NothingCompiled:
+    """Takes the place of the module torch._dynamo, and loads it when anything else is asked for."""
+
+    compiled_autograd = SimpleNamespace(_disable=contextlib.nullcontext)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("torch._dynamo"), name)
+
+
+class _Recorder(TorchDispatchMode):
+    """Adds every call to a graph, and makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.nodes = WeakTensorKeyDictionary()  # of each tensor, the node that computes it
+        self.constants = torch.nn.Module()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # keeps torch from importing torch.compile's front end
+
+    def __torch_dispatch__(
+        self, call: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if call is READ_NUMBER and args[0] in self.nodes:
+            raise RuntimeError("a traced function reads a number from a tensor, as .item() does")
+        result = call(*args, **kwargs)
+        if call is DETACH:  # nothing records gradients here
+            self.nodes[result] = self.node_of(args[0])
+            return result
+        node_args, node_kwargs = pytree.tree_map(self.node_of, (args, kwargs))
+        node = self.graph.call_function(call, node_args, node_kwargs)
+        if isinstance(result, Tensor):
+            self.assign(result, node)
+        elif isinstance(result, tuple | list):
+            for position, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    item = self.graph.call_function(operator.getitem, (node, position))
+                    self.assign(part, item)
+        return result
+
+    def assign(self, tensor: Tensor, node: fx.Node) -> None:
+        node.meta[RESULT] = TensorInfo(tensor.shape, tensor.dtype, tensor.device)
+        self.nodes[tensor] = node
+
+    def node_of(self, value: Any) -> Any:
+        """The node that computes a tensor, a new constant if none does; any other value itself."""
+        if not isinstance(value, Tensor):
+            return value
+        if value not in self.nodes:
+            name = f"constant_{len(list(self.constants.buffers()))}"
+            self.constants.register_buffer(name, value)
+            self.assign(value, self.graph.get_attr(name))
+        return self.nodes[value]
+
+
+def _merge_equal_calls(graph: fx.Graph) -> None:
+    """Let equal calls be made once; a third of a step's calls are repeated.
+
+    Where tensors other than arguments are changed in place, nothing is merged.
+    """
+    changed = {node.args[0] for node in graph.nodes if _changes_argument(node)}
+    if any(node.op != "placeholder" for node in changed):
+        return
+    first: dict[tuple, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        if _changes_argument(node):
+            first.clear()  # what was read before may have another value now
+            continue
+        if _is_undefined(node):
+            continue
+        leaves, spec = pytree.tree_flatten((node.args, node.kwargs))
+        key = (node.target, tuple((type(leaf), _hashable(leaf)) for leaf in leaves), repr(spec))
+        if key in first:
+            node.replace_all_uses_with(first[key])
+            graph.erase_node(node)
+        else:
+            first[key] = node
+
+
+def _hashable(leaf: Any) -> Any:
+    return repr(leaf) if isinstance(leaf, float) else leaf  # 0.0 and -0.0 are different arguments
+
+
+def _changes_argument(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _is_undefined(node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    schema = getattr(node.target, "_schema", None)
+    return torch.Tag.nondeterministic_seeded in tags or (
+        schema is not None and schema.name.startswith(UNDEFINED_VALUES)
+    )

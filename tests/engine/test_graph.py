@@ -1,0 +1,100 @@
+"""The recorded graph: the same numbers as the function, from as few calls as it needs."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.func import grad, vmap
+
+from grok.engine.graph import record
+
+
+def calls(graph) -> list[str]:
+    return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def test_a_mapped_gradient_is_repeated_bit_for_bit():
+    """On arguments other than those it was recorded on, so that no number became a constant."""
+
+    def loss(weight, x):
+        return ((x @ weight).tanh() ** 2).sum() / x.shape[0]
+
+    def gradients(weights, x):
+        return vmap(grad(loss), in_dims=(0, None))(weights, x)
+
+    generator = torch.Generator().manual_seed(0)
+    first, second = (
+        [torch.randn(shape, generator=generator) for shape in ((4, 3, 2), (5, 3))] for _ in range(2)
+    )
+    graph = record(gradients, first)
+    assert torch.equal(graph(*second), gradients(*second))
+
+
+def test_repeated_and_unused_calls_are_left_out():
+    def function(x):
+        x.cos()
+        return x.sin() + x.sin(), x.detach().sin()
+
+    graph = record(function, [torch.ones(3)])
+    assert calls(graph) == ["aten.sin.default", "aten.add.Tensor"]
+    total, sine = graph(torch.full((3,), 2.0))
+    assert torch.equal(total, 2 * sine)
+
+
+def test_a_value_read_again_after_a_change_is_the_new_one():
+    def function(state):
+        before = state * 2
+        state.copy_(state + 1)
+        return before, state * 2
+
+    before, after = record(function, [torch.zeros(2)])(torch.ones(2))
+    assert before.tolist() == [2, 2]
+    assert after.tolist() == [4, 4]
+
+
+def test_two_equal_tensors_that_are_changed_stay_two():
+    def function(x):
+        first, second = torch.zeros(2), torch.zeros(2)
+        first.add_(x)
+        return first, second
+
+    first, second = record(function, [torch.ones(2)])(torch.ones(2))
+    assert first.tolist() == [1, 1]
+    assert second.tolist() == [0, 0]
+
+
+def test_zeros_of_either_sign_and_numbers_of_either_type_are_different_arguments():
+    def function(x):
+        return torch.copysign(x, 0.0), torch.copysign(x, -0.0), x + 1, x + 1.0
+
+    graph = record(function, [torch.ones(2, dtype=torch.int64)])
+    results = graph(torch.ones(2, dtype=torch.int64))
+    assert [result.tolist() for result in results] == [[1, 1], [-1, -1], [2, 2], [2, 2]]
+    assert results[3].dtype == torch.float32
+
+
+def test_a_tensor_from_outside_is_a_constant():
+    weights = torch.tensor([1.0, 2.0])
+    graph = record(lambda x: x * weights, [torch.ones(2)])
+    assert graph(torch.full((2,), 3.0)).tolist() == [3, 6]
+
+
+def test_a_number_read_from_a_computed_tensor_is_refused():
+    """It would be the number of the first call for ever."""
+    with pytest.raises(RuntimeError, match="reads a number"):
+        record(lambda x: x * float(x.sum()), [torch.ones(2)])
+
+
+def test_an_uncompiled_program_does_not_import_the_compiler():
+    """Its import takes four CPU seconds, which each short run would pay."""
+    code = """
+import sys
+from grok.engine.train import train
+from tests.engine.toy import problem
+list(train([problem(0)], compiled=False))
+assert not {"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)
+import torch
+assert torch._dynamo.is_compiling is not None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
