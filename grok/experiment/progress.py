@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from rich.console import Console, Group
@@ -164,7 +165,7 @@ class RunProgress:
             for name, key in (("train", "train_accuracy"), ("test", "test_accuracy"))
             if key in record.metrics
         )
-        shown = {} if rate is None else {"rate": f"{format_rate(rate)}/s"}
+        shown: dict[str, Any] = {} if rate is None else {"rate": f"{format_rate(rate)}/s"}
         self.bar.update(self.task, completed=record.step, accuracy=accuracies, **shown)
         steps = self.problem.train_steps
         if self.has_bar:

@@ -112,7 +112,7 @@ def final_info(curves: pd.DataFrame) -> dict[str, float]:
     above = curves.index[curves["val_acc"] > THRESHOLD]
     last = curves.ffill().iloc[-1]
     return {
-        **{f"final_{column}": float(last[column]) for column in curves},
+        **{f"final_{column}": float(value) for column, value in last.items()},
         "step_val_acc_99": int(above[0] if len(above) else curves.index[-1]),
     }
 

@@ -115,7 +115,7 @@ def export_replication(database: Database, papers: tuple[str, ...], folder: Path
         UserError: a paper is unknown, or no sweep has a finished run.
     """
     rows = []
-    for paper in scorecard.named(papers):
+    for paper in scorecard.experiments(papers):
         for sweep in dict.fromkeys(claim.sweep for claim in paper.claims):
             place = Path(str(paper.path)) / sweep
             try:

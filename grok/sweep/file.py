@@ -213,7 +213,7 @@ def _with_value_bounds(spec: dict[str, Any]) -> dict[str, Any]:
     """
     values = EXPONENT_DISTRIBUTIONS.get(str(spec.get("distribution")))
     low, high = spec.get("min"), spec.get("max")
-    if not values or not all(isinstance(bound, int | float) for bound in (low, high)):
+    if not (values and isinstance(low, int | float) and isinstance(high, int | float)):
         return spec
     if 0 < low < high <= 1:
         return spec
