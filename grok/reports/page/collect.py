@@ -153,7 +153,7 @@ def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
             for start in starts
         ],
         "sweep": [sweep_id_of(run) for run in runs],
-        "seed": [part_of(run, "config").get("seed") for run in runs],
+        "seed": [plain(part_of(run, "config").get("seed")) for run in runs],
         **{key: [plain(result.get(key, "")) for result in results] for key in RESULT_COLUMNS},
     }
 
