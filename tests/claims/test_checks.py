@@ -36,6 +36,8 @@ def test_steps_to_test_are_held_and_a_delay_is_of_crossings():
     crossing = 10 * 0.95 / 0.96
     assert checks.delays(runs, "cpu", test=0.95) == {"cpu": pytest.approx(crossing / 9.9)}
     assert checks.steps_to_test(runs, "cpu", test=0.97) == {"cpu": inf}
+    crossing = 10 * 0.8 / 0.96  # without thresholds: 80 % test and 99 % train accuracy
+    assert checks.delays(runs, "cpu") == {"cpu": pytest.approx(crossing / 9.9)}
 
 
 def test_a_delay_needs_both_accuracies():
@@ -102,6 +104,8 @@ def test_a_correlation_is_of_ranks_of_runs_that_fit():
     assert checks.rank_correlation(unordered, "x", "y")[1] > 0.05
     with pytest.raises(Missing, match="two runs"):
         checks.rank_correlation(Runs(runs[:1]), "x", "y")
+    correlation, _, count = checks.rank_correlation(Runs(runs[:2]), "x", "y")
+    assert correlation == pytest.approx(-1) and count == 2
 
 
 def decaying(decay: float, memorized: int, generalized: float) -> Run:
@@ -143,4 +147,5 @@ def test_the_spread_compares_the_best_run_of_each_value():
 
 
 def test_an_exponent_is_the_slope_in_logarithms():
+    """3 x^2 at 1, 2 and 4."""
     assert checks.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)

@@ -1,11 +1,24 @@
 """Claims: when they have passed, and when not."""
 
-from math import inf
+from dataclasses import asdict
+from math import inf, nan
 
+import numpy as np
 import pytest
 
 from grok.claims import checks
-from grok.claims.model import Claim, Claims, Missing, Runs, evaluate, evaluate_sweep, has_passed
+from grok.claims.model import (
+    Claim,
+    Claims,
+    Finding,
+    Missing,
+    Run,
+    Runs,
+    evaluate,
+    evaluate_sweep,
+    has_passed,
+    run_of,
+)
 from grok.experiment.experiment import Experiment, load
 from grok.paths import experiment_file
 from tests.claims.runs import run
@@ -24,9 +37,18 @@ def test_a_claim_that_cannot_be_evaluated_has_not_passed():
         (lambda runs: (runs.one("cpu").final("loss") < 1, {}), "needs the metric loss"),
         (lambda runs: (1 / 0 > 1, {}), "ZeroDivisionError: division by zero"),
     ):
-        finding = evaluate(claim(check), nothing)
-        assert not finding.passed and finding.why == why
+        assert evaluate(claim(check), nothing) == Finding("01-C1", False, {}, why)
+        assert evaluate(claim(check), nothing, 3) == Finding("01-C1", False, {}, why, 3)
     assert not has_passed([])
+
+
+def test_a_finding_is_stored_as_plain_numbers():
+    """MongoDB and JSON have no numpy numbers: what a check measured becomes a float or a bool."""
+    check = claim(lambda runs: (np.float64(2) > 1, {"a": np.float32(0.5), "b": 3}))
+    found = evaluate(check, Runs([run()]), 7)
+    assert found == Finding("01-C1", True, {"a": 0.5, "b": 3.0}, None, 7)
+    assert type(found.passed) is bool
+    assert [type(value) for value in found.measured.values()] == [float, float]
 
 
 def test_two_of_three_seeds_are_enough():
@@ -40,12 +62,36 @@ def test_two_of_three_seeds_are_enough():
     assert evaluate_sweep([at_least], "another_sweep", runs) == []
 
 
+def test_claims_of_other_sweeps_are_left_out():
+    """A paper's claims are checked on several sweeps; each sweep's end checks all of its own."""
+    runs = Runs([run(1, {"x": 2.0}), run(0, {"x": 1.0})])
+
+    def measured(runs):
+        return True, {"x": runs[0]["x"]}
+
+    claims = [
+        Claim("1", "", measured, "other_cpu"),
+        Claim("2", "", measured, "paper_cpu"),
+        Claim("3", "", lambda runs: (len(runs) == 2, {}), "paper_cpu", pooled=True),
+        Claim("4", "", measured, "paper_cpu"),
+        Claim("5", "", measured, "other_cpu"),
+    ]
+    assert evaluate_sweep(claims, "paper_cpu", runs) == [
+        Finding("2", True, {"x": 1.0}, None, 0),
+        Finding("2", True, {"x": 2.0}, None, 1),
+        Finding("3", True, {}),
+        Finding("4", True, {"x": 1.0}, None, 0),
+        Finding("4", True, {"x": 2.0}, None, 1),
+    ]
+
+
 def test_a_pooled_claim_sees_all_seeds():
     runs = Runs(run(seed, {"x": float(seed)}) for seed in range(4))
     mean = claim(lambda runs: (True, {"mean": runs.mean("cpu", "x")}), pooled=True)
     assert evaluate_sweep([mean], "paper_cpu", runs)[0].measured == {"mean": 1.5}
-    with pytest.raises(Missing, match="only one run"):
-        runs.one("cpu")
+    for several in (runs, Runs(runs[:2])):
+        with pytest.raises(Missing, match="only one run"):
+            several.one("cpu")
 
 
 def test_what_a_run_tells():
@@ -67,6 +113,27 @@ def test_what_a_run_tells():
     assert one.peaks("spiky", [10, 30]).tolist() == [50, 50]
 
 
+def test_a_peak_is_within_one_logged_step_and_relative_to_the_usual_size():
+    """A spike two logged steps away is another one. Half is the median size; NaN is no number."""
+    one = run(loss=[8, 0.5, -0.5, 0.5, 40, nan, 0.5, -0.5], zero=[0, 0, 0])
+    assert one.peaks("loss", [0, 10, 20, 30, 50, 60]).tolist() == [16, 16, 1, 80, 80, 1]
+    assert one.peaks("loss", [11]).tolist() == [1]  # between two steps, as of the later one
+    assert one.peaks("zero", [10]).tolist() == [0]
+
+
+def test_values_of_a_metric_are_floats():
+    """A metric that was logged in whole numbers must not be divided, or compared to NaN, as such."""
+    steps, values = run(errors=[3, 2, 0]).logged("errors")
+    assert (steps.tolist(), values.tolist()) == ([0, 10, 20], [3.0, 2.0, 0.0])
+    assert values.dtype == np.float64
+
+
+def test_a_value_is_that_of_the_step_itself_or_of_the_last_one_before():
+    """Before the first logged step there is none, and the first one stands for it."""
+    one = run(loss=[4, 3, 2])
+    assert [one.at("loss", step) for step in (-5, 0, 9, 10, 11, 20, 99)] == [4, 4, 4, 3, 3, 2, 2]
+
+
 def test_runs_of_a_named_config_come_by_seed():
     runs = Runs([run(2), run(0), run(1, named_configs=["large"])])
     assert [one.config["seed"] for one in runs.all("cpu")] == [0, 2]
@@ -75,6 +142,13 @@ def test_runs_of_a_named_config_come_by_seed():
         runs.all("small", "tiny")
     with pytest.raises(Missing, match="seed=7"):
         runs.where(seed=7)
+
+
+def test_a_run_without_a_seed_counts_as_of_seed_0():
+    """Runs of papers whose data have no randomness may have none; the others stay in order."""
+    without = [Run({"name": name}, {}, {}, frozenset({"cpu"})) for name in ("a", "b")]
+    runs = Runs([run(2), without[0], run(0), without[1], run(1)])
+    assert runs.all("cpu") == [without[0], run(0), without[1], run(1), run(2)]
 
 
 def test_a_docstring_is_the_statement():
@@ -100,6 +174,34 @@ def test_a_docstring_is_the_statement():
         Claim("01-C1", "It groks, and late (figure 2)", first, "paper_cpu"),
         Claim("01-C2", "Nothing (table 1)", second, "other", pooled=True, report_only=True),
     ]
+    third = add("01-C3", source="section 3")(lambda runs: (True, {}))
+    assert ex.claims[2] == Claim("01-C3", " (section 3)", third, "paper_cpu")
+
+
+def test_a_run_is_stored_with_the_findings_of_the_claims_that_need_no_other_run():
+    """At a run's end its claims are checked on it alone, with its named configs, result and curves."""
+    ex = Experiment("paper", threshold=0.9, delay=10)
+    ex.matching_named_configs = lambda config: frozenset({f"width_{config['width']}"})
+    add = Claims(ex)
+
+    @add("01-C1", source="figure 2")
+    def first(runs):
+        """The loss is low in the end."""
+        only = runs.one("width_8")
+        numbers = {"loss": only.final("loss"), "steps": only["steps"]}
+        return numbers["loss"] < 1, {**numbers, "seed": only.config["seed"]}
+
+    @add("01-C2", source="figure 3", pooled=True)
+    def second(runs):
+        """It needs all runs."""
+        return True, {}
+
+    (finish,) = ex.finish_functions
+    config, result, series = {"width": 8, "seed": 4}, {"steps": 20}, {"loss": ([0, 9], [2.0, 0.5])}
+    finding = Finding("01-C1", True, {"loss": 0.5, "steps": 20.0, "seed": 4.0})
+    assert finish(config, result, series) == {"claims": [asdict(finding)]}
+    seen = run_of(ex, config, result, series)
+    assert seen == Run(config, result, series, frozenset({"width_8"}))
 
 
 def test_a_named_config_is_recognized_by_its_values():
