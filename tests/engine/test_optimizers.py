@@ -120,6 +120,16 @@ def test_update_noise_moves_by_lr_times_std_times_its_own_numbers(kind):
         torch.testing.assert_close(noisy[name], value - GROUP.lr * 0.2 * noise)
 
 
+def test_an_update_without_noise_needs_no_key_of_it():
+    """Keys of other noises, which a run may have, change nothing."""
+    optimizer, params = Optimizer("adamw", (GROUP,), weight_noise=0.1), tensors(0)
+    state, scalars = optimizers.initial_state(optimizer, params), scalars_of(optimizer, 1)
+    keys = {"weight_noise": torch.tensor(3)}
+    new, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars, keys=keys)
+    plain, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars)
+    assert all(torch.equal(new[name], value) for name, value in plain.items())
+
+
 def test_weight_noise_is_added_where_the_gradient_is_taken():
     optimizer, params = Optimizer(weight_noise=0.3), tensors(0)
     key = torch.tensor(5)
@@ -142,6 +152,20 @@ def test_sam_takes_the_gradient_at_the_distance_rho_along_the_gradient():
     assert all(torch.equal(plain[name], value**3) for name, value in params.items())
 
 
+def test_sam_adds_1e_12_to_the_norm_as_the_published_code_does():
+    """It keeps a gradient of zero finite, and halves the radius at a gradient of norm 1e-12."""
+    optimizer, params = Optimizer(sam_rho=0.2), {"w": torch.tensor([5.0], dtype=torch.float64)}
+    for slope, moved in ((1e-12, 0.1), (0.0, 0.0)):
+        seen = []
+
+        def gradient_at(at, slope=slope, seen=seen):
+            seen.append(at["w"].item())
+            return {"w": torch.full_like(at["w"], slope)}
+
+        found = optimizers.gradient(optimizer, gradient_at, params, {})
+        assert seen == [5, pytest.approx(5 + moved, abs=1e-9)] and found["w"] == slope
+
+
 @pytest.mark.parametrize("clip", [0.5, 100.0])
 def test_the_clipped_gradient_of_all_parameters_together_has_at_most_the_norm(clip):
     group = Group(lr=1.0)
@@ -154,7 +178,29 @@ def test_the_clipped_gradient_of_all_parameters_together_has_at_most_the_norm(cl
         torch.testing.assert_close(value - new[name], grads[name] * min(1.0, clip / norm))
 
 
+def test_a_short_gradient_is_clipped_to_a_shorter_norm():
+    """The norm of the gradient is below 1, as late in training: it still is scaled to the norm."""
+    optimizer = Optimizer("sgd", (Group(lr=1.0),), clip_norm=1e-5)
+    params = {"w": torch.zeros(2, dtype=torch.float64)}
+    grads = {"w": torch.tensor([3e-4, -4e-4], dtype=torch.float64)}
+    state = optimizers.initial_state(optimizer, params)
+    new, _ = optimizers.update(optimizer, params, grads, state, scalars_of(optimizer, 1))
+    assert new["w"].tolist() == pytest.approx([-6e-6, 8e-6], rel=1e-12)
+
+
+def test_clipping_keeps_the_precision_of_a_single_number():
+    """The norm is float64, and a float32 parameter without a shape must not become float64."""
+    optimizer = Optimizer("sgd", (Group(lr=1.0),), clip_norm=1.0)
+    params, grads = {"scale": torch.tensor(2.0)}, {"scale": torch.tensor(4.0)}
+    state = optimizers.initial_state(optimizer, params)
+    scalars = scalars_of(optimizer, 1).float()
+    new, velocities = optimizers.update(optimizer, params, grads, state, scalars)
+    assert new["scale"] == 1 and new["scale"].dtype == torch.float32
+    assert velocities["velocity"]["scale"].dtype == torch.float32
+
+
 def test_a_clipped_gradient_of_zero_is_zero():
+    """No division by the norm 0."""
     optimizer = Optimizer("sgd", (Group(lr=1.0),), clip_norm=1.0)
     params = tensors(0)
     zeros = optimizers.initial_state(optimizer, params)["velocity"]
@@ -172,6 +218,18 @@ def test_orthogonal_gradients_are_used():
         moved = value - new[name]
         assert (moved * value).sum().abs() < 1e-12
         assert moved.norm().item() == pytest.approx(grads[name].norm().item(), rel=1e-12)
+
+
+def test_an_orthogonal_gradient_of_zero_or_at_zero_weights_is_finite():
+    """Zero weights have no direction to leave out; a radial gradient has nothing else."""
+    grad, zeros = torch.tensor([3.0, 4.0]), torch.zeros(2)
+    assert torch.equal(optimizers.without_radial_part(grad, zeros), grad)
+    assert torch.equal(optimizers.without_radial_part(zeros, grad), zeros)
+    weights = torch.tensor([1.0, 0.0])
+    radial = optimizers.without_radial_part(2 * weights, weights)
+    assert torch.equal(radial, zeros)
+    rest = optimizers.without_radial_part(grad, weights)
+    assert rest.tolist() == pytest.approx([0, 5])  # the norm 5 stays
 
 
 def test_step_scalars_are_those_of_adam_at_step_t():
@@ -216,6 +274,19 @@ def test_learning_rates():
     both = rates([2, 3], warmup_steps=2, anneal_steps=4, lr_floor=0.0)
     first = 2 * 0.5 * (1 + math.cos(math.pi / 4)) / 2
     assert both == pytest.approx([first, 1.0])
+
+
+def test_the_number_of_the_step_is_there_for_one_group_too():
+    """The noise of a step is drawn from it, whatever the number of groups."""
+    assert optimizers.step_number(scalars_of(Optimizer(groups=(GROUP,)), 12)) == 12
+
+
+def test_numbers_given_as_whole_numbers_are_computed_in_float64():
+    """A command line gives `lr=1` as an int; powers and rates of ints would be whole."""
+    group = Group(lr=1, weight_decay=1, betas=(0, 0), eps=1, momentum=0)
+    numbers = optimizers.hyperparameters(Optimizer(groups=(group,), lr_floor=0))
+    assert {values.dtype for values in numbers} == {np.dtype(np.float64)}
+    assert [values.tolist() for values in numbers] == [[n] for n in (1, 1, 0, 0, 1, 0, 0, 0, 0)]
 
 
 def test_norm_is_taken_over_all_parameters_in_float64():
