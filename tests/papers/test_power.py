@@ -159,6 +159,32 @@ def test_sharper_is_worse(power, claim, entry):
     assert not outcome.passed and outcome.measured["runs"] == 14  # the others are left out
 
 
+def test_a_correlation_that_may_be_chance_does_not_pass(power):
+    """Of 15 runs, Spearman's -0.536 has p = 0.040 and passes; -0.504, as strong as asked, has 0.056.
+
+    From a falling order, exchanging the runs i and j adds (j - i)^2 / 280 to the correlation.
+    """
+    outcomes = []
+    for swaps in ([(1, 12), (3, 6)], [(1, 12), (3, 6), (8, 11)]):
+        accuracies = [1 - i / 20 for i in range(15)]
+        for i, j in swaps:
+            accuracies[i], accuracies[j] = accuracies[j], accuracies[i]
+        runs = [
+            claim_run(
+                "small",
+                {"sharpness": float(i), "test_accuracy": accuracy, "train_accuracy": 1.0},
+                seed=i,
+            )
+            for i, accuracy in enumerate(accuracies)
+        ]
+        outcomes.append(finding(power, "01-C6", *runs))
+    passing, chance = outcomes
+    assert passing.passed and passing.measured["rank correlation"] == pytest.approx(-150 / 280)
+    assert not chance.passed
+    assert chance.measured["rank correlation"] == pytest.approx(-141 / 280)
+    assert chance.measured["p"] == pytest.approx(0.0556, abs=1e-4)
+
+
 @pytest.mark.parametrize(("gain", "passed"), [(3.0, True), (2.9, False)])
 def test_numbers_lie_on_a_circle(power, gain, passed):
     assert finding(power, "01-C7", claim_run("cpu", {"circle_gain": gain})).passed == passed
