@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # torch.optim imports it late; each process of `make mutants` would
 
 from grok.engine import optimizers
 from grok.engine.spec import Group, Optimizer, Stop
