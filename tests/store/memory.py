@@ -103,7 +103,9 @@ def matches(document: Document, query: Document) -> bool:
         elif key.startswith("$"):
             raise NotImplementedError(key)
         else:
-            met = any(_meets(value, condition) for value in values_at(document, key))
+            values = list(values_at(document, key))
+            is_missing = condition is None and not values  # a plain null matches that too
+            met = is_missing or any(_meets(value, condition) for value in values)
         if not met:
             return False
     return True

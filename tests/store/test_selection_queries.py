@@ -46,6 +46,38 @@ def test_a_filter_is_cut_at_its_first_equals_sign(database):
     assert path == {"$and": [{"config.name": {"$gte": "a", "$lte": "b..c"}}]}
 
 
+def test_an_empty_list_is_the_empty_list():
+    """`betas=[]` is no list of one empty text."""
+    database = Database(
+        [{"_id": 1, "config": {"betas": []}}, {"_id": 2, "config": {"betas": [""]}}]
+    )
+    assert ids(database, "betas=[]") == [1]
+
+
+@pytest.mark.parametrize("name", ["1e3", "none", "a,b", "a..b", "[a]", "0x10"])
+def test_the_name_of_a_claim_is_a_text(name):
+    """It is no number, list or range: a claim may be called 1e3."""
+    query = selection.select(Database(), [f"claim={name}"])
+    finding = {"claim": name, "passed": True}
+    assert query == {"$and": [{"$or": [{"info.claims": {"$elemMatch": finding}}]}]}
+
+
+def test_a_date_is_one_text():
+    """ISO 8601 allows a comma before the fraction of a second; a range of dates is two filters."""
+    half = datetime(2026, 1, 3, 0, 0, 0, 500_000, tzinfo=UTC)
+    for key, operator in (("since", "$gte"), ("until", "$lt")):
+        query = selection.select(Database(), [f"{key}=2026-01-03T00:00:00,5"])
+        assert query == {"$and": [{"start_time": {operator: half}}]}
+        with pytest.raises(UserError, match=rf"^{key}=2026-01-03\.\.: expected a date"):
+            selection.select(Database(), [f"{key}=2026-01-03.."])
+
+
+def test_a_list_in_brackets_names_no_sweep(database):
+    """Sweeps are given as sweep=a,b."""
+    with pytest.raises(UserError, match=r"^no sweep \['rates'\]"):
+        selection.select(database, ["sweep=[rates]"])
+
+
 def test_the_items_of_a_list_keep_their_letters(database):
     """Only the brackets are taken off a list; the items are read as other values are."""
     names = selection.select(database, ["names=[X,yX,2]"])
