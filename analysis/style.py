@@ -58,12 +58,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 plt.style.use([SHARED_PARAMS, LOOKS["screen"]])
 
+DEFAULT_FOLDER = Path("figures")
+
 
 @dataclass
 class Output:
     """The folder of figures and tables, and the file formats of figures."""
 
-    folder: Path = Path("figures")
+    folder: Path = DEFAULT_FOLDER
     formats: tuple[str, ...] = ("png", "svg")
 
 
@@ -81,7 +83,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
         "-o",
         "--output",
         type=click.Path(path_type=Path, file_okay=False),
-        default=OUTPUT.folder,
+        default=DEFAULT_FOLDER,
         show_default=True,
         help="Folder of the figures and tables.",
     )

@@ -10,12 +10,16 @@ WEIGHTS = "weights/"  # prefix of the parameters among a record's arrays
 
 @dataclass(frozen=True)
 class Start:
-    """A replica starts, or continues, in slot `slot` of a program of `slots` slots."""
+    """A replica starts, or continues, in slot `slot` of a program of `slots` slots.
+
+    threads: of the CPU, that the program uses.
+    """
 
     replica: int
     slot: int
     slots: int
     compiled: bool
+    threads: int
 
 
 @dataclass(frozen=True)

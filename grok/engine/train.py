@@ -14,6 +14,7 @@ from grok.engine.instruments import BY_NAME
 from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.program import Program
+from grok.engine.threads import choose_threads
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
@@ -31,6 +32,7 @@ def train(
     terminate: Collection[int] = (),
     resume: Mapping[int, Saved] | None = None,
     measures: Mapping[str, Measure] = BY_NAME,
+    threads: int | None = None,
 ) -> Iterator[Event]:
     """The events of training problems of equal signature together, as they happen.
 
@@ -46,6 +48,7 @@ def train(
             meanwhile.
         resume: saved states to continue from, by replica.
         measures: the measures that the problems name.
+        threads: of the CPU; None decides by the size of the step and the machine's load.
 
     Raises:
         ValueError: the problems cannot share a program, or a saved state is of another problem.
@@ -57,6 +60,7 @@ def train(
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
     memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
+    torch.set_num_threads(threads or choose_threads(problems[0], slots))
     if compiled is None:
         compiled = decide_compiled(problems, slots)
     yield from _Training(problems, slots, compiled, terminate, resume or {}, measures).run()
@@ -197,7 +201,8 @@ class _Training:
             if saved is not None:
                 slot.measurement.history.restore(below(saved.tensors, HISTORY))
         self.slots[index] = slot
-        yield Start(replica, index, self.program.slots, self.compiled)
+        threads = torch.get_num_threads()
+        yield Start(replica, index, self.program.slots, self.compiled, threads)
 
     def _resumed_at(self, replica: int) -> int:
         """The step of the saved state that a replica continues from; -1 for none."""

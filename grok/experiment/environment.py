@@ -14,14 +14,13 @@ LOCK = Path(__file__).resolve().parents[2] / "requirements-lock.txt"
 
 @cache
 def environment() -> dict[str, Any]:
-    """Versions, device, precision and kernel flags, threads, and the hash of the lock file."""
+    """Versions, device, precision and kernel flags, and the hash of the lock file."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "cpu": cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
@@ -41,10 +40,9 @@ def cpu_model() -> str:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """What differs between two environments, one line each."""
-    keys = dict.fromkeys([*first, *second])
+    """What differs between two environments, one line for each key of the second."""
     return [
         f"{key}: {first.get(key)} then, {second.get(key)} now"
-        for key in keys
+        for key in second
         if first.get(key) != second.get(key)
     ]

@@ -128,12 +128,6 @@ class RunProgress:
         self.began: tuple[int, float] | None = None
 
     def __enter__(self) -> "RunProgress":
-        if self.has_lines:
-            steps = self.problem.train_steps
-            self._print(
-                f"{self.place}: {self.label}, {steps:,} steps on {hardware(self.problem)}; "
-                "the time is known after the first evaluations"
-            )
         if self.has_bar:
             self.display.start()
         return self
@@ -148,8 +142,12 @@ class RunProgress:
         if isinstance(event, Start):
             activity = "compiling" if event.compiled else "not compiled"
             self.bar.update(self.task, rate=activity)
-            if self.has_lines and not self.has_bar:
-                self._print(activity)
+            if self.has_lines:
+                steps, where = self.problem.train_steps, hardware(self.problem, event.threads)
+                self._print(
+                    f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity}; "
+                    "the time is known after the first evaluations"
+                )
         elif isinstance(event, Record) and event.step >= self.first_step:
             self._show_record(event)
 
@@ -209,12 +207,11 @@ def print_line(screen: Console, text: str) -> None:
     screen.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def hardware(problem: Problem) -> str:
-    """The device that a problem is trained on, and the number of threads."""
+def hardware(problem: Problem, threads: int) -> str:
+    """The device that a problem is trained on, and the number of threads of a CPU."""
     device = next(problem.module.parameters()).device
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    threads = torch.get_num_threads()
     return f"{device} with {threads} thread{'s' if threads > 1 else ''}"
 
 

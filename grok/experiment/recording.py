@@ -62,6 +62,7 @@ class Recorder:
                 "slot": event.slot,
                 "slots": event.slots,
                 "compiled": event.compiled,
+                "threads": event.threads,
             }
         elif isinstance(event, Record):
             self._log(event)

@@ -81,7 +81,9 @@ def _execute(
     experiment = experiment_of(run)
     parent = run["info"].get("initial_run") if point is not None else None
     problem = experiment.problem_of(config, lambda: store, parent)
-    program = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
+    threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
+    recorded = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
+    program = {"threads": threads, **recorded}
     execution = experiment.execution(
         problem,
         lambda problem: train_in_slot(problem, program, point.saved if point else None),
@@ -114,12 +116,13 @@ def train_in_slot(
     """The events of a replica in the slot of the recorded one, with copies of itself in the others.
 
     Arguments:
-        program: the recorded `slot`, number of `slots`, and whether it was `compiled`.
+        program: the recorded `slot`, number of `slots`, whether it was `compiled`, and `threads`.
         saved: the state to go on from, if any.
     """
     slot, slots = program["slot"], program["slots"]
     states = {i: replace(saved, replica=i) for i in range(slots)} if saved else {}
-    for event in train([problem] * slots, slots, program["compiled"], resume=states):
+    compiled, threads = program["compiled"], program["threads"]
+    for event in train([problem] * slots, slots, compiled, resume=states, threads=threads):
         if event.replica == slot:
             yield replace(event, replica=0)
 

@@ -114,5 +114,5 @@ class SweepProgress:
         activity = "compiling" if start.compiled else "not compiled"
         self.bar.update(self.task, rate=activity)
         if self.has_lines:
-            text = f"{start.slots} at once on {hardware(problem)}, {activity}"
+            text = f"{start.slots} at once on {hardware(problem, start.threads)}, {activity}"
             print_line(self.screen, text)

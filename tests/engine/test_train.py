@@ -189,11 +189,11 @@ def test_two_threads_give_the_same_bits_twice():
         data = {"inputs": torch.randint(11, (4000,)), "targets": torch.randn(4000, 16)}
     one = Problem(table, data, loss, metrics, Optimizer(), 60, [60])
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     try:
-        ends = [outcome(list(train([one], compiled=True))).weights["weight"] for _ in range(3)]
+        ends = [outcome(list(train([one], compiled=True, threads=2))) for _ in range(3)]
     finally:
         torch.set_num_threads(threads)
+    ends = [end.weights["weight"] for end in ends]
     assert all((end == ends[0]).all() for end in ends)
 
 

@@ -40,8 +40,8 @@ def test_a_difference_is_found_at_its_first_step():
 
 
 def test_another_machine_is_flagged():
-    other = {**environment(), "cpu": "another", "threads": 64}
-    assert [line.split(":")[0] for line in differences(other, environment())] == ["cpu", "threads"]
+    other = {**environment(), "cpu": "another", "cudnn": 1}
+    assert [line.split(":")[0] for line in differences(other, environment())] == ["cpu", "cudnn"]
 
 
 def test_what_cannot_be_repeated_is_one_line(store):

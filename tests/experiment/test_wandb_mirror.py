@@ -122,7 +122,7 @@ def test_a_server_that_refuses_is_told_of_once(home, account):
 
 
 def test_sigterm_ends_both_sides_with_all_metrics(home):
-    words = ["-W", "with", "p=5", "train_steps=100000", "log_points=2000", "seed=1"]
+    words = ["-W", "with", "p=5", "train_steps=2900", "log_points=2900", "seed=1"]
     command = [sys.executable, "experiments/liu_toy.py", *words]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment(home), stderr=-3)
     database = stores.connect().database
