@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import psutil
 import requests
 from sacred import cli_option
 from sacred.observers.base import RunObserver
@@ -207,6 +206,8 @@ def is_our_endpoint(url: str) -> bool:
 
 def _abandon_service() -> None:
     """End W&B's own process, which would hold up the exit of ours while it tries again."""
+    import psutil  # takes a fifth of a second
+
     for child in psutil.Process().children():
         if child.name().startswith("wandb-core"):
             child.kill()
