@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
 
 
 def parse_value(text: Any, names: Mapping[str, Any] | None = None) -> Any:
@@ -32,7 +32,7 @@ def with_numbers(value: Any) -> Any:
         return {key: with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [with_numbers(item) for item in value]
-    return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
+    return float(value) if isinstance(value, str) and SCIENTIFIC.match(value) else value
 
 
 def whole_if_integral(value: Any) -> Any:

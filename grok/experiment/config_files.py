@@ -5,7 +5,6 @@ Sacred's own functions are not used: they create the Python objects that a file 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import yaml
 
 from grok.errors import UserError, writing
+from grok.values import SCIENTIFIC
 
 YAML_SUFFIXES = (".yaml", ".yml")
 SUFFIXES = (".json", *YAML_SUFFIXES)
 REFUSED_SUFFIXES = (".pickle", ".pkl", ".toml", ".ini", ".py")
-SCIENTIFIC_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
 class ConfigLoader(yaml.SafeLoader):
@@ -29,9 +28,7 @@ class ConfigDumper(yaml.SafeDumper):
 
 
 for resolver in (ConfigLoader, ConfigDumper):
-    resolver.add_implicit_resolver(
-        "tag:yaml.org,2002:float", SCIENTIFIC_NUMBER, list("-+.0123456789")
-    )
+    resolver.add_implicit_resolver("tag:yaml.org,2002:float", SCIENTIFIC, list("-+.0123456789"))
 
 
 def is_file_name(word: str) -> bool:

@@ -12,7 +12,7 @@ from sacred.observers.mongo import parse_mongo_db_arg
 
 from grok.cli import main as grok
 from grok.errors import UserError
-from grok.experiment import show
+from grok.experiment import config_files, show
 from grok.experiment.experiment import load
 from grok.store.connection import connect, parse_argument
 from tests.analysis.scripts import call_script
@@ -57,6 +57,12 @@ def test_a_config_file_is_read(liu_toy, tmp_path, name, content):
     run = command(liu_toy, "print_config", "with", write(tmp_path / name, content))
     assert (run.config["train_steps"], run.config["decoder_lr"]) == (20, 1e-3)
     assert run.config["optimizer"] == "adamw"
+
+
+def test_a_text_that_begins_like_a_number_is_a_text(tmp_path):
+    """YAML's resolvers look at the beginning of a text only, unless their pattern has an end."""
+    path = write(tmp_path / "c.yaml", "a: 1e-3\nb: 1e-3abc\nc: '1e-3'\n")
+    assert config_files.load(path) == {"a": 1e-3, "b": "1e-3abc", "c": "1e-3"}
 
 
 def test_files_named_configs_and_updates_mix_in_their_order(liu_toy, tmp_path):
