@@ -34,9 +34,19 @@ SWEEP_SUMMARY_KEYS = (
 
 
 def export_run(database: Database, number: int | str, folder: Path) -> dict[str, Any]:
-    """Write one run's files and return its summary; UserError if it has no result or logged nothing."""
-    frame = curves_of(database, number)
-    run = find_run(database, number)
+    """Write one run's files and return its summary.
+
+    Raises:
+        UserError: there is no such run, it has no result, or it has not logged losses and accuracies.
+    """
+    return _write_run(database, find_run(database, number), curves_of(database, number), folder)
+
+
+def _write_run(
+    database: Database, run: dict[str, Any], frame: pd.DataFrame, folder: Path
+) -> dict[str, Any]:
+    """Write the files of a run with these curves and return its summary."""
+    number = run["_id"]
     if not isinstance(run.get("result"), dict):
         raise UserError(f"run {number} has no result to export")
     summary = summary_of(run, frame)
@@ -97,7 +107,7 @@ def export_sweep(database: Database, sweep: str, folder: Path) -> int:
     Raises:
         UserError: the sweep has no finished run.
     """
-    return len(_export_runs(database, sweep, folder))
+    return len(_export_runs(database, *finished_runs(database, sweep), folder))
 
 
 def export_replication(database: Database, papers: tuple[str, ...], folder: Path) -> int:
@@ -119,10 +129,10 @@ def export_replication(database: Database, papers: tuple[str, ...], folder: Path
         for sweep in dict.fromkeys(claim.sweep for claim in paper.claims):
             place = Path(str(paper.path)) / sweep
             try:
-                finished_runs(database, sweep)
+                document, runs = finished_runs(database, sweep)
             except UserError:
                 continue  # not run yet
-            for row in _export_runs(database, sweep, folder / place):
+            for row in _export_runs(database, document, runs, folder / place):
                 run_dir = str(place / row["run_dir"])
                 rows.append({"paper": paper.path, "sweep": sweep, **row, "run_dir": run_dir})
     if not rows:
@@ -131,21 +141,22 @@ def export_replication(database: Database, papers: tuple[str, ...], folder: Path
     return len(rows)
 
 
-def _export_runs(database: Database, sweep: str, folder: Path) -> list[dict[str, Any]]:
-    """The rows of the sweep's summary, after its runs' files have been written."""
-    document, runs = finished_runs(database, sweep)
-    swept = [key for key in swept_keys(document) if key != "preset"]
+def _export_runs(
+    database: Database, sweep: dict[str, Any], runs: list[dict[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    """The rows of a sweep's summary, after the files of these runs of it have been written."""
+    swept = [key for key in swept_keys(sweep) if key != "preset"]
     rows = []
     for run in runs:
         seed = (run.get("config") or {}).get("seed")
         name = _folder_name(run, swept)
         run_folder = folder / name / f"seed_{seed}"
         try:
-            curves_of(database, run["_id"])
+            frame = curves_of(database, run["_id"])
         except UserError as error:
             click.echo(f"left out: {error}", err=True)
             continue
-        summary = export_run(database, run["_id"], run_folder)
+        summary = _write_run(database, run, frame, run_folder)
         rows.append(
             {
                 "preset": name,
