@@ -7,7 +7,7 @@ import pytest
 
 from grok.errors import UserError
 from grok.store import selection
-from tests.store.selection_cases import CASES, fill
+from tests.store.selection_cases import FilterCases, fill, ids
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +18,8 @@ def database(store):
     store.client.drop_database("selection")
 
 
-def ids(database, *filters, **wanted) -> list:
-    query = selection.select(database, filters, **wanted)
-    return sorted((run["_id"] for run in database.runs.find(query, {"_id": 1})), key=str)
-
-
-@pytest.mark.parametrize(("filters", "expected"), CASES["cases"])
-def test_filters(database, filters, expected):
-    assert ids(database, *filters.split()) == expected
-
-
-@pytest.mark.parametrize(("filters", "message"), CASES["errors"])
-def test_what_is_no_filter_is_an_error(database, filters, message):
-    with pytest.raises(UserError) as caught:
-        selection.select(database, filters.split())
-    assert str(caught.value).startswith(message)
+class TestFiltersInMongoDB(FilterCases):
+    """The shared cases, in MongoDB."""
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from grok.errors import UserError
 from grok.store import selection
 from tests.store.memory import Database
-from tests.store.selection_cases import CASES
+from tests.store.selection_cases import CASES, FilterCases, ids
 
 
 @pytest.fixture
@@ -15,23 +15,8 @@ def database() -> Database:
     return Database(CASES["runs"], CASES["sweeps"])
 
 
-def ids(database, *filters, **wanted) -> list:
-    found = database.runs.find(selection.select(database, filters, **wanted))
-    return sorted((run["_id"] for run in found), key=str)
-
-
-@pytest.mark.parametrize(("filters", "expected"), CASES["cases"])
-def test_filters(database, filters, expected):
-    """The cases that hold in MongoDB and in the report's page."""
-    assert ids(database, *filters.split()) == expected
-
-
-@pytest.mark.parametrize(("filters", "message"), CASES["errors"])
-def test_what_is_no_filter_is_an_error(database, filters, message):
-    """A wrong filter must not select everything, or nothing, in silence."""
-    with pytest.raises(UserError) as caught:
-        selection.select(database, filters.split())
-    assert str(caught.value).startswith(message)
+class TestFiltersInMemory(FilterCases):
+    """The shared cases, in memory."""
 
 
 def test_no_filter_is_the_empty_query(database):
