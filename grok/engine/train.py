@@ -75,7 +75,7 @@ def check_signatures(problems: Sequence[Problem]) -> None:
 
 
 def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
-    """Whether a slot trains so many steps in a row that compiling them takes less time."""
+    """Whether each slot trains so many steps that compiling saves time."""
     steps = sum(problem.train_steps for problem in problems) / slots
     return steps >= COMPILE_FROM_STEPS
 
@@ -132,7 +132,6 @@ class _Training:
             if all(problem.data[name] is value for problem in problems)
         }
         self.problems = problems
-        self.compiled = compiled
         self.terminate = terminate
         self.resume = resume
         self.measures = measures
@@ -202,7 +201,7 @@ class _Training:
                 slot.measurement.history.restore(below(saved.tensors, HISTORY))
         self.slots[index] = slot
         threads = torch.get_num_threads()
-        yield Start(replica, index, self.program.slots, self.compiled, threads)
+        yield Start(replica, index, self.program.slots, self.program.compiled, threads)
 
     def _resumed_at(self, replica: int) -> int:
         """The step of the saved state that a replica continues from; -1 for none."""
@@ -258,7 +257,7 @@ class _Training:
         if not live or len(live) > self.program.slots // 2:
             return
         remaining = max(slot.pending_log_steps[0] - self.program.steps[i] for i, slot in live)
-        if self.compiled and remaining < COMPILE_FROM_STEPS:
+        if self.program.compiled and remaining < COMPILE_FROM_STEPS:
             return
         old = self.program
         self.program = Program(self.problems[0], len(live), set(old.shared), old.compiled)

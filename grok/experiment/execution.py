@@ -100,9 +100,7 @@ class Execution:
         if self.resume_point is not None:
             events = self.resume_point.replayed(events)
         if self.shows_progress:
-            step = (
-                self.resume_point.saved.step if self.resume_point and self.resume_point.saved else 0
-            )
+            step = self.resume_point.step if self.resume_point else 0
             with RunProgress(self.experiment, place(run), self.problem, step) as progress:
                 result = record_run(run, recorder, events, summarize, progress.show)
         else:

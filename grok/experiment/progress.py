@@ -140,12 +140,11 @@ class RunProgress:
     def show(self, event: Event) -> None:
         """Say that the training starts, or show what a record tells of it."""
         if isinstance(event, Start):
-            activity = "compiling" if event.compiled else "not compiled"
-            self.bar.update(self.task, rate=activity)
+            self.bar.update(self.task, rate=activity(event))
             if self.has_lines:
                 steps, where = self.problem.train_steps, hardware(self.problem, event.threads)
                 self._print(
-                    f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity}; "
+                    f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity(event)}; "
                     "the time is known after the first evaluations"
                 )
         elif isinstance(event, Record) and event.step >= self.first_step:
@@ -213,6 +212,11 @@ def hardware(problem: Problem, threads: int) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} with {threads} thread{'s' if threads > 1 else ''}"
+
+
+def activity(start: Start) -> str:
+    """What a program does before its first step, in words."""
+    return "compiling" if start.compiled else "not compiled"
 
 
 def duration(seconds: float) -> str:

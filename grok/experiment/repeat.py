@@ -67,7 +67,7 @@ def resume(store: Store, number: int) -> tuple[Run, int]:
     check_can_resume(store, run)
     point = load_resume_point(store, run)
     ended = _execute(store, run, run["config"], point, None)
-    return ended, point.saved.step if point.saved else 0
+    return ended, point.step
 
 
 def _execute(

@@ -34,6 +34,11 @@ class ResumePoint:
     records: list[Record]
     seconds: float
 
+    @property
+    def step(self) -> int:
+        """The step from which the run goes on."""
+        return self.saved.step if self.saved else 0
+
     def replayed(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events of the resumed run, with the earlier records after its Start."""
         for event in events:

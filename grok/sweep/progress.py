@@ -9,6 +9,7 @@ from grok.engine.problem import Problem
 from grok.experiment.progress import (
     TIMED_SECONDS,
     LineSchedule,
+    activity,
     console,
     format_rate,
     hardware,
@@ -111,8 +112,7 @@ class SweepProgress:
         if self.program == (start.slots, start.compiled):
             return
         self.program = start.slots, start.compiled
-        activity = "compiling" if start.compiled else "not compiled"
-        self.bar.update(self.task, rate=activity)
+        self.bar.update(self.task, rate=activity(start))
         if self.has_lines:
-            text = f"{start.slots} at once on {hardware(problem, start.threads)}, {activity}"
-            print_line(self.screen, text)
+            where = hardware(problem, start.threads)
+            print_line(self.screen, f"{start.slots} at once on {where}, {activity(start)}")

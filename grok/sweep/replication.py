@@ -11,6 +11,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from grok.claims.scorecard import experiments, latest, scorecard, sweeps_of
+from grok.engine.threads import usable_cores
 from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console, duration
 from grok.experiment.show import wide_console
@@ -18,7 +19,6 @@ from grok.interrupts import exit_on_interrupt
 from grok.paths import PROJECT
 from grok.store import connection as stores
 
-CORES = len(os.sched_getaffinity(0))
 GROK = (sys.executable, "-m", "grok.cli")
 
 
@@ -36,7 +36,7 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     """
     wanted = [paper for paper in experiments(names) if names or paper.claims]
     store = stores.mongo()
-    jobs = min(jobs or (1 if torch.cuda.is_available() else CORES), len(wanted))
+    jobs = min(jobs or (1 if torch.cuda.is_available() else usable_cores()), len(wanted))
     longest_first = sorted(
         wanted, key=lambda paper: latest(store.database, paper)[1] or inf, reverse=True
     )
@@ -63,7 +63,7 @@ class Replication:
 
     def __init__(self, store: stores.Store, resume: bool, jobs: int):
         self.store, self.resume, self.jobs = store, resume, jobs
-        threads = max(1, CORES // jobs)
+        threads = max(1, usable_cores() // jobs)
         self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # the user's wins
         if jobs > 1:  # what is shown when a sweep has ended is only its result
             self.environment["GROK_CONSOLE"] = "silent"
