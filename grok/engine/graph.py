@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 DETACH = torch.ops.aten.detach.default
 READ_NUMBER = torch.ops.aten._local_scalar_dense.default
 RESULT = "result"  # key of a node's `meta` that holds its TensorInfo
-# Calls whose results differ although their arguments are equal.
+# Operators whose results have undefined values.
 UNDEFINED_VALUES = ("aten::empty", "aten::new_empty")
 
 
@@ -30,10 +30,11 @@ class TensorInfo(NamedTuple):
 
 
 def record(function: Callable, arguments: list[Tensor]) -> fx.GraphModule:
-    """The calls of `function(*arguments)` below autograd and vmap, without repeated and unused ones.
+    """The calls of `function(*arguments)`, without repeated and unused ones.
 
-    This is `make_fx` for functions of fixed shapes without autograd. `make_fx` imports the
-    compiler, which takes four CPU seconds that a short, uncompiled run need not spend.
+    Recorded are the operators that `torch.func.grad` and `vmap` call in the end, as by `make_fx`
+    and `fx_graph_cse`. Those import the compiler, which takes four CPU seconds that a short,
+    uncompiled run need not spend.
 
     Arguments:
         function: returns a nested structure of tensors. It must not depend on their values in
@@ -147,7 +148,7 @@ def _merge_equal_calls(graph: fx.Graph) -> None:
         if _changes_argument(node):
             first.clear()  # what was read before may have another value now
             continue
-        if _is_undefined(node):
+        if not _is_repeatable(node):
             continue
         leaves, spec = pytree.tree_flatten((node.args, node.kwargs))
         key = (node.target, tuple((type(leaf), _hashable(leaf)) for leaf in leaves), repr(spec))
@@ -163,13 +164,17 @@ def _hashable(leaf: Any) -> Any:
 
 
 def _changes_argument(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
+    schema = _schema(node)
     return schema is not None and schema.is_mutable
 
 
-def _is_undefined(node: fx.Node) -> bool:
-    tags = getattr(node.target, "tags", ())
-    schema = getattr(node.target, "_schema", None)
-    return torch.Tag.nondeterministic_seeded in tags or (
-        schema is not None and schema.name.startswith(UNDEFINED_VALUES)
-    )
+def _is_repeatable(node: fx.Node) -> bool:
+    """Whether the call gives equal results for equal arguments."""
+    is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    schema = _schema(node)
+    return not is_random and not (schema and schema.name.startswith(UNDEFINED_VALUES))
+
+
+def _schema(node: fx.Node) -> Any:
+    """The declaration of the operator that a node calls; None for another function."""
+    return getattr(node.target, "_schema", None)

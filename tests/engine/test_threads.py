@@ -45,7 +45,7 @@ def test_large_products_use_the_idle_cores(machine, load, expected):
 
 
 def test_small_products_use_one_thread_and_a_batch_counts_as_a_whole(machine):
-    """The toy of 12 rows and 122 weights is small alone, and in any batch that fits the cache."""
+    """The toy multiplies 12 rows by 122 weights; so many replicas as reach the bound are large."""
     small = problem(0)
     assert threads.forward_multiplications(small) == 12 * (3 * 20 + 20 + 20 * 2 + 2)
     assert threads.choose_threads(small, slots=1) == 1

@@ -216,7 +216,7 @@ def test_a_signal_while_the_step_is_compiled_is_not_swallowed(monkeypatch, new_t
 
 
 def test_a_compiler_that_fails_ends_no_run(monkeypatch, capsys, new_traces):
-    """The run goes on uncompiled, says so once per function, and records it."""
+    """The run goes on uncompiled, says so once, and records it."""
 
     def failing(graph, *_):
         raise RuntimeError("no C++ compiler was found")
