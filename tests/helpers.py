@@ -15,7 +15,7 @@ def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"not true after {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def mongods(home: Path) -> list[int]:

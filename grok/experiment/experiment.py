@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sacred
 from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
-from sacred.dependencies import gather_sources_and_dependencies
+from sacred.dependencies import gather_sources_and_dependencies, get_commit_if_possible
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
@@ -395,13 +395,20 @@ class Experiment(sacred.Experiment):
     def _gather_sources(self) -> None:
         """Set the experiment's sources: the paper's own file and what it imports, with commits.
 
-        This asks git about every file, so it is done once, and only for a command that needs it.
+        It is done once, and only for a command that needs it. Sacred would ask git about every file
+        instead of every repository.
         """
         if self._has_sources:
             return
         self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
-            self.script, save_git_info=True, base_dir=self.base_dir
+            self.script, save_git_info=False, base_dir=self.base_dir
         )
+        state_of = functools.cache(functools.partial(get_commit_if_possible, save_git_info=True))
+        for source in {*self.sources, self.mainfile} - {None}:
+            for folder in Path(source.filename).parents:
+                if (folder / ".git").exists():
+                    source.repo, source.commit, source.is_dirty = state_of(str(folder / ".git"))
+                    break
         self._has_sources = True
 
 

@@ -18,6 +18,7 @@ from grok.experiment.config_types import is_valid
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.validation import canonical_names, check_choice, check_keys
 from grok.paths import PROJECT
+from grok.sweep import search
 from grok.values import parse_value, whole_if_integral, with_numbers
 
 METHODS = ("grid", "random", "bayes")
@@ -235,11 +236,9 @@ def _sacred_command(command: list[Any]) -> list[str]:
 
 def _violations(config: dict[str, Any]) -> list[str]:
     """What W&B's schema has against the config."""
-    import sweeps  # takes seconds
-
     try:
         known = {key: value for key, value in config.items() if key not in KEYS_OUTSIDE_SCHEMA}
-        return sweeps.schema_violations_from_proposed_config(known)
+        return search.sweeps().schema_violations_from_proposed_config(known)
     except ValueError as error:
         return [str(error)]
 

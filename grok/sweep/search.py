@@ -1,12 +1,16 @@
 """Points of a sweep, from W&B's own search code (package `sweeps`).
 
-The package takes seconds to import, so it is imported where a search begins.
+The package takes a second to import, so it is imported where it is first needed.
 """
 
+import functools
+import importlib
 import itertools
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +21,29 @@ if TYPE_CHECKING:
     from sweeps import SweepRun
 
 Point = dict[str, Any]
+URI_PARSER = "rfc3987_syntax"
+
+
+@functools.cache
+def sweeps() -> ModuleType:
+    """W&B's package `sweeps`.
+
+    It imports jsonschema, which imports a parser of URIs if there is one. That would take 2.7 s, and
+    no sweep's schema has URIs.
+    """
+    if URI_PARSER in sys.modules:
+        return importlib.import_module("sweeps")
+    sys.modules[URI_PARSER] = None  # type: ignore[assignment]  # Python's way to make it absent
+    try:
+        return importlib.import_module("sweeps")
+    finally:
+        del sys.modules[URI_PARSER]
 
 
 def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
     """The points of a grid in W&B's order, at most `limit`; UserError if there is none."""
-    import sweeps
-
     try:
-        runs = sweeps.next_runs(config, [], n=limit or 10**9)
+        runs = sweeps().next_runs(config, [], n=limit or 10**9)
     except ValueError as error:
         raise UserError(str(error)) from error
     points = [plain(run.config) for run in runs if run is not None]
@@ -41,20 +60,16 @@ def suggest(config: dict[str, Any], runs: list["SweepRun"], count: int, seed: in
         count: How many points; fewer come back when the search has ended.
         seed: Equal seeds and equal earlier runs give equal points.
     """
-    import sweeps
-
     try:
         with _seeded(seed + len(runs)):
-            return [plain(run.config) for run in sweeps.next_runs(config, runs, n=count) if run]
+            return [plain(run.config) for run in sweeps().next_runs(config, runs, n=count) if run]
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
 def to_stop(config: dict[str, Any], runs: list["SweepRun"]) -> list[str]:
     """Names of the runs that the config's early termination (Hyperband) stops now."""
-    import sweeps
-
-    return [run.name for run in sweeps.stop_runs(config, runs)]
+    return [run.name for run in sweeps().stop_runs(config, runs)]
 
 
 def run_of(name: str, point: Point, state: str, history: list[dict], final: dict) -> "SweepRun":
@@ -65,10 +80,8 @@ def run_of(name: str, point: Point, state: str, history: list[dict], final: dict
         history: Metrics of the run's records, in order.
         final: The last value of each metric.
     """
-    from sweeps import SweepRun
-
     # the fields' aliases: with pydantic 2 their own names are ignored
-    return SweepRun(
+    return sweeps().SweepRun(
         name=name,
         state=state,
         config={key: {"value": value} for key, value in point.items()},

@@ -15,8 +15,8 @@ from grok.store import journal, mongod, status
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
 
-LONG = ["p=5", "train_steps=2900", "log_points=2900", "seed=1"]  # a few seconds, many records
-EXPECTED = log_steps(2900, 2900)
+LONG = ["p=5", "train_steps=1500", "log_points=1500", "seed=1"]  # a few seconds, many records
+EXPECTED = log_steps(1500, 1500)
 
 
 def is_start_of_expected(steps: list[int]) -> bool:
