@@ -10,6 +10,9 @@ from grok.errors import read_text
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
 )
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="processes that train; else one for each idle core"
+)
 
 
 @click.group()
@@ -23,6 +26,7 @@ def sweep() -> None:
 @click.option("--limit", type=click.IntRange(1), help="at most this many points")
 @click.option("--seeds", type=click.IntRange(1), help="every point with this many seeds")
 @click.option("--slots", type=click.IntRange(1), help="replicas that train at once")
+@workers_option
 @click.option("--resume", is_flag=True, help="resume the latest sweep of this file")
 @click.option("--id", "sweep_id", help="the sweep to resume, if not the latest")
 @click.option("--dry-run", is_flag=True, help="print points, batches and time; run nothing")
@@ -31,6 +35,7 @@ def run(
     limit: int | None,
     seeds: int | None,
     slots: int | None,
+    workers: int | None,
     resume: bool,
     sweep_id: str | None,
     dry_run: bool,
@@ -41,9 +46,9 @@ def run(
     from grok.sweep import commands
 
     if dry_run:
-        commands.describe(file, limit, seeds, slots)
+        commands.describe(file, limit, seeds, slots, workers)
     else:
-        commands.run(file, limit, seeds, slots, resume or bool(sweep_id), sweep_id)
+        commands.run(file, limit, seeds, slots, workers, resume or bool(sweep_id), sweep_id)
 
 
 @sweep.command()
@@ -67,7 +72,8 @@ def serve(host: str, port: int, lost_after: float) -> None:
 @mongo_option
 @click.argument("sweep")
 @batch_option
-def agent(sweep: str, batch: int) -> None:
+@workers_option
+def agent(sweep: str, batch: int, workers: int | None) -> None:
     """Work on a W&B sweep, many points as one program."""
     from grok.sweep.client import Client, SweepName
 
@@ -75,7 +81,7 @@ def agent(sweep: str, batch: int) -> None:
 
     from grok.sweep.agent import run_agent
 
-    run_agent(sweep, batch)
+    run_agent(sweep, batch, workers)
 
 
 @sweep.command()

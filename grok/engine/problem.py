@@ -59,6 +59,11 @@ class Problem:
     measures: MeasureConfig | None = None
     parent_run: int | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run is trained."""
+        return next(self.module.parameters()).device
+
     def has_arrays(self, step: int) -> bool:
         """Whether the record of this logged step, if it is not the last, has arrays."""
         return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0

@@ -14,7 +14,7 @@ from grok.engine.instruments import BY_NAME
 from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.program import Program
-from grok.engine.threads import choose_threads
+from grok.engine.threads import LARGE_STEP, choose_threads, forward_multiplications
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
@@ -81,14 +81,18 @@ def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
 
 
 def choose_slots(problem: Problem) -> int:
-    """How many replicas fit the last-level cache (CPU) or half of the free memory (GPU); at least 1."""
-    parameters = list(problem.module.parameters())
+    """How many replicas train at once, at least 1.
+
+    On a GPU: as many as fit half of its free memory. On a CPU: as many as fit the last-level cache,
+    and no more than make a step large, since beyond that a step takes longer for each replica.
+    """
+    parameters = problem.module.parameters()
     replica_bytes = 4 * sum(p.numel() * p.element_size() for p in parameters)
-    device = parameters[0].device
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+    if problem.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(problem.device)
         return max(1, min(MOST_SLOTS_CUDA, free // 2 // (8 * replica_bytes)))
-    return max(1, min(MOST_SLOTS, int(last_level_cache() // replica_bytes)))
+    enough = math.ceil(LARGE_STEP / forward_multiplications(problem))
+    return max(1, min(MOST_SLOTS, enough, int(last_level_cache() // replica_bytes)))
 
 
 def last_level_cache() -> int:

@@ -142,7 +142,10 @@ class RunProgress:
         if isinstance(event, Start):
             self.bar.update(self.task, rate=activity(event))
             if self.has_lines:
-                steps, where = self.problem.train_steps, hardware(self.problem, event.threads)
+                steps, where = (
+                    self.problem.train_steps,
+                    hardware(self.problem.device, event.threads),
+                )
                 self._print(
                     f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity(event)}; "
                     "the time is known after the first evaluations"
@@ -206,9 +209,8 @@ def print_line(screen: Console, text: str) -> None:
     screen.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def hardware(problem: Problem, threads: int) -> str:
-    """The device that a problem is trained on, and the number of threads of a CPU."""
-    device = next(problem.module.parameters()).device
+def hardware(device: torch.device, threads: int) -> str:
+    """The device in words, and the number of threads of a CPU."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} with {threads} thread{'s' if threads > 1 else ''}"

@@ -9,10 +9,14 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 from grok.engine.events import Event, Record
+from grok.engine.threads import idle_cores, single_thread
 from grok.errors import UserError
 from grok.experiment import wandb_mirror as mirror
 from grok.experiment.wandb_mirror import Identity
@@ -24,27 +28,46 @@ from grok.sweep.client import Client, ServerAway, SweepName
 from grok.sweep.file import SweepFile, check
 from grok.sweep.plan import PlannedRun, group_by_program, plan_run, slots_of
 from grok.sweep.progress import SweepProgress
+from grok.sweep.workers import AnyProgress, RemoteProgress, Workers, show
 
 HEARTBEAT_INTERVAL = 5.0  # seconds, as in W&B's agent
 FIRST_PAUSE = 0.25  # seconds before an idle agent asks again; doubled up to HEARTBEAT_INTERVAL
 SERVER_TIMEOUT = 1800.0  # seconds that an idle agent waits for a server that does not answer
 
 
-def run_agent(sweep: str, batch: int) -> None:
+def run_agent(sweep: str, batch: int, workers: int | None) -> None:
     """Train points of a sweep until none is left; prints how many runs ended in which way.
 
     Arguments:
         sweep: The sweep's name at the server, [[ENTITY/]PROJECT/]SWEEP.
         batch: How many points train at once.
+        workers: How many processes train them; None for as many as there are idle cores, or one if
+            there is a GPU.
     """
     store = stores.mongo()
     os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
-    with exit_on_interrupt("interrupted; the running points go back to the sweep"):
-        agent = BatchAgent(Client.find(), SweepName.parse(sweep), store, batch)
-        with SweepProgress(0, 0) as progress:
-            agent.run(progress)
+    name = SweepName.parse(sweep)
+    cores = 1 if torch.cuda.is_available() else max(1, idle_cores() // single_thread())
+    count = min(workers or cores, batch)
+    message = "interrupted; the running points go back to the sweep"
+    with exit_on_interrupt(message), SweepProgress(0, 0) as progress:
+        if count == 1:
+            BatchAgent(Client.find(), name, store, batch).run(progress)
+        else:
+            shares = [len(range(first, batch, count)) for first in range(count)]
+            arguments = [(name, replace(store), sum(shares[:i]), shares[i]) for i in range(count)]
+            with Workers(_be_agents, arguments) as started:
+                for _, report in started.messages():
+                    show(report, progress)
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     print(f"{progress.done} runs ({endings or 'none'}) for sweep {sweep}")
+
+
+def _be_agents(parent: Connection, name: SweepName, store: Store, first: int, batch: int) -> None:
+    """What a worker process does: be `batch` agents, whose slots are counted from `first`."""
+    BatchAgent(Client.find(), name, store, batch, single_thread()).run(
+        RemoteProgress(parent, first)
+    )
 
 
 @dataclass
@@ -70,10 +93,18 @@ class BatchAgent:
         name: The sweep's name there.
         store: Where the runs are stored.
         batch: How many points train at once.
+        threads: Threads of the CPU; None to choose.
     """
 
-    def __init__(self, client: Client, name: SweepName, store: Store, batch: int):
-        self.client, self.name = client, name
+    def __init__(
+        self,
+        client: Client,
+        name: SweepName,
+        store: Store,
+        batch: int,
+        threads: int | None = None,
+    ):
+        self.client, self.name, self.threads = client, name, threads
         self.file: SweepFile = check(client.config(name), name.sweep, f"sweep {name}")
         host = host_name()
         self.slots = [AgentSlot(client.register(name, host)) for _ in range(batch)]
@@ -81,7 +112,7 @@ class BatchAgent:
         self.is_over = False
         self.away_since: float | None = None
 
-    def run(self, progress: SweepProgress) -> None:
+    def run(self, progress: AnyProgress) -> None:
         """Ask for points and train them until the server says that none is left."""
         pause = FIRST_PAUSE
         while True:
@@ -126,7 +157,7 @@ class BatchAgent:
         self.away_since = None
         return commands
 
-    def _train(self, points: dict[int, dict[str, Any]], progress: SweepProgress) -> None:
+    def _train(self, points: dict[int, dict[str, Any]], progress: AnyProgress) -> None:
         is_done = threading.Event()
         heartbeats = threading.Thread(target=self._send_heartbeats, args=(is_done,), daemon=True)
         heartbeats.start()
@@ -151,11 +182,12 @@ class BatchAgent:
                 print(f"run {self.slots[number].run} cannot be run: {error}", file=sys.stderr)
         return runs
 
-    def _train_group(self, group: list[PlannedRun], progress: SweepProgress) -> None:
+    def _train_group(self, group: list[PlannedRun], progress: AnyProgress) -> None:
         terminate: set[int] = set()
 
         def on_event(run: PlannedRun, event: Event) -> None:
-            progress.show(event, run.problem)
+            event = replace(event, replica=run.number)
+            progress.show(event, run.problem.train_steps, run.problem.device)
             if isinstance(event, Record):
                 terminate.update(
                     i for i, run in enumerate(group) if self.slots[run.number].is_stopped
@@ -164,7 +196,8 @@ class BatchAgent:
         def on_end(run: PlannedRun) -> None:
             self.slots[run.number].run = None
 
-        self.batch.train(group, slots_of(group, len(self.slots)), terminate, on_event, on_end)
+        slots = slots_of(group, None)
+        self.batch.train(group, slots, terminate, on_event, on_end, self.threads)
 
     def _send_heartbeats(self, is_done: threading.Event) -> None:
         """Heartbeats of all runs while they train. Errors are ignored: the next one tries again."""

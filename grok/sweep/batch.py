@@ -43,6 +43,7 @@ class Batch:
         terminate: Collection[int],
         on_event: Callable[[PlannedRun, Event], None],
         on_end: Callable[[PlannedRun], None] = lambda run: None,
+        threads: int | None = None,
     ) -> None:
         """Train a group to its end.
 
@@ -54,6 +55,7 @@ class Batch:
             terminate: Indices in the group of runs to end as INTERRUPTED; it may grow.
             on_event: Called with every event of every run.
             on_end: Called with every run that is completely stored.
+            threads: Threads of the CPU; None to choose.
         """
         problems = [run.problem for run in group]
         states = {
@@ -62,7 +64,9 @@ class Batch:
             if run.resume_point and run.resume_point.saved
         }
         try:
-            for event in train(problems, slots, terminate=terminate, resume=states):
+            for event in train(
+                problems, slots, terminate=terminate, resume=states, threads=threads
+            ):
                 run = group[event.replica]
                 if isinstance(event, Start):
                     self._start(run)

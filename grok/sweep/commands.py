@@ -10,13 +10,16 @@ from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep, points_of
-from grok.sweep.plan import estimate, plan, slots_of
+from grok.sweep.plan import estimate, plan, split
 from grok.sweep.progress import SweepProgress
+from grok.sweep.workers import choose_workers
 
 SHOWN_POINTS = 10
 
 
-def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None) -> None:
+def describe(
+    path: Path, limit: int | None, seeds: int | None, slots: int | None, workers: int | None
+) -> None:
     """Print a sweep's points, its batches and an upper bound of its time; nothing is stored.
 
     Arguments:
@@ -24,6 +27,7 @@ def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None
         limit: The largest number of points, or None for all.
         seeds: How many seeds each point runs with, or None for the file's own.
         slots: How many runs train at once, or None to choose.
+        workers: How many processes train, or None to choose.
     """
     file = files.read(path)
     points = points_of(file, limit or file.config.get("run_cap"), seeds)
@@ -35,13 +39,17 @@ def describe(path: Path, limit: int | None, seeds: int | None, slots: int | None
         table.add_row("...", f"{len(points)} points in all")
     screen.print(table)
     total = 0.0
-    for group in plan(file, dict(enumerate(points))):
-        seconds = estimate(group, slots)
+    parts = split(plan(file, dict(enumerate(points))), slots)
+    count = min(workers or choose_workers(parts), len(parts))
+    for part in parts:
+        seconds = estimate(part)
         total += seconds
-        screen.print(
-            f"{len(group)} runs, {slots_of(group, slots)} at once: at most {duration(seconds)}"
-        )
-    screen.print(f"together at most {duration(total)}; early stopping may save some of it")
+        screen.print(f"{len(part.runs)} runs, {part.slots} at once: at most {duration(seconds)}")
+    processes = f" in {count} processes" if count > 1 else ""
+    screen.print(
+        f"together at most {duration(total / max(count, 1))}{processes}; "
+        "early stopping may save some of it"
+    )
 
 
 def run(
@@ -49,22 +57,23 @@ def run(
     limit: int | None,
     seeds: int | None,
     slots: int | None,
+    workers: int | None,
     resume: bool,
     sweep_id: str | None,
 ) -> None:
     """Run or resume a sweep; prints its id first and a summary last.
 
     Arguments:
-        path, limit, seeds, slots: As in `describe`.
+        path, limit, seeds, slots, workers: As in `describe`.
         resume: Continue a sweep instead of starting one.
         sweep_id: The sweep to resume; None for the latest of this file.
     """
     file = files.read(path)
     store = stores.mongo()
     if resume:
-        sweep = LocalSweep.resume(file, store, sweep_id, slots)
+        sweep = LocalSweep.resume(file, store, sweep_id, slots, workers)
     else:
-        sweep = LocalSweep.begin(file, store, limit, seeds, slots)
+        sweep = LocalSweep.begin(file, store, limit, seeds, slots, workers)
     planned = [run for group in sweep.groups for run in group]
     runs = len(planned) or sweep.document["limit"] or 0
     print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)

@@ -2,22 +2,26 @@
 
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from typing import Any
 
 from grok.claims.scorecard import check_sweep
-from grok.engine.events import Event, Record
+from grok.engine.events import Event, Outcome, Record, Start
 from grok.errors import UserError
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
 from grok.store.journal import recover
 from grok.store.status import FINISHED
+from grok.sweep import file as files
 from grok.sweep import search
 from grok.sweep.batch import Batch
 from grok.sweep.file import SweepFile
-from grok.sweep.plan import PlannedRun, default_seed, plan, slots_of
+from grok.sweep.plan import Part, PlannedRun, default_seed, plan, split
 from grok.sweep.progress import SweepProgress
+from grok.sweep.workers import RemoteProgress, Report, Workers, choose_workers, show
 
 HYPERBAND_INTERVAL = 0.5  # seconds between two decisions about which runs to stop early
 
@@ -30,15 +34,27 @@ class LocalSweep:
         store: Where the sweep and its runs are.
         document: The sweep's stored document.
         slots: How many runs train at once, or None to choose.
+        workers: How many processes train, or None to choose.
 
     Raises:
         UserError: A point's configuration is wrong; nothing has run then.
     """
 
-    def __init__(self, file: SweepFile, store: Store, document: dict[str, Any], slots: int | None):
-        self.file, self.store, self.document, self.slots = file, store, document, slots
+    def __init__(
+        self,
+        file: SweepFile,
+        store: Store,
+        document: dict[str, Any],
+        slots: int | None,
+        workers: int | None,
+    ):
+        self.file, self.store, self.document = file, store, document
+        self.slots, self.workers = slots, workers
         self.groups = plan(file, self.pending(), lambda: store)
-        self.history: dict[int, list[dict[str, Any]]] = {}  # metrics of each record, by point
+        # for early termination: points that train now, and the metrics of each record, by point
+        self.running: set[int] = set()
+        self.history: dict[int, list[dict[str, Any]]] = {}
+        self.last_decision = 0.0
 
     @property
     def id(self) -> str:
@@ -53,6 +69,7 @@ class LocalSweep:
         limit: int | None,
         seeds: int | None,
         slots: int | None = None,
+        workers: int | None = None,
     ) -> "LocalSweep":
         """A new sweep, stored with its points. A Bayes sweep gets its points while it runs.
 
@@ -60,6 +77,7 @@ class LocalSweep:
             limit: The largest number of points, or None for the file's `run_cap`.
             seeds: How many seeds each point runs with, or None for the file's own.
             slots: How many runs train at once, or None to choose.
+            workers: How many processes train, or None to choose.
 
         Raises:
             UserError: A point's configuration is wrong; nothing has been stored then.
@@ -74,13 +92,18 @@ class LocalSweep:
             "points": points_of(file, limit, seeds),
             "limit": limit,
         }
-        sweep = cls(file, store, document, slots)
+        sweep = cls(file, store, document, slots, workers)
         store.database.sweeps.insert_one(document)
         return sweep
 
     @classmethod
     def resume(
-        cls, file: SweepFile, store: Store, sweep_id: str | None, slots: int | None = None
+        cls,
+        file: SweepFile,
+        store: Store,
+        sweep_id: str | None,
+        slots: int | None = None,
+        workers: int | None = None,
     ) -> "LocalSweep":
         """The sweep with this id, or the latest of this file; UserError if there is none."""
         recover(store)  # a run of a killed process may have finished in its journal
@@ -88,10 +111,10 @@ class LocalSweep:
         document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
         if document is None:
             raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
-        sweep = cls(file, store, document, slots)
+        sweep = cls(file, store, document, slots, workers)
         for group in sweep.groups:
             for run in group:
-                run.resume_point = sweep._resume_point(run.number)
+                run.resume_point = resume_point(store, sweep.id, run.number)
         return sweep
 
     def finished(self) -> dict[int, dict]:
@@ -107,29 +130,26 @@ class LocalSweep:
         points = enumerate(self.document["points"])
         return {number: point for number, point in points if number not in finished}
 
-    def _resume_point(self, point: int) -> ResumePoint | None:
-        """Where a killed run of this point can be resumed, or None if it has no checkpoint."""
-        wanted = {"meta.sweep.id": self.id, "meta.sweep.point": point}
-        for run in self.store.database.runs.find(wanted).sort("_id", -1):
-            if self.store.checkpoint_path(run["_id"]).exists():
-                check_can_resume(self.store, run)
-                return load_resume_point(self.store, run)
-        return None
-
     def run(self, progress: SweepProgress) -> None:
         """Train all pending points and check the claims on them.
 
         An interrupt ends the live runs as INTERRUPTED and is raised.
         """
-        for group in self._groups():
-            self._train(group, progress)
+        for groups in self._groups():
+            parts = split(groups, self.slots)
+            count = min(self.workers or choose_workers(parts), len(parts))
+            if count > 1:
+                self._train_in_workers(parts, count, progress)
+            else:
+                for part in parts:
+                    self._train_here(part, progress)
         changes = {"$set": {"state": "finished"}, "$inc": {"seconds": progress.seconds}}
         self.store.database.sweeps.update_one({"_id": self.id}, changes)
         check_sweep(self.store.database, self.file.experiment, self.document)
 
-    def _groups(self) -> Iterator[list[PlannedRun]]:
+    def _groups(self) -> Iterator[list[list[PlannedRun]]]:
         """The groups of runs to train; those of a Bayes sweep are made as earlier ones finish."""
-        yield from self.groups
+        yield self.groups
         while self.file.config["method"] == "bayes":
             points = self.document["points"]
             count = min(self.slots or 1, self.document["limit"] - len(points))
@@ -141,46 +161,156 @@ class LocalSweep:
             ]
             points += search.suggest(self.file.config, runs, count, default_seed(self.file))
             self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"points": points}})
-            yield from plan(self.file, self.pending(), lambda: self.store)
+            yield plan(self.file, self.pending(), lambda: self.store)
 
-    def _train(self, group: list[PlannedRun], progress: SweepProgress) -> None:
-        slots = slots_of(group, self.slots)
-        name = f"{self.id}/{uuid.uuid4().hex[:6]}"
-        entry = {"id": name, "points": [run.number for run in group], "slots": slots}
-        self.store.database.sweeps.update_one({"_id": self.id}, {"$push": {"batches": entry}})
-        batch = Batch(
-            self.file,
-            self.store,
-            lambda run: {"sweep": {"id": self.id, "point": run.number, "batch": name}},
-        )
+    def _train_here(self, part: Part, progress: SweepProgress) -> None:
+        """Train a part in this process."""
         terminate: set[int] = set()
-        last_decision = 0.0
 
-        def on_event(run: PlannedRun, event: Event) -> None:
-            nonlocal last_decision
-            progress.show(event, run.problem)
-            if isinstance(event, Record) and "early_terminate" in self.file.config:
-                self.history.setdefault(run.number, []).append(event.metrics)
-                if time.monotonic() - last_decision > HYPERBAND_INTERVAL:
-                    last_decision = time.monotonic()
-                    losers = self._losers(batch.runs)
-                    terminate.update(i for i, run in enumerate(group) if run.number in losers)
+        def on_event(event: Event, run: PlannedRun) -> None:
+            progress.show(event, run.problem.train_steps, run.problem.device)
+            terminate.update(self._losers_after(event))
 
-        batch.train(group, slots, terminate, on_event)
+        train_part(self.file, self.store, self._meta(part), part, terminate, on_event)
 
-    def _losers(self, running: Collection[int]) -> set[int]:
+    def _train_in_workers(self, parts: list[Part], count: int, progress: SweepProgress) -> None:
+        """Train parts in `count` processes, each of which gets the next part when it is free."""
+        waiting = parts[::-1]
+        arguments = (self.file.config, self.file.name, replace(self.store), self.id)
+        with Workers(_train_parts, [arguments] * count) as workers:
+            for worker, message in workers.messages():
+                if isinstance(message, Report):
+                    show(message, progress)
+                    losers = self._losers_after(message.event)
+                    for each in workers.workers if losers else ():
+                        each.send(losers)
+                else:  # it is free
+                    worker.send(self._task(waiting.pop()) if waiting else None)
+
+    def _task(self, part: Part) -> "Task":
+        points = {run.number: self.document["points"][run.number] for run in part.runs}
+        resumed = {run.number for run in part.runs if run.resume_point is not None}
+        return Task(points, resumed, part.slots, part.threads, self._meta(part))
+
+    def _meta(self, part: Part) -> dict[str, Any]:
+        """The entries about the sweep in the runs' stored `meta`; the sweep gets one about the part."""
+        name = f"{self.id}/{uuid.uuid4().hex[:6]}"
+        entry = {"id": name, "points": [run.number for run in part.runs], "slots": part.slots}
+        self.store.database.sweeps.update_one({"_id": self.id}, {"$push": {"batches": entry}})
+        return {"id": self.id, "batch": name}
+
+    def _losers_after(self, event: Event) -> set[int]:
+        """Numbers of the running points that early termination stops, asked now and then only.
+
+        Arguments:
+            event: Of a replica that has its point's number.
+        """
+        if "early_terminate" not in self.file.config:
+            return set()
+        if isinstance(event, Start):
+            self.running.add(event.replica)
+        elif isinstance(event, Outcome):
+            self.running.discard(event.replica)
+        elif isinstance(event, Record):
+            self.history.setdefault(event.replica, []).append(event.metrics)
+            if time.monotonic() - self.last_decision > HYPERBAND_INTERVAL:
+                self.last_decision = time.monotonic()
+                return self._losers()
+        return set()
+
+    def _losers(self) -> set[int]:
         """Numbers of the running points that early termination stops now."""
         runs = [
             search.run_of(
                 str(number),
                 self.document["points"][number],
-                "running" if number in running else "finished",
+                "running" if number in self.running else "finished",
                 history,
                 history[-1],
             )
             for number, history in self.history.items()
         ]
         return {int(name) for name in search.to_stop(self.file.config, runs)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part, as it is given to a worker process.
+
+    Attributes:
+        points: Its points, by number.
+        resumed: Numbers of the points whose killed runs are resumed.
+        slots, threads: As in Part.
+        meta: The entries about the sweep in the runs' stored `meta`.
+    """
+
+    points: dict[int, search.Point]
+    resumed: set[int]
+    slots: int
+    threads: int | None
+    meta: dict[str, Any]
+
+
+def train_part(
+    file: SweepFile,
+    store: Store,
+    meta: dict[str, Any],
+    part: Part,
+    terminate: Set[int],
+    on_event: Callable[[Event, PlannedRun], None],
+) -> None:
+    """Train and store the runs of a part.
+
+    Arguments:
+        meta: The entries about the sweep in the runs' stored `meta`.
+        terminate: Numbers of points whose runs are to end as INTERRUPTED; it may grow.
+        on_event: Called with every event of every run; its replica is the number of the point.
+    """
+    batch = Batch(file, store, lambda run: {"sweep": {**meta, "point": run.number}})
+    ended: set[int] = set()  # indices in the part
+
+    def with_number(run: PlannedRun, event: Event) -> None:
+        on_event(replace(event, replica=run.number), run)
+        ended.update(i for i, run in enumerate(part.runs) if run.number in terminate)
+
+    batch.train(part.runs, part.slots, ended, with_number, threads=part.threads)
+
+
+def _train_parts(
+    parent: Connection, config: dict[str, Any], name: str, store: Store, sweep_id: str
+) -> None:
+    """What a worker process does: train the parts that its parent gives it, one after another."""
+    file = files.check(config, name, name)
+    progress = RemoteProgress(parent)
+    terminate: set[int] = set()
+
+    def on_event(event: Event, run: PlannedRun) -> None:
+        progress.show(event, run.problem.train_steps, run.problem.device)
+        while parent.poll():
+            terminate.update(parent.recv())
+
+    while True:
+        parent.send(None)
+        while isinstance(task := parent.recv(), set):
+            terminate.update(task)
+        if task is None:
+            return
+        (runs,) = plan(file, task.points, lambda: store)
+        for run in runs:
+            if run.number in task.resumed:
+                run.resume_point = resume_point(store, sweep_id, run.number)
+        part = Part(runs, task.slots, task.threads)
+        train_part(file, store, task.meta, part, terminate, on_event)
+
+
+def resume_point(store: Store, sweep_id: str, point: int) -> ResumePoint | None:
+    """Where a killed run of this point can be resumed, or None if it has no checkpoint."""
+    wanted = {"meta.sweep.id": sweep_id, "meta.sweep.point": point}
+    for run in store.database.runs.find(wanted).sort("_id", -1):
+        if store.checkpoint_path(run["_id"]).exists():
+            check_can_resume(store, run)
+            return load_resume_point(store, run)
+    return None
 
 
 def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[search.Point]:

@@ -5,8 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from grok.engine.problem import Problem
 from grok.engine.program import Program
+from grok.engine.threads import choose_threads, single_thread
 from grok.engine.train import choose_slots, decide_compiled
 from grok.experiment.experiment import Connect
 from grok.experiment.resume import ResumePoint
@@ -15,6 +18,7 @@ from grok.sweep.file import SweepFile
 from grok.sweep.search import Point
 
 PROBE_STEPS = 200  # that `estimate` times
+MOST_PARTS = 8  # of a group: each has fewer runs to take the places of those that end early
 
 
 @dataclass
@@ -32,6 +36,26 @@ class PlannedRun:
     updates: dict[str, Any]
     problem: Problem
     resume_point: ResumePoint | None = None
+
+
+@dataclass
+class Part:
+    """Runs that train as one program, independently of all others.
+
+    Attributes:
+        runs: The runs.
+        slots: How many of them train at once.
+        threads: Threads of the CPU; None to choose.
+    """
+
+    runs: list[PlannedRun]
+    slots: int
+    threads: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the runs train."""
+        return self.runs[0].problem.device
 
 
 def plan(
@@ -70,6 +94,29 @@ def group_by_program(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
     return list(groups.values())
 
 
+def split(groups: Iterable[list[PlannedRun]], slots: int | None) -> list[Part]:
+    """The parts of these groups, each of which may train in a process of its own.
+
+    They depend on the groups and on `slots` alone, so that the numbers of a run do not depend on how
+    many processes there are. If there are several parts, each trains with one thread.
+
+    Arguments:
+        groups: Runs that can train as one program.
+        slots: How many runs train at once, or None to choose.
+    """
+    parts = []
+    for group in groups:
+        at_once = slots_of(group, slots)
+        is_gpu = group[0].problem.device.type == "cuda"
+        count = 1 if is_gpu else min(MOST_PARTS, max(1, len(group) // at_once))
+        # runs that are neighbours in a grid take similar numbers of steps: spread over the parts
+        parts += [Part(group[first::count], at_once) for first in range(count)]
+    if len(parts) > 1:
+        for part in parts:
+            part.threads = single_thread()
+    return parts
+
+
 def default_seed(file: SweepFile) -> int:
     """The seed that the sweep's named configs or command fix, else 0."""
     if "seed" in file.fixed:
@@ -83,10 +130,11 @@ def slots_of(group: list[PlannedRun], slots: int | None) -> int:
     return min(slots or choose_slots(group[0].problem), len(group))
 
 
-def estimate(group: list[PlannedRun], slots: int | None) -> float:
-    """Seconds that the group takes without early stopping, from a short trial."""
-    problems = [run.problem for run in group]
-    count = slots_of(group, slots)
+def estimate(part: Part) -> float:
+    """Seconds that the part takes without early stopping, from a short trial."""
+    problems = [run.problem for run in part.runs]
+    count = part.slots
+    torch.set_num_threads(part.threads or choose_threads(problems[0], count))
     started = time.perf_counter()
     program = Program(problems[0], count, set(), decide_compiled(problems, count))
     for slot in range(count):

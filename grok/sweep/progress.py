@@ -2,10 +2,10 @@
 
 import time
 
+import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grok.engine.events import Event, Outcome, Start
-from grok.engine.problem import Problem
 from grok.experiment.progress import (
     TIMED_SECONDS,
     LineSchedule,
@@ -76,17 +76,23 @@ class SweepProgress:
         self.total_steps += steps
         self.bar.update(self.task, total=self.total_steps)
 
-    def show(self, event: Event, problem: Problem) -> None:
-        """Count one event of a replica with this problem."""
+    def show(self, event: Event, train_steps: int, device: torch.device) -> None:
+        """Count one event of a replica.
+
+        Arguments:
+            event: Its `replica` distinguishes it from all replicas that train at the same time.
+            train_steps: How many steps the replica takes at most.
+            device: Where it trains.
+        """
         if isinstance(event, Start):
             self.step_of[event.replica] = 0
-            self._show_program(event, problem)
+            self._show_program(event, device)
             return
         self.steps += event.step - self.step_of[event.replica]
         self.step_of[event.replica] = event.step
         if isinstance(event, Outcome):
             self.done += 1
-            self.saved += problem.train_steps - event.step
+            self.saved += train_steps - event.step
             self.outcomes[event.reason] = self.outcomes.get(event.reason, 0) + 1
         self.bar.update(
             self.task,
@@ -107,12 +113,12 @@ class SweepProgress:
         """Replica-steps in a second so far."""
         return self.steps / max(self.seconds, 1e-9)
 
-    def _show_program(self, start: Start, problem: Problem) -> None:
+    def _show_program(self, start: Start, device: torch.device) -> None:
         """Say once for each program that it starts, and on what."""
         if self.program == (start.slots, start.compiled):
             return
         self.program = start.slots, start.compiled
         self.bar.update(self.task, rate=activity(start))
         if self.has_lines:
-            where = hardware(problem, start.threads)
+            where = hardware(device, start.threads)
             print_line(self.screen, f"{start.slots} at once on {where}, {activity(start)}")

@@ -63,10 +63,12 @@ class Replication:
 
     def __init__(self, store: stores.Store, resume: bool, jobs: int):
         self.store, self.resume, self.jobs = store, resume, jobs
-        threads = max(1, usable_cores() // jobs)
-        self.environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # the user's wins
-        if jobs > 1:  # what is shown when a sweep has ended is only its result
-            self.environment["GROK_CONSOLE"] = "silent"
+        self.environment = dict(os.environ)
+        self.options: list[str] = []
+        if jobs > 1:
+            self.environment.setdefault("OMP_NUM_THREADS", "1")
+            self.options = ["--workers", str(max(1, usable_cores() // jobs))]
+            self.environment["GROK_CONSOLE"] = "silent"  # only its result, when a sweep has ended
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False
         screen = console()
@@ -100,7 +102,7 @@ class Replication:
         if self.is_over:
             return False
         stored = self.resume and stores.find_sweep(self.store.database, name)
-        options = ["--id", stored["_id"]] if stored else []
+        options = [*self.options, *(["--id", stored["_id"]] if stored else [])]
         is_captured = self.jobs > 1  # shown when the process has ended
         process = subprocess.Popen(
             [*GROK, "sweep", "run", PROJECT / "sweeps" / f"{name}.yaml", *options],
