@@ -3,6 +3,9 @@
 import sys
 from functools import cache
 
+import psutil
+
+from grok.engine.problem import Problem
 from grok.engine.spec import Optimizer
 
 LARGE_COUPLED_DECAY = 0.5  # weight decay of Adam, from which it overrides the loss's gradient
@@ -16,6 +19,41 @@ def warn_of_coupled_decay(optimizer: Optimizer) -> None:
             f"weight decay {decay:g} with optimizer=adam is added to the gradient, outweighs that of "
             "the loss and drives the weights to zero; with optimizer=adamw it is decoupled"
         )
+
+
+def warn_of_large_batch(problem: Problem) -> None:
+    """Warn if a mini-batch, drawn with replacement, has more rows than the train set."""
+    if problem.batch_size is None:
+        return
+    rows = len(problem.data[problem.minibatch_keys[0]])
+    if problem.batch_size > rows:
+        _warn_once(
+            f"batch_size={problem.batch_size} draws from {rows} train rows with replacement: every "
+            "step repeats rows; batch_size=None trains on each row once a step"
+        )
+
+
+def warn_of_crowded_cores() -> None:
+    """Warn if more sweep agents run on the cores that this process may use than there are cores."""
+    cores = set(psutil.Process().cpu_affinity())
+    agents = 0
+    for process in psutil.process_iter(["cmdline", "cpu_affinity"]):
+        words = process.info["cmdline"] or []
+        is_agent = any(_is_agent(words[i : i + 3]) for i in range(len(words)))
+        agents += is_agent and bool(cores.intersection(process.info["cpu_affinity"] or ()))
+    if agents > len(cores):
+        _warn_once(
+            f"{agents} sweep agents share {len(cores)} cores and slow each other down; one "
+            f"`grok sweep agent` trains many points at once"
+        )
+
+
+def _is_agent(words: list[str]) -> bool:
+    """Whether these words of a command line begin `wandb agent` or `grok sweep agent`."""
+    program = words[0].rpartition("/")[2]
+    return (program == "wandb" and words[1:2] == ["agent"]) or (
+        program in ("grok", "grok.cli") and words[1:3] == ["sweep", "agent"]
+    )
 
 
 @cache

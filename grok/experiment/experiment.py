@@ -198,6 +198,7 @@ class Experiment(sacred.Experiment):
             raise TypeError(f"the experiment {self.path} has no build function")
         problem = with_engine_options(self.build_function(c), c, reference)
         advice.warn_of_coupled_decay(problem.optimizer)
+        advice.warn_of_large_batch(problem)
         if c.initial_run is None:
             return problem
         parent = self._parent_run(c, connect(), parent_run)
@@ -288,7 +289,10 @@ class Experiment(sacred.Experiment):
         if run.unobserved:
             execution.attach(run)
         else:
-            execution.attach(run, *target(), identity_of_environment(bool(options.get("--wandb"))))
+            identity = identity_of_environment(bool(options.get("--wandb")))
+            if identity is not None and identity.sweep is not None:
+                advice.warn_of_crowded_cores()
+            execution.attach(run, *target(), identity)
 
     def _configured_run(
         self,

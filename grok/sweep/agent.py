@@ -19,6 +19,7 @@ from grok.engine.events import Event, Record
 from grok.engine.threads import idle_cores, single_thread
 from grok.errors import UserError
 from grok.experiment import wandb_mirror as mirror
+from grok.experiment.advice import warn_of_crowded_cores
 from grok.experiment.wandb_mirror import Identity
 from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
@@ -44,6 +45,7 @@ def run_agent(sweep: str, batch: int, workers: int | None) -> None:
         workers: How many processes train them; None for as many as there are idle cores, or one if
             there is a GPU.
     """
+    warn_of_crowded_cores()
     store = stores.mongo()
     os.environ["WANDB_MODE"] = mirror.mode()  # asked once: the server may be away when a run starts
     name = SweepName.parse(sweep)

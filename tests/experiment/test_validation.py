@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from grok.errors import UserError
-from grok.experiment import advice
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 
@@ -128,15 +127,6 @@ def test_a_value_of_another_kind_is_not_suggested(liu_toy, updates, suggestion):
         liu_toy.full_config(updates)
     _, _, found = str(raised.value).partition(" (did")
     assert found == suggestion
-
-
-def test_coupled_decay_that_collapses_the_network_is_warned_of_once(liu_toy, capsys):
-    advice._warn_once.cache_clear()
-    for optimizer, decay in (("adam", 1.0), ("adam", 1.0), ("adam", 0.01), ("adamw", 1.0)):
-        updates = {"optimizer": optimizer, "decoder_weight_decay": decay, "seed": 0}
-        liu_toy.problem_of(liu_toy.full_config(updates))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: weight decay 1 with optimizer=adam") and "adamw" in line
 
 
 def test_annotations_are_not_part_of_the_configuration(liu_toy):

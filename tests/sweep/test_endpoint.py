@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import time
 from base64 import b64encode
 
@@ -49,13 +50,15 @@ def test_two_wandb_agents_share_the_points(endpoint):
 def test_sigkill_of_the_endpoint_neither_loses_nor_repeats_a_point(endpoint):
     parameters = {**SWEEP["parameters"], "train_steps": {"value": 300}}
     sweep = endpoint.sweep(parameters=parameters)
-    agents = [endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "3") for _ in range(2)]
+    batch = ["--batch", "6", "--workers", "2"]
+    agent = endpoint.popen("grok", "sweep", "agent", sweep, *batch, stdout=subprocess.PIPE)
     wait_until(lambda: endpoint.states(sweep).count("running") >= 6, 180)
     endpoint.process.kill()
     endpoint.process.wait()
     time.sleep(2)  # heartbeats of the agents fail meanwhile
     endpoint.start()
-    assert [agent.wait(300) for agent in agents] == [0, 0]
+    said, _ = agent.communicate(timeout=300)
+    assert agent.returncode == 0 and "12 runs (12 budget)" in said
     assert endpoint.states(sweep) == ["finished"] * 12
     assert sorted(run["config"]["seed"] for run in runs_of(sweep)) == list(range(12))
 
@@ -68,7 +71,10 @@ def test_the_point_of_a_killed_agent_is_run_again(endpoint):
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     endpoint.set_heartbeats(sweep, ago=LOST_AFTER + 1)
-    assert endpoint.call("grok", "sweep", "agent", sweep, "--batch", "2").returncode == 0
+    assert (
+        endpoint.call("grok", "sweep", "agent", sweep, "--batch", "2", "--workers", "1").returncode
+        == 0
+    )
     assert endpoint.states(sweep) == ["finished"] * 2
     assert len(endpoint.points(sweep)[0]["attempts"]) == 2
     assert sorted(run["status"] for run in runs_of(sweep)) == ["COMPLETED", "COMPLETED", "RUNNING"]
@@ -86,7 +92,7 @@ def test_hyperband_stops_a_loser_and_keeps_its_metrics(endpoint):
             "decoder_lr": {"values": [1e-2, 3e-3, 1e-6, 1e-7]},
         },
     )
-    agent = endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "4")
+    agent = endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "4", "--workers", "1")
     assert agent.wait(300) == 0
     stopped = next(point for point in endpoint.points(sweep) if point["state"] == "stopped")
     assert stopped["point"]["decoder_lr"] <= 1e-6
