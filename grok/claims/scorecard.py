@@ -34,10 +34,14 @@ def sweeps_of(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(claim.sweep for claim in counted))
 
 
+def of_sweep(id: str) -> dict[str, Any]:
+    """The filter for the runs of a sweep, by its id; an agent's runs have it in another field."""
+    return {"$or": [{"meta.sweep.id": id}, {"info.wandb.sweep": id}]}
+
+
 def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
     """The finished runs of a sweep, by its id; of runs with equal configurations the latest."""
-    of_sweep = {"$or": [{"meta.sweep.id": sweep}, {"info.wandb.sweep": sweep}]}
-    wanted = {**of_sweep, **FINISHED}
+    wanted = {**of_sweep(sweep), **FINISHED}
     runs = database.runs.find(wanted, {"config": 1, "result": 1}).sort("_id", 1)
     latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in runs}
     series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
@@ -160,7 +164,12 @@ def summary(findings: Sequence[Finding]) -> Summary:
     """A claim's findings in one row of the scorecard or the report."""
     if not findings:
         return Summary(None, "", "")
-    passed = has_passed(findings)
-    shown = next(finding for finding in findings if finding.passed == passed)
+    shown = shown_finding(findings)
     seeds = f"{sum(finding.passed for finding in findings)}/{len(findings)}"
-    return Summary(passed, seeds, shown.why or format_numbers(shown.measured))
+    return Summary(has_passed(findings), seeds, shown.why or format_numbers(shown.measured))
+
+
+def shown_finding(findings: Sequence[Finding]) -> Finding:
+    """The first of a claim's findings that agrees with the verdict on all of them."""
+    passed = has_passed(findings)
+    return next(finding for finding in findings if finding.passed == passed)

@@ -10,6 +10,7 @@ from math import inf
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from grok.claims import verdicts
 from grok.claims.scorecard import experiments, latest, scorecard, sweeps_of
 from grok.engine.threads import usable_cores
 from grok.experiment.experiment import Experiment
@@ -24,6 +25,9 @@ GROK = (sys.executable, "-m", "grok.cli")
 
 def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     """Whether every claim that counts has passed, after all sweeps have run; prints the scorecard.
+
+    If every sweep ran to its end, the verdicts are written to docs/verdicts.json, which the
+    documentation is generated from.
 
     Arguments:
         names: The papers; all that have claims if empty.
@@ -40,13 +44,25 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     longest_first = sorted(
         wanted, key=lambda paper: latest(store.database, paper)[1] or inf, reverse=True
     )
-    started = time.perf_counter()
+    started, version = time.perf_counter(), commit()
     with exit_on_interrupt('interrupted; "grok replicate --resume" continues'):
         has_finished = Replication(store, resume, jobs).run(longest_first)
+    if has_finished and (PROJECT / "docs").is_dir():
+        verdicts.update(PROJECT / "docs" / "verdicts.json", wanted, store.database, version)
     table, complete = scorecard(wanted, store.database)
     wide_console().print(table)
     print(f"{len(wanted)} papers in {duration(time.perf_counter() - started)}, {jobs} at once")
     return has_finished and complete
+
+
+def commit() -> str:
+    """The commit of the project's code, abbreviated; with "+" if tracked files are changed.
+
+    It is "unknown" outside a git repository.
+    """
+    command = ["git", "-C", PROJECT, "describe", "--always", "--exclude=*", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 class Replication:

@@ -1,0 +1,81 @@
+"""The verdicts of the last replication of each paper, as the file that the documentation reads.
+
+docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `reproduced` (a phrase),
+both written by hand; and what a replication gave: `commit`, `date`, `runs`, `seconds`, and for each
+claim `verdict`, `seeds_passed`, `seeds` and `measured`.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from grok.claims.model import Finding, has_passed
+from grok.claims.scorecard import checked_sweeps, latest, of_sweep, shown_finding, sweeps_of
+from grok.experiment.experiment import Experiment
+from grok.paths import atomic_write
+from grok.store.status import FINISHED
+
+
+def update(path: Path, experiments: Iterable[Experiment], database: Database, commit: str) -> None:
+    """Write what the latest checked sweeps of these papers gave; other papers' entries stay.
+
+    Arguments:
+        path: of the file, which need not exist.
+        commit: of the code that the sweeps ran with.
+    """
+    papers = json.loads(path.read_text())["papers"] if path.exists() else {}
+    for experiment in experiments:
+        title = experiment.doc.strip().split("\n")[0]
+        by_hand = {"sources": {}, "reproduced": title} | papers.get(experiment.path, {})
+        state = {"commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        papers[experiment.path] = by_hand | state | results(experiment, database)
+    with atomic_write(path) as file:
+        text = json.dumps({"papers": papers}, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write(f"{text}\n".encode())
+
+
+def results(experiment: Experiment, database: Database) -> dict[str, Any]:
+    """The entries runs, seconds and claims of a paper.
+
+    runs: of the sweeps of the claims that count.
+    seconds: that these sweeps took together, None until all of them have run.
+    """
+    findings, seconds = latest(database, experiment)
+    sweeps = checked_sweeps(database, experiment)
+    counted = [sweep for name in sweeps_of(experiment) if (sweep := sweeps[name])]
+    runs = [
+        database.runs.count_documents({**of_sweep(sweep["_id"]), **FINISHED}) for sweep in counted
+    ]
+    return {
+        "runs": sum(runs),
+        "seconds": None if seconds is None else round(seconds),
+        "claims": {claim.id: claim_result(findings[claim.id]) for claim in experiment.claims},
+    }
+
+
+def claim_result(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The entry of one claim.
+
+    verdict: passed, failed, or "not evaluated" if on no seed there was what the claim needs.
+    measured: the numbers of the first seed that agrees with the verdict; None if there are none.
+        A number that is not finite, such as a step that is never reached, is None.
+    """
+    evaluated = [finding for finding in findings if finding.why is None]
+    entry = {
+        "verdict": "not evaluated",
+        "seeds_passed": sum(finding.passed for finding in findings),
+        "seeds": len(findings),
+        "measured": None,
+    }
+    if evaluated:
+        numbers = shown_finding(findings).measured
+        entry["verdict"] = "passed" if has_passed(findings) else "failed"
+        entry["measured"] = {
+            name: value if isfinite(value) else None for name, value in numbers.items()
+        } or None
+    return entry

@@ -1,0 +1,234 @@
+"""The generated parts of the reference: commands, shared keys, metrics, instruments."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from importlib import import_module
+from textwrap import dedent
+from typing import Any
+
+import click
+from sacred.commandline_options import CLIOption
+
+from grok.cli import main
+from grok.engine.events import Record
+from grok.engine.instruments import BY_NAME, MEASURES, NEEDS
+from grok.engine.measurement import Measure
+from grok.engine.problem import Problem
+from grok.engine.train import train
+from grok.experiment.experiment import Experiment, load
+from grok.paths import PROJECT, experiment_file
+from tools.docs.markdown import cell, code, code_spans, section_rows, table
+from tools.docs.papers import PAPERS, key_comments, keys_table
+
+# The run whose metrics are listed as those of the instruments: it can take all of them.
+MEASURED = {
+    "seed": 0,
+    "p": 11,
+    "train_count": 64,
+    "test_count": 32,
+    "batch_size": 4,
+    "depth": 1,
+    "width": 16,
+    "heads": 2,
+    "mlp_width": 32,
+    "epochs": 4,
+    "measures": "full",
+    "snapshot_every": 1,
+}
+SHORT_BURST = (4, 3)
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def commands(experiments: Iterable[Experiment]) -> str:
+    """Every command of grok, the command line of experiments, and every script of analysis."""
+    parts = ["## grok"]
+    for path, command in grok_commands():
+        parts.append(f"### {path}\n\n{_command(path, command)}")
+    parts += ["## Experiments", _experiment_commands(next(iter(experiments)))]
+    parts.append("## Scripts of analysis")
+    for name, script in analysis_scripts():
+        parts.append(f"### analysis/{name}.py\n\n{_command(f'python analysis/{name}.py', script)}")
+    return "\n\n".join(parts)
+
+
+def grok_commands() -> Iterator[tuple[str, click.Command]]:
+    """The commands of `grok` that are not groups, by the words that call them."""
+
+    def below(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        if not isinstance(command, click.Group):
+            yield path, command
+            return
+        for name, part in sorted(command.commands.items()):
+            yield from below(f"{path} {name}", part)
+
+    yield from below("grok", main)
+
+
+def analysis_scripts() -> Iterator[tuple[str, click.Command]]:
+    """The programs of `analysis`, by name."""
+    for path in sorted((PROJECT / "analysis").glob("*.py")):
+        if '__name__ == "__main__"' in path.read_text():
+            yield path.stem, import_module(f"analysis.{path.stem}").main
+
+
+def _command(path: str, command: click.Command) -> str:
+    """What a command does, how it is called, and its options."""
+    context = click.Context(command, info_name=path)
+    usage = " ".join(command.collect_usage_pieces(context))
+    parts = [f"```text\n{path} {usage}\n```", _prose(command.help), _prose(command.epilog)]
+    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    rows = []
+    for option in options:
+        record = option.get_help_record(context)
+        if record is not None:
+            rows.append([code(record[0]), cell(record[1])])
+    if rows:
+        parts.append(table(["option", "meaning"], rows))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _prose(text: str | None) -> str:
+    """Help text as Markdown: indented lines and the lines after \\b are kept as they are."""
+    if not text:
+        return ""
+    paragraphs = []
+    for paragraph in re.split(r"\n\s*\n", dedent(inspect.cleandoc(text))):
+        if paragraph.startswith("\b"):
+            paragraphs.append("```text\n" + paragraph.lstrip("\b\n") + "\n```")
+        elif paragraph.startswith("    "):
+            paragraphs.append("```text\n" + dedent(paragraph) + "\n```")
+        else:
+            paragraphs.append(cell(paragraph))
+    return "\n\n".join(paragraphs)
+
+
+def _experiment_commands(experiment: Experiment) -> str:
+    """The commands and options that every experiment has; most are Sacred's."""
+    command_rows = []
+    for name, function in sorted(experiment.gather_commands()):
+        summary = (inspect.getdoc(function) or "").strip().split("\n\n")[0]
+        if name == "main":
+            summary = "Train and record the run. It is the command when none is named."
+        command_rows.append([code(name), cell(summary)])
+    options: list[CLIOption] = sorted(experiment.all_cli_options, key=lambda o: o.get_flags()[1])
+    option_rows = []
+    for option in options:
+        value = f" {option.arg}" if option.arg else ""
+        flags = ", ".join(f"{flag}{value}" for flag in option.get_flags())
+        option_rows.append([code(flags), cell(option.get_description())])
+    return "\n\n".join(
+        [
+            "```text\npython experiments/NAME.py [COMMAND] [OPTIONS] [with UPDATE...]\n```",
+            table(["command", "meaning"], command_rows),
+            table(["option", "meaning"], option_rows),
+        ]
+    )
+
+
+# -- keys ----------------------------------------------------------------------------------------
+
+
+def shared_keys(experiments: Iterable[Experiment]) -> str:
+    """A table of the keys that every experiment has."""
+    experiment = next(iter(experiments))
+    defaults: dict[str, Any] = dict(experiment.configurations[0]())
+    comments = {
+        **key_comments(experiment),
+        "seed": "seed of all randomness of the run",
+    }
+    return keys_table(["seed", *defaults], experiment.types, defaults, comments)
+
+
+# -- metrics -------------------------------------------------------------------------------------
+
+
+def metrics(experiments: Iterable[Experiment]) -> str:
+    """A table of the metrics of all papers' pages; equal explanations are listed once."""
+    papers: dict[tuple[str, str], list[str]] = {}
+    for experiment in experiments:
+        page = PAPERS / f"{experiment.path}.md"
+        for name, meaning in documented_metrics(page.read_text() if page.exists() else ""):
+            papers.setdefault((name, meaning), []).append(experiment.path)
+    rows = [
+        [code(name), meaning, ", ".join(f"[{one}](../papers/{one}.md)" for one in logged_by)]
+        for (name, meaning), logged_by in sorted(papers.items())
+    ]
+    return table(["metric", "meaning", "logged by"], rows)
+
+
+def documented_metrics(page: str) -> Iterator[tuple[str, str]]:
+    """Names and meanings in the table of a page's section "Metrics"."""
+    for name_cell, meaning, *_ in section_rows(page, "Metrics"):
+        for name in code_spans(name_cell):
+            yield name, meaning
+
+
+# -- instruments ---------------------------------------------------------------------------------
+
+
+def instruments() -> str:
+    """A table of the instruments, and one of the metrics of each."""
+    logged = instrument_metrics()
+    rows = []
+    for measure in MEASURES:
+        needs = ", ".join(NEEDS[need] for need in measure.needs)
+        described = [code(measure.name), code(measure.group), cell(measure.description)]
+        rows.append([*described, _when(measure), cell(needs)])
+    header = ["instrument", "group", "what it measures", "evaluated", "needs"]
+    metric_rows = [
+        [code(name), ", ".join(code(metric) for metric in logged[name])] for name in BY_NAME
+    ]
+    return "\n\n".join([table(header, rows), table(["instrument", "its metrics"], metric_rows)])
+
+
+def _when(measure: Measure) -> str:
+    if measure.burst:
+        every, length = measure.burst
+        return f"{length} steps in a row, every {every} steps"
+    return {
+        "evaluation": "at every evaluation step",
+        "snapshot": "at every `snapshot_every`-th evaluation step",
+    }[measure.when]
+
+
+def instrument_metrics() -> dict[str, list[str]]:
+    """The metrics of each instrument in a small run that has all of them.
+
+    In their names PARAMETER stands for the name of a parameter, and LAYER for the number of a
+    layer.
+    """
+    paper = load(experiment_file("ordering"))
+    problem = paper.problem_of(paper.full_config(MEASURED, ["cpu"]))
+    parameters = dict(problem.module.named_parameters())
+    reference = {name: value.detach().clone() for name, value in parameters.items()}
+    assert problem.measures is not None
+    wanted = replace(problem.measures, names=tuple(BY_NAME), reference=reference)
+    problem = replace(problem, measures=wanted)
+    short = {name: replace(m, burst=m.burst and SHORT_BURST) for name, m in BY_NAME.items()}
+    names = {name.replace(".", "/") for name in parameters}
+    logged: dict[str, list[str]] = {name: [] for name in BY_NAME}
+    for metric in _logged(problem, short):
+        instrument, _, rest = metric.partition("/")
+        if instrument in logged:
+            general = _general(rest, names)
+            if general not in logged[instrument]:
+                logged[instrument].append(general)
+    return logged
+
+
+def _general(metric: str, parameters: Iterable[str]) -> str:
+    for name in parameters:
+        if metric.endswith(f"/{name}"):
+            return metric.removesuffix(name) + "PARAMETER"
+    return re.sub(r"/\d+(?=/|$)", "/LAYER", metric)
+
+
+def _logged(problem: Problem, measures: dict[str, Measure]) -> Iterator[str]:
+    """The names of the metrics that a run logs."""
+    for event in train([problem], compiled=False, measures=measures):
+        if isinstance(event, Record):
+            for _, values in (*event.burst_metrics, (event.step, event.metrics)):
+                yield from values
