@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow lint format mutants bench replicate
+.PHONY: demo test test-slow docs lint format mutants bench replicate
 
 # Installed once from the lock; touch requirements-lock.txt to renew.
 .venv/.installed: requirements-lock.txt setup.cfg
@@ -21,10 +21,15 @@ test: .venv/.installed
 test-slow: .venv/.installed
 	$(RUN) -m pytest -m slow
 
+# site/ opens in a browser; a page that is not current, or a dead link, is an error.
+docs: .venv/.installed
+	$(RUN) -m tools.docs --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy grok analysis experiments
+	$(BIN)/mypy grok analysis experiments tools
 
 format: .venv/.installed
 	$(BIN)/ruff format .
