@@ -1,0 +1,81 @@
+"""The fenced blocks of commands in README.md and docs."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+# A comment before the block says how it is tested: `run` in every test run, `slow` only with the
+# slow tests, `skip: REASON` never. The commands of all blocks are checked without running them.
+FENCE = re.compile(
+    r"(?:^ *<!-- docs: (?P<mode>run|slow|skip)(?:: (?P<reason>[^>]*?))? -->\n\s*?)?"
+    r"^(?P<indent> *)```bash[^\n]*\n(?P<code>.*?)^ *```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of commands.
+
+    mode: run, slow, skip, or None.
+    reason: why it is skipped.
+    """
+
+    page: Path
+    line: int
+    code: str
+    mode: str | None
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(PROJECT)}:{self.line}"
+
+
+def blocks_in(page: Path, text: str) -> list[Block]:
+    """The blocks in a page's text."""
+    found = []
+    for match in FENCE.finditer(text):
+        code = re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
+        line = text.count("\n", 0, match.start("indent")) + 1
+        found.append(Block(page, line, code, match["mode"], match["reason"]))
+    return found
+
+
+def all_blocks() -> list[Block]:
+    """The blocks of all pages."""
+    return [block for page in PAGES for block in blocks_in(page, page.read_text())]
+
+
+def commands(code: str) -> list[list[str]]:
+    """The words of each command in a block, in order; comments and here-documents are left out."""
+    code = re.sub(r"<<-?\s*'?(\w+)'?(.*?)\n.*?^\s*\1$", r"\2", code, flags=re.DOTALL | re.MULTILINE)
+    found: list[list[str]] = []
+    for line in code.replace("\\\n", " ").splitlines():
+        found += _commands_of_line(line)
+    return found
+
+
+def _commands_of_line(line: str) -> list[list[str]]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    commands: list[list[str]] = []
+    words: list[str] = []
+    is_target = False
+    for word in lexer:
+        if word and set(word) <= set(";|&()"):
+            commands.append(words)
+            words = []
+        elif set(word) <= set("<>&"):  # a redirection, such as 2>&1; its target follows
+            is_target = True
+            if words and words[-1].isdigit():
+                words.pop()
+        elif is_target:
+            is_target = False
+        else:
+            words.append(word)
+    return [command for command in [*commands, words] if command]
