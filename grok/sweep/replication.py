@@ -60,7 +60,7 @@ def commit() -> str:
 
     It is "unknown" outside a git repository.
     """
-    command = ["git", "-C", PROJECT, "describe", "--always", "--exclude=*", "--dirty=+"]
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--dirty=+"]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 

@@ -126,15 +126,15 @@ def claim_notes(source: str) -> dict[str, str]:
     notes: dict[str, str] = {}
     heading, comment, bounds = "", "", list[str]()
     for node in ast.parse(source).body:
-        first = node.decorator_list[0].lineno if _is_claim(node) else node.lineno
-        block = _comment_above(lines, first)
+        decorator = _claim_decorator(node)
+        block = _comment_above(lines, decorator.lineno if decorator else node.lineno)
         match = re.match(r"(\w+(?:-\w+)*)\. +(.*)", block)
         if match and any(char.isdigit() for char in match[1]):
             heading, comment, bounds = match[1], match[2], []
         if isinstance(node, ast.Assign) and lines[node.lineno - 1][:1].isupper():
             bounds.append(code(ast.unparse(node)))
-        if _is_claim(node):
-            id = ast.literal_eval(node.decorator_list[0].args[0])
+        if decorator is not None:
+            id = ast.literal_eval(decorator.args[0])
             is_own = id == heading or id.startswith(f"{heading}-")
             notes[id] = _note(cell(comment) if heading and is_own else "", bounds)
             bounds = []
@@ -149,11 +149,13 @@ def _note(comment: str, bounds: list[str]) -> str:
     return f"{start} {', '.join(bounds)}".strip()
 
 
-def _is_claim(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.FunctionDef) or not node.decorator_list:
-        return False
-    call = node.decorator_list[0]
-    return isinstance(call, ast.Call) and ast.unparse(call.func) == "claim"
+def _claim_decorator(node: ast.stmt) -> ast.Call | None:
+    """The decorator `@claim(...)` of a claim's function; None for anything else."""
+    if isinstance(node, ast.FunctionDef):
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "claim":
+                return decorator
+    return None
 
 
 def _comment_above(lines: list[str], number: int) -> str:

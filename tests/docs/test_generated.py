@@ -1,0 +1,111 @@
+"""The generator of the documentation: blocks, tables, and whether pages are current."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from grok.paths import PROJECT
+from tools.docs import __main__ as generator
+from tools.docs import markdown, papers
+from tools.docs.__main__ import filled, main
+
+CLAIMS = """
+# Claims. Everything is measured in steps.
+
+# X-1. The paper: 100 steps. Ours:
+MOST = 200
+LEAST = 2  # a comment
+
+
+@claim("X-1", source="figure 1")
+def first(runs):
+    pass
+
+
+# X-2. The paper gives no number.
+@claim("X-2-large", source="figure 2")
+def second(runs):
+    pass
+
+
+@claim("X-2-small", source="figure 2")
+def third(runs):
+    pass
+
+
+BOUND = 0.5
+
+
+@claim("X-3", source="figure 3")
+def fourth(runs):
+    pass
+"""
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """A page with one block, in a project of its own; `content` of a block is its name."""
+    monkeypatch.setattr(generator, "PROJECT", tmp_path)
+    monkeypatch.setattr(generator, "content", lambda name, page: f"content of {name}")
+    (tmp_path / "README.md").write_text("nothing generated\n")
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- generated: x -->\nold\n<!-- end -->\nafter\n")
+    return page
+
+
+def test_a_block_is_filled_and_the_rest_stays(page):
+    assert CliRunner().invoke(main).exit_code == 0
+    block = "<!-- generated: x -->\n\ncontent of x\n\n<!-- end -->"
+    assert page.read_text() == f"before\n{block}\nafter\n"
+    assert filled(page, page.read_text()) == page.read_text()
+
+
+def test_the_check_names_the_pages_that_are_not_current(page):
+    before = page.read_text()
+    result = CliRunner().invoke(main, ["--check"])
+    assert result.exit_code == 1 and "not current: docs/page.md" in result.output
+    assert page.read_text() == before
+    CliRunner().invoke(main)
+    assert CliRunner().invoke(main, ["--check"]).exit_code == 0
+
+
+def test_an_unknown_block_is_an_error():
+    with pytest.raises(generator.click.ClickException, match="nothing"):
+        generator.content("nothing", Path("page.md"))
+
+
+def test_the_note_of_a_claim_is_the_comment_before_it_and_its_bounds():
+    assert papers.claim_notes(CLAIMS) == {
+        "X-1": "The paper: 100 steps. Ours: `MOST = 200`, `LEAST = 2`",
+        "X-2-large": "The paper gives no number.",
+        "X-2-small": "The paper gives no number.",
+        "X-3": "Bounds: `BOUND = 0.5`",
+    }
+
+
+def test_a_cell_keeps_code_and_escapes_the_rest():
+    assert markdown.cell("a|b *c* `d|e_f` g_h _i") == r"a\|b \*c\* `d\|e_f` g_h \_i"
+
+
+def test_rows_of_a_section_end_with_it():
+    page = (
+        "# A\n\n## Metrics\n\n| m | what |\n| --- | --- |\n| `a`, `b` | text |\n\n## B\n| x | y |\n"
+    )
+    assert markdown.section_rows(page, "Metrics") == [["`a`, `b`", "text"]]
+    assert markdown.section_rows(page, "Other") == []
+
+
+def test_the_scorecard_counts_the_claims_that_count():
+    """The numbers of the table agree with the file of verdicts."""
+    table = generator.content("scorecard", PROJECT / "README.md")
+    total = re.search(r"In total (\d+) of (\d+) claims passed, in (\d+) runs\.", table)
+    assert total
+    cells = re.findall(r"\| (\d+) of (\d+) \|", table)
+    assert sum(int(passed) for passed, _ in cells) == int(total[1])
+    assert sum(int(counted) for _, counted in cells) == int(total[2])
+    runs = [paper["runs"] or 0 for paper in papers.verdicts().values()]
+    assert sum(runs) == int(total[3])
+    assert "(docs/papers/nanda.md)" in table
