@@ -20,6 +20,7 @@ SWEEP = {
     "command": COMMAND,
     "parameters": {
         "p": {"value": 5},
+        "decoder_width": {"value": 20},  # the steps are not what is tested
         "train_steps": {"value": 100},
         "log_points": {"value": 20},
         "seed": {"values": list(range(12))},

@@ -26,7 +26,7 @@ from grok.store import connection as stores
 from grok.store.connection import Store
 from grok.sweep.batch import Batch
 from grok.sweep.client import Client, ServerAway, SweepName
-from grok.sweep.file import SweepFile, check
+from grok.sweep.file import SweepFile, check, checked
 from grok.sweep.plan import PlannedRun, group_by_program, plan_run, slots_of
 from grok.sweep.progress import SweepProgress
 from grok.sweep.workers import AnyProgress, RemoteProgress, Workers, show
@@ -53,11 +53,16 @@ def run_agent(sweep: str, batch: int, workers: int | None) -> None:
     count = min(workers or cores, batch)
     message = "interrupted; the running points go back to the sweep"
     with exit_on_interrupt(message), SweepProgress(0, 0) as progress:
+        client = Client.find()
+        file = check(client.config(name), name.sweep, f"sweep {name}")
         if count == 1:
-            BatchAgent(Client.find(), name, store, batch).run(progress)
+            BatchAgent(client, name, file, store, batch).run(progress)
         else:
             shares = [len(range(first, batch, count)) for first in range(count)]
-            arguments = [(name, replace(store), sum(shares[:i]), shares[i]) for i in range(count)]
+            arguments = [
+                (name, file.config, replace(store), sum(shares[:i]), shares[i])
+                for i in range(count)
+            ]
             with Workers(_be_agents, arguments) as started:
                 for _, report in started.messages():
                     show(report, progress)
@@ -65,11 +70,18 @@ def run_agent(sweep: str, batch: int, workers: int | None) -> None:
     print(f"{progress.done} runs ({endings or 'none'}) for sweep {sweep}")
 
 
-def _be_agents(parent: Connection, name: SweepName, store: Store, first: int, batch: int) -> None:
+def _be_agents(
+    parent: Connection,
+    name: SweepName,
+    config: dict[str, Any],
+    store: Store,
+    first: int,
+    batch: int,
+) -> None:
     """What a worker process does: be `batch` agents, whose slots are counted from `first`."""
-    BatchAgent(Client.find(), name, store, batch, single_thread()).run(
-        RemoteProgress(parent, first)
-    )
+    file = checked(config, name.sweep)
+    agent = BatchAgent(Client.find(), name, file, store, batch, single_thread())
+    agent.run(RemoteProgress(parent, first))
 
 
 @dataclass
@@ -93,6 +105,7 @@ class BatchAgent:
     Arguments:
         client: The sweep's server.
         name: The sweep's name there.
+        file: The sweep.
         store: Where the runs are stored.
         batch: How many points train at once.
         threads: Threads of the CPU; None to choose.
@@ -102,12 +115,12 @@ class BatchAgent:
         self,
         client: Client,
         name: SweepName,
+        file: SweepFile,
         store: Store,
         batch: int,
         threads: int | None = None,
     ):
-        self.client, self.name, self.threads = client, name, threads
-        self.file: SweepFile = check(client.config(name), name.sweep, f"sweep {name}")
+        self.client, self.name, self.file, self.threads = client, name, file, threads
         host = host_name()
         self.slots = [AgentSlot(client.register(name, host)) for _ in range(batch)]
         self.batch = Batch(self.file, store, self._meta, self._identity)
@@ -129,7 +142,10 @@ class BatchAgent:
                 pause = min(2 * pause, HEARTBEAT_INTERVAL)
 
     def _next_points(self) -> dict[int, dict[str, Any]]:
-        """New points, by the index of their agent slot."""
+        """New points, by the index of their agent slot.
+
+        Every slot asks: the server learns from it that the slot's last run has ended.
+        """
         points: dict[int, dict[str, Any]] = {}
         for index, slot in enumerate(self.slots):
             slot.run, slot.is_stopped = None, False
@@ -138,8 +154,6 @@ class BatchAgent:
                     slot.run = command["run_id"]
                     points[index] = {k: v["value"] for k, v in command["args"].items()}
                 self.is_over = self.is_over or command["type"] == "exit"
-            if slot.run is None:
-                break
         return points
 
     def _idle_heartbeat(self, slot: AgentSlot) -> list[dict[str, Any]]:

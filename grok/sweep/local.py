@@ -280,7 +280,7 @@ def _train_parts(
     parent: Connection, config: dict[str, Any], name: str, store: Store, sweep_id: str
 ) -> None:
     """What a worker process does: train the parts that its parent gives it, one after another."""
-    file = files.check(config, name, name)
+    file = files.checked(config, name)
     progress = RemoteProgress(parent)
     terminate: set[int] = set()
 

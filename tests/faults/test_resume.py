@@ -21,13 +21,21 @@ from tests.conftest import PROJECT
 from tests.faults.test_runs import finish, run_of, start
 from tests.helpers import wait_until
 
-OPTIONS = ["p=5", "train_steps=800", "log_points=200", "checkpoint_every=100", "seed=3"]
+OPTIONS = [
+    "p=5",
+    "decoder_width=20",
+    "train_steps=800",
+    "log_points=200",
+    "checkpoint_every=100",
+    "seed=3",
+]
 SWEEP = {
     "program": "experiments/liu_toy.py",
     "method": "grid",
     "parameters": {
         "seed": {"values": [0, 1, 2, 3]},
         "p": {"value": 5},
+        "decoder_width": {"value": 20},
         "train_steps": {"value": 500},
         "log_points": {"value": 100},
         "checkpoint_every": {"value": 50},
@@ -102,7 +110,7 @@ def test_what_cannot_be_resumed_is_one_line(home):
     store = stores.connect()
     with pytest.raises(UserError, match="run 1 is complete"):
         resume(store, 1)
-    process = start("p=5", "train_steps=2900", "checkpoint_every=50")
+    process = start("p=5", "decoder_width=20", "train_steps=2900", "checkpoint_every=50")
     wait_until(store.checkpoint_path(2).exists, 180)
     with pytest.raises(UserError, match="is still running"):
         resume(store, 2)

@@ -169,7 +169,14 @@ def test_a_diverging_replica_is_recorded_and_its_neighbours_finish(written, stor
 def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
     path = written(
         parameters={"seed": {"values": list(range(12))}},
-        command=["${program}", "with", "train_steps=200", "p=5", "${args_no_hyphens}"],
+        command=[
+            "${program}",
+            "with",
+            "train_steps=200",
+            "p=5",
+            "decoder_width=20",
+            "${args_no_hyphens}",
+        ],
     )
     command = [sys.executable, "-m", "grok.cli", "sweep", "run", str(path), "--slots", "2"]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
