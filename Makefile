@@ -24,7 +24,7 @@ test-slow: .venv/.installed
 # site/ opens in a browser; a page that is not current, or a dead link, is an error.
 docs: .venv/.installed
 	$(RUN) -m tools.docs --check
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

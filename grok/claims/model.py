@@ -208,7 +208,8 @@ class Claims(list[Claim]):
             id: its name on the scorecard.
             source: figure, table or section of the paper.
             sweep: name of the sweep file whose runs it is checked on; EXPERIMENT_cpu if None.
-            pooled, report_only: as in Claim.
+            pooled: as in Claim.
+            report_only: as in Claim.
         """
 
         def add(check: Check) -> Check:

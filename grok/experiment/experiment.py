@@ -247,7 +247,8 @@ class Experiment(sacred.Experiment):
         """A Sacred run that executes a ready problem when it is called.
 
         Arguments:
-            updates, named_configs: the configuration that the problem was made from.
+            updates: of the configuration that the problem was made from.
+            named_configs: of that configuration.
             meta: further entries of the run's `meta`.
             wandb: the W&B run that mirrors it.
             capture: whether the process's output is kept with the run ("sys"), which only a run

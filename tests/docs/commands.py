@@ -25,7 +25,7 @@ FOREIGN = {
     *("cat", "cd", "cp", "curl", "docker", "echo", "export", "git", "head", "kill", "ls", "mkdir"),
     *("mongod", "mongosh", "pip", "rm", "sbatch", "scancel", "sinfo", "sleep", "squeue", "srun"),
     *("ssh", "scp", "rsync", "tail", "tee", "unset", "unzip", "wandb", "wait", "watch"),
-    *(".venv/bin/pip", "source", "du", "grep", "diff", "pytest", "ruff", "mypy", "jupyter"),
+    *(".", "source", "du", "grep", "diff", "pytest", "ruff", "mypy", "jupyter"),
     *(
         "omniboard",
         "npx",
