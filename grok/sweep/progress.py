@@ -1,6 +1,7 @@
 """The progress of a sweep: runs done, replica-steps per second, time left."""
 
 import time
+from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -57,6 +58,8 @@ class SweepProgress:
         self.step_of: dict[int, int] = {}  # the last known step, by replica
         self.outcomes: dict[str, int] = {}
         self.started = time.perf_counter()
+        # Time and steps at the first evaluation after a step: the first step may have been compiled.
+        self.began: tuple[float, int] | None = None
 
     def __enter__(self) -> "SweepProgress":
         self.bar.start()
@@ -94,24 +97,27 @@ class SweepProgress:
             self.done += 1
             self.saved += train_steps - event.step
             self.outcomes[event.reason] = self.outcomes.get(event.reason, 0) + 1
-        self.bar.update(
-            self.task,
-            completed=self.steps + self.saved,
-            runs=f"{self.done}/{self.total_runs} runs",
-            rate=f"{format_rate(self._rate())} replica-steps/s",
+        rate, done = self._rate(), self.steps + self.saved
+        shown: dict[str, Any] = (
+            {} if rate is None else {"rate": f"{format_rate(rate)} replica-steps/s"}
         )
-        done = self.steps + self.saved
-        is_timed = self.steps > 0 and self.seconds >= TIMED_SECONDS
+        runs = f"{self.done}/{self.total_runs} runs"
+        self.bar.update(self.task, completed=done, runs=runs, **shown)
         fraction = done / max(self.total_steps, 1)
-        if self.has_lines and self.schedule.is_due(fraction, is_timed):
+        if self.has_lines and self.schedule.is_due(fraction, rate is not None):
             runs = f"{self.done} of {self.total_runs} runs"
             left = max(self.total_steps - done, 0)
-            rate = self._rate() if is_timed else None
             print_line(self.screen, line(runs, left, rate, "replica-steps"))
 
-    def _rate(self) -> float:
-        """Replica-steps in a second so far."""
-        return self.steps / max(self.seconds, 1e-9)
+    def _rate(self) -> float | None:
+        """Replica-steps in a second so far; None before there has been time to measure."""
+        now = time.perf_counter()
+        if self.began is None:
+            if self.steps > 0:
+                self.began = now, self.steps
+            return None
+        seconds = now - self.began[0]
+        return (self.steps - self.began[1]) / seconds if seconds >= TIMED_SECONDS else None
 
     def _show_program(self, start: Start, device: torch.device) -> None:
         """Say once for each program that it starts, and on what."""
