@@ -146,6 +146,5 @@ def test_docs_are_small():
     assert sum(sizes.values()) < LARGEST_DOCS
 
 
-@pytest.mark.xfail(strict=True, reason="README.md has not been cut yet")
 def test_readme_is_short():
     assert len((PROJECT / "README.md").read_text().splitlines()) <= LONGEST_README
