@@ -31,7 +31,7 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 
     from grok.reports import page  # after the filters are known to be right
 
-    count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs"])
+    count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs" / "images"])
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -298,18 +298,20 @@ class Program:
         def flat(*leaves: Tensor) -> Any:
             return function(*pytree.tree_unflatten(leaves, spec))
 
-        graph = record(flat, [leaf.clone() for leaf in arguments])
-        if products.pay():
-            products.replace_products(graph)
-        if not self.compiled:
+        def recorded() -> torch.fx.GraphModule:
+            graph = record(flat, [leaf.clone() for leaf in arguments])
+            if products.pay():
+                products.replace_products(graph)
             return graph
-        try:
-            return _compile(graph, arguments)
-        except Exception as error:  # no C++ compiler, or a fault of Inductor's
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
-            self.compiled = False
-            return graph
+
+        if self.compiled:
+            try:
+                return _compile(recorded(), arguments)
+            except Exception as error:  # no C++ compiler, or a fault of Inductor's
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
+                self.compiled = False
+        return recorded()  # again where the compiler has failed, since it changes the graph
 
     def _precompute_schedule(self) -> None:
         """Compute the StepScalars of the next steps of every slot."""
