@@ -286,7 +286,7 @@ def weight_decay_halves_the_data(runs: Runs) -> Verdict:
     """With weight decay half of the data is enough."""
     fractions = least_fractions(runs, "preset", "small_adamw", "small_adam")
     with_decay, without = fractions.values()
-    return with_decay <= MOST_FRACTION_OF_DATA * without, fractions
+    return with_decay < inf and with_decay <= MOST_FRACTION_OF_DATA * without, fractions
 
 
 # 01-C3-init. The paper, S_5: it helps, but less than weight decay to zero.
