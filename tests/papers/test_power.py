@@ -109,6 +109,7 @@ def with_least_fraction(key: str, least: dict) -> list:
     [
         ("01-C3", "preset", {"small_adamw": 0.4, "small_adam": 0.8}, True),
         ("01-C3", "preset", {"small_adamw": 0.8, "small_adam": 0.9}, False),
+        ("01-C3", "preset", {"small_adamw": inf, "small_adam": inf}, False),
         ("01-C3-init", "preset", {"small_adamw_to_init": 0.8, "small_adam": 0.9}, True),
         ("01-C3-init", "preset", {"small_adamw_to_init": 0.8, "small_adam": 0.8}, False),
         ("01-C4", "operation", {"x_plus_y": 0.4, "x_minus_y": 0.4}, True),
