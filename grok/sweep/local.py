@@ -171,7 +171,7 @@ class LocalSweep:
             progress.show(event, run.problem.train_steps, run.problem.device)
             terminate.update(self._losers_after(event))
 
-        train_part(self.file, self.store, self._meta(part), part, terminate, on_event)
+        train_part(self.file, self.store, self._record_part(part), part, terminate, on_event)
 
     def _train_in_workers(self, parts: list[Part], count: int, progress: SweepProgress) -> None:
         """Train parts in `count` processes, each of which gets the next part when it is free."""
@@ -190,10 +190,10 @@ class LocalSweep:
     def _task(self, part: Part) -> "Task":
         points = {run.number: self.document["points"][run.number] for run in part.runs}
         resumed = {run.number for run in part.runs if run.resume_point is not None}
-        return Task(points, resumed, part.slots, part.threads, self._meta(part))
+        return Task(points, resumed, part.slots, part.threads, self._record_part(part))
 
-    def _meta(self, part: Part) -> dict[str, Any]:
-        """The entries about the sweep in the runs' stored `meta`; the sweep gets one about the part."""
+    def _record_part(self, part: Part) -> dict[str, Any]:
+        """Add the part to the stored sweep; the entries about both in its runs' stored `meta`."""
         name = f"{self.id}/{uuid.uuid4().hex[:6]}"
         entry = {"id": name, "points": [run.number for run in part.runs], "slots": part.slots}
         self.store.database.sweeps.update_one({"_id": self.id}, {"$push": {"batches": entry}})
@@ -271,7 +271,8 @@ def train_part(
 
     def with_number(run: PlannedRun, event: Event) -> None:
         on_event(replace(event, replica=run.number), run)
-        ended.update(i for i, run in enumerate(part.runs) if run.number in terminate)
+        if run.number in terminate:
+            ended.add(event.replica)
 
     batch.train(part.runs, part.slots, ended, with_number, threads=part.threads)
 
