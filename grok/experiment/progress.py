@@ -90,6 +90,28 @@ class LineSchedule:
         return True
 
 
+class RateMeter:
+    """Steps in a second, from the first evaluation after a step: the first step may be compiled.
+
+    Arguments:
+        first_step: the step at which the work begins.
+    """
+
+    def __init__(self, first_step: int = 0):
+        self.first_step = first_step
+        self.began: tuple[float, int] | None = None  # time and step
+
+    def rate(self, step: int) -> float | None:
+        """The rate when this step is reached; None before there has been time to measure."""
+        now = time.perf_counter()
+        if self.began is None:
+            if step > self.first_step:
+                self.began = now, step
+            return None
+        seconds = now - self.began[0]
+        return (step - self.began[1]) / seconds if seconds >= TIMED_SECONDS else None
+
+
 class RunProgress:
     """Shows the progress of one run, in the mode asked for. Use it as a context manager.
 
@@ -124,8 +146,7 @@ class RunProgress:
         self.display: Live | Progress = self.live or self.bar
         self.schedule = LineSchedule()
         self.series: dict[str, list[float]] = {}
-        # Step and time of the first evaluation after a step: the first step may have been compiled.
-        self.began: tuple[int, float] | None = None
+        self.meter = RateMeter(first_step)
 
     def __enter__(self) -> "RunProgress":
         if self.has_bar:
@@ -154,12 +175,7 @@ class RunProgress:
             self._show_record(event)
 
     def _show_record(self, record: Record) -> None:
-        now = time.perf_counter()
-        rate = None
-        if self.began is not None and now - self.began[1] >= TIMED_SECONDS:
-            rate = (record.step - self.began[0]) / (now - self.began[1])
-        elif self.began is None and record.step > self.first_step:
-            self.began = record.step, now
+        rate = self.meter.rate(record.step)
         accuracies = "  ".join(
             f"{name} {record.metrics[key]:.3f}"
             for name, key in (("train", "train_accuracy"), ("test", "test_accuracy"))

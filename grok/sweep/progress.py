@@ -8,8 +8,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grok.engine.events import Event, Outcome, Start
 from grok.experiment.progress import (
-    TIMED_SECONDS,
     LineSchedule,
+    RateMeter,
     activity,
     console,
     format_rate,
@@ -58,8 +58,7 @@ class SweepProgress:
         self.step_of: dict[int, int] = {}  # the last known step, by replica
         self.outcomes: dict[str, int] = {}
         self.started = time.perf_counter()
-        # Time and steps at the first evaluation after a step: the first step may have been compiled.
-        self.began: tuple[float, int] | None = None
+        self.meter = RateMeter()
 
     def __enter__(self) -> "SweepProgress":
         self.bar.start()
@@ -97,7 +96,7 @@ class SweepProgress:
             self.done += 1
             self.saved += train_steps - event.step
             self.outcomes[event.reason] = self.outcomes.get(event.reason, 0) + 1
-        rate, done = self._rate(), self.steps + self.saved
+        rate, done = self.meter.rate(self.steps), self.steps + self.saved
         shown: dict[str, Any] = (
             {} if rate is None else {"rate": f"{format_rate(rate)} replica-steps/s"}
         )
@@ -108,16 +107,6 @@ class SweepProgress:
             runs = f"{self.done} of {self.total_runs} runs"
             left = max(self.total_steps - done, 0)
             print_line(self.screen, line(runs, left, rate, "replica-steps"))
-
-    def _rate(self) -> float | None:
-        """Replica-steps in a second so far; None before there has been time to measure."""
-        now = time.perf_counter()
-        if self.began is None:
-            if self.steps > 0:
-                self.began = now, self.steps
-            return None
-        seconds = now - self.began[0]
-        return (self.steps - self.began[1]) / seconds if seconds >= TIMED_SECONDS else None
 
     def _show_program(self, start: Start, device: torch.device) -> None:
         """Say once for each program that it starts, and on what."""
