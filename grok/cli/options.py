@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
@@ -27,10 +27,10 @@ def run_id(text: str) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def _use_store(context: click.Context, _: click.Parameter, argument: str | None) -> None:
-    """Make the named MongoDB the default store of this process, and of those that it starts."""
+def _mongo_uri(context: click.Context, _: click.Parameter, argument: str | None) -> str | None:
+    """The URI of the MongoDB that `-m` names."""
     if argument is None:
-        return
+        return None
     from grok.store.connection import parse_argument
 
     uri, options = parse_argument(argument)
@@ -38,27 +38,37 @@ def _use_store(context: click.Context, _: click.Parameter, argument: str | None)
         raise UserError(
             f"-m {argument}: expected no collection, id or priority; this reads all runs"
         )
-    before = os.environ.get("GROK_MONGO_URI")
-    os.environ["GROK_MONGO_URI"] = uri
-
-    def restore() -> None:
-        if before is None:
-            os.environ.pop("GROK_MONGO_URI", None)
-        else:
-            os.environ["GROK_MONGO_URI"] = before
-
-    context.call_on_close(restore)
+    return uri
 
 
-mongo_option = click.option(
-    "-m",
-    "--mongo_db",
-    metavar="STORE",
-    expose_value=False,
-    is_eager=True,
-    callback=_use_store,
-    help="The MongoDB of the runs: mongodb://..., or [HOST:PORT:]DATABASE; else GROK_MONGO_URI.",
-)
+def mongo_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the option -m, whose MongoDB is the default store while the command runs.
+
+    Processes that the command starts use it too.
+    """
+
+    @click.option(
+        "-m",
+        "--mongo_db",
+        "mongo_uri",
+        metavar="STORE",
+        callback=_mongo_uri,
+        help="The MongoDB of the runs: mongodb://..., or [HOST:PORT:]DATABASE; else GROK_MONGO_URI.",
+    )
+    @functools.wraps(command)
+    def with_default_store(*args: Any, mongo_uri: str | None, **kwargs: Any) -> None:
+        before = os.environ.get("GROK_MONGO_URI")
+        if mongo_uri is not None:
+            os.environ["GROK_MONGO_URI"] = mongo_uri
+        try:
+            command(*args, **kwargs)
+        finally:
+            if before is None:
+                os.environ.pop("GROK_MONGO_URI", None)
+            else:
+                os.environ["GROK_MONGO_URI"] = before
+
+    return with_default_store
 
 
 def with_store(command: Callable[Concatenate["Store", P], None]) -> Callable[P, None]:

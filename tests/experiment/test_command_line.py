@@ -1,6 +1,7 @@
 """Sacred's command line as its documentation has it: config files, commands, options, -m."""
 
 import json
+import os
 import pdb
 import subprocess
 import sys
@@ -289,6 +290,17 @@ def test_grok_and_the_scripts_read_the_store_of_m(liu_toy, other, tmp_path):
     assert shown.exit_code == 0 and "liu_toy" in shown.output
     refused = CliRunner().invoke(grok, ["store", "status", "-m", "h:1:db.coll"])
     assert refused.exit_code == 2 and "expected no collection" in refused.output
+
+
+def test_m_is_forgotten_after_the_command_even_if_the_command_is_refused(other, monkeypatch):
+    """A later command of the same process, in a notebook or a test, reads its own store."""
+    monkeypatch.setenv("GROK_MONGO_URI", "mongodb://mine/runs")
+    refused = CliRunner().invoke(grok, ["store", "import", "missing.zip", "-m", other])
+    assert refused.exit_code == 2 and "missing.zip" in refused.output
+    assert os.environ["GROK_MONGO_URI"] == "mongodb://mine/runs"
+    monkeypatch.delenv("GROK_MONGO_URI")
+    assert CliRunner().invoke(grok, ["store", "status", "-m", other]).exit_code == 0
+    assert "GROK_MONGO_URI" not in os.environ
 
 
 def test_the_end_of_a_run_prints_the_command_that_finds_it(liu_toy, other, monkeypatch, capsys):
