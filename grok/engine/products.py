@@ -6,6 +6,7 @@ torch's MKL runs AVX2 kernels on AMD processors; oneDNN, which torch also ships,
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -29,7 +30,7 @@ def replace_products(graph: fx.GraphModule) -> None:
     """Replace the large float32 CPU `bmm`s of a traced graph in place."""
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.bmm.default and _is_large(*node.args):
-            node.target = torch.ops.grok.products.default
+            node.target = _operator()
     graph.recompile()
 
 
@@ -40,15 +41,24 @@ def _is_large(left: fx.Node, right: fx.Node) -> bool:
     return fits and rows * inner * columns >= MIN_MULTIPLICATIONS
 
 
-@torch.library.custom_op("grok::products", mutates_args=())
-def products(left: Tensor, right: Tensor) -> Tensor:
+@cache
+def _operator() -> Any:
+    """The operator grok::products.
+
+    It is registered where it is used: torch then reads the sources of all modules (0.3 CPU s).
+    """
+    operator = torch.library.custom_op("grok::products", _products, mutates_args=())
+    operator.register_fake(_empty_products)
+    return torch.ops.grok.products.default
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
     """The products (R, M, N) of left (R, M, K) and right (R, K, N)."""
     results = [_product(a, b) for a, b in zip(left, right, strict=True)]
     return results[0].unsqueeze(0) if len(results) == 1 else torch.stack(results)
 
 
-@products.register_fake
-def _(left: Tensor, right: Tensor) -> Tensor:
+def _empty_products(left: Tensor, right: Tensor) -> Tensor:
     return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
 
 

@@ -3,8 +3,6 @@
 import sys
 from functools import cache
 
-import psutil
-
 from grok.engine.problem import Problem
 from grok.engine.spec import Optimizer
 
@@ -35,6 +33,8 @@ def warn_of_large_batch(problem: Problem) -> None:
 
 def warn_of_crowded_cores() -> None:
     """Warn if more sweep agents run on the cores that this process may use than there are cores."""
+    import psutil
+
     cores = set(psutil.Process().cpu_affinity())
     agents = 0
     for process in psutil.process_iter(["cmdline", "cpu_affinity"]):

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import requests
 from sacred import cli_option
 from sacred.observers.base import RunObserver
 from sacred.run import Run
@@ -189,6 +188,8 @@ def mode() -> Mode:
     """W&B's mode: WANDB_MODE, else offline without an account or at our own endpoint, else online."""
     if os.environ.get("WANDB_MODE"):
         return cast(Mode, os.environ["WANDB_MODE"])
+    import requests
+
     url = os.environ.get("WANDB_BASE_URL") or CLOUD
     has_account = bool(os.environ.get("WANDB_API_KEY") or requests.utils.get_netrc_auth(url))
     return "online" if has_account and not is_our_endpoint(url) else "offline"
@@ -198,6 +199,8 @@ def is_our_endpoint(url: str) -> bool:
     """Whether `grok sweep serve` answers at the URL; it drives sweeps but keeps no W&B runs."""
     if url == CLOUD:
         return False
+    import requests
+
     try:
         return requests.get(url, timeout=GREETING_TIMEOUT).text.startswith(ENDPOINT_NAME)
     except requests.RequestException:
