@@ -9,7 +9,17 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 # From the bottom up. A package may import those in the layers below its own, and itself.
 LAYERS = (
-    ("errors", "interrupts", "paths", "phases", "randomness", "tensors", "theory", "values"),
+    (
+        "errors",
+        "interrupts",
+        "paths",
+        "phases",
+        "randomness",
+        "tensors",
+        "theory",
+        "values",
+        "wandb_servers",
+    ),
     ("tasks", "models", "measures"),
     ("objectives",),
     ("store", "engine"),
@@ -19,7 +29,7 @@ LAYERS = (
     ("cli",),
 )
 # Modules that stand alone: they import nothing of ours, but for the errors that they raise.
-ALONE = ("errors", "interrupts", "paths", "phases", "randomness", "tensors", "theory", "values")
+ALONE = LAYERS[0]
 # Packages that know Sacred, MongoDB and W&B. A paper's file knows none of them.
 KNOW_THE_STORE = ("store", "experiment", "claims", "sweep", "reports", "cli")
 STORE_LIBRARIES = {"sacred", "pymongo", "gridfs", "bson", "incense", "wandb", "sweeps"}

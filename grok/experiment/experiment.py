@@ -479,7 +479,7 @@ def _stack_of_sacred(caller: FrameType) -> Iterator[None]:
 
     `inspect.stack` would read the sources of all modules (0.4 CPU s).
     """
-    module = sacred.experiment
+    module: Any = sacred.experiment
     inspect = module.inspect
     module.inspect = SimpleNamespace(stack=lambda: [None, (caller,)])
     try:

@@ -20,8 +20,8 @@ from sacred import cli_option
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 
-from grok.experiment.wandb_servers import CLOUD, ENDPOINT_NAME
 from grok.paths import home
+from grok.wandb_servers import CLOUD, ENDPOINT_NAME
 
 GREETING_TIMEOUT = 2.0
 JOIN_TIMEOUT = 15.0  # seconds that a run's end waits for W&B; an agent kills after 30

@@ -10,8 +10,8 @@ import requests
 import yaml
 
 from grok.errors import UserError
-from grok.experiment.wandb_servers import CLOUD
 from grok.paths import home
+from grok.wandb_servers import CLOUD
 
 TIMEOUT = 30.0  # seconds
 

@@ -13,8 +13,8 @@ from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from grok.errors import UserError
-from grok.experiment.wandb_servers import ENDPOINT_NAME
 from grok.sweep.queue import Document, SweepQueue
+from grok.wandb_servers import ENDPOINT_NAME
 
 MAX_BYTES = 2**20  # of a request; a sweep file has a few kB
 ENTITY = "grok"

@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import PROJECT
 
 SLOW = ["torch", "sacred", "pandas", "sweeps", "wandb", "plotly"]
-COMPILER = ["torch._inductor", "torch._dynamo", "sympy", "sweeps", "wandb", "plotly"]
+NEEDED_LATER = ["torch._inductor", "torch._dynamo", "sympy", "sweeps", "wandb", "plotly"]
+NEEDED_LATER += ["git", "pandas", "psutil", "requests"]
 CODE = """
 import json, runpy, sys
 sys.argv = json.loads(sys.argv[1])
@@ -76,9 +77,20 @@ def test_a_wrong_id_needs_no_torch(words, message, store):
     assert message in stderr and stderr.count("\n") == 1
 
 
-def test_a_configuration_is_printed_without_compiler_or_git(store):
-    code, found, _ = imported([*COMPILER, "git"], "experiments/liu_toy.py", "print_config")
+def test_a_configuration_is_printed_without_what_only_some_runs_need(store):
+    """The compiler alone costs two CPU seconds, pandas almost one."""
+    code, found, _ = imported(NEEDED_LATER, "experiments/liu_toy.py", "print_config")
     assert (code, found) == (0, [])
+
+
+def test_sacred_is_imported_without_losing_pandas(home):
+    """A script may need pandas after it has imported an experiment, and before."""
+    code = """import sys
+import grok.experiment
+assert "pandas" not in sys.modules
+import pandas
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
 def test_the_endpoint_is_ready_before_torch_is_there():
