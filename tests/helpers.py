@@ -1,8 +1,10 @@
-"""Functions for the tests that start processes."""
+"""Functions that several tests share."""
 
+import contextlib
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,23 @@ def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:
     while not check():
         assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def opened_files() -> Iterator[list[str]]:
+    """The files that this process opens inside the block, by Python's audit events."""
+    opened: list[str] = []
+    is_over = False
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:  # a hook stays for ever
+        if event == "open" and not is_over:
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    try:
+        yield opened
+    finally:
+        is_over = True
 
 
 def mongods(home: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """`grok repeat` and `grok resume`: one stored run again, or to its end."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,11 +11,18 @@ from grok.cli.options import with_store
 if TYPE_CHECKING:
     from grok.store.connection import Store
 
+program_option = click.option(
+    "--program",
+    type=click.Path(path_type=Path),
+    help="The run's file, if it is no experiment of this project; it is executed.",
+)
+
 
 @click.command()
 @click.argument("run", type=int)
+@program_option
 @with_store
-def repeat(store: "Store", run: int) -> None:
+def repeat(store: "Store", run: int, program: Path | None) -> None:
     """Run a stored run again and compare every logged value; exit 1 if one differs."""
     from grok.interrupts import exit_on_interrupt
     from grok.store.connection import find_run
@@ -24,7 +32,7 @@ def repeat(store: "Store", run: int) -> None:
     from grok.experiment.repeat import repeat
 
     with exit_on_interrupt("the repetition was interrupted; what it logged is kept"):
-        verdict = repeat(store, run)
+        verdict = repeat(store, run, program)
     for line in verdict.environment:
         click.echo(f"another environment: {line}")
     if verdict.first is None:
@@ -40,8 +48,9 @@ def repeat(store: "Store", run: int) -> None:
 
 @click.command()
 @click.argument("run", type=int)
+@program_option
 @with_store
-def resume(store: "Store", run: int) -> None:
+def resume(store: "Store", run: int, program: Path | None) -> None:
     """Bring a run that was killed to its end, from its last checkpoint."""
     from grok.interrupts import exit_on_interrupt
     from grok.store.connection import find_run
@@ -52,6 +61,6 @@ def resume(store: "Store", run: int) -> None:
     from grok.experiment.show import show_result
 
     with exit_on_interrupt(f"run {run} interrupted; what it logged is kept"):
-        ended, step = resume(store, run)
+        ended, step = resume(store, run, program)
     click.echo(f"run {run} went on from step {step}")
     show_result(ended)

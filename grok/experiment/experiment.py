@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from sacred.utils import ensure_wellformed_argv
 from grok.engine.events import Event
 from grok.engine.problem import Problem
 from grok.engine.train import train
-from grok.errors import UserError, check_names
+from grok.errors import UserError, check_names, did_you_mean
 from grok.experiment import advice, command_line, config_files, validation, warm_start
 from grok.experiment.config_types import (
     BelowOne,
@@ -41,7 +41,7 @@ from grok.experiment.validation import TypedConfigScope
 from grok.experiment.wandb_mirror import Identity, identity_of_environment, wandb_option
 from grok.experiment.warm_start import ParentRun
 from grok.interrupts import exit_code, raise_on_signals
-from grok.paths import PROJECT
+from grok.paths import PROJECT, experiment_names
 from grok.store import connection
 from grok.store.connection import Store
 from grok.store.observer import observer_of, store_and_observer
@@ -455,6 +455,26 @@ def load_module(program: Path) -> ModuleType:
 def load(program: Path) -> Experiment:
     """The experiment that a file defines as `ex`; UserError if there is none."""
     return load_module(program).ex
+
+
+def load_registered(program: object) -> Experiment:
+    """The experiment of this project that data names by its file, such as "experiments/power.py".
+
+    Sweep files, requests and stored runs name their program so. They may come from anywhere, so
+    nothing but the files in the project's folder `experiments` is loaded for them.
+
+    Raises:
+        UserError: the program is not one of these files, or leads out of the folder; it is not opened.
+    """
+    names = experiment_names()
+    if not isinstance(program, str) or program not in {f"experiments/{name}.py" for name in names}:
+        name = PurePath(program).stem if isinstance(program, str) else ""
+        hint = did_you_mean(name, names) or "; expected experiments/NAME.py"
+        raise UserError(f"program {program!s:.200}: no experiment of this project{hint}")
+    path = PROJECT / program
+    if path.resolve() != path.parent.resolve() / path.name:
+        raise UserError(f"program {program}: a link that leads elsewhere")
+    return load(path)
 
 
 def train_alone(problem: Problem) -> Iterable[Event]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sacred.run import Run
@@ -11,9 +12,8 @@ from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.environment import differences, environment
-from grok.experiment.experiment import Experiment, load
+from grok.experiment.experiment import Experiment, load, load_registered
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
-from grok.paths import PROJECT
 from grok.store.connection import Store, find_run
 
 Difference = tuple[int, str, float, float]  # step, metric, value then, value now
@@ -35,15 +35,20 @@ class Repetition:
     environment: list[str]
 
 
-def repeat(store: Store, number: int) -> Repetition:
-    """Run a stored run again, as a new run, and compare; UserError if it cannot be repeated."""
+def repeat(store: Store, number: int, program: Path | None = None) -> Repetition:
+    """Run a stored run again, as a new run, and compare; UserError if it cannot be repeated.
+
+    Arguments:
+        program: the file of its experiment; None for the one of this project that the run names.
+    """
     run = find_run(store.database, number)
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
+    experiment = experiment_of(run, program)
     config = run["config"]
     if "initial_run" in run["info"]:  # that very run, not the latest of its kind
         config = {**config, "initial_run": run["info"]["initial_run"]}
-    again = _execute(store, run, config, None, {"repeats": number})
+    again = _execute(store, run, experiment, config, None, {"repeats": number})
     new = again._id
     assert isinstance(new, int), "a store that has runs gives them numbers"
     values, first = compare(logged_values(store, number), logged_values(store, new))
@@ -51,11 +56,14 @@ def repeat(store: Store, number: int) -> Repetition:
     return Repetition(new, values, first, changes)
 
 
-def resume(store: Store, number: int) -> tuple[Run, int]:
+def resume(store: Store, number: int, program: Path | None = None) -> tuple[Run, int]:
     """Bring a run that was cut short to its end, under its own id.
 
     It goes on from its last checkpoint on this machine, or else from the start, and ends as if it
     had never been interrupted.
+
+    Arguments:
+        program: the file of its experiment; None for the one of this project that the run names.
 
     Returns:
         the Sacred run, and the step from which it went on.
@@ -65,20 +73,21 @@ def resume(store: Store, number: int) -> tuple[Run, int]:
     """
     run = find_run(store.database, number)
     check_can_resume(store, run)
+    experiment = experiment_of(run, program)
     point = load_resume_point(store, run)
-    ended = _execute(store, run, run["config"], point, None)
+    ended = _execute(store, run, experiment, run["config"], point, None)
     return ended, point.step
 
 
 def _execute(
     store: Store,
     run: Mapping[str, Any],
+    experiment: Experiment,
     config: Mapping[str, Any],
     point: ResumePoint | None,
     meta: Mapping[str, Any] | None,
 ) -> Run:
     """A run of a stored configuration, trained in the slot that the stored run had."""
-    experiment = experiment_of(run)
     parent = run["info"].get("initial_run") if point is not None else None
     problem = experiment.problem_of(config, lambda: store, parent)
     threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
@@ -95,12 +104,27 @@ def _execute(
     return again
 
 
-def experiment_of(run: Mapping[str, Any]) -> Experiment:
-    """The experiment of a stored run; UserError if it no longer has all of the run's keys."""
-    program = (run.get("experiment") or {}).get("mainfile")
-    if not program or not run.get("config"):
+def experiment_of(run: Mapping[str, Any], program: Path | None = None) -> Experiment:
+    """The experiment of a stored run.
+
+    Arguments:
+        program: its file. If it is None, the run must name an experiment of this project: a run may
+            have come from an archive, and what it names is not loaded from anywhere else.
+
+    Raises:
+        UserError: the run names no experiment of this project, or the experiment no longer has all
+            of the run's keys.
+    """
+    named = (run.get("experiment") or {}).get("mainfile")
+    if not named or not run.get("config"):
         raise UserError(f"run {run['_id']} is of no experiment of this project")
-    experiment = load(PROJECT / program)
+    if program is None:
+        try:
+            experiment = load_registered(named)
+        except UserError as error:
+            raise UserError(f"run {run['_id']}: {error} (--program FILE names its file)") from error
+    else:
+        experiment = load(program)
     lost = sorted({*run["config"]} - {*experiment.defaults(), "seed"})
     if lost:
         raise UserError(

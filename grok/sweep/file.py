@@ -15,7 +15,7 @@ import yaml
 
 from grok.errors import UserError, check_names, read_text
 from grok.experiment.config_types import is_valid
-from grok.experiment.experiment import Experiment, load
+from grok.experiment.experiment import Experiment, load_registered
 from grok.experiment.validation import canonical_names, check_choice, check_keys
 from grok.paths import PROJECT
 from grok.sweep import search
@@ -28,13 +28,16 @@ NUMBERS = {"min", "max", "mu", "sigma", "q", "a", "b"}  # of a distribution
 MACRO_PREFIX = "${"
 ARGUMENTS_PREFIX = "${args"  # of W&B's macros for a point's parameters: args, args_json, ...
 SACRED_ARGUMENTS = "${args_no_hyphens}"  # the one that Sacred reads: key=value
-DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "with", SACRED_ARGUMENTS]
+PROGRAM = "${program}"
+DEFAULT_COMMAND = ["${env}", "${interpreter}", PROGRAM, "with", SACRED_ARGUMENTS]
 # Distributions whose bounds are exponents of e, and the same ones with bounds that are values.
 EXPONENT_DISTRIBUTIONS = {
     "log_uniform": "log_uniform_values",
     "q_log_uniform": "q_log_uniform_values",
     "inv_log_uniform": "inv_log_uniform_values",
 }
+# What a command may have before its program: agents execute it, and a sweep may come from anywhere.
+LAUNCHERS = ("${env}", "/usr/bin/env", "${interpreter}", "python", "python3")
 IDENTIFYING_KEYS = ("program", "method", "command", "parameters")
 
 
@@ -96,7 +99,8 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         if not _is_mapping(config["parameters"]):
             raise UserError("parameters: expected a mapping of names to values")
         check_choice("method", config["method"], METHODS)
-        experiment = load(PROJECT / config["program"])
+        experiment = load_registered(config["program"])
+        _check_command(config.get("command", DEFAULT_COMMAND))
         config = _normalized(config, experiment)
         if not isinstance(config.get("run_cap", 1), int):
             raise UserError(f"run_cap={config['run_cap']!r}: expected a whole number")
@@ -123,7 +127,7 @@ def checked(config: dict[str, Any], name: str, experiment: Experiment | None = N
         experiment: The config's program, if it is loaded.
     """
     named, fixed = _fixed(config["command"])
-    experiment = experiment or load(PROJECT / config["program"])
+    experiment = experiment or load_registered(config["program"])
     return SweepFile(name, config, experiment, tuple(named), fixed)
 
 
@@ -233,6 +237,15 @@ def _with_value_bounds(spec: dict[str, Any]) -> dict[str, Any]:
     if spec["distribution"] == "inv_log_uniform":  # the bounds are those of log(1/x)
         low, high = -high, -low
     return {**spec, "distribution": values, "min": math.exp(low), "max": math.exp(high)}
+
+
+def _check_command(command: Any) -> None:
+    """UserError unless an agent that executes the command runs the sweep's program by Python."""
+    if not isinstance(command, list) or PROGRAM not in command:
+        raise UserError(f"command: expected a list of words with {PROGRAM}")
+    for word in command[: command.index(PROGRAM)]:
+        if word not in LAUNCHERS:
+            raise UserError(f"command: {word!r} before {PROGRAM}; expected {', '.join(LAUNCHERS)}")
 
 
 def _sacred_command(command: list[Any]) -> list[str]:

@@ -2,14 +2,20 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks import synthetic
+from grok.cli import main
 from grok.errors import UserError
 from grok.experiment.environment import differences, environment
-from grok.experiment.experiment import load
+from grok.experiment.experiment import load, load_registered
 from grok.experiment.repeat import compare, repeat
+from grok.store import archive
 from tests.conftest import PROJECT
+from tests.helpers import opened_files
 
 SMALL = {
     "liu_toy": {"p": 6, "train_steps": 60},
@@ -42,6 +48,54 @@ def test_a_difference_is_found_at_its_first_step():
 def test_another_machine_is_flagged():
     other = {**environment(), "cpu": "another", "cudnn": 1}
     assert [line.split(":")[0] for line in differences(other, environment())] == ["cpu", "cudnn"]
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A program that is no experiment of this project."""
+    path = tmp_path / "evil.py"
+    path.write_text("raise SystemExit('executed')")
+    return path
+
+
+def test_a_program_that_data_names_outside_the_experiments_is_not_opened(outside):
+    """Stored runs and sweeps may come from anywhere: what they name is loaded only if it is a paper."""
+    link = PROJECT / "experiments" / f"link_{outside.parent.name}.py"
+    link.symlink_to(outside)
+    climbing = "experiments/" + "../" * 40 + str(outside).lstrip("/")
+    programs = [str(outside), climbing, "setup.py", "experiments/../setup.py", "", "experiments"]
+    programs += [f"experiments/{link.name}", "experiments/./power.py", None, ["a"], {"$ne": 1}, 3]
+    try:
+        with opened_files() as opened:
+            for program in programs:
+                with pytest.raises(UserError) as caught:
+                    load_registered(program)
+                assert "\n" not in str(caught.value)
+    finally:
+        link.unlink()
+    assert [name for name in opened if name.endswith(".py")] == []
+
+
+def test_an_imported_run_cannot_choose_what_is_executed(store, outside, tmp_path):
+    """`grok repeat` and `grok resume` refuse its program before it is opened; the user may name one."""
+    database = replace(store, db_name="foreign").database
+    synthetic.fill(database, 1, steps=4)
+    hostile = {"experiment.mainfile": str(outside), "status": "INTERRUPTED"}
+    database.runs.update_one({}, {"$set": hostile, "$unset": {"synthetic": ""}})
+    archive.export(database, {}, tmp_path / "runs.zip")
+    database.runs.delete_many({})
+    archive.import_(database, tmp_path / "runs.zip")
+    foreign = ["-m", f"{store.uri}/foreign"]
+    with opened_files() as opened:
+        for command in ("resume", "repeat"):
+            result = CliRunner().invoke(main, [command, "1", *foreign])
+            assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+            assert f"run 1: program {outside}: no experiment of this project" in result.stderr
+            database.runs.update_one({}, {"$set": {"status": "COMPLETED"}})
+    assert str(outside) not in opened
+    named = CliRunner().invoke(main, ["repeat", "1", "--program", str(outside), *foreign])
+    assert "executed" in named.output
+    store.client.drop_database("foreign")
 
 
 def test_what_cannot_be_repeated_is_one_line(store):
