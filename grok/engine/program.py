@@ -39,8 +39,9 @@ PERSISTENT_STATE = {
     "decay_target": "goal",
     "previous_params": "previous",
 }
-# A compiled function is called with the tensors it was traced on only: nothing need be checked.
-UNCHECKED = {"size_asserts": False}
+# Checks of Inductor's that are left out: a compiled function is called with tensors like those it was
+# traced on only, and the vector instructions of the CPU need not be tried in a process of their own.
+UNCHECKED = {"size_asserts": False, "cpp.vec_isa_ok": True}
 
 
 class Program:
