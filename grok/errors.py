@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+MAX_BYTES = 2**20  # of a text that is read as a whole
+
 
 class UserError(click.ClickException):
     """Bad input or a bad environment: shown as one line, exit code 2, no traceback."""
@@ -29,12 +31,24 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a file that the user has named; UserError if it cannot be read."""
+def read_text(path: Path, what: str = "") -> str:
+    """The text of a file that the user has named.
+
+    Arguments:
+        what: what the file is, for the error message.
+
+    Raises:
+        UserError: it cannot be read, or has more than MAX_BYTES.
+    """
     try:
-        return path.read_text()
+        with open(path, "rb") as file:  # which may have no end
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(f"{what}{path}: more than {MAX_BYTES:,} bytes")
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', 'not a text in UTF-8')}") from error
+        reason = getattr(error, "strerror", "not a text in UTF-8")
+        raise UserError(f"{what}{path}: {reason}") from error
 
 
 def near_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

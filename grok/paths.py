@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,18 +33,36 @@ def experiment_names() -> list[str]:
     return sorted(path.stem for path in (PROJECT / "experiments").glob("*.py"))
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and the missing ones above it, that only this user may enter."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` when the block has ended without an error.
 
-    After a crash the old file or the whole new one is there.
+    After a crash the old file or the whole new one is there. Links are not followed, neither at
+    `path` nor at the temporary name.
+
+    Arguments:
+        mode: the file's permissions; without it only this user may read the file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
-        with open(partial, "wb") as file:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+            os.fsync(descriptor)
+        os.replace(name, path)
     finally:
-        partial.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by a text that only this user may read, as `atomic_write` does."""
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -34,7 +34,7 @@ def update(path: Path, experiments: Iterable[Experiment], database: Database, co
         by_hand = {"sources": {}, "reproduced": title} | papers.get(experiment.path, {})
         state = {"commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
         papers[experiment.path] = by_hand | state | results(experiment, database)
-    with atomic_write(path) as file:
+    with atomic_write(path, 0o644) as file:
         text = json.dumps({"papers": papers}, indent=1, ensure_ascii=False, allow_nan=False)
         file.write(f"{text}\n".encode())
 

@@ -8,6 +8,7 @@ import click
 
 from grok.cli.options import run_id, with_store
 from grok.errors import writing
+from grok.paths import write_private
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -28,7 +29,7 @@ def history(store: "Store", run: int | str, output: Path) -> None:
 
     values = training_history(store.database, run)
     with writing(output):
-        output.write_text(json.dumps(values))
+        write_private(output, json.dumps(values))
     click.echo(output)
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: tensors in a safetensors file whose header says what they are, and their hash.
 
-Written under another name and renamed, so a file is whole or absent. Nothing in it is executed.
+Only this user may read the file; it is whole or absent. Nothing in it is executed.
 """
 
 import hashlib
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from grok.paths import atomic_write
+from grok.errors import UserError
+from grok.paths import atomic_write, make_private_folder
 
 FORMAT = "grok-checkpoint-1"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A file that is not a checkpoint, or not whole; one line that says why."""
 
 
@@ -40,7 +42,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "facts": json.dumps(checkpoint.facts),
         "sha256": _digest(tensors, checkpoint.facts),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     with atomic_write(path) as file:
         file.write(save(tensors, metadata))
 
@@ -59,7 +61,9 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: a safetensors file, but no checkpoint of this program")
     try:
         facts = json.loads(metadata["facts"])
-    except (KeyError, ValueError):
+        if not isinstance(facts, dict):
+            raise TypeError
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: its facts cannot be read") from None
     if metadata.get("sha256") != _digest(tensors, facts):
         raise CheckpointError(f"{path}: its content does not have the hash that it claims")
@@ -76,5 +80,5 @@ def _digest(tensors: dict[str, Tensor], facts: dict[str, Any]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().numpy().tobytes())
+        digest.update(value.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

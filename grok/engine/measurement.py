@@ -16,6 +16,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.func import grad, jvp
 
+from grok.engine.checkpoint import CheckpointError
 from grok.engine.optimizers import StepScalars, by_group
 from grok.engine.problem import Problem
 from grok.engine.program import Program
@@ -114,14 +115,19 @@ class History:
         return {"structure": structure, **numbered}
 
     def restore(self, tensors: Tensors) -> None:
-        """Take the values that `saved` returned."""
-        spec = pytree.treespec_loads(bytes(tensors["structure"].tolist()).decode())
+        """Take the values that `saved` returned; CheckpointError if they are none."""
         device = self.gradient_sum.device
-        leaves = [
-            tensors[name].item() if tensors[name].ndim == 0 else tensors[name].to(device)
-            for name in sorted(tensors.keys() - {"structure"})
-        ]
-        values = pytree.tree_unflatten(leaves, spec)
+        try:
+            spec = pytree.treespec_loads(bytes(tensors["structure"].tolist()).decode())
+            leaves = [
+                tensors[name].item() if tensors[name].ndim == 0 else tensors[name].to(device)
+                for name in sorted(tensors.keys() - {"structure"})
+            ]
+            values = pytree.tree_unflatten(leaves, spec)
+        except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            raise CheckpointError(f"the state of the measures cannot be read ({error})") from error
+        if not isinstance(values, dict):
+            raise CheckpointError("the state of the measures is none")
         for entry in fields(self):
             setattr(self, entry.name, values.get(_saved_name(entry)))
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from grok.errors import UserError, writing
+from grok import limited_yaml
+from grok.errors import UserError, read_text, writing
 from grok.values import SCIENTIFIC
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -19,16 +20,11 @@ SUFFIXES = (".json", *YAML_SUFFIXES)
 REFUSED_SUFFIXES = (".pickle", ".pkl", ".toml", ".ini", ".py")
 
 
-class ConfigLoader(yaml.SafeLoader):
-    """A safe YAML loader that also reads 1e-3 as a number."""
-
-
 class ConfigDumper(yaml.SafeDumper):
-    """A safe YAML dumper of what ConfigLoader reads."""
+    """A safe YAML dumper of what `limited_yaml` reads: the text "1e-3" is quoted."""
 
 
-for resolver in (ConfigLoader, ConfigDumper):
-    resolver.add_implicit_resolver("tag:yaml.org,2002:float", SCIENTIFIC, list("-+.0123456789"))
+ConfigDumper.add_implicit_resolver("tag:yaml.org,2002:float", SCIENTIFIC, list("-+.0123456789"))
 
 
 def is_file_name(word: str) -> bool:
@@ -43,15 +39,12 @@ def load(name: str) -> dict[str, Any]:
         UserError: the file cannot be read, or does not map configuration keys to values.
     """
     check_name(name)
+    text = read_text(Path(name), "config file ")
     try:
-        text = Path(name).read_text(encoding="utf-8")
         is_json = Path(name).suffix.lower() == ".json"
-        values = json.loads(text) if is_json else yaml.load(text, ConfigLoader)
-    except OSError as error:
-        raise UserError(f"config file {name}: {error.strerror or error}") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"config file {name}: {reason}") from error
+        values = json.loads(text) if is_json else limited_yaml.load(text)
+    except (UserError, ValueError, RecursionError) as error:
+        raise UserError(f"config file {name}: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"config file {name}: expected configuration keys with values")
     return values

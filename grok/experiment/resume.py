@@ -72,15 +72,18 @@ def load_resume_point(store: Store, run: dict[str, Any]) -> ResumePoint:
     path = store.checkpoint_path(run["_id"])
     if not path.exists():
         return ResumePoint(run, None, [], 0.0)
-    try:
-        content = checkpoint.read(path)
-    except CheckpointError as error:
-        raise UserError(str(error)) from error
+    content = checkpoint.read(path)
     facts = content.facts
+    if not _are_facts(facts):
+        raise CheckpointError(f"{path}: its facts are not those of a run")
     if facts["run"] != run["_id"]:
         raise UserError(f"{path}: of run {facts['run']}, not of run {run['_id']}")
     state = checkpoint.below(content.tensors, STATE)
-    arrays = {k: iter(v.numpy()) for k, v in checkpoint.below(content.tensors, ARRAY).items()}
+    recorded = checkpoint.below(content.tensors, ARRAY)
+    count = sum(has_arrays for _, _, has_arrays, _ in facts["records"])
+    if any(array.ndim == 0 or len(array) != count for array in recorded.values()):
+        raise CheckpointError(f"{path}: its arrays are not those of its records")
+    arrays = {name: iter(array.numpy()) for name, array in recorded.items()}
     records = [
         Record(
             0, step, metrics, {k: next(v) for k, v in arrays.items()} if has_arrays else {}, between
@@ -89,6 +92,49 @@ def load_resume_point(store: Store, run: dict[str, Any]) -> ResumePoint:
     ]
     saved = Saved(0, facts["step"], facts["met"], state)
     return ResumePoint(run, saved, records, facts["seconds"])
+
+
+def _are_facts(facts: Mapping[str, Any]) -> bool:
+    """Whether the facts of a checkpoint have the form that `write` gives them."""
+    return (
+        isinstance(facts.get("run"), int | str)
+        and _is_count(facts.get("step"))
+        and _is_count(facts.get("met"))
+        and _is_number(facts.get("seconds"))
+        and isinstance(facts.get("records"), list)
+        and all(map(_is_record, facts["records"]))
+    )
+
+
+def _is_record(record: Any) -> bool:
+    """Whether this is [step, metrics, whether it has arrays, [[step, metrics], ...]]."""
+    return (
+        isinstance(record, list)
+        and len(record) == 4
+        and _is_measurement(record[:2])
+        and isinstance(record[2], bool)
+        and isinstance(record[3], list)
+        and all(map(_is_measurement, record[3]))
+    )
+
+
+def _is_measurement(measurement: Any) -> bool:
+    """Whether this is [step, metrics]."""
+    return (
+        isinstance(measurement, list)
+        and len(measurement) == 2
+        and _is_count(measurement[0])
+        and isinstance(measurement[1], dict)
+        and all(map(_is_number, measurement[1].values()))
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_can_resume(store: Store, run: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import pandas as pd
 from pymongo.database import Database
 
 from grok.errors import UserError, writing
+from grok.paths import atomic_write, make_private_folder, write_private
 from grok.reports.exports import curves_of, finished_runs, swept_keys
 
 THRESHOLD = 0.99  # accuracy above which the template counts a run as grokked
@@ -58,7 +59,7 @@ def export_sweep(database: Database, sweep: str, folder: Path) -> int:
         for number, curves_by_operation in enumerate(settings.values()):
             write_run(folder / f"run_{number}", curves_by_operation)
         names = {f"run_{i}": json.loads(setting) for i, setting in enumerate(settings)}
-        (folder / "settings.json").write_text(json.dumps(names, indent=2))
+        write_private(folder / "settings.json", json.dumps(names, indent=2))
     return len(settings)
 
 
@@ -68,7 +69,7 @@ def write_run(folder: Path, curves_by_operation: Mapping[str, list[pd.DataFrame]
     Arguments:
         curves_by_operation: for each operation the curves of its seeds, from `curves_of`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     results: dict[str, Any] = {}
     infos = {}
     for operation, curves in curves_by_operation.items():
@@ -79,8 +80,9 @@ def write_run(folder: Path, curves_by_operation: Mapping[str, list[pd.DataFrame]
                 results[f"{operation}_{seed}_{split}_info"] = records(one, split)
         values = {key: [info[key] for info in final_infos] for key in final_infos[0]}
         infos[operation] = summary(values)
-    np.save(folder / "all_results.npy", np.array(results, dtype=object), allow_pickle=True)
-    (folder / "final_info.json").write_text(json.dumps(infos, indent=2))
+    with atomic_write(folder / "all_results.npy") as file:
+        np.save(file, np.array(results, dtype=object), allow_pickle=True)
+    write_private(folder / "final_info.json", json.dumps(infos, indent=2))
 
 
 def summary(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from grok.claims import scorecard
 from grok.errors import UserError, writing
+from grok.paths import atomic_write, make_private_folder, write_private
 from grok.reports.history import logged, training_history
 from grok.store.connection import find_run, find_sweep
 
@@ -51,13 +52,15 @@ def _write_run(
         raise UserError(f"run {number} has no result to export")
     summary = summary_of(run, frame)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(run.get("config") or {}, indent=2))
-        frame.to_csv(folder / "metrics.csv")
+        make_private_folder(folder)
+        write_private(
+            folder / "config.json", json.dumps(run.get("config") or {}, indent=2, default=str)
+        )
+        write_private(folder / "metrics.csv", frame.to_csv())
         history = training_history(database, number)
-        (folder / "training_history.json").write_text(json.dumps(history))
+        write_private(folder / "training_history.json", json.dumps(history))
         plot_curves(frame, folder / "curves.png")
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+        write_private(folder / "summary.json", json.dumps(summary, indent=2, default=str))
     return summary
 
 
@@ -173,17 +176,18 @@ def _export_runs(
 def _write_table(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
     """Write the rows as NAME.csv and NAME.json."""
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.json").write_text(json.dumps(rows, indent=2))
+        make_private_folder(folder)
+        write_private(folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_private(folder / f"{name}.json", json.dumps(rows, indent=2, default=str))
 
 
 def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
-    """The run's preset and swept values; beyond what a file system takes, a digest of them."""
+    """The run's preset and swept values as one name; a digest beyond what a file system takes."""
     config = run.get("config") or {}
-    parts = [config["preset"]] if config.get("preset") else []
-    parts += [f"{key}={config.get(key)}".replace("/", "div") for key in swept]
-    name = ",".join(parts) or run["experiment"]["name"]
+    parts = [str(config["preset"])] if config.get("preset") else []
+    parts += [f"{key}={config.get(key)}" for key in swept]
+    name = ",".join(parts) or str(run["experiment"]["name"])
+    name = name.replace("/", "div").replace("\0", "").lstrip(".") or "run"
     if len(name.encode()) <= LONGEST_NAME:
         return name
     return f"{name[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -223,4 +227,5 @@ def plot_curves(frame: pd.DataFrame, path: Path) -> None:
         axes.set_ylabel({"loss": "loss", "acc": "accuracy"}[kind])
         axes.legend(frameon=False)
     figure.axes[0].set_yscale("log")
-    figure.savefig(path, dpi=160)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=160)

@@ -79,8 +79,9 @@ class Store:
         return self.home / "spool"
 
     def checkpoint_path(self, run: int | str) -> Path:
-        """The file of a run's latest checkpoint, on this machine."""
-        return self.home / "checkpoints" / f"{self.db_name}-{run}.safetensors"
+        """The file of a run's latest checkpoint, on this machine; an id is never taken for a path."""
+        name = f"{self.db_name}-{quote(str(run), safe='')}.safetensors"
+        return self.home / "checkpoints" / name
 
     def describe(self) -> str:
         """One line, without passwords."""
@@ -191,9 +192,14 @@ def artifact(database: Database, number: int | str, name: str) -> bytes:
 
 def final_weights(store: Store, number: int | str) -> "dict[str, Tensor]":
     """The weights that a run ended with, by name; UserError if it kept none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load  # commands that need no weights do not import torch
 
-    return load(artifact(require_database(store), number, "weights.safetensors"))
+    content = artifact(require_database(store), number, "weights.safetensors")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise UserError(f"the weights of run {number} cannot be read: {error}") from error
 
 
 def redacted(uri: str) -> str:

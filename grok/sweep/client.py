@@ -9,6 +9,7 @@ from typing import Any
 import requests
 import yaml
 
+from grok import limited_yaml
 from grok.errors import UserError
 from grok.paths import home
 from grok.wandb_servers import CLOUD
@@ -118,7 +119,7 @@ class Client:
         project = self._call(SWEEP, name.variables())["project"]
         if not project or not project["sweep"]:
             raise UserError(f"no sweep {name} at {self.url}")
-        return yaml.safe_load(project["sweep"]["config"])
+        return limited_yaml.load(project["sweep"]["config"])
 
     def register(self, name: SweepName, host: str) -> str:
         """The id of a new agent of the sweep on this host."""

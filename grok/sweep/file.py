@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from grok import limited_yaml
 from grok.errors import UserError, check_names, read_text
 from grok.experiment.config_types import is_valid
 from grok.experiment.experiment import Experiment, load_registered
@@ -70,14 +69,11 @@ class SweepFile:
 
 def read(path: Path) -> SweepFile:
     """The sweep in a YAML file; UserError with the first mistake if it is wrong."""
+    text = read_text(path)
     try:
-        config = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}: broken YAML{place}: {getattr(error, 'problem', error)}"
-        ) from error
+        config = limited_yaml.load(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return check(config, path.stem, str(path))
 
 
@@ -90,7 +86,7 @@ def check(config: Any, name: str, where: str) -> SweepFile:
     Raises:
         UserError: The config is wrong; the message begins with `where`.
     """
-    if not isinstance(config, dict):
+    if not _is_mapping(config):
         raise UserError(f"{where}: expected a mapping with program, method and parameters")
     try:
         for key in ("program", "method", "parameters"):
@@ -102,8 +98,9 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         experiment = load_registered(config["program"])
         _check_command(config.get("command", DEFAULT_COMMAND))
         config = _normalized(config, experiment)
-        if not isinstance(config.get("run_cap", 1), int):
-            raise UserError(f"run_cap={config['run_cap']!r}: expected a whole number")
+        run_cap = config.get("run_cap", 1)
+        if not isinstance(run_cap, int) or run_cap < 1:
+            raise UserError(f"run_cap={run_cap!r}: expected a whole number of at least 1")
         violations = _violations(config)
         if violations:
             raise UserError(violations[0])
@@ -138,7 +135,7 @@ def name_of(config: dict[str, Any]) -> str:
     are checked on the sweep; otherwise the config's own name, or "sweep".
     """
     for path in sorted((PROJECT / "sweeps").glob("*.yaml")):
-        known = yaml.safe_load(path.read_text())
+        known = limited_yaml.load(path.read_text())
         if all(known.get(key) == config.get(key) for key in IDENTIFYING_KEYS):
             return path.stem
     return config.get("name") or "sweep"
@@ -205,7 +202,7 @@ def _typed(key: str, spec: dict[str, Any], declared: Any) -> dict[str, Any]:
     """
     spec = with_numbers(spec)
     for name in NUMBERS.intersection(spec):
-        if not isinstance(spec[name], int | float):
+        if not isinstance(spec[name], int | float) or not math.isfinite(spec[name]):
             raise UserError(f"{key}: {name}={spec[name]!r}: expected a number")
     distribution = str(spec.get("distribution"))
     if distribution.startswith("q_"):

@@ -323,7 +323,7 @@ def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[sea
         seeds: How many seeds each point gets, from the sweep's own on; None for the file's.
 
     Raises:
-        UserError: A random or Bayes search has no limit.
+        UserError: A random or Bayes search has no limit, or there are too many points.
     """
     method = file.config["method"]
     if method == "grid":
@@ -333,8 +333,10 @@ def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[sea
     elif method == "bayes":
         return []
     else:
+        search.check_count(limit)
         points = search.suggest(file.config, [], limit, default_seed(file))
     if seeds:
+        search.check_count(len(points) * seeds)
         first = default_seed(file)
         points = list(search.with_seeds(points, [first + i for i in range(seeds)]))
     return points

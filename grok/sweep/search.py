@@ -6,9 +6,11 @@ The package takes a second to import, so it is imported where it is first needed
 import functools
 import importlib
 import itertools
+import json
+import math
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,10 @@ from grok.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps import SweepRun
+    from sweeps.params import HyperParameter
 
 Point = dict[str, Any]
+MOST_POINTS = 100_000  # of a sweep on this machine: they are stored as one document
 URI_PARSER = "rfc3987_syntax"
 
 
@@ -41,15 +45,57 @@ def sweeps() -> ModuleType:
 
 
 def grid(config: dict[str, Any], limit: int | None) -> list[Point]:
-    """The points of a grid in W&B's order, at most `limit`; UserError if there is none."""
-    try:
-        runs = sweeps().next_runs(config, [], n=limit or 10**9)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    points = [plain(run.config) for run in runs if run is not None]
-    if not points:
+    """The points of a grid in W&B's order, at most `limit`.
+
+    W&B's own function lists all points, however many, to return the first ones.
+
+    Raises:
+        UserError: there is none, or more than MOST_POINTS.
+    """
+    sweeps()
+    from sweeps.params import HyperParameterSet
+
+    parameters = HyperParameterSet.from_config(config["parameters"])
+    sizes, values = zip(*map(_grid_values, parameters), strict=True)
+    count = math.prod(sizes)
+    if not count:
         raise UserError("the grid is empty")
-    return points
+    limit = min(limit or count, count)
+    check_count(limit)
+    names = [parameter.name for parameter in parameters]
+    points = itertools.product(*(itertools.islice(one, limit) for one in values))
+    return [dict(zip(names, point, strict=True)) for point in itertools.islice(points, limit)]
+
+
+def _grid_values(parameter: "HyperParameter") -> tuple[int, Iterable[Any]]:
+    """How many different values a parameter takes in a grid, and the values, as W&B lists them.
+
+    UserError if they are infinitely many.
+    """
+    spec = parameter.config
+    if parameter.type == parameter.CONSTANT:
+        return 1, [spec["value"]]
+    if parameter.type == parameter.CATEGORICAL:
+        values = {json.dumps(one, sort_keys=True, default=str): one for one in spec["values"]}
+        return len(values), values.values()
+    if parameter.type == parameter.INT_UNIFORM:
+        return spec["max"] - spec["min"] + 1, range(spec["min"], spec["max"] + 1)
+    if parameter.type == parameter.Q_UNIFORM:
+        low, step = spec["min"], (spec["min"] + spec["q"]) - spec["min"]  # as numpy.arange steps
+        size = max(0, math.ceil((spec["max"] - low) / spec["q"]))
+        return size, (low + i * step for i in range(size))
+    distribution = spec.get("distribution", "probabilities")
+    raise UserError(
+        f"{parameter.name}: a grid takes value, values, int_uniform and q_uniform, no {distribution}"
+    )
+
+
+def check_count(points: int) -> None:
+    """UserError if a sweep would have more points than MOST_POINTS."""
+    if points > MOST_POINTS:
+        raise UserError(
+            f"a sweep has at most {MOST_POINTS:,} points, not {points:,}: give --limit or run_cap"
+        )
 
 
 def suggest(config: dict[str, Any], runs: list["SweepRun"], count: int, seed: int) -> list[Point]:

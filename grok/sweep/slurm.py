@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grok.errors import UserError
-from grok.paths import PROJECT, home
+from grok.paths import PROJECT, home, make_private_folder
 
 TERM_BEFORE_LIMIT = 60  # seconds between Slurm's SIGTERM and the end of the time limit
 
@@ -74,7 +74,7 @@ def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
     """
     if not shutil.which("sbatch"):
         raise UserError('no Slurm here (sbatch is not on PATH); "grok sweep agent" runs one agent')
-    log_folder().mkdir(parents=True, exist_ok=True)
+    make_private_folder(log_folder())
     done = subprocess.run(
         ["sbatch", "--parsable", "--export=ALL"],
         input=script(request, sweep),

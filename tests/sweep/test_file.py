@@ -1,9 +1,11 @@
 """W&B's sweep files: every form that W&B documents, and what people write."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
+import sweeps
 import torch
 import yaml
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from grok.errors import UserError
 from grok.sweep import file as files
+from grok.sweep import search
 from grok.sweep.local import points_of
 from grok.values import with_numbers
 
@@ -122,6 +125,44 @@ def test_a_grid_takes_the_distributions_that_are_finite():
     assert {point["decoder_lr"] for point in points} == {1e-3}
 
 
+def test_a_grid_has_the_points_of_w_and_b_s_own_function_in_its_order():
+    text = """
+        parameters:
+          p: {distribution: int_uniform, min: 5, max: 8}
+          decoder_width: {distribution: q_uniform, min: 10, max: 31, q: 7}
+          decoder_weight_decay: {distribution: q_uniform, min: 0.1, max: 0.75, q: 0.1}
+          decoder_lr: {values: [1e-3, 1e-2, 1e-3, 1]}
+          seed: {value: 3}
+    """
+    config = checked(text, method="grid").config
+    expected = [search.plain(run.config) for run in sweeps.next_runs(config, [], n=1000) if run]
+    assert len(expected) == 4 * 3 * 7 * 3
+    for limit in (None, 1, 50, 1000):
+        assert search.grid(config, limit) == expected[:limit]
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"), [({"values": list(range(10))}, 10), ({"min": 1, "max": 10**12}, 10**12)]
+)
+def test_a_large_grid_is_counted_before_it_is_listed(spec, count):
+    """Of 10^7 and more points the first ones are given at once, if there is a limit."""
+    config = {"method": "grid", "parameters": dict.fromkeys("abcdefg", spec)}
+    start = time.process_time()
+    with pytest.raises(UserError, match=f"at most 100,000 points, not {count**7:,}: give --limit"):
+        search.grid(config, None)
+    with pytest.raises(UserError, match="at most 100,000 points, not 100,001"):
+        search.grid(config, 100_001)
+    assert len(search.grid(config, 3)) == 3
+    assert time.process_time() - start < 1
+
+
+def test_a_random_search_has_a_bound_too():
+    file = checked("parameters: {p: {min: 5, max: 9}}")
+    for limit, seeds in ((10**9, None), (10, 10**5)):
+        with pytest.raises(UserError, match="at most 100,000 points, not"):
+            points_of(file, limit, seeds)
+
+
 def test_nested_parameters_reach_the_keys_that_are_one_word():
     text = """
         parameters:
@@ -171,6 +212,9 @@ def test_early_termination_run_cap_and_target_may_be_in_scientific_notation():
     [
         ("parameters: {p: {min: small, max: 9}}", "p: min='small': expected a number"),
         ("parameters: {p: {min: 9, max: 1}}", "p: min 9 is not less than max 1"),
+        ("parameters: {p: {min: 1, max: .inf}}", "p: max=inf: expected a number"),
+        ("{parameters: {p: {value: 5}}, run_cap: -1}", "run_cap=-1: expected a whole number"),
+        ("{parameters: {p: {value: 5}}, 1: 2}", "expected a mapping with program"),
         ("parameters: {p: 5}", "Invalid configuration for hyperparameter 'p'"),
         ("parameters: {p: {values: [5], probabilities: [2e-1]}}", "do not sum to 1"),
         (

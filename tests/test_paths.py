@@ -1,0 +1,51 @@
+"""Files are replaced as a whole, and only their user can read them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from grok.paths import atomic_write, make_private_folder, write_private
+
+
+@pytest.fixture(autouse=True)
+def permissive_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_files_and_folders_are_this_user_s_alone_whatever_the_umask(tmp_path):
+    folder = tmp_path / "a" / "b"
+    make_private_folder(folder)
+    make_private_folder(folder)
+    assert (mode(folder), mode(folder.parent)) == (0o700, 0o700)
+    write_private(folder / "private", "text")
+    with atomic_write(folder / "public", 0o644) as file:
+        file.write(b"text")
+    assert (mode(folder / "private"), mode(folder / "public")) == (0o600, 0o644)
+
+
+def test_links_are_not_followed(tmp_path):
+    """Neither one at the path nor ones at the temporary names of earlier versions."""
+    victim, path = tmp_path / "victim", tmp_path / "file"
+    victim.write_text("safe")
+    path.symlink_to(victim)
+    for name in (f".file.{os.getpid()}", ".file.", ".file.tmp"):
+        (tmp_path / name).symlink_to(victim)
+    write_private(path, "new")
+    assert victim.read_text() == "safe"
+    assert path.read_text() == "new" and not path.is_symlink()
+
+
+def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    write_private(path, "old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
