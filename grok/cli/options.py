@@ -57,11 +57,14 @@ def mongo_option(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def with_default_store(*args: Any, mongo_uri: str | None, **kwargs: Any) -> None:
+        from grok.store.connection import one_line_errors
+
         before = os.environ.get("GROK_MONGO_URI")
         if mongo_uri is not None:
             os.environ["GROK_MONGO_URI"] = mongo_uri
         try:
-            command(*args, **kwargs)
+            with one_line_errors():
+                command(*args, **kwargs)
         finally:
             if before is None:
                 os.environ.pop("GROK_MONGO_URI", None)

@@ -60,7 +60,7 @@ def status(store: "Store") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from grok.store import journal, status
+    from grok.store import backup, journal, status
 
     click.echo(store.describe())
     for name, count in status.counts(store.database).items():
@@ -76,6 +76,8 @@ def status(store: "Store") -> None:
         one.close(delivered=False)
     if waiting:
         click.echo(f'{len(waiting)} runs wait on disk: "grok store recover" delivers them')
+    for line in backup.describe(store):
+        click.echo(line)
 
 
 @store.command()
@@ -85,6 +87,32 @@ def recover(store: "Store") -> None:
     from grok.store import journal
 
     click.echo(f"{journal.recover(store, click.echo)} runs delivered")
+
+
+@store.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@with_store
+def backup(store: "Store", file: Path | None) -> None:
+    """Write all runs to an archive, FILE or one of the three that are kept in the data folder."""
+    from grok.store import backup
+
+    click.echo(f"all runs are in {backup.back_up(store, file)}")
+
+
+@store.command()
+def repair() -> None:
+    """Repair the embedded MongoDB's data, on a copy; the damaged data is kept."""
+    from grok.paths import home
+    from grok.store import backup, connection, journal
+    from grok.store.mongod import Server
+
+    server = Server(home())
+    damaged = backup.repair(server, click.echo)
+    store = connection.Store("embedded", server.ensure())
+    journal.recover(store, click.echo)
+    for line in backup.losses(store):
+        click.echo(line)
+    click.echo(f"the embedded MongoDB is repaired; the damaged data is kept in {damaged}")
 
 
 @store.command("export", epilog=SELECTION_HELP)

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import re
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ from urllib.parse import quote
 import gridfs
 import pymongo
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect, PyMongoError
 
 from grok.errors import UserError
 from grok.paths import home
@@ -93,18 +95,47 @@ class Store:
 
     def greet(self) -> None:
         """UserError if the server does not answer within 4 s."""
+        began = time.time()
         try:
             with pymongo.timeout(ANSWER_TIMEOUT):
                 self.client.admin.command("ping")
         except (PyMongoError, ValueError) as error:
-            reason = str(error).split(",")[0]
-            raise UserError(f"{self.describe()} does not answer: {reason}") from error
+            raise UserError(self.explain(error, began)) from error
+
+    def explain(self, error: Exception, since: float) -> str:
+        """One line on why the server has not answered.
+
+        Arguments:
+            error: that of the driver.
+            since: the time from which the server's own errors count, in seconds since 1970.
+        """
+        failure = mongod.Server(self.home).failure(since) if self.kind == "embedded" else None
+        return failure or f"{self.describe()} does not answer: {str(error).split(',')[0]}"
 
     def revive(self) -> None:
         """Start the embedded server again if it has gone."""
         if self.kind == "embedded":
             with contextlib.suppress(UserError):
                 mongod.Server(self.home).ensure()
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """UserError if the server of the default store goes away while the block runs."""
+    began = time.time()
+    try:
+        yield
+    except PyMongoError as error:
+        if not is_away(error):
+            raise
+        uri = os.environ.get("GROK_MONGO_URI")
+        store = Store("uri", uri) if uri else Store("embedded", "")
+        raise UserError(store.explain(error, began)) from error
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the error says that the server did not answer (in time), not that it refused."""
+    return isinstance(error, PyMongoError) and (error.timeout or isinstance(error, AutoReconnect))
 
 
 def connect(uri: str | None = None) -> Store:

@@ -25,9 +25,9 @@ import pymongo
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from grok.store.connection import Store
+from grok.store.connection import Store, is_away
 
 OPERATION_TIMEOUT = 20.0  # seconds that the server has for one event
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts while the server does not answer
@@ -246,11 +246,6 @@ class DeliveryThread(threading.Thread):
 
 
 DELIVERY = DeliveryThread()
-
-
-def is_away(error: Exception) -> bool:
-    """Whether the error says that the server did not answer (in time), not that it refused."""
-    return isinstance(error, PyMongoError) and (error.timeout or isinstance(error, AutoReconnect))
 
 
 def next_number(runs: Collection) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from typing import Any
 
 import pymongo
@@ -74,11 +75,12 @@ class DurableObserver(MongoObserver):
         It must answer at once; a server that does may be slow, where many runs keep it busy.
         """
         self.store.greet()
+        began = time.time()
         try:
             with pymongo.timeout(START_TIMEOUT):
                 run_id = super().started_event(*args, **kwargs)
         except PyMongoError as error:
-            raise UserError(f"{self.store.describe()} does not answer: {error}") from error
+            raise UserError(self.store.explain(error, began)) from error
         header = {
             "uri": self.store.uri,
             "kind_of_store": self.store.kind,
