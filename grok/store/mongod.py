@@ -372,8 +372,8 @@ def supervise(server: Server) -> int:
             child = None
         if child is None and server.process() is None:  # else another mongod still has the data
             child, has_answered = spawn(server.data, server.socket, server.log), False
-        has_answered = has_answered or _accepts_connections(server.socket)
         time.sleep(POLL_INTERVAL)
+        has_answered = has_answered or _accepts_connections(server.socket)
 
 
 def _start_backup(server: Server) -> "subprocess.Popen[bytes]":
