@@ -439,7 +439,8 @@ def losses_are_l_and_u_shaped(runs: Runs) -> Verdict:
     return passed, {"best": best, "test": test[best], "test at 10": test[10.0], "train": train}
 
 
-MOST_DELAY_OF_SMALL_STUDENT = 4  # 05-C2. The paper: alpha = 0.5 generalizes fast in every run.
+# 05-C2. The paper: alpha = 0.5 generalizes fast in every run.
+MOST_DELAY_OF_SMALL_STUDENT = 4
 
 
 @claim("05-C2", source="figure 2")
@@ -479,7 +480,7 @@ def images_grok_from_large_weights(runs: Runs) -> Verdict:
     return LEAST_DELAY_OF_IMAGES <= numbers["little_decay"] < inf, numbers
 
 
-MOST_DELAY_OF_PLAIN_IMAGES = 2  # 05-C5
+MOST_DELAY_OF_PLAIN_IMAGES = 2
 
 
 @claim("05-C5", source="figure 3")
@@ -490,7 +491,8 @@ def images_do_not_grok_from_plain_weights(runs: Runs) -> Verdict:
     return plain <= MOST_DELAY_OF_PLAIN_IMAGES and of_1000 < of_500 < of_200 < inf, numbers
 
 
-IMAGE_POWERS = (-1.3, -0.7)  # 05-C6. The paper: -1.
+# 05-C6. The paper: -1.
+IMAGE_POWERS = (-1.3, -0.7)
 
 
 @claim("05-C6", source="section 3", sweep="omnigrok_decay")
@@ -518,7 +520,8 @@ def norm_rises_and_falls(runs: Runs) -> Verdict:
     return passed, {"from": memorized, "top": largest_at, "to": generalizes}
 
 
-LEAST_DELAY_OF_FREE_NORM = 8  # 05-C8, to 99 % test accuracy
+# 05-C8. The delay is to 99 % test accuracy.
+LEAST_DELAY_OF_FREE_NORM = 8
 MOST_DELAY_OF_FIXED_NORM = 2
 
 

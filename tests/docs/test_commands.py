@@ -1,6 +1,7 @@
 """Every command in a fenced block of README.md and docs exists; those marked to be run succeed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from grok.experiment.experiment import load
+from grok.paths import experiment_file
 from tests.conftest import PROJECT
 from tests.docs.blocks import PAGES, Block, all_blocks, blocks_in, commands
 from tests.docs.commands import problem
+from tools.docs.papers import VERDICTS, passed_and_counted, verdicts
 
 QUICK_TIMEOUT, SLOW_TIMEOUT = 120, 3600  # seconds for the blocks of one page
 
@@ -28,7 +32,11 @@ def by_page(*modes: str) -> list[tuple[str, list[Block]]]:
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """A GROK_HOME for the blocks of all pages; `python` and `grok` are those of this interpreter."""
+    """A GROK_HOME for the blocks of all pages; `python` and `grok` are those of this interpreter.
+
+    `grok replicate` writes its verdicts to docs, which is undone.
+    """
+    verdicts = VERDICTS.read_bytes()
     home = Path(tempfile.mkdtemp(prefix="grok-"))
     programs = home / "bin"
     programs.mkdir()
@@ -43,6 +51,7 @@ def environment() -> Iterator[dict[str, str]]:
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(PROJECT),
     }
+    VERDICTS.write_bytes(verdicts)
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -82,6 +91,15 @@ def test_commands_run(page, blocks, environment):
 @pytest.mark.parametrize(("page", "blocks"), by_page("run", "slow"))
 def test_slow_commands_run(page, blocks, environment):
     run_blocks(blocks, environment, SLOW_TIMEOUT)
+
+
+@pytest.mark.parametrize("paper", [*verdicts()])
+def test_the_blocks_that_replicate_a_paper_are_skipped_if_a_claim_fails(paper):
+    """`grok replicate` then ends with exit status 1, so that the block would not succeed."""
+    passed, counted = passed_and_counted(load(experiment_file(paper)), verdicts()[paper])
+    is_command = re.compile(rf"^grok replicate (.* )?{paper}\b", re.MULTILINE)
+    blocks = [block for block in all_blocks() if is_command.search(block.code)]
+    assert passed == counted or [str(b) for b in blocks if b.mode != "skip"] == []
 
 
 def test_a_block_is_skipped_for_a_reason():

@@ -21,26 +21,46 @@ LEAST = 2  # a comment
 
 @claim("X-1", source="figure 1")
 def first(runs):
-    pass
+    return LEAST < runs < MOST
 
 
-# X-2. The paper gives no number.
+# X-2. The paper gives
+# no number.
 @claim("X-2-large", source="figure 2")
 def second(runs):
-    pass
+    return late(runs)
 
 
 @claim("X-2-small", source="figure 2")
 def third(runs):
+    return not late(runs)
+
+
+FEW, MANY = 1, 9
+SIZES = (1, 2, 3)
+
+
+@claim("X-1-more", source="figure 3")
+def fourth(runs):
+    return FEW < runs in SIZES
+
+
+# X-3 and X-3-more. Both.
+@claim("X-3", source="figure 3")
+def fifth(runs):
     pass
+
+
+@claim("X-3-more", source="figure 3")
+def sixth(runs):
+    pass
+
+
+def late(runs):
+    return runs > BOUND
 
 
 BOUND = 0.5
-
-
-@claim("X-3", source="figure 3")
-def fourth(runs):
-    pass
 """
 
 
@@ -77,12 +97,15 @@ def test_an_unknown_block_is_an_error():
         generator.content("nothing", Path("page.md"))
 
 
-def test_the_note_of_a_claim_is_the_comment_before_it_and_its_bounds():
+def test_the_note_of_a_claim_is_its_comment_and_the_bounds_that_it_uses():
+    """X-1-more has no comment: that of X-1 is of another claim."""
     assert papers.claim_notes(CLAIMS) == {
         "X-1": "The paper: 100 steps. Ours: `MOST = 200`, `LEAST = 2`",
-        "X-2-large": "The paper gives no number.",
-        "X-2-small": "The paper gives no number.",
-        "X-3": "Bounds: `BOUND = 0.5`",
+        "X-1-more": "Bounds: `FEW, MANY = (1, 9)`",
+        "X-2-large": "The paper gives no number. Bounds: `BOUND = 0.5`",
+        "X-2-small": "The paper gives no number. Bounds: `BOUND = 0.5`",
+        "X-3": "Both.",
+        "X-3-more": "Both.",
     }
 
 

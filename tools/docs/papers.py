@@ -16,6 +16,8 @@ from tools.docs.markdown import cell, code, table
 
 PAPERS = PROJECT / "docs" / "papers"
 VERDICTS = PROJECT / "docs" / "verdicts.json"
+# `ID. Text` or `ID and ID. Text`; an id has a digit
+CLAIM_COMMENT = re.compile(r"((?=\S*\d)\w+(?:-\w+)*(?: and \w+(?:-\w+)*)*)\. +(.*)")
 
 
 def verdicts() -> dict[str, dict[str, Any]]:
@@ -37,7 +39,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     rows = []
     passed_of_all = counted_of_all = runs_of_all = 0
     for name, paper in verdicts().items():
-        passed, counted = _passed(by_name[name], paper)
+        passed, counted = passed_and_counted(by_name[name], paper)
         passed_of_all, counted_of_all = passed_of_all + passed, counted_of_all + counted
         runs_of_all += paper["runs"] or 0
         link = os.path.relpath(PAPERS / f"{name}.md", page.parent)
@@ -56,7 +58,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     return "\n\n".join([table(header, rows), f"{total} {_state(verdicts().values())}"])
 
 
-def _passed(experiment: Experiment, paper: Mapping[str, Any]) -> tuple[int, int]:
+def passed_and_counted(experiment: Experiment, paper: Mapping[str, Any]) -> tuple[int, int]:
     """How many of the claims that count passed, and how many there are."""
     counted = [claim.id for claim in experiment.claims if not claim.report_only]
     verdict = [paper["claims"].get(id, {}).get("verdict") for id in counted]
@@ -81,7 +83,10 @@ def _state(papers: Iterable[Mapping[str, Any]]) -> str:
     for paper in papers:
         if paper["commit"]:
             commits.setdefault(paper["date"], set()).add(f"`{paper['commit']}`")
-    listed = [f"{date}, commit {' and '.join(sorted(commits[date]))}" for date in sorted(commits)]
+    listed = [
+        f"{date}, commit{'s' * (len(commits[date]) > 1)} {' and '.join(sorted(commits[date]))}"
+        for date in sorted(commits)
+    ]
     return f"Replicated: {'; '.join(listed)}." if listed else ""
 
 
@@ -117,28 +122,65 @@ def claims(experiment: Experiment) -> str:
 
 
 def claim_notes(source: str) -> dict[str, str]:
-    """The comment and the bounds that stand before each claim in an experiment's file, by claim id.
+    """The comment and the bounds of each claim in an experiment's file, by claim id.
 
-    A comment `# 06g. ...` is that of 06g-shallow and 06g-narrow too. The bounds are the constants
-    between the comment and the claim.
+    A comment `# 06g. ...` is that of the claim 06g or, if there is none, of 06g-shallow and
+    06g-narrow. A comment `# 01-C6 and 01-C6-published. ...` is that of both. The bounds are the
+    constants that the claim's function uses, by itself or in a function that it calls.
     """
-    lines = source.splitlines()
-    notes: dict[str, str] = {}
-    heading, comment, bounds = "", "", list[str]()
-    for node in ast.parse(source).body:
-        decorator = _claim_decorator(node)
-        block = _comment_above(lines, decorator.lineno if decorator else node.lineno)
-        match = re.match(r"(\w+(?:-\w+)*)\. +(.*)", block)
-        if match and any(char.isdigit() for char in match[1]):
-            heading, comment, bounds = match[1], match[2], []
-        if isinstance(node, ast.Assign) and lines[node.lineno - 1][:1].isupper():
-            bounds.append(code(ast.unparse(node)))
-        if decorator is not None:
-            id = ast.literal_eval(decorator.args[0])
-            is_own = id == heading or id.startswith(f"{heading}-")
-            notes[id] = _note(cell(comment) if heading and is_own else "", bounds)
-            bounds = []
+    body = ast.parse(source).body
+    comments = _claim_comments(source)
+    bounds = {
+        name.id: code(ast.unparse(node))
+        for node in body
+        if isinstance(node, ast.Assign) and _is_bound(node.value)
+        for name in ast.walk(node.targets[0])
+        if isinstance(name, ast.Name)
+    }
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    claims = {id: node for node in functions.values() if (id := _claim_id(node))}
+    notes = {}
+    for id, function in claims.items():
+        group = id.rpartition("-")[0]
+        comment = comments.get(id if id in comments or group in claims else group, "")
+        used = _names_used(function, functions)
+        used_bounds = [text for name, text in bounds.items() if name in used]
+        notes[id] = _note(cell(comment), list(dict.fromkeys(used_bounds)))
     return notes
+
+
+def _claim_comments(source: str) -> dict[str, str]:
+    """The comments that start with the ids of claims, by id."""
+    comments = {}
+    for block in re.findall(r"^# (.*(?:\n# .*)*)", source, re.MULTILINE):
+        text = " ".join(line.removeprefix("# ").strip() for line in block.split("\n"))
+        match = CLAIM_COMMENT.match(text)
+        if match:
+            comments.update(dict.fromkeys(match[1].split(" and "), match[2]))
+    return comments
+
+
+def _is_bound(value: ast.expr) -> bool:
+    """Whether a value is a number, a pair of numbers or a range."""
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func) == "range"
+    try:
+        constant = ast.literal_eval(value)
+    except ValueError:
+        return False
+    numbers = constant if isinstance(constant, tuple) and len(constant) == 2 else (constant,)
+    return all(isinstance(number, int | float) for number in numbers)
+
+
+def _names_used(function: ast.FunctionDef, functions: Mapping[str, ast.FunctionDef]) -> set[str]:
+    """The names that occur in a function and in those of `functions` that it uses."""
+    names: set[str] = set()
+    left = [function]
+    while left:
+        found = {node.id for node in ast.walk(left.pop()) if isinstance(node, ast.Name)} - names
+        names |= found
+        left += [functions[name] for name in found if name in functions]
+    return names
 
 
 def _note(comment: str, bounds: list[str]) -> str:
@@ -149,21 +191,12 @@ def _note(comment: str, bounds: list[str]) -> str:
     return f"{start} {', '.join(bounds)}".strip()
 
 
-def _claim_decorator(node: ast.stmt) -> ast.Call | None:
-    """The decorator `@claim(...)` of a claim's function; None for anything else."""
-    if isinstance(node, ast.FunctionDef):
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "claim":
-                return decorator
+def _claim_id(function: ast.FunctionDef) -> str | None:
+    """The id in the decorator `@claim(...)` of a claim's function; None for another function."""
+    for decorator in function.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "claim":
+            return ast.literal_eval(decorator.args[0])
     return None
-
-
-def _comment_above(lines: list[str], number: int) -> str:
-    """The comment on the lines directly above line `number` (from 1), as one line."""
-    first = number - 1
-    while first > 0 and lines[first - 1].startswith("# "):
-        first -= 1
-    return " ".join(line[2:].strip() for line in lines[first : number - 1])
 
 
 def _statement_and_source(statement: str) -> tuple[str, str]:
