@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -411,11 +412,11 @@ class Experiment(sacred.Experiment):
         self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
             self.script, save_git_info=False, base_dir=self.base_dir
         )
-        state_of = functools.cache(functools.partial(get_commit_if_possible, save_git_info=True))
+        state_of = functools.cache(_state_of_repository)
         for source in {*self.sources, self.mainfile} - {None}:
             for folder in Path(source.filename).parents:
                 if (folder / ".git").exists():
-                    source.repo, source.commit, source.is_dirty = state_of(str(folder / ".git"))
+                    source.repo, source.commit, source.is_dirty = state_of(folder)
                     break
         self._has_sources = True
 
@@ -460,13 +461,16 @@ def load(program: Path) -> Experiment:
 def load_registered(program: object) -> Experiment:
     """The experiment of this project that data names by its file, such as "experiments/power.py".
 
-    Sweep files, requests and stored runs name their program so. They may come from anywhere, so
-    nothing but the files in the project's folder `experiments` is loaded for them.
+    Sweep files, requests and stored runs name their program so, or by its absolute path, which
+    agents can run from any folder. They may come from anywhere, so nothing but the files in the
+    project's folder `experiments` is loaded for them.
 
     Raises:
         UserError: the program is not one of these files, or leads out of the folder; it is not opened.
     """
     names = experiment_names()
+    if isinstance(program, str):
+        program = program.removeprefix(f"{PROJECT}/")
     if not isinstance(program, str) or program not in {f"experiments/{name}.py" for name in names}:
         name = PurePath(program).stem if isinstance(program, str) else ""
         hint = did_you_mean(name, names) or "; expected experiments/NAME.py"
@@ -491,6 +495,16 @@ def save_config(_config: Mapping[str, Any], config_filename: str = DEFAULT_CONFI
 
 def main() -> None:
     """Sacred needs a main function; every run is given its own by `Execution.attach`."""
+
+
+def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | None]:
+    """Where a repository comes from, its commit and whether files differ; None where git fails."""
+    try:
+        return get_commit_if_possible(str(folder / ".git"), save_git_info=True)
+    except Exception:  # no git, no commit yet, or a repository that git does not trust
+        command = shlex.join(["git", "-C", str(folder), "log", "-1"])
+        print(f"warning: no commit is recorded; `{command}` says why", file=sys.stderr)
+        return None, None, None
 
 
 @contextlib.contextmanager

@@ -279,7 +279,8 @@ def _make_private(folder: Path) -> None:
             raise UserError(f"{folder} belongs to another user")
         folder.chmod(0o700)
     except OSError as error:
-        raise UserError(f"cannot use the folder {folder}: {error.strerror}") from error
+        why = f"cannot use the folder {folder}: {error.strerror}"
+        raise UserError(f"{why}; GROK_HOME names another") from error
 
 
 def _storage_errors(log: Path, since: float) -> Iterator[tuple[int, str]]:
@@ -410,7 +411,8 @@ def spawn(data: Path, path: Path, log: Path, *options: str) -> "subprocess.Popen
     }
     arguments = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     return subprocess.Popen(
-        [str(binary()), *arguments, "--logappend", "--quiet", *options],
+        # --nounixsocket: no socket in /tmp besides, where another user's may be in the way
+        [str(binary()), *arguments, "--nounixsocket", "--logappend", "--quiet", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         preexec_fn=_die_with_parent,

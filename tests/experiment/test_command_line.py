@@ -13,7 +13,7 @@ from sacred.observers.mongo import parse_mongo_db_arg
 
 from grok.cli import main as grok
 from grok.errors import UserError
-from grok.experiment import config_files, show
+from grok.experiment import config_files, experiment, show
 from grok.experiment.experiment import load
 from grok.store.connection import connect, parse_argument
 from tests.analysis.scripts import call_script
@@ -213,6 +213,19 @@ def test_option_e_refuses_changes_that_are_not_committed(liu_toy, monkeypatch, d
         assert "EnforceClean: Uncommited changes" in refused(liu_toy, capsys, *SHORT, "-e")
     else:
         assert command(liu_toy, *SHORT, "-e").result["steps"] == 2
+
+
+def test_a_repository_that_git_refuses_to_read_ends_no_run(liu_toy, store, monkeypatch, capsys):
+    """As that of another user, one without a commit, or any without git: no commit is recorded."""
+
+    def refuse(*_, **__):
+        raise ValueError("dubious ownership")
+
+    monkeypatch.setattr(experiment, "get_commit_if_possible", refuse)
+    monkeypatch.setattr(liu_toy, "_has_sources", False)
+    run = command(liu_toy, *SHORT)
+    assert document(store, run)["experiment"]["repositories"] == []
+    assert capsys.readouterr().err.count("warning: no commit is recorded") == 1
 
 
 def test_option_D_opens_the_debugger_where_training_failed(liu_toy, monkeypatch, capsys):

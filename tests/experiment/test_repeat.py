@@ -65,6 +65,7 @@ def test_a_program_that_data_names_outside_the_experiments_is_not_opened(outside
     climbing = "experiments/" + "../" * 40 + str(outside).lstrip("/")
     programs = [str(outside), climbing, "setup.py", "experiments/../setup.py", "", "experiments"]
     programs += [f"experiments/{link.name}", "experiments/./power.py", None, ["a"], {"$ne": 1}, 3]
+    programs += [f"{PROJECT}/setup.py", f"{PROJECT}//experiments/power.py"]
     try:
         with opened_files() as opened:
             for program in programs:
@@ -74,6 +75,8 @@ def test_a_program_that_data_names_outside_the_experiments_is_not_opened(outside
     finally:
         link.unlink()
     assert [name for name in opened if name.endswith(".py")] == []
+    for program in ("experiments/power.py", f"{PROJECT}/experiments/power.py"):
+        assert load_registered(program).path == "power"
 
 
 def test_an_imported_run_cannot_choose_what_is_executed(store, outside, tmp_path):

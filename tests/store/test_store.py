@@ -44,6 +44,10 @@ def test_only_this_user_can_reach_it_and_only_by_its_socket(store, grok_home):
         if line.split()[3] == "0A"
     ]
     assert not {f"socket:[{inode}]" for inode in listening} & sockets
+    # Nor is there one in /tmp, as MongoDB has by default: one of another user would be in the way.
+    table = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    accepting = [row for row in table if row[3] == "00010000" and f"socket:[{row[6]}]" in sockets]
+    assert [row[7] for row in accepting] == [str(server.socket)]
 
 
 def test_two_that_start_at_once_share_one_server_and_the_last_one_ends_it(home):
