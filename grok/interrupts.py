@@ -5,6 +5,7 @@ comes out as an error of the compiler (torch 2.13). It is therefore held back un
 call.
 """
 
+import atexit
 import contextlib
 import signal
 import sys
@@ -41,7 +42,12 @@ held_back = _HeldBack()
 
 
 def raise_on_signals() -> None:
-    """From now on SIGTERM raises Terminated, and Ctrl-C KeyboardInterrupt, in the main thread."""
+    """From now on SIGTERM raises Terminated, and Ctrl-C KeyboardInterrupt, in the main thread.
+
+    While the process exits, when nothing could catch the exception, a signal ends it at once.
+    """
+    atexit.unregister(_end_on_signals)
+    atexit.register(_end_on_signals)  # the last one registered is called first
     _raise_on(signal.SIGTERM, Terminated)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # nohup, or a shell's background job
         _raise_on(signal.SIGINT, KeyboardInterrupt)
@@ -61,6 +67,12 @@ def exit_on_interrupt(message: str) -> Iterator[None]:
 def exit_code(error: KeyboardInterrupt) -> int:
     """The exit code of a process that a signal has ended."""
     return 143 if isinstance(error, Terminated) else 130
+
+
+def _end_on_signals() -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def _raise_on(signum: int, error: type[BaseException]) -> None:
