@@ -23,6 +23,7 @@ from grok import phases
 from grok.errors import UserError, did_you_mean
 from grok.store import connection, selection
 from grok.store.connection import Store
+from grok.store.documents import find_metrics
 from grok.store.status import FINISHED
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def experiments(store: Store, matching: Filter) -> "QuerySet":
 
 
 def loader(store: Store) -> "ExperimentLoader":
-    """An incense ExperimentLoader on the store, which unpickles nothing."""
-    from incense import ExperimentLoader
+    """An incense ExperimentLoader on the store, which unpickles nothing and reads long metrics whole."""
+    from analysis.incense_loader import WholeLoader
 
-    return ExperimentLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)
+    return WholeLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)
 
 
 def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.DataFrame:
@@ -186,9 +187,8 @@ def metrics(
     matching: Filter = {"run_id": {"$in": [mongo_id(run_id) for run_id in run_ids]}}
     if names:
         matching["name"] = {"$in": list(names)}
-    fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
     series_runs, series_names, steps, values = [], [], [], []
-    for document in store.database.metrics.find(matching, fields):
+    for document in find_metrics(store.database.metrics, matching):
         series_runs.append(document["run_id"])
         series_names.append(document["name"])
         steps.append(np.array(document["steps"], np.int64))

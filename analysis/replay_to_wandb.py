@@ -23,6 +23,7 @@ from grok.errors import UserError
 from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode
 from grok.store import connection
 from grok.store.connection import Store
+from grok.store.documents import find_metrics
 
 ID_LENGTH = 8  # of a run's id at W&B
 SHOWN_FAILURES = 10  # ids of runs in an error message
@@ -88,8 +89,7 @@ def replay(store: Store, run: dict[str, Any], project: str) -> bool:
         run.get("meta", {}),
         run["_id"],
     )
-    fields = {"name": 1, "steps": 1, "values": 1}
-    metrics = store.database.metrics.find({"run_id": run["_id"]}, fields)
+    metrics = find_metrics(store.database.metrics, {"run_id": run["_id"]})
     mirror.log_metrics({metric["name"]: metric for metric in metrics}, {})
     send_pictures(store, run, mirror)
     result = run.get("result")

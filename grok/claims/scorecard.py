@@ -15,6 +15,7 @@ from grok.experiment.experiment import Experiment, load
 from grok.experiment.progress import duration
 from grok.experiment.show import format_numbers
 from grok.paths import experiment_file, experiment_names
+from grok.store.documents import find_metrics
 from grok.store.status import FINISHED
 
 CHECKED = {"claims": {"$exists": True}}
@@ -45,7 +46,7 @@ def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
     runs = database.runs.find(wanted, {"config": 1, "result": 1}).sort("_id", 1)
     latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in runs}
     series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
-    for metric in database.metrics.find({"run_id": {"$in": list(series)}}):
+    for metric in find_metrics(database.metrics, {"run_id": {"$in": list(series)}}):
         series[metric["run_id"]][metric["name"]] = metric["steps"], metric["values"]
     return Runs(
         run_of(experiment, run["config"], run["result"], series[run["_id"]])

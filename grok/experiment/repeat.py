@@ -15,6 +15,7 @@ from grok.experiment.environment import differences, environment
 from grok.experiment.experiment import Experiment, load, load_registered
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store, find_run
+from grok.store.documents import find_metrics
 
 Difference = tuple[int, str, float, float]  # step, metric, value then, value now
 
@@ -153,7 +154,7 @@ def train_in_slot(
 
 def logged_values(store: Store, number: int) -> dict[str, dict[int, float]]:
     """A run's logged values by metric and step."""
-    metrics = store.database.metrics.find({"run_id": number})
+    metrics = find_metrics(store.database.metrics, {"run_id": number})
     return {m["name"]: dict(zip(m["steps"], m["values"], strict=True)) for m in metrics}
 
 

@@ -7,6 +7,7 @@ from pymongo.database import Database
 
 from grok.errors import UserError
 from grok.store.connection import find_run
+from grok.store.documents import find_metrics
 
 METRIC_OF_KEY = {
     "train_loss": "train_loss",
@@ -58,7 +59,7 @@ def grokking_summary(result: Any) -> dict[str, Any]:
 def logged(database: Database, run: int | str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """A run's metric documents by name; UserError if there is no such run or a name is missing."""
     find_run(database, run)
-    series = {metric["name"]: metric for metric in database.metrics.find({"run_id": run})}
+    series = {metric["name"]: metric for metric in find_metrics(database.metrics, {"run_id": run})}
     missing = [name for name in names if name not in series]
     if missing:
         raise UserError(f"run {run} has not logged {', '.join(missing)}")

@@ -144,7 +144,7 @@ class Delivery:
                     "$push": {
                         key: {"$each": metric[key]} for key in ("steps", "values", "timestamps")
                     },
-                    "$set": {"seq": event["seq"]},
+                    "$set": {"seq": event["seq"], **part_of(metric)},
                     "$setOnInsert": {"run_id": self.run_id, "name": metric["name"]},
                 },
                 upsert=True,
@@ -246,6 +246,11 @@ class DeliveryThread(threading.Thread):
 
 
 DELIVERY = DeliveryThread()
+
+
+def part_of(metric: Event) -> dict[str, int]:
+    """The number of a metric's part, if the metric is too long for one document."""
+    return {"part": metric["part"]} if "part" in metric else {}
 
 
 def next_number(runs: Collection) -> int:

@@ -2,7 +2,9 @@
 
 import contextlib
 import sys
+import tempfile
 import time
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -15,6 +17,13 @@ from sacred.serializer import flatten
 
 from grok.errors import UserError
 from grok.store.connection import Store, connect, parse_argument
+from grok.store.documents import (
+    Splitter,
+    check_storable,
+    end_of_output,
+    numbers,
+    storable,
+)
 from grok.store.journal import DELIVERY, Delivery, Event, Journal, discard, next_number
 
 START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
@@ -65,7 +74,9 @@ class DurableObserver(MongoObserver):
         self.store = store
         self.prefix = f"{prefix}_" if prefix else ""
         self.journal: Journal | None = None
-        self.metric_ids: dict[str, ObjectId] = {}
+        self.metric_ids: dict[tuple[str, int], ObjectId] = {}  # by name and part
+        self.splitter = Splitter()
+        self.captured_out = ""
         self.seq = 0
         self.resumes: dict[str, Any] | None = None
 
@@ -95,8 +106,10 @@ class DurableObserver(MongoObserver):
     def insert(self) -> None:
         """Insert the run under the next free number, or under the name that Sacred's `-i` gave.
 
-        Sacred takes the largest id and adds 1, which fails where a run has a name.
+        Sacred takes the largest id and adds 1, which fails where a run has a name. UserError if the
+        configuration has a value that MongoDB cannot store.
         """
+        check_storable(self.run_entry["config"])
         if self.resumes is not None:
             self._replace(self.resumes)
             return
@@ -123,22 +136,41 @@ class DurableObserver(MongoObserver):
     def save(self) -> None:
         """Record the run's own fields; Sacred calls it at every heartbeat."""
         fields = {key: value for key, value in self.run_entry.items() if key not in NOT_STATE}
-        self._record({"kind": "state", "fields": fields})
+        self._record({"kind": "state", "fields": storable(fields)})
 
     def final_save(self, attempts: int) -> None:
+        """Record the end of the run, and its whole output if that is too long for its document."""
+        if self.captured_out != end_of_output(self.captured_out):
+            with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+                file.write(self.captured_out)
+                file.flush()
+                self.artifact_event("captured_out.txt", file.name, content_type="text/plain")
         self.save()
+
+    def heartbeat_event(
+        self, info: dict[str, Any], captured_out: str, beat_time: datetime, result: Any
+    ) -> None:
+        self.captured_out = captured_out
+        super().heartbeat_event(info, end_of_output(captured_out), beat_time, result)
 
     def log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
         """Record new values, and list the metric in info["metrics"] as Sacred's observer does."""
         metrics = []
         for name, new in metrics_by_name.items():
-            if name not in self.metric_ids:
-                self.metric_ids[name] = ObjectId()
-                entry = {"name": name, "id": str(self.metric_ids[name])}
-                info.setdefault("metrics", []).append(entry)
-            values = {key: flatten(new[key]) for key in ("steps", "values")}
-            values["timestamps"] = list(new["timestamps"])
-            metrics.append({"name": name, "id": self.metric_ids[name], **values})
+            columns = {
+                "steps": numbers(flatten(new["steps"])),
+                "values": numbers(flatten(new["values"])),
+                "timestamps": list(new["timestamps"]),
+            }
+            for values in self.splitter.split(name, columns):
+                key = name, values.get("part", 0)
+                if key not in self.metric_ids:
+                    self.metric_ids[key] = ObjectId()
+                    if key[1] == 0:
+                        info.setdefault("metrics", []).append(
+                            {"name": name, "id": str(self.metric_ids[key])}
+                        )
+                metrics.append({"name": name, "id": self.metric_ids[key], **values})
         if metrics:
             self._record({"kind": "values", "metrics": metrics})
 

@@ -15,6 +15,7 @@ from pymongo import ASCENDING, ReturnDocument
 
 from grok.errors import UserError
 from grok.store.connection import Store
+from grok.store.documents import find_metrics
 from grok.sweep import search
 
 if TYPE_CHECKING:
@@ -286,8 +287,9 @@ class SweepQueue:
         }
         curves = {
             curve["run_id"]: curve["values"]
-            for curve in self.metrics.find(
-                {"run_id": {"$in": [run["_id"] for run in runs.values()]}, "name": metric}
+            for curve in find_metrics(
+                self.metrics,
+                {"run_id": {"$in": [run["_id"] for run in runs.values()]}, "name": metric},
             )
         }
         search_runs = []

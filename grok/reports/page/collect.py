@@ -16,6 +16,7 @@ from grok.claims import scorecard
 from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT
 from grok.store.connection import Store
+from grok.store.documents import find_metrics
 
 RESULT_COLUMNS = (
     "phase",
@@ -247,7 +248,7 @@ def sparklines(database: Database, ids: list[Any]) -> list[str]:
     """Of each run, its test accuracy by logged step in 24 characters of 64 heights; "" for none."""
     lines: dict[Any, str] = {}
     wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
-    for metric in database.metrics.find(wanted, {"_id": 0, "run_id": 1, "values": 1}):
+    for metric in find_metrics(database.metrics, wanted, ["values"]):
         values = np.array([rounded(value) for value in metric["values"]], float)
         if len(values):
             shown = values[np.linspace(0, len(values) - 1, SPARKLINE_POINTS).astype(int)]
@@ -270,8 +271,7 @@ def details_of(database: Database, ids: list[Any]) -> dict[str, Any]:
     place = {number: i for i, number in enumerate(ids)}
     curves: list[dict[str, list[Any]]] = [{} for _ in ids]
     steps: dict[tuple[int, ...], int] = {}
-    fields = {"_id": 0, "run_id": 1, "name": 1, "steps": 1, "values": 1}
-    for metric in database.metrics.find({"run_id": {"$in": ids}}, fields):
+    for metric in find_metrics(database.metrics, {"run_id": {"$in": ids}}):
         curves_of_run = curves[place[metric["run_id"]]]
         if len(curves_of_run) >= MOST_METRICS and metric["name"] not in ALWAYS_SHOWN:
             continue
