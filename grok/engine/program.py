@@ -9,6 +9,7 @@ cores: 3.3 k against 2.8 k steps/s at R=1 in float64, 9.0 k against 8.6 k at R=1
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -305,10 +306,16 @@ class Program:
                 products.replace_products(graph)
             return graph
 
-        if self.compiled:
+        deleted: set[Path] = set()
+        while self.compiled:
             try:
                 return _compile(recorded(), arguments)
             except Exception as error:  # no C++ compiler, or a fault of Inductor's
+                path = _unloadable_file(error)
+                if path is not None and path not in deleted:
+                    path.unlink(missing_ok=True)
+                    deleted.add(path)
+                    continue
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
                 self.compiled = False
@@ -364,6 +371,22 @@ def _compile(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> Callable:
     fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
     with tracing(TracingContext(fake_mode)):
         return torch._inductor.compile(graph, [*arguments], options=UNCHECKED)
+
+
+def _unloadable_file(error: BaseException | None) -> Path | None:
+    """The library in Inductor's cache that could not be loaded, if that is what went wrong.
+
+    A process that was killed while the C++ compiler wrote it leaves an incomplete one for all later
+    runs.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    while error is not None:
+        if isinstance(error, ImportError) and error.path:
+            path = Path(error.path)
+            return path if path.is_relative_to(cache_dir()) else None
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _captured(call: Callable, state: list[Tensor]) -> Callable:

@@ -232,3 +232,36 @@ def test_a_compiler_that_fails_ends_no_run(monkeypatch, capsys, new_traces):
     assert not ended.compiled
     assert all(torch.equal(ended.weights[k], uncompiled.weights[k]) for k in ended.weights)
     assert "training uncompiled, slower: no C++ compiler was found" in capsys.readouterr().err
+
+
+def test_an_incomplete_file_of_a_killed_compiler_is_compiled_again(
+    monkeypatch, tmp_path, capsys, new_traces
+):
+    """Otherwise every later run of this shape would be trained uncompiled."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    library = tmp_path / "kernel.so"
+    library.touch()
+
+    def load(graph, *_):
+        if library.exists():
+            raise RuntimeError from ImportError("file too short", path=str(library))
+        return graph
+
+    monkeypatch.setattr(program, "_compile", load)
+    assert outcome(list(train([problem(0)], compiled=True))).compiled
+    assert not capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_loaded_once_it_is_complete_is_not_compiled_forever(
+    monkeypatch, tmp_path, new_traces
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    attempts = []
+
+    def load(*_):
+        attempts.append(True)
+        raise ImportError("undefined symbol", path=str(tmp_path / "kernel.so"))
+
+    monkeypatch.setattr(program, "_compile", load)
+    assert not outcome(list(train([problem(0)], compiled=True))).compiled
+    assert len(attempts) == 2
