@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
+from rich.text import Text
 
 from analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
@@ -78,7 +79,7 @@ def comparison_table(values: pd.DataFrame, metrics: Sequence[str], statistic: st
             text = f"{means.loc[group, metric]:.4g}"
             if np.isfinite(errors.loc[group, metric]):
                 text += f" ± {errors.loc[group, metric]:.2g}"
-            cells.append(f"[bold]{text}[/bold]" if best[metric] == group else text)
+            cells.append(Text(text, "bold" if best[metric] == group else ""))
         table.add_row(group, str(counts[group]), *cells)
     return table
 

@@ -16,6 +16,7 @@ from analysis import groups, query, style
 from analysis.compare import best_group
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
+from grok.printable import echo
 from grok.store.connection import Store
 
 SUFFIXES = {"latex": "tex", "markdown": "md", "csv": "csv"}
@@ -81,7 +82,7 @@ def main(
         text = to_latex(cells) if table_format == "latex" else to_markdown(cells)
     path = style.output_path(f"{name}.{SUFFIXES[table_format]}")
     path.write_text(text)
-    print(text)
+    echo(text)
     print(path)
 
 

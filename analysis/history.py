@@ -12,6 +12,7 @@ import click
 from analysis import query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
+from grok.printable import echo
 from grok.reports.history import training_history
 
 
@@ -28,7 +29,7 @@ def main(filters: tuple[str, ...]) -> None:
         except UserError as error:
             if len(run_ids) == 1:
                 raise
-            click.echo(f"left out: {error}", err=True)
+            echo(f"left out: {error}", err=True)
     for run_id, history in histories.items():
         folder = "" if len(run_ids) == 1 else f"run_{run_id}/"
         path = style.output_path(f"{folder}training_history.json")

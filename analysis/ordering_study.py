@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from analysis import query, style, survival
+from grok.console import Console
 from grok.store.connection import Store
 
 ORDERS = ("stride", "fixed_random", "random", "target", "resonant")

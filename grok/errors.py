@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from grok.printable import printable
+
 MAX_BYTES = 2**20  # of a text that is read as a whole
 
 
@@ -19,7 +21,7 @@ class UserError(click.ClickException):
         return self.message
 
     def show(self, file: object = None) -> None:
-        click.echo(f"error: {self.message}", err=True)
+        click.echo(f"error: {printable(self.message, kept='')}", err=True)
 
 
 @contextlib.contextmanager

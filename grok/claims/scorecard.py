@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
 from rich.table import Table
+from rich.text import Text
 
 from grok.claims.model import Finding, Runs, evaluate_sweep, has_passed, run_of
 from grok.errors import check_names
@@ -20,7 +21,8 @@ from grok.store.status import FINISHED
 
 CHECKED = {"claims": {"$exists": True}}
 FINISHED_SWEEP = {"state": "finished"}
-VERDICTS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "not checked"}
+FINDING_FIELDS = tuple(field.name for field in fields(Finding))
+VERDICTS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not checked", "")}
 
 
 def experiments(names: Iterable[str] = ()) -> list[Experiment]:
@@ -109,9 +111,10 @@ def latest(
         made = {claim.id for claim in experiment.claims if claim.sweep == name}
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
-                findings[stored["claim"]].append(Finding(**stored))
-    known = [one for one in seconds if one is not None]
-    return findings, sum(known) if seconds and len(known) == len(seconds) else None
+                known = {key: stored[key] for key in FINDING_FIELDS if key in stored}
+                findings[stored["claim"]].append(Finding(**known))
+    spent = [one for one in seconds if one is not None]
+    return findings, sum(spent) if seconds and len(spent) == len(seconds) else None
 
 
 def overview(database: Database) -> Table:
@@ -142,7 +145,8 @@ def scorecard(experiments: Iterable[Experiment], database: Database) -> tuple[Ta
         for claim in experiment.claims:
             card = summary(findings[claim.id])
             is_complete = is_complete and (bool(card.passed) or claim.report_only)
-            verdict = VERDICTS[card.passed] + (" (report only)" if claim.report_only else "")
+            note = " (report only)" if claim.report_only else ""
+            verdict = Text.assemble(VERDICTS[card.passed], note)
             table.add_row(claim.id, claim.statement, verdict, card.seeds, card.measured)
     return table, is_complete
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from grok.cli.options import with_store
+from grok.printable import echo
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -34,12 +35,12 @@ def repeat(store: "Store", run: int, program: Path | None) -> None:
     with exit_on_interrupt("the repetition was interrupted; what it logged is kept"):
         verdict = repeat(store, run, program)
     for line in verdict.environment:
-        click.echo(f"another environment: {line}")
+        echo(f"another environment: {line}")
     if verdict.first is None:
         click.echo(f"run {verdict.run} equals run {run}: {verdict.values} values, bit for bit")
         return
     step, name, before, now = verdict.first
-    click.echo(
+    echo(
         f"run {verdict.run} differs from run {run} first at step {step}: "
         f"{name} {before!r}, now {now!r}"
     )

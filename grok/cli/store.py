@@ -8,6 +8,7 @@ import click
 
 from grok.cli.options import SELECTION_HELP, runs_argument, with_store
 from grok.errors import UserError
+from grok.printable import echo
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -57,14 +58,14 @@ def uri(store: "Store") -> None:
 @with_store
 def status(store: "Store") -> None:
     """Runs by status, runs in progress and dead ones, values that still wait on disk."""
-    from rich.console import Console
     from rich.table import Table
 
+    from grok.console import Console
     from grok.store import backup, journal, status
 
     click.echo(store.describe())
     for name, count in status.counts(store.database).items():
-        click.echo(f"{count:6d} {name}")
+        echo(f"{count:6d} {name}")
     unfinished = status.unfinished(store.database)
     if unfinished:
         table = Table("run", "experiment", "state", "last heartbeat")
@@ -86,7 +87,7 @@ def recover(store: "Store") -> None:
     """Deliver what runs could not deliver before they ended."""
     from grok.store import journal
 
-    click.echo(f"{journal.recover(store, click.echo)} runs delivered")
+    click.echo(f"{journal.recover(store, echo)} runs delivered")
 
 
 @store.command()
@@ -109,9 +110,9 @@ def repair() -> None:
     server = Server(home())
     damaged = backup.repair(server, click.echo)
     store = connection.Store("embedded", server.ensure())
-    journal.recover(store, click.echo)
+    journal.recover(store, echo)
     for line in backup.losses(store):
-        click.echo(line)
+        echo(line)
     click.echo(f"the embedded MongoDB is repaired; the damaged data is kept in {damaged}")
 
 
@@ -137,7 +138,7 @@ def import_runs(store: "Store", file: Path) -> None:
     imported = archive.import_(store.database, file)
     click.echo(f"{imported.new} runs brought in, {imported.known} were there already")
     for old_id, new_id in imported.renamed.items():
-        click.echo(f"run {old_id} of the archive is run {new_id} here")
+        echo(f"run {old_id} of the archive is run {new_id} here")
 
 
 @store.command(epilog=SELECTION_HELP)
@@ -168,7 +169,7 @@ def doctor(store: "Store", fix: bool) -> None:
 
     faults = maintenance.examine(store)
     for fault in faults:
-        click.echo(fault.message)
+        echo(fault.message)
         if fix:
             fault.repair()
             click.echo("  repaired")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,7 @@ from rich.table import Table
 from sacred.commandline_options import cli_option
 from sacred.run import Run
 
+from grok.console import Console
 from grok.engine.events import Event, Record, Start
 from grok.engine.problem import Problem
 

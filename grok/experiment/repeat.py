@@ -47,7 +47,9 @@ def repeat(store: Store, number: int, program: Path | None = None) -> Repetition
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
     experiment = experiment_of(run, program)
     config = run["config"]
-    if "initial_run" in run["info"]:  # that very run, not the latest of its kind
+    if config.get("initial_run") is not None:  # that very run, not the latest of its kind
+        if "initial_run" not in run["info"]:
+            raise UserError(f"run {number} was imported without the run that it started from")
         config = {**config, "initial_run": run["info"]["initial_run"]}
     again = _execute(store, run, experiment, config, None, {"repeats": number})
     new = again._id

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from sacred.observers import FileStorageObserver
 from sacred.run import Run
 
+from grok.console import Console
 from grok.paths import PROJECT, relative_to_here
 from grok.store.connection import redacted
 from grok.store.observer import DurableObserver

@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 from pymongo.database import Database
 
 from grok.claims import scorecard
 from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder, write_private
+from grok.printable import echo
 from grok.reports.history import logged, training_history
 from grok.store.connection import find_run, find_sweep
 
@@ -157,7 +157,7 @@ def _export_runs(
         try:
             frame = curves_of(database, run["_id"])
         except UserError as error:
-            click.echo(f"left out: {error}", err=True)
+            echo(f"left out: {error}", err=True)
             continue
         summary = _write_run(database, run, frame, run_folder)
         rows.append(

@@ -4,8 +4,11 @@ Members: runs, metrics, sweeps and files .bson, data/ID for the content of each 
 manifest.json, written last. Nothing in it is code, and nothing of it is unpickled.
 """
 
+import contextlib
+import copy
 import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,14 +21,16 @@ from typing import Any
 import bson
 import gridfs
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo import ReplaceOne
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from grok.errors import UserError
 from grok.paths import atomic_write
-from grok.store.connection import file_ids
+from grok.store import archive_schema
+from grok.store.connection import file_ids, files_in_use
 from grok.store.journal import next_number
 from grok.store.selection import Query
 
@@ -33,7 +38,26 @@ FORMAT = 1
 IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
 DOCUMENTS_PER_WRITE = 500
 PIECE = 1 << 20  # bytes of a file that are read at once
+CHUNK = 255 * 1024  # bytes of a stored file in one document, as GridFS has it
+MAX_MANIFEST = 1 << 24  # bytes, enough for a hundred thousand files
+MAX_DOCUMENT = 1 << 24  # bytes; MongoDB takes no larger one
+DOCUMENTS = ("runs.bson", "metrics.bson", "sweeps.bson", "files.bson")
 Document = dict[str, Any]
+# What reading a file that is no archive may raise, of zipfile, zlib, json and bson.
+ERRORS_OF_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    BSONError,
+)
 
 
 def export(database: Database, wanted: Query, path: Path) -> int:
@@ -52,7 +76,7 @@ def export(database: Database, wanted: Query, path: Path) -> int:
     def runs() -> Iterator[Document]:
         for run in database.runs.find(wanted).sort("_id"):
             ids.append(run["_id"])
-            sweeps.add(run.get("meta", {}).get("sweep", {}).get("id"))
+            sweeps.update(_sweeps_of(run))
             files.update(file_ids(run))
             yield run
 
@@ -63,7 +87,7 @@ def export(database: Database, wanted: Query, path: Path) -> int:
         _add(archive, hashes, "runs.bson", map(bson.encode, runs()))
         cursors = {
             "metrics": database.metrics.find({"run_id": {"$in": ids}}),
-            "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps - {None})}}),
+            "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps)}}),
             "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
         }
         for name, cursor in cursors.items():
@@ -106,52 +130,264 @@ class Imported:
 
 
 def import_(database: Database, path: Path) -> Imported:
-    """Bring an archive's runs in, after every hash has been checked; a second time changes nothing.
+    """Bring an archive's runs in; a second time changes nothing.
+
+    The whole archive is checked before anything is written. If writing fails, what was written is
+    removed again.
 
     Raises:
-        UserError: the file is truncated, altered or no archive; nothing has been written.
+        UserError: the file is no archive, a damaged one, or one whose documents are not in the form
+            that `export` writes; nothing has been written.
     """
-    with _checked(path) as archive:
-        runs = list(_documents(archive, "runs.bson"))
-        id_here, new = _reserve(database, runs)
-        wanted = {file for run in runs if run["_id"] in new for file in file_ids(run)}
-        bucket = gridfs.GridFS(database)
-        for file in _documents(archive, "files.bson"):
-            if file["_id"] in wanted and not bucket.exists(file["_id"]):
-                _import_file(database, archive, file)
-        metrics = (one for one in _documents(archive, "metrics.bson") if one["run_id"] in new)
-        _write(database.metrics, ({**one, "run_id": id_here[one["run_id"]]} for one in metrics))
-        for sweep in _documents(archive, "sweeps.bson"):
-            database.sweeps.update_one({"_id": sweep["_id"]}, {"$setOnInsert": sweep}, upsert=True)
-        for run in runs:
-            if run["_id"] in new:
-                status = {"$set": {"status": run.get("status")}}
-                database.runs.update_one({"_id": id_here[run["_id"]]}, status)
-    renamed = {old: id_here[old] for old in new if old != id_here[old]}
-    return Imported(len(new), len(runs) - len(new), renamed)
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            contents = _check(archive, path.stat().st_size)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        except ERRORS_OF_DAMAGE as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"{path}: no archive of runs, or a damaged one ({reason})") from error
+        _check_sweeps(database, archive, contents, path)
+        writer = _Import(database, archive, contents)
+        try:
+            return writer.write()
+        except BaseException as error:
+            writer.undo()
+            if isinstance(error, (PyMongoError, *ERRORS_OF_DAMAGE)):
+                reason = " ".join(str(error).split())[:300]
+                raise UserError(f"{path}: not imported, nothing is kept: {reason}") from error
+            raise
 
 
-def _reserve(database: Database, runs: list[Document]) -> tuple[dict[Any, Any], list[Any]]:
-    """Insert those runs of an archive that are not here yet, with the status IMPORTING.
+@dataclass(frozen=True)
+class _Contents:
+    """What an archive has, after its check.
 
-    From then on nobody takes their ids or deletes their data as that of no run.
-
-    Returns:
-        the id here of every run, by its id in the archive, and the archive's ids of the new runs.
+    runs: the ids of its runs.
+    sweeps: the ids of the sweeps that its runs name.
+    files: for each stored file the id that it gets here. Equal files get the same one, and never
+        that of a file that something else has stored.
     """
-    id_here: dict[Any, Any] = {}
-    new: list[Any] = []
-    for run in sorted(runs, key=lambda run: str(run["_id"]).zfill(12)):
-        same = {key: run.get(key) for key in ("start_time", "config")}
-        same["experiment.name"] = run.get("experiment", {}).get("name")
-        known = database.runs.find_one(same, {"status": 1})
+
+    runs: set[Any]
+    sweeps: set[str]
+    files: dict[Any, ObjectId]
+
+
+def _check(archive: zipfile.ZipFile, size: int) -> _Contents:
+    """What a file of `size` bytes has; UserError or one of ERRORS_OF_DAMAGE if it is no archive."""
+    hashes = _hashes(archive, size)
+    runs: set[Any] = set()
+    sweeps: set[str] = set()
+    for run in _checked(archive, "runs.bson", archive_schema.Run, hashes):
+        if run["_id"] in runs:
+            raise ValueError(f"run {run['_id']} is there twice")
+        runs.add(run["_id"])
+        sweeps.update(_sweeps_of(run))
+    for metric in _checked(archive, "metrics.bson", archive_schema.Metric, hashes):
+        if metric["run_id"] not in runs:
+            raise ValueError(f"a metric of run {metric['run_id']}, which is not in it")
+    for _ in _checked(archive, "sweeps.bson", archive_schema.Sweep, hashes):
+        pass
+    files: dict[Any, ObjectId] = {}
+    for file in _checked(archive, "files.bson", archive_schema.File, hashes):
+        name = f"data/{file['_id']}"
+        if archive.getinfo(name).file_size != file["length"]:
+            raise ValueError(f"{name} has not the size that is written of it")
+        files[file["_id"]] = _derived_id(hashes[name], file.get("filename"))
+    if len(hashes) != len(DOCUMENTS) + len(files):
+        raise ValueError("files of which nothing is written")
+    for name in hashes.keys() - set(DOCUMENTS):
+        digest = hashlib.sha256()
+        with archive.open(name) as member:
+            for piece in iter(partial(member.read, PIECE), b""):
+                digest.update(piece)
+        _check_hash(name, digest.hexdigest(), hashes)
+    return _Contents(runs, sweeps, files)
+
+
+def _hashes(archive: zipfile.ZipFile, size: int) -> dict[str, str]:
+    """The hash of every member by its name, after a check of names and declared sizes."""
+    members = archive.infolist()
+    names = {member.filename for member in members}
+    if archive.getinfo("manifest.json").file_size > MAX_MANIFEST:
+        raise ValueError("manifest.json is too large")
+    manifest = json.loads(archive.read("manifest.json"))
+    if manifest["format"] != FORMAT:
+        raise UserError(f"format {manifest['format']!r:.20}; this version reads {FORMAT}")
+    hashes = manifest["sha256"]
+    if not isinstance(hashes, dict) or len(members) != len(names):
+        raise ValueError("its list of members is none")
+    if names != {*hashes, "manifest.json"} or not names.issuperset(DOCUMENTS):
+        raise ValueError("its members are not those that it lists")
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename!r:.100} is compressed in another way")
+    if sum(member.compress_size for member in members) > size:
+        raise ValueError("members that overlap")  # a small file can hold terabytes so
+    return hashes
+
+
+def _checked(
+    archive: zipfile.ZipFile, name: str, model: type[archive_schema.Part], hashes: dict[str, str]
+) -> Iterator[Document]:
+    """The documents of a member, each checked, and in the end the member's hash."""
+    digest = hashlib.sha256()
+    for document in _documents(archive, name, digest):
+        archive_schema.check(document, model)
+        yield document
+    _check_hash(name, digest.hexdigest(), hashes)
+
+
+def _check_hash(name: str, digest: str, hashes: dict[str, str]) -> None:
+    if hashes[name] != digest:
+        raise UserError(f"{name} is not what was exported")
+
+
+def _check_sweeps(
+    database: Database, archive: zipfile.ZipFile, contents: _Contents, path: Path
+) -> None:
+    """UserError if a sweep of the store would get runs that are of another sweep with its id."""
+    theirs = {sweep["_id"]: sweep for sweep in _documents(archive, "sweeps.bson")}
+    ours = database.sweeps.find({"_id": {"$in": [*contents.sweeps, *theirs]}})
+    for sweep in ours:
+        other = theirs.get(sweep["_id"], {})
+        if any(sweep.get(key) != other.get(key) for key in ("created", "name", "config")):
+            raise UserError(f"{path}: its sweep {sweep['_id']} is not the one of that id here")
+
+
+def _sweeps_of(run: Document) -> set[str]:
+    """The ids of the sweeps that a run names: its own, and that of W&B's agents."""
+    meta, info = run.get("meta") or {}, run.get("info") or {}
+    names = (meta.get("sweep") or {}).get("id"), (info.get("wandb") or {}).get("sweep")
+    return {name for name in names if name is not None}
+
+
+def _derived_id(*parts: Any) -> ObjectId:
+    """The same id for the same parts, and no other way to get it."""
+    return ObjectId(hashlib.sha256(repr(parts).encode()).digest()[:12])
+
+
+class _Import:
+    """One import of a checked archive: its writes, and how they are undone."""
+
+    def __init__(self, database: Database, archive: zipfile.ZipFile, contents: _Contents):
+        self.database, self.archive, self.contents = database, archive, contents
+        self.id_here: dict[Any, Any] = {}  # of every run, by its id in the archive
+        self.new: set[Any] = set()  # ids in the archive
+        self.identities: dict[Any, str] = {}  # what makes each run that run, by id in the archive
+        self.files: set[Any] = set()  # ids here, of the new runs
+        self.written_files: list[Any] = []
+        self.written_sweeps: list[Any] = []
+
+    def write(self) -> Imported:
+        """Write the runs, files, metrics and sweeps that are not there yet.
+
+        Runs come first, with the status IMPORTING: from then on nobody takes their ids or deletes
+        their data as that of no run. An import that is killed leaves them so, and the next one
+        finishes them.
+        """
+        database = self.database
+        for run in _documents(self.archive, "runs.bson"):
+            self._reserve(run)
+        for file in _documents(self.archive, "files.bson"):
+            self._write_file(file)
+        metrics = map(self._metric_here, _documents(self.archive, "metrics.bson"))
+        _write(database.metrics, (metric for metric in metrics if metric is not None))
+        for sweep in _documents(self.archive, "sweeps.bson"):
+            with contextlib.suppress(DuplicateKeyError):
+                database.sweeps.insert_one(sweep)
+                self.written_sweeps.append(sweep["_id"])
+        for run in _documents(self.archive, "runs.bson"):
+            if run["_id"] in self.new:
+                changes = {"status": run["status"], **self._references(run)}
+                database.runs.update_one({"_id": self.id_here[run["_id"]]}, {"$set": changes})
+        renamed = {old: new for old, new in self.id_here.items() if old in self.new and old != new}
+        return Imported(len(self.new), len(self.id_here) - len(self.new), renamed)
+
+    def undo(self) -> None:
+        """Remove what was written; if the server has gone, the runs are left as IMPORTING."""
+        ids = [self.id_here[run] for run in self.new]
+        with contextlib.suppress(PyMongoError):
+            self.database.metrics.delete_many({"run_id": {"$in": ids}})
+            self.database.runs.delete_many({"_id": {"$in": ids}})
+            self.database.sweeps.delete_many({"_id": {"$in": self.written_sweeps}})
+            written = set(self.written_files)
+            for file in written - files_in_use(self.database, written):
+                self.database["fs.files"].delete_one({"_id": file})
+                self.database["fs.chunks"].delete_many({"files_id": file})
+
+    def _reserve(self, run: Document) -> None:
+        """Insert a run that is not here yet, or find the one that is."""
+        facts = {key: run.get(key) for key in ("start_time", "config")}
+        facts["experiment.name"] = run["experiment"]["name"]
+        same: Document = {key: {"$eq": value} for key, value in facts.items()}
+        same["_id"] = {"$nin": list(self.id_here.values())}
+        known = self.database.runs.find_one(same, {"status": 1})
+        self.identities[run["_id"]] = hashlib.sha256(bson.encode(facts)).hexdigest()
+        here = self._run_here(run)
         if known is None:
-            id_here[run["_id"]] = _insert(database, _with_references(run, id_here))
-        else:  # it is here, or an import of it was cut short
-            id_here[run["_id"]] = known["_id"]
+            self.id_here[run["_id"]] = _insert(self.database, here)
+        else:  # it is here, or an import of it was killed
+            self.id_here[run["_id"]] = known["_id"]
         if known is None or known["status"] == IMPORTING:
-            new.append(run["_id"])
-    return id_here, new
+            self.new.add(run["_id"])
+            self.files.update(file_ids(here))
+
+    def _run_here(self, run: Document) -> Document:
+        """The run as it is stored here at first: its files and metrics by their ids here.
+
+        References to other runs follow when all runs have their ids.
+        """
+        run = copy.deepcopy(run)
+        for artifact in run.get("artifacts", []):
+            artifact["file_id"] = self._file_here(artifact["file_id"])
+        for pair in [*run.get("resources", []), *run["experiment"].get("sources", [])]:
+            pair[-1] = self._file_here(pair[-1])
+        info = run.get("info", {})
+        for entry in info.get("metrics", []):
+            entry["id"] = str(self._metric_id(run["_id"], entry["id"]))
+        info.pop("initial_run", None)
+        run.get("meta", {}).pop("repeats", None)
+        return run
+
+    def _file_here(self, file: Any) -> ObjectId:
+        """The id here of a file; one of no file if the archive does not have it."""
+        return self.contents.files.get(file) or _derived_id("missing", str(file))
+
+    def _references(self, run: Document) -> dict[str, Any]:
+        """The ids here of the run's parent and of the run that it repeats, if the archive has them."""
+        references = {
+            "info.initial_run": run.get("info", {}).get("initial_run"),
+            "meta.repeats": run.get("meta", {}).get("repeats"),
+        }
+        return {key: self.id_here[run] for key, run in references.items() if run in self.id_here}
+
+    def _metric_here(self, metric: Document) -> Document | None:
+        """The metric as it is stored here; None if its run is here already."""
+        run = metric["run_id"]
+        if run not in self.new:
+            return None
+        identity = self._metric_id(run, metric["_id"])
+        return {**metric, "_id": identity, "run_id": self.id_here[run]}
+
+    def _metric_id(self, run: Any, metric: Any) -> ObjectId:
+        """The id here of a metric: no archive can name one of another run that is here."""
+        return _derived_id(self.identities[run], run, str(metric))
+
+    def _write_file(self, file: Document) -> None:
+        """Write a file of a new run: its chunks first, then the entry that makes it a file."""
+        here = self.contents.files[file["_id"]]
+        if here not in self.files or self.database["fs.files"].find_one({"_id": here}, {"_id": 1}):
+            return
+        self.written_files.append(here)
+        self.database["fs.chunks"].delete_many({"files_id": here})
+        with self.archive.open(f"data/{file['_id']}") as content:
+            for number, piece in enumerate(iter(partial(content.read, CHUNK), b"")):
+                chunk = {"_id": ObjectId(), "files_id": here, "n": number, "data": piece}
+                self.database["fs.chunks"].insert_one(chunk)
+        self.database["fs.files"].insert_one({**file, "_id": here, "chunkSize": CHUNK})
 
 
 def _insert(database: Database, run: Document) -> Any:
@@ -165,48 +401,21 @@ def _insert(database: Database, run: Document) -> Any:
             run["_id"] = next_number(database.runs)
 
 
-def _with_references(run: Document, id_here: dict[Any, Any]) -> Document:
-    """The run, with the ids here of its parent run and of the run that it repeats."""
-    run = {**run, "info": dict(run.get("info", {})), "meta": dict(run.get("meta", {}))}
-    for part, key in (("info", "initial_run"), ("meta", "repeats")):
-        if run[part].get(key) in id_here:
-            run[part][key] = id_here[run[part][key]]
-    return run
+def _documents(archive: zipfile.ZipFile, name: str, digest: Any = None) -> Iterator[Document]:
+    """The documents of a BSON member, one after the other.
 
-
-def _checked(path: Path) -> zipfile.ZipFile:
-    """The open archive, every member's hash verified; UserError if one is wrong."""
-    try:
-        archive = zipfile.ZipFile(path)
-        manifest = json.loads(archive.read("manifest.json"))
-        if manifest["format"] != FORMAT:
-            raise UserError(f"{path}: format {manifest['format']}; this version reads {FORMAT}")
-        for name, expected in manifest["sha256"].items():
-            digest = hashlib.sha256()
-            with archive.open(name) as member:
-                for piece in iter(partial(member.read, PIECE), b""):
-                    digest.update(piece)
-            if digest.hexdigest() != expected:
-                raise UserError(f"{path}: {name} is not what was exported")
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError, zlib.error) as error:
-        raise UserError(f"{path}: no archive of runs, or a damaged one ({error})") from error
-    return archive
-
-
-def _documents(archive: zipfile.ZipFile, name: str) -> Iterator[Document]:
-    """The documents of a BSON member, one after the other."""
+    Arguments:
+        digest: the hash that is to get the member's bytes, if any.
+    """
     with archive.open(name) as member:
-        yield from bson.decode_file_iter(member)
-
-
-def _import_file(database: Database, archive: zipfile.ZipFile, file: Document) -> None:
-    """Write one GridFS file under its own id: its chunks first, then the entry that makes it a file."""
-    database["fs.chunks"].delete_many({"files_id": file["_id"]})
-    with archive.open(f"data/{file['_id']}") as content:
-        for number, piece in enumerate(iter(partial(content.read, file["chunkSize"]), b"")):
-            chunk = {"_id": ObjectId(), "files_id": file["_id"], "n": number, "data": piece}
-            database["fs.chunks"].insert_one(chunk)
-    database["fs.files"].insert_one(file)
+        while head := member.read(4):
+            size = int.from_bytes(head, "little")
+            if not len(head) < size <= MAX_DOCUMENT:
+                raise ValueError(f"{name} has a document of {size} bytes")
+            content = head + member.read(size - len(head))
+            if digest is not None:
+                digest.update(content)
+            yield bson.decode(content)
 
 
 def _write(collection: Collection, documents: Iterable[Document]) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from grok.console import Console
 from grok.experiment.progress import duration
 from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
@@ -81,9 +81,6 @@ def run(
     message = f'interrupted; "grok sweep run {path} --resume" continues'
     with exit_on_interrupt(message), SweepProgress(total_steps, runs) as progress:
         sweep.run(progress)
-    if not progress.done:
-        print(f"sweep {sweep.id} has no runs left to do")
-        return
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     rate = progress.steps / max(progress.seconds, 1e-9)
     print(

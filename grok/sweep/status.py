@@ -3,9 +3,9 @@
 from typing import Any
 
 from pymongo.database import Database
-from rich.console import Console
 from rich.table import Table
 
+from grok.console import Console
 from grok.errors import UserError
 from grok.store import connection as stores
 from grok.sweep import slurm

@@ -120,7 +120,7 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
     varying = [
         key
         for key, spec in parameters.items()
-        if len(spec.get("values", (1, 2))) > 1 and "value" not in spec
+        if isinstance(spec, dict) and "value" not in spec and not _is_one(spec.get("values"))
     ]
     findings = sweep.get("claims", {}).get("findings", [])
     passed = sum(finding["passed"] for finding in findings)
@@ -135,6 +135,11 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "claims": f"{passed}/{len(findings)}" if findings else "",
         "findings": [{key: f.get(key) for key in ("claim", "passed", "seed")} for f in findings],
     }
+
+
+def _is_one(values: Any) -> bool:
+    """Whether these are the values of a parameter that has only one."""
+    return isinstance(values, list) and len(values) <= 1
 
 
 def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -227,21 +232,21 @@ def coded_column(values: list[Any]) -> dict[str, list[Any]]:
 
 
 def command_of(run: dict[str, Any]) -> str:
-    """The command line that repeats a run, at its commit."""
+    """The command line that repeats a run, at its commit; every word is quoted for the shell."""
     meta, experiment = part_of(run, "meta"), part_of(run, "experiment")
     updates = meta.get("config_updates") or {}
-    words = [
-        *(meta.get("named_configs") or ()),
-        *(f"{k}={shlex.quote(str(v))}" for k, v in updates.items()),
-    ]
+    words = [str(name) for name in meta.get("named_configs") or ()]
+    values = {key: str(value) for key, value in updates.items()}
     if "seed" not in updates and run.get("config"):
-        words.append(f"seed={run['config'].get('seed')}")
-    line = f"python {experiment.get('mainfile')} with {' '.join(words)}"
+        values["seed"] = str(run["config"].get("seed"))
+    program = shlex.quote(str(experiment.get("mainfile")).lstrip("-"))  # no option of Python's
+    pairs = [f"{shlex.quote(key)}={shlex.quote(value)}" for key, value in values.items()]
+    line = " ".join(["python", program, "with", *map(shlex.quote, words), *pairs])
     repositories = experiment.get("repositories") or []
     if not repositories:
         return line
     changed = "  # and uncommitted changes" if repositories[0].get("dirty") else ""
-    return f"git checkout {repositories[0]['commit'][:12]}{changed}\n{line}"
+    return f"git checkout {shlex.quote(repositories[0]['commit'][:12])}{changed}\n{line}"
 
 
 def sparklines(database: Database, ids: list[Any]) -> list[str]:

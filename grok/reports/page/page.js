@@ -75,7 +75,7 @@ function showRuns() {
     order = {key, down: order.key === key ? !order.down : false};
     refresh();
   });
-  body.addEventListener("click", event => { location.hash = `run=${event.target.closest(".row").dataset.run}`; });
+  body.addEventListener("click", event => { location.hash = `run=${encodeURIComponent(event.target.closest(".row").dataset.run)}`; });
   refresh();
 }
 
@@ -96,7 +96,7 @@ async function showRun(id) {
   const results = ["phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy"];
   view.innerHTML = `<h2>Run ${escape(id)}: ${escape(value("experiment"))} <span class="quiet">${escape(value("status"))}, ${escape(value("started"))}, ${duration(value("seconds"))}</span></h2>
     <table><tr>${results.map(name => `<th>${name.replaceAll("_", " ")}</th>`).join("")}</tr><tr>${results.map(name => `<td>${cell(name, value(name))}</td>`).join("")}</tr></table>
-    ${value("sweep") ? `<p>of sweep <a href="#sweep=${escape(value("sweep"))}">${escape(value("sweep"))}</a></p>` : ""}
+    ${value("sweep") ? `<p>of sweep <a href="#sweep=${encodeURIComponent(value("sweep"))}">${escape(value("sweep"))}</a></p>` : ""}
     <div class="two"><div id="accuracies" class="plot"></div><div id="losses" class="plot"></div></div><div id="others"></div>
     <h3>Repeat it</h3><pre>${escape(data.commands[row])}\ngrok repeat ${escape(id)}</pre>
     <div class="two"><div><h3>Config</h3><table>${pairs(data.config)}</table></div><div><h3>Environment</h3><table>${pairs(data.environment)}</table></div></div>`;
@@ -127,7 +127,7 @@ function showSweeps() {
   const counts = new Map();
   data.runs.sweep.forEach(id => counts.set(id, (counts.get(id) ?? 0) + 1));
   view.innerHTML = `<h2>Sweeps</h2><table><tr><th>sweep</th><th>experiment</th><th>started</th><th>runs</th><th>time</th><th>varies</th><th>claims</th></tr>` +
-    data.sweeps.map(s => `<tr><td><a href="#sweep=${escape(s.id)}">${escape(s.name)}</a></td><td>${escape(s.experiment)}</td><td>${s.created}</td>
+    data.sweeps.map(s => `<tr><td><a href="#sweep=${encodeURIComponent(s.id)}">${escape(s.name)}</a></td><td>${escape(s.experiment)}</td><td>${s.created}</td>
       <td class="number">${counts.get(s.id) ?? 0}</td><td>${duration(s.seconds)}</td><td>${escape(s.keys.join(", "))}</td><td>${s.claims}</td></tr>`).join("") + "</table>";
 }
 
@@ -157,7 +157,7 @@ function showSweep(id) {
   Plotly.newPlot("steps", y ? [trace(reached, {marker: {...marker, color: steps, colorscale: "Viridis", colorbar: {title: {text: "log10 steps<br>to test"}}}})]
     : [{...trace(reached, {marker}), y: reached.map(row => data.runs.steps_to_test[row])}],
     {...layout, yaxis: y ? axis(y) : {title: {text: "steps to test"}, type: "log"}}, {displaylogo: false, responsive: true});
-  for (const id of ["phases", "steps"]) document.getElementById(id).on("plotly_click", event => { location.hash = `run=${event.points[0].customdata}`; });
+  for (const id of ["phases", "steps"]) document.getElementById(id).on("plotly_click", event => { location.hash = `run=${encodeURIComponent(event.points[0].customdata)}`; });
 }
 
 // ---- papers
@@ -177,7 +177,7 @@ function showPapers() {
 // ----
 
 function route() {
-  const [page, id] = decodeURIComponent(location.hash.slice(1) || "papers").split("=");
+  const [page, ...rest] = decodeURIComponent(location.hash.slice(1) || "papers").split("="), id = rest.join("=");
   document.querySelectorAll("nav a").forEach(a => a.classList.toggle("here", a.hash.slice(1, 4) === page.slice(0, 3)));
   window.scrollTo(0, 0);
   ({papers: showPapers, sweeps: showSweeps, sweep: () => showSweep(id), runs: showRuns, run: () => showRun(id)}[page] ?? showPapers)();
