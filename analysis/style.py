@@ -174,4 +174,5 @@ def phase_legend(figure: Figure) -> None:
 
 def axis_label(name: str) -> str:
     """The name of a metric, result or config key as text for an axis."""
-    return name.removeprefix("config.").removeprefix("result.").replace("_", " ")
+    words = name.removeprefix("config.").removeprefix("result.").split("_")
+    return " ".join("learning rate" if word == "lr" else word for word in words)
