@@ -65,7 +65,8 @@ def plot_phases(row: pd.Series, curves: pd.DataFrame) -> Figure:
             axes.axvspan(start, end, color=colour, lw=0, label=phase if axes is weights else None)
     losses.legend(loc="lower left", fontsize=8)
     gini.legend(loc="upper left", fontsize=8)
-    weights.legend(loc="upper left", fontsize=8)
+    # on white: the shading would hide its own colours
+    weights.legend(loc="upper left", fontsize=8, frameon=True, facecolor="white", framealpha=1)
     weights.set_xscale("log")
     weights.set(xlabel="step", xlim=(10, curves.index.max()))
     return figure

@@ -132,8 +132,8 @@ def plot_other_tasks(store: Store, runs: pd.DataFrame) -> Figure:
     """Addition with its norm free and fixed, and what stands in for texts and tables, all seeds."""
     presets = ADDITION | SEQUENCES | DIABETES
     curves = query.curves_by_preset(store, runs[runs["config.preset"].isin(presets)])
-    figure, panels = plt.subplots(1, 4, figsize=(18, 3.8), layout="constrained")
-    addition, norm, sequences, diabetes = panels
+    figure, panels = plt.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
+    addition, norm, sequences, diabetes = panels.flat
     plot_accuracies(addition, curves, ADDITION)
     plot_accuracies(sequences, curves, SEQUENCES)
     plot_accuracies(diabetes, curves, DIABETES)

@@ -149,8 +149,11 @@ def plot_phase_diagram(
     cells: pd.DataFrame, published: pd.DataFrame | None, x_label: str, y_label: str
 ) -> Figure:
     """Phases and steps to train and test; with a published grid its phases and the agreement."""
-    count = 3 if published is None else 5
-    figure, panels = plt.subplots(1, count, figsize=(4.8 * count, 4))
+    rows = 1 if published is None else 2
+    figure, grid_of_axes = plt.subplots(rows, 3, figsize=(14.4, 4 * rows))
+    panels = grid_of_axes.flat[: 3 if published is None else 5]
+    for axes in grid_of_axes.flat[len(panels) :]:
+        axes.remove()
     plot_phases(panels[0], cells, "phases")
     steps = cells[["train", "test"]].to_numpy()
     reached = steps[~np.isnan(steps)]
@@ -166,7 +169,8 @@ def plot_phase_diagram(
         plot_agreement(panels[4], matched_cells(cells, published))
     for axes in panels:
         axes.set_xlabel(x_label)
-    panels[0].set_ylabel(y_label)
+    for axes in panels[::3]:
+        axes.set_ylabel(y_label)
     style.phase_legend(figure)
     figure.tight_layout()
     return figure

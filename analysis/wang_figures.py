@@ -90,7 +90,7 @@ def plot_metric(
 def finish_panel(axes: Axes) -> None:
     """Set the axes and the legend that all panels share."""
     axes.set(xlabel="step", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ inferred to atomic facts; OOD inferences are learned in comparisons, but never i
 because (as the paper explains it) facts for the second hop would have to be stored again in the
 later layers.
 
-    python experiments/wang.py with cpu    # composition, about 3 minutes
-    grok replicate wang                    # all claims, three seeds: 18 runs, 38 minutes
-    python analysis/wang_figures.py        # figures 1 and 4
+    python experiments/wang.py with cpu seed=0    # composition, about 3 minutes
+    grok replicate wang                           # all claims, three seeds: 18 runs, 38 minutes
+    python analysis/wang_figures.py               # figures 1 and 4
 """
 
 import copy

@@ -21,7 +21,14 @@ def export() -> None:
 
 @export.command()
 @click.argument("run", type=run_id)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="training_history.json")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="training_history.json",
+    show_default=True,
+    help="the file to write",
+)
 @with_store
 def history(store: "Store", run: int | str, output: Path) -> None:
     """Write a run's training_history.json (epoch, train_loss, train_acc, test_loss, test_acc, grokking_summary)."""

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -57,14 +58,19 @@ def mongo_option(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def with_default_store(*args: Any, mongo_uri: str | None, **kwargs: Any) -> None:
-        from grok.store.connection import one_line_errors
-
+        began = time.time()
         before = os.environ.get("GROK_MONGO_URI")
         if mongo_uri is not None:
             os.environ["GROK_MONGO_URI"] = mongo_uri
         try:
-            with one_line_errors():
-                command(*args, **kwargs)
+            command(*args, **kwargs)
+        except UserError:  # as of a wrong name, which is said before pymongo is imported
+            raise
+        except Exception:
+            from grok.store.connection import one_line_errors
+
+            with one_line_errors(began):
+                raise
         finally:
             if before is None:
                 os.environ.pop("GROK_MONGO_URI", None)

@@ -56,7 +56,11 @@ def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
 )
 @click.option("--operation", prompt="Operation", default="x_plus_y", help="the task's table")
 @click.option(
-    "--model", prompt="Model", type=click.Choice(["transformer", "mlp"]), default="transformer"
+    "--model",
+    prompt="Model",
+    type=click.Choice(["transformer", "mlp"]),
+    default="transformer",
+    help="what is trained",
 )
 @click.option("--measures", prompt="Measures, with commas", default="", help="names or groups")
 def new(name: str, description: str, operation: str, model: str, measures: str) -> None:

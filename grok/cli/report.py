@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
     show_default=True,
+    help="the file to write",
 )
 @with_store
 def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:

@@ -12,6 +12,7 @@ from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import load
+from grok.experiment.show import wide_console
 from grok.paths import experiment_file
 
 EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
@@ -19,15 +20,15 @@ EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
 
 def show(experiment: str | None, named: tuple[str, ...]) -> None:
     """Print all measures, or what each costs in an experiment."""
-    if experiment is None:
-        Console().print(measures_table())
-    else:
-        Console().print(profile(experiment, named))
+    table = measures_table() if experiment is None else profile(experiment, named)
+    wide_console().print(table)
 
 
 def measures_table() -> Table:
     """A table of all measures: when each is taken, what it is, and what a run must have for it."""
-    table = Table("measure", "group", "taken", "what it is", "needs")
+    table = Table()
+    for column in ("measure", "group", "taken", "what it is", "needs"):
+        table.add_column(column, no_wrap=column in ("measure", "group"))
     for measure in MEASURES:
         burst = measure.burst
         taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"

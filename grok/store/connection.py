@@ -120,9 +120,8 @@ class Store:
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """UserError if the server of the default store goes away while the block runs."""
-    began = time.time()
+def one_line_errors(began: float) -> Iterator[None]:
+    """UserError if the server of the default store has gone away since a time, where a block fails."""
     try:
         yield
     except PyMongoError as error:

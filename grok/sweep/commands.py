@@ -81,6 +81,9 @@ def run(
     message = f'interrupted; "grok sweep run {path} --resume" continues'
     with exit_on_interrupt(message), SweepProgress(total_steps, runs) as progress:
         sweep.run(progress)
+    if not progress.done:
+        print(f"sweep {sweep.id} has no runs left to do")
+        return
     endings = ", ".join(f"{count} {reason}" for reason, count in progress.outcomes.items())
     rate = progress.steps / max(progress.seconds, 1e-9)
     print(

@@ -5,6 +5,8 @@ predicted. Parts: `atomic`, all facts, which are trained on; inferences `train` 
 that occur in train inferences; and `ood`, from facts that do not.
 """
 
+from math import floor
+
 import torch
 from torch import Tensor
 
@@ -142,8 +144,10 @@ def _first(pool: Tensor, phi: float, facts: int) -> Tensor:
         raise GraphError("ood_share", "less: it leaves no fact to infer from")
     wanted = round(phi * facts)
     if not 1 <= wanted <= len(pool):
+        most = floor(100 * len(pool) / facts) / 100
         raise GraphError(
-            "phi", f"at most {len(pool) / facts:.2f}: {len(pool)} inferences from {facts} facts"
+            "phi",
+            f"at most {most:.2f}: this seed's graph has {len(pool)} inferences of {facts} facts",
         )
     return pool[:wanted]
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import pytest
@@ -139,6 +140,41 @@ def test_every_picture_is_shown_with_an_alternative_text():
     assert not short
     assert {str(path.relative_to(DOCS)) for path in pictures - shown} == set()
     assert not [path for path in shown if not path.exists()]
+
+
+def test_every_picture_has_the_command_that_draws_it():
+    """In one of the sections that show it there is a script of analysis, or `grok report`."""
+    shown: dict[Path, bool] = {}
+    for page in PAGES:
+        for section in re.split(r"^(?=#{1,3} )", page.read_text(), flags=re.MULTILINE):
+            has_command = re.search(r"analysis/\w+\.py|grok report", section) is not None
+            for _, target in IMAGE.findall(section):
+                picture = (page.parent / target).resolve()
+                shown[picture] = shown.get(picture, False) or has_command
+    assert len(shown) > 40
+    assert [picture.name for picture, has_command in shown.items() if not has_command] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the site and code hosts make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ +(.*?) *$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[\s-]+", "-", heading) for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_lead_to_files_and_headings(page):
+    """`mkdocs build --strict` finds dead links too, but not those of README.md."""
+    dead = []
+    for target in re.findall(r"(?<!`)\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(target)
+    assert dead == []
 
 
 def test_docs_are_small():

@@ -92,6 +92,20 @@ def test_the_check_names_the_pages_that_are_not_current(page):
     assert CliRunner().invoke(main, ["--check"]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.stem == "instruments" else ())
+        for page in generator.pages()
+        if "<!-- generated:" in page.read_text()
+    ],
+    ids=lambda page: str(page.relative_to(PROJECT)),
+)
+def test_generated_blocks_are_current(page):
+    """As `make docs` checks; the block of instruments trains a network, which takes long."""
+    assert filled(page, page.read_text()) == page.read_text(), "run: python -m tools.docs"
+
+
 def test_an_unknown_block_is_an_error():
     with pytest.raises(generator.click.ClickException, match="nothing"):
         generator.content("nothing", Path("page.md"))

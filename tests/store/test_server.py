@@ -169,7 +169,7 @@ def test_damaged_data_is_named_and_repaired_on_a_copy(sound, home, locks, damage
 
     with (
         pytest.raises(UserError, match=f"damaged .{message}.*; `grok store repair`"),
-        connection.one_line_errors(),
+        connection.one_line_errors(time.time()),
     ):
         list(embedded(home).database["fs.chunks"].find())
     leave(locks)

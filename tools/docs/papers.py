@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from grok.claims.model import Claim
 from grok.experiment.config_types import description
 from grok.experiment.experiment import Experiment
 from grok.experiment.show import format_value
@@ -99,26 +100,18 @@ def claims(experiment: Experiment) -> str:
         return "No claims are made."
     paper = verdicts().get(experiment.path, {"claims": {}, "date": None, "commit": None})
     notes = claim_notes(experiment_file(experiment.path).read_text())
+    findings = {claim.id: paper["claims"].get(claim.id, {}) for claim in experiment.claims}
+    is_measured = any(finding.get("measured") for finding in findings.values())
     rows = []
     for claim in experiment.claims:
-        finding = paper["claims"].get(claim.id, {})
-        verdict = finding.get("verdict", "not evaluated")
-        sentence, source = _statement_and_source(claim.statement)
-        rows.append(
-            [
-                code(claim.id),
-                cell(sentence),
-                cell(source),
-                notes.get(claim.id, ""),
-                cell(_measured(finding.get("measured"))),
-                "all together" if claim.pooled else _seeds(finding),
-                verdict + (" (report only)" if claim.report_only else ""),
-            ]
-        )
-    header = ["claim", "statement", "source", "the paper's number and our bound"]
-    return "\n\n".join(
-        [table([*header, "measured", "seeds passed", "verdict"], rows), _state([paper])]
-    ).strip()
+        finding = findings[claim.id]
+        row = [code(claim.id), cell(claim.statement), notes.get(claim.id, "")]
+        if is_measured:
+            row.append(cell(_measured(finding.get("measured"))))
+        rows.append([*row, _verdict(claim, finding)])
+    header = ["claim", "statement (source)", "the paper's number and our bounds"]
+    header += ["measured", "verdict"] if is_measured else ["verdict"]
+    return "\n\n".join([table(header, rows), _state([paper])]).strip()
 
 
 def claim_notes(source: str) -> dict[str, str]:
@@ -199,18 +192,18 @@ def _claim_id(function: ast.FunctionDef) -> str | None:
     return None
 
 
-def _statement_and_source(statement: str) -> tuple[str, str]:
-    """A claim's sentence, and the source that stands in brackets at its end."""
-    sentence, _, source = statement.removesuffix(")").rpartition(" (")
-    return sentence + ".", source
-
-
 def _measured(measured: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name} {format_value(value)}" for name, value in (measured or {}).items())
 
 
-def _seeds(finding: Mapping[str, Any]) -> str:
-    return f"{finding['seeds_passed']} of {finding['seeds']}" if finding.get("seeds") else ""
+def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
+    """A claim's verdict and on how many seeds it holds."""
+    verdict = finding.get("verdict", "not evaluated")
+    if claim.pooled:
+        verdict += ", all seeds together"
+    elif finding.get("seeds"):
+        verdict += f", {finding['seeds_passed']} of {finding['seeds']} seeds"
+    return verdict + (" (report only)" if claim.report_only else "")
 
 
 # -- configuration keys --------------------------------------------------------------------------
