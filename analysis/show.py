@@ -13,7 +13,7 @@ from analysis import query
 from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.experiment.show import wide_console
 from grok.store.connection import Store
-from grok.store.status import DEAD_AFTER, heartbeat_age
+from grok.store.status import DEAD_AFTER, silence
 
 RESULTS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
 TABLE_WIDTH = 140  # characters, where the output is not a terminal
@@ -43,11 +43,9 @@ def run_status(store: Store, row: pd.Series) -> str:
     """The run's status; `dead` for a running one whose heartbeat has stopped."""
     if row["status"] != "RUNNING":
         return str(row["status"])
-    document = store.database.runs.find_one(
-        {"_id": query.mongo_id(row["run"])}, {"heartbeat": 1, "start_time": 1}
-    )
-    is_dead = document is not None and heartbeat_age(document) > DEAD_AFTER
-    return "dead" if is_dead else "RUNNING"
+    run_id = query.mongo_id(row["run"])
+    seconds = silence(store.database.runs, {"_id": run_id}).get(run_id, 0.0)
+    return "dead" if seconds > DEAD_AFTER else "RUNNING"
 
 
 def format_result(value: Any, name: str) -> str:

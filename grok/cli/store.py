@@ -72,11 +72,12 @@ def status(store: "Store") -> None:
         for row in unfinished:
             table.add_row(str(row["id"]), row["experiment"], row["state"], row["age"])
         Console().print(table)
-    waiting = journal.waiting(store.journals)
-    for one in waiting:
-        one.close(delivered=False)
+    waiting = journal.count_waiting(store)
     if waiting:
-        click.echo(f'{len(waiting)} runs wait on disk: "grok store recover" delivers them')
+        click.echo(f'{waiting} runs wait on disk: "grok store recover" delivers them')
+    undelivered = len(journal.set_aside(store))
+    if undelivered:
+        click.echo(f'{undelivered} journals could not be delivered: "grok store doctor" names them')
     for line in backup.describe(store):
         click.echo(line)
 
@@ -85,9 +86,9 @@ def status(store: "Store") -> None:
 @with_store
 def recover(store: "Store") -> None:
     """Deliver what runs could not deliver before they ended."""
-    from grok.store import journal
+    from grok.store import delivery
 
-    click.echo(f"{journal.recover(store, echo)} runs delivered")
+    click.echo(f"{delivery.recover(store, echo)} runs delivered")
 
 
 @store.command()
@@ -104,13 +105,13 @@ def backup(store: "Store", file: Path | None) -> None:
 def repair() -> None:
     """Repair the embedded MongoDB's data, on a copy; the damaged data is kept."""
     from grok.paths import home
-    from grok.store import backup, connection, journal
+    from grok.store import backup, connection, delivery
     from grok.store.mongod import Server
 
     server = Server(home())
     damaged = backup.repair(server, click.echo)
     store = connection.Store("embedded", server.ensure())
-    journal.recover(store, echo)
+    delivery.recover(store, echo)
     for line in backup.losses(store):
         echo(line)
     click.echo(f"the embedded MongoDB is repaired; the damaged data is kept in {damaged}")
@@ -170,7 +171,7 @@ def doctor(store: "Store", fix: bool) -> None:
     faults = maintenance.examine(store)
     for fault in faults:
         echo(fault.message)
-        if fix:
+        if fix and fault.repair is not None:
             fault.repair()
             click.echo("  repaired")
     if not faults:

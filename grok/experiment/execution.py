@@ -4,7 +4,7 @@ An experiment is a paper's file and never changes. An execution belongs to one r
 runs of one experiment can be in progress in one process.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +13,9 @@ from sacred.config.captured_function import create_captured_function
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 
-from grok.engine.events import Event
+from grok.engine.events import Event, Record, Saved
 from grok.engine.problem import Problem
+from grok.errors import writing
 from grok.experiment import resume
 from grok.experiment.environment import environment
 from grok.experiment.progress import RunProgress
@@ -80,17 +81,26 @@ class Execution:
                 run.info["wandb"] = mirror.link()
                 run.observers.append(mirror)
 
+        recording = observer if isinstance(observer, DurableObserver) else None
+
         def main() -> dict[str, Any]:
-            return self._train(run, store)
+            try:
+                result = self._train(run, store, recording)
+            finally:
+                _record_all_values(run)
+            if recording is not None:
+                recording.check()
+            return result
 
         # Sacred would give all runs of an experiment the same main function.
         run.main_function = create_captured_function(main)
 
-    def _train(self, run: Run, store: Store | None) -> dict[str, Any]:
+    def _train(
+        self, run: Run, store: Store | None, observer: DurableObserver | None
+    ) -> dict[str, Any]:
         seconds = self.resume_point.seconds if self.resume_point else 0.0
-        recorder = Recorder(
-            run, self.problem, self.threshold, self.delay, _checkpoint_writer(run, store), seconds
-        )
+        write = _checkpoint_writer(run, store, observer)
+        recorder = Recorder(run, self.problem, self.threshold, self.delay, write, seconds)
         config = SimpleNamespace(**run.config)
 
         def summarize(recorder: Recorder) -> dict[str, Any]:
@@ -99,6 +109,8 @@ class Execution:
         events = self.events(self.problem)
         if self.resume_point is not None:
             events = self.resume_point.replayed(events)
+        if observer is not None:
+            events = _while_recorded(events, observer)
         if self.shows_progress:
             step = self.resume_point.step if self.resume_point else 0
             with RunProgress(self.experiment, place(run), self.problem, step) as progress:
@@ -110,11 +122,32 @@ class Execution:
         return result
 
 
-def _checkpoint_writer(run: Run, store: Store | None) -> WriteCheckpoint:
+def _while_recorded(events: Iterable[Event], observer: DurableObserver) -> Iterator[Event]:
+    """The events; UserError as soon as the run can no longer be recorded."""
+    for event in events:
+        observer.check()
+        yield event
+
+
+def _record_all_values(run: Run) -> None:
+    """Give all logged values to the observers, however long it takes; Sacred waits for 2 s only."""
+    if run._heartbeat is not None:
+        run._stop_heartbeat_event.set()
+        run._heartbeat.join()
+
+
+def _checkpoint_writer(
+    run: Run, store: Store | None, observer: DurableObserver | None
+) -> WriteCheckpoint:
     """What writes the run's checkpoints; they are deleted once the run is complete."""
     number = run._id
-    if number is None or store is None:
+    if number is None or store is None or observer is None:
         return lambda *_: None
-    path = store.checkpoint_path(number)
-    run.observers.append(resume.CheckpointRemover(path))
-    return lambda saved, records, seconds: resume.write(path, number, saved, records, seconds)
+    path, uid = store.checkpoint_path(number), observer.run_entry.get("uid")
+    run.observers.append(resume.CheckpointRemover(path, observer.check))
+
+    def write(saved: Saved, records: list[Record], seconds: float) -> None:
+        with writing(path):
+            resume.write(path, number, uid, saved, records, seconds)
+
+    return write

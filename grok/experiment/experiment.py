@@ -45,7 +45,7 @@ from grok.interrupts import exit_code, raise_on_signals
 from grok.paths import PROJECT, experiment_names
 from grok.store import connection
 from grok.store.connection import Store
-from grok.store.observer import observer_of, store_and_observer
+from grok.store.observer import check_recorded, observer_of, store_and_observer
 
 # Sacred warns when a key goes from None to a number; here its type is checked. It also warns of the
 # argument of `save_config`.
@@ -395,7 +395,9 @@ class Experiment(sacred.Experiment):
     def run(self, *args: Any, **kwargs: Any) -> Run:
         """Sacred's; on the command line, expected errors end the process here, before Sacred's traceback."""
         try:
-            return super().run(*args, **kwargs)
+            run = super().run(*args, **kwargs)
+            check_recorded(run)
+            return run
         except (UserError, KeyboardInterrupt) as error:
             if not self.exits_on_error:
                 raise

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, stacked
 from grok.engine.problem import Problem
+from grok.errors import writing
 from grok.phases import first_step_held, phase
 
 # Runs that end together summarize one after the other: a dozen summaries at once would hold
@@ -128,8 +129,11 @@ class Recorder:
         }
 
     def save_artifacts(self) -> None:
-        """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`."""
-        with tempfile.TemporaryDirectory() as folder:
+        """Trajectories and kept data as `trajectory.npz`, final weights as `weights.safetensors`.
+
+        UserError if there is no space for them.
+        """
+        with tempfile.TemporaryDirectory() as folder, writing(Path(folder)):
             kept = {
                 f"data_{k}": self.problem.data[k].cpu().numpy() for k in self.problem.saved_data
             }
@@ -170,6 +174,6 @@ def record_run(
     finally:
         with SUMMARY_LOCK:
             summary = summarize(recorder) if recorder.series else {}
-        run.result = {**recorder.result(), **summary}
         recorder.save_artifacts()
+        run.result = {**recorder.result(), **summary}  # last: who has a result has all of the run
     return run.result

@@ -16,6 +16,7 @@ from grok.experiment.experiment import Experiment, load, load_registered
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store, find_run
 from grok.store.documents import find_metrics
+from grok.store.observer import check_recorded
 
 Difference = tuple[int, str, float, float]  # step, metric, value then, value now
 
@@ -104,6 +105,7 @@ def _execute(
     )
     again = experiment.prepare_run(execution, store, config, (), meta, capture="sys")
     again()
+    check_recorded(again)
     return again
 
 

@@ -1,7 +1,7 @@
 """A run's checkpoint, and the point from which the same Sacred run goes on."""
 
-import platform
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from grok.engine import checkpoint
 from grok.engine.checkpoint import Checkpoint, CheckpointError
 from grok.engine.events import Event, Record, Saved, Start, stacked
 from grok.errors import UserError
-from grok.store import journal, status
+from grok.store import lease, status
 from grok.store.connection import Store
 
 STATE, ARRAY = "state/", "array/"  # prefixes of the tensors in a checkpoint
@@ -47,10 +47,18 @@ class ResumePoint:
                 yield from self.records
 
 
-def write(path: Path, run: int | str, saved: Saved, records: list[Record], seconds: float) -> None:
+def write(
+    path: Path,
+    run: int | str,
+    uid: str | None,
+    saved: Saved,
+    records: list[Record],
+    seconds: float,
+) -> None:
     """Replace a run's checkpoint.
 
     Arguments:
+        run, uid: the run's id and its `uid`, since the id may be given away after a deletion.
         saved: the state of its replica.
         records: everything recorded so far.
         seconds: how long the run has taken.
@@ -59,6 +67,7 @@ def write(path: Path, run: int | str, saved: Saved, records: list[Record], secon
     tensors |= {ARRAY + name: torch.from_numpy(a) for name, a in stacked(records).items()}
     facts = {
         "run": run,
+        "uid": uid,
         "step": saved.step,
         "met": saved.stop_streak,
         "seconds": seconds,
@@ -78,6 +87,8 @@ def load_resume_point(store: Store, run: dict[str, Any]) -> ResumePoint:
         raise CheckpointError(f"{path}: its facts are not those of a run")
     if facts["run"] != run["_id"]:
         raise UserError(f"{path}: of run {facts['run']}, not of run {run['_id']}")
+    if facts.get("uid") != run.get("uid"):
+        raise UserError(f"{path}: of a former run {run['_id']}, which has been deleted")
     state = checkpoint.below(content.tensors, STATE)
     recorded = checkpoint.below(content.tensors, ARRAY)
     count = sum(has_arrays for _, _, has_arrays, _ in facts["records"])
@@ -139,22 +150,25 @@ def _is_number(value: Any) -> bool:
 
 def check_can_resume(store: Store, run: Mapping[str, Any]) -> None:
     """UserError if a run is complete, or still in progress."""
-    number = run["_id"]
+    number, runs = run["_id"], store.database.runs
     if run["status"] == "COMPLETED":
         raise UserError(f"run {number} is complete; `grok repeat {number}` runs it again")
-    if run["status"] != "RUNNING":
-        return
-    is_here = run["host"].get("hostname") == platform.node()
-    seconds = status.heartbeat_age(run)
-    if journal.is_written(store, number) or (not is_here and seconds < status.DEAD_AFTER):
+    if lease.is_alive(store, runs, run):
+        seconds = status.silence(runs, {"_id": number}).get(number, 0.0)
         raise UserError(f"run {number} is still running: its last heartbeat is {seconds:.0f} s old")
 
 
 class CheckpointRemover(RunObserver):
-    """Deletes a run's checkpoint once the run is complete."""
+    """Deletes a run's checkpoint once the run is complete, and recorded as that.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Arguments:
+        check: raises UserError if that could not be recorded.
+    """
+
+    def __init__(self, path: Path, check: Callable[[], None]):
+        self.path, self.check = path, check
 
     def completed_event(self, stop_time: Any, result: Any) -> None:
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(UserError):
+            self.check()
+            self.path.unlink(missing_ok=True)

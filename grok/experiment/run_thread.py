@@ -9,6 +9,7 @@ from sacred.run import Run
 from sacred.utils import SacredInterrupt
 
 from grok.engine.events import Event, Outcome
+from grok.store.observer import check_recorded
 
 
 class Ended(SacredInterrupt):
@@ -62,6 +63,7 @@ class RunThread(threading.Thread):
     def run(self) -> None:
         try:
             self.sacred_run()
+            check_recorded(self.sacred_run)
         except Ended:
             pass
         except BaseException as failure:

@@ -30,8 +30,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from grok.errors import UserError
 from grok.paths import atomic_write
 from grok.store import archive_schema
-from grok.store.connection import file_ids, files_in_use
-from grok.store.journal import next_number
+from grok.store.connection import file_ids, files_in_use, next_number
 from grok.store.selection import Query
 
 FORMAT = 1

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import gridfs
 import pymongo
+from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, PyMongoError
 
@@ -23,6 +24,8 @@ from grok.store import mongod
 if TYPE_CHECKING:
     from torch import Tensor
 
+# MongoDB's error codes that say nothing about what was sent: no permission, no login, disk full
+OF_SERVER = (13, 18, 14031)
 ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
 DEFAULT_HOST = "localhost:27017"
 DEFAULT_DATABASE = "sacred"
@@ -133,8 +136,14 @@ def one_line_errors(began: float) -> Iterator[None]:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the error says that the server did not answer (in time), not that it refused."""
-    return isinstance(error, PyMongoError) and (error.timeout or isinstance(error, AutoReconnect))
+    """Whether the error says that the server did not answer (in time), not that it refused.
+
+    A server without space on its disk, or one that does not know the user, is away, too.
+    """
+    if not isinstance(error, PyMongoError):
+        return False
+    code = getattr(error, "code", None)
+    return error.timeout or isinstance(error, AutoReconnect) or code in OF_SERVER
 
 
 def connect(uri: str | None = None) -> Store:
@@ -210,6 +219,12 @@ def find_run(database: Database, number: int | str) -> dict[str, Any]:
     if run is None:
         raise UserError(f"no run {number}")
     return run
+
+
+def next_number(runs: Collection) -> int:
+    """The number after the largest in a collection of runs, whose ids may be names too."""
+    last = runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
+    return last["_id"] + 1 if last else 1
 
 
 def artifact(database: Database, number: int | str, name: str) -> bytes:

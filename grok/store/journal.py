@@ -1,107 +1,246 @@
-"""Journals on disk, and the delivery of their events to MongoDB.
+"""Journals on disk: what a run has recorded, until MongoDB has it.
 
-A journal is a file of BSON documents, one for each event, which is written through to the operating
-system before the call returns, so that it survives SIGKILL. One thread of each process delivers the
-events in order and waits while the server does not answer. Every delivery can be repeated without
-effect (`seq` guards, ids chosen here), so a journal may be replayed from its start at any time.
+A journal is an SQLite database in WAL mode with a row for each event. A row is with the operating
+system before `append` returns, so it survives SIGKILL; after a power failure the last rows can be
+missing, but the others are whole (`synchronous=NORMAL`). Each row has a checksum of its own, and the
+number of rows is kept beside them, so a damaged or shortened journal is noticed. The process that
+writes a journal holds a lock, which the system releases even if the process is killed.
 """
 
-import atexit
 import contextlib
 import fcntl
+import hashlib
 import os
-import queue
 import shutil
-import threading
-import time
+import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import bson
-import gridfs
-import pymongo
-from pymongo import UpdateOne
-from pymongo.collection import Collection
-from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
 
-from grok.store.connection import Store, is_away
+from grok.errors import UserError
+from grok.store.connection import Store
 
-OPERATION_TIMEOUT = 20.0  # seconds that the server has for one event
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts while the server does not answer
-DUPLICATE_KEY = 11000  # MongoDB's error code
+EVENTS, LOCK, REASON = "events.sqlite", "lock", "reason"  # files of a journal's folder
+NEW = ".new-"  # begins the name of a folder that is not locked yet
+OLD_EVENTS = "journal"  # of versions up to 0.1: BSON documents one after another, locked itself
 HEADER = "head"  # kind of a journal's first event
+SCHEMA = """
+    PRAGMA journal_mode=WAL;
+    PRAGMA synchronous=NORMAL;
+    CREATE TABLE events (seq INTEGER PRIMARY KEY, content BLOB, checksum BLOB);
+"""
+SET_ASIDE = "set-aside"  # folder of journals that cannot be delivered, beside that of journals
+# SQLite's primary error codes that say something about the system, not about the file's content
+SYSTEM_ERRORS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 Event = dict[str, Any]
+
+
+class JournalError(UserError):
+    """A journal cannot be written or read; one line that says why."""
+
+
+class DamagedJournal(JournalError):
+    """A journal does not have the content that was written."""
 
 
 class Journal:
     """One run's events and copied files, in a folder that is locked while its process lives.
 
     Attributes:
-        folder: holds the file `journal` and the copied files.
-        header: the first event: uri, kind_of_store, database, prefix, run_id.
+        folder: holds the events, the lock and the copied files.
+        header: the first event: uri, kind_of_store, database, prefix, run_id, and uid, holder and
+            term of the run. Empty if it cannot be read.
+        damage: why the header cannot be read; None if it can.
+        superseded: why the store takes no more of the run's events; None while it takes them.
+        refused: events that the server did not take, a line with the reason for each.
     """
 
-    def __init__(self, folder: Path, descriptor: int) -> None:
+    def __init__(self, folder: Path, descriptor: int, is_old: bool = False) -> None:
         self.folder = folder
-        self.descriptor = descriptor
+        self.descriptor = descriptor  # holds the lock
+        self.is_old = is_old
         self.header: Event = {}
+        self.count = 0  # of events
+        self.damage: JournalError | None = None
+        self.superseded: str | None = None
+        self.refused: list[str] = []
+        self.database: sqlite3.Connection | None = None
 
     @classmethod
     def create(cls, journals: Path, header: Event) -> "Journal":
-        """A new, locked journal for the run that `header` describes, in the folder of all journals."""
-        folder = journals / f"{header['run_id']}-{uuid.uuid4().hex[:12]}"
-        folder.mkdir(mode=0o700, parents=True)
-        descriptor = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        journal = cls(folder, descriptor)
+        """A new, locked journal for the run that `header` describes, in the folder of all journals.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        journal = cls.lock(journals, header["run_id"], header["holder"])
+        try:
+            os.close(_create_file(journal.folder / EVENTS))
+            journal.database = _open(journal.folder / EVENTS)
+            journal.database.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            journal.discard()
+            raise _cannot_write(journal.folder, error) from error
         journal.header = header
-        journal.append({"kind": HEADER, **header})
+        try:
+            journal.append(bson.encode({"kind": HEADER, **header}))
+        except JournalError:
+            journal.discard()
+            raise
         return journal
+
+    @classmethod
+    def lock(cls, journals: Path, document_id: int | str, holder: str) -> "Journal":
+        """A new, locked folder without events: it shows other processes that the holder lives.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        folder = journals / folder_name(document_id, holder)
+        unlocked = journals / f"{NEW}{holder}"  # nobody takes it for that of a dead process
+        try:
+            unlocked.mkdir(mode=0o700, parents=True)
+            descriptor = _create_file(unlocked / LOCK)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            unlocked.rename(folder)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        return cls(folder, descriptor)
 
     @classmethod
     def acquire(cls, folder: Path) -> "Journal | None":
         """The journal of a process that has died, now locked; None if it lives or has no journal."""
-        try:
-            descriptor = os.open(folder / "journal", os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
+        descriptor = _lock(folder)
+        if descriptor is None:
             return None
+        journal = cls(folder, descriptor, is_old=not (folder / LOCK).exists())
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        journal = cls(folder, descriptor)
-        journal.header = next(journal.events(), {})
+            journal.header = next(journal.events(), {})
+        except JournalError as error:
+            journal.damage = error
         return journal
 
-    def append(self, event: Event) -> None:
-        """Write an event through to the operating system."""
-        os.write(self.descriptor, bson.encode(event))
+    def append(self, content: bytes) -> None:
+        """Write an event, encoded as BSON, through to the operating system.
+
+        Raises:
+            JournalError: it cannot be written; the events before it are.
+        """
+        assert self.database is not None, "only a journal that this process has made is written"
+        row = (self.count, content, _checksum(self.count, content))
+        try:
+            self.database.execute("INSERT INTO events VALUES (?, ?, ?)", row)
+            self.count += 1
+            os.pwrite(self.descriptor, self.count.to_bytes(8, "little"), 0)
+        except (OSError, sqlite3.Error) as error:
+            raise _cannot_write(self.folder, error) from error
 
     def events(self) -> Iterator[Event]:
-        """All events from the first; an incomplete last one (killed while writing) is left out."""
-        with open(self.folder / "journal", "rb") as file:
-            while len(size := file.read(4)) == 4:
+        """All events from the first.
+
+        Raises:
+            DamagedJournal: after the last event before the first that is not as it was written.
+            JournalError: the system does not let it be read.
+        """
+        if not (self.is_old or (self.folder / EVENTS).exists()):
+            return
+        rows = self._old_rows() if self.is_old else self._rows()
+        for content in rows:
+            try:
+                event = bson.decode(content)
+            except Exception as error:  # bson raises many kinds, for bytes that are no document
+                raise DamagedJournal(f"damaged: an event cannot be read ({error})") from error
+            yield event
+
+    def _rows(self) -> Iterator[bytes]:
+        found = 0
+        try:
+            expected = int.from_bytes(os.pread(self.descriptor, 8, 0), "little")
+            with contextlib.closing(self._open_to_read()) as database:
+                for seq, content, checksum in database.execute(
+                    "SELECT seq, content, checksum FROM events ORDER BY seq"
+                ):
+                    if seq != found or checksum != _checksum(seq, content):
+                        raise DamagedJournal(f"damaged: event {found} is not as it was written")
+                    found += 1
+                    yield content
+        except (OSError, sqlite3.Error, TypeError, OverflowError, MemoryError) as error:
+            code = getattr(error, "sqlite_errorcode", 0)
+            is_of_system = code & 0xFF in SYSTEM_ERRORS
+            if isinstance(error, OSError) or (
+                is_of_system and code != sqlite3.SQLITE_IOERR_SHORT_READ
+            ):
+                raise JournalError(f"cannot be read: {_reason(error)}") from error
+            if found < expected or "no such table" not in str(error):
+                raise DamagedJournal(f"damaged: {error}") from error
+            # else its process was killed before the first event: there is nothing in it
+        if found < expected:
+            raise DamagedJournal(f"damaged: {expected - found} of {expected} events are missing")
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """The events of a dead process. SQLite removes its log file when it has read it; a second
+        name keeps that, in case it is damaged."""
+        log = self.folder / f"{EVENTS}-wal"
+        with contextlib.suppress(OSError):
+            os.link(log, log.with_name(f"{log.name}.kept"))
+        return _open(self.folder / EVENTS)
+
+    def _old_rows(self) -> Iterator[bytes]:
+        with open(self.folder / OLD_EVENTS, "rb") as file:
+            while size := file.read(4):
                 length = int.from_bytes(size, "little") - 4
-                body = file.read(length)
-                if len(body) != length:
-                    return
-                yield bson.decode(size + body)
+                left = os.fstat(file.fileno()).st_size - file.tell()
+                if not 0 < length <= left:
+                    raise DamagedJournal("damaged: its last event is incomplete")
+                yield size + file.read(length)
 
     def copy_file(self, path: str) -> str:
-        """Copy a file into the folder; the name of the copy."""
+        """Copy a file into the folder; the name of the copy. JournalError if that cannot be done."""
         name = uuid.uuid4().hex
-        shutil.copyfile(path, self.folder / name)
+        try:
+            os.close(_create_file(self.folder / name))
+            shutil.copyfile(path, self.folder / name)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
+            raise _cannot_write(self.folder, error) from error
         return name
 
-    def close(self, delivered: bool) -> None:
-        """Unlock the journal; delete it if all of it has been delivered."""
-        if delivered:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self) -> None:
+        """Unlock the journal, and leave it where it is."""
+        if self.database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self.database.close()
         os.close(self.descriptor)
+
+    def discard(self) -> None:
+        """Delete the journal: all of it has been delivered, or nobody needs it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def set_aside(self, reason: str) -> Path:
+        """Move the journal out of the way of the others, with the reason; where it is now."""
+        folder = self.folder.parent.with_name(SET_ASIDE) / self.folder.name
+        with contextlib.suppress(OSError):  # it stays where it is, and is tried again
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            self.folder.rename(folder)
+            self.folder = folder
+            (folder / REASON).write_text("\n".join([reason, *self.refused]) + "\n")
+        self.close()
+        return self.folder
 
     def belongs_to(self, store: Store) -> bool:
         """Whether the run was begun in this store."""
@@ -110,214 +249,118 @@ class Journal:
         return self.header.get("uri") == store.uri
 
 
-class Delivery:
-    """Applies events to one run's documents. Applying one again has no effect."""
-
-    def __init__(self, database: Database, prefix: str, run_id: int | str) -> None:
-        self.runs = database[f"{prefix}runs"]
-        self.metrics = database[f"{prefix}metrics"]
-        self.files = gridfs.GridFS(database)
-        self.run_id = run_id
-
-    def apply(self, event: Event, folder: Path) -> None:
-        """Write one event to the database. folder: the journal's, which holds copied files."""
-        match event["kind"]:
-            case "state":
-                self._apply_state(event)
-            case "values":
-                self._apply_values(event)
-            case "artifact":
-                self._apply_artifact(event, folder)
-            case "resource":
-                entry = [event["filename"], event["digest"]]
-                self.runs.update_one({"_id": self.run_id}, {"$addToSet": {"resources": entry}})
-
-    def _apply_state(self, event: Event) -> None:
-        before_event = {"_id": self.run_id, "seq": {"$not": {"$gte": event["seq"]}}}
-        self.runs.update_one(before_event, {"$set": {**event["fields"], "seq": event["seq"]}})
-
-    def _apply_values(self, event: Event) -> None:
-        updates = [
-            UpdateOne(
-                {"_id": metric["id"], "seq": {"$not": {"$gte": event["seq"]}}},
-                {
-                    "$push": {
-                        key: {"$each": metric[key]} for key in ("steps", "values", "timestamps")
-                    },
-                    "$set": {"seq": event["seq"], **part_of(metric)},
-                    "$setOnInsert": {"run_id": self.run_id, "name": metric["name"]},
-                },
-                upsert=True,
-            )
-            for metric in event["metrics"]
-        ]
-        try:
-            self.metrics.bulk_write(updates, ordered=False)
-        except BulkWriteError as error:
-            # a duplicate key means only that this metric's part was applied before
-            if any(one["code"] != DUPLICATE_KEY for one in error.details["writeErrors"]):
-                raise
-
-    def _apply_artifact(self, event: Event, folder: Path) -> None:
-        if not self.files.exists(event["id"]):
-            self.files.delete(event["id"])  # chunks of an upload that was cut short
-            with open(folder / event["file"], "rb") as file:
-                self.files.put(
-                    file,
-                    _id=event["id"],
-                    filename=f"artifact://{self.runs.name}/{self.run_id}/{event['name']}",
-                    metadata=event["metadata"],
-                    content_type=event["content_type"],
-                )
-        entry = {"name": event["name"], "file_id": event["id"]}
-        self.runs.update_one({"_id": self.run_id}, {"$addToSet": {"artifacts": entry}})
+def folder_name(run_id: int | str, holder: str) -> str:
+    """The name of a journal's folder; a run's id may be any text."""
+    return f"{quote(str(run_id), safe='')[:100]}-{holder}"
 
 
-class DeliveryThread(threading.Thread):
-    """Delivers the events of all runs of this process, in order, waiting for a server that is away."""
-
-    def __init__(self) -> None:
-        super().__init__(name="delivery", daemon=True)
-        self.tasks: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self.refused: dict[
-            Path, int
-        ] = {}  # events that the server refused, by the journal's folder
-        self.starting = threading.Lock()  # runs that train side by side start at the same moment
-
-    def ensure_started(self, store: Store) -> None:
-        """Start the thread, once; it delivers first what dead processes left for this store."""
-        with self.starting:
-            if self.ident is None:
-                self.tasks.put(lambda: recover(store))
-                self.start()
-                atexit.register(self.tasks.put, None)  # it ends before the interpreter does
-
-    def send(self, event: Event, journal: Journal, delivery: Delivery, store: Store) -> None:
-        """Queue an event of a journal for delivery."""
-        self.tasks.put(lambda: self._deliver(event, journal, delivery, store))
-
-    def finish(self, journal: Journal, timeout: float) -> str | None:
-        """Wait until a journal's events are delivered, and close it.
-
-        Arguments:
-            timeout: seconds to wait.
-
-        Returns:
-            what was not delivered and where it is kept; None if all was delivered.
-        """
-        reached = threading.Event()
-        self.tasks.put(reached.set)
-        in_time = reached.wait(timeout)
-        refused = self.refused.pop(journal.folder, 0)
-        journal.close(delivered=in_time and not refused)
-        if not in_time:
-            return (
-                f"MongoDB is away; its log waits in {journal.folder}, "
-                '"grok store recover" delivers it'
-            )
-        if refused:
-            return f"MongoDB refused {refused} of its events; they are kept in {journal.folder}"
-        return None
-
-    def run(self) -> None:
-        while (task := self.tasks.get()) is not None:
-            task()
-
-    def _deliver(self, event: Event, journal: Journal, delivery: Delivery, store: Store) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                with pymongo.timeout(OPERATION_TIMEOUT):
-                    delivery.apply(event, journal.folder)
-                return
-            except Exception as error:
-                if not is_away(error):
-                    self._set_aside(event, journal, error)
-                    return
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
-            store.revive()
-
-    def _set_aside(self, event: Event, journal: Journal, error: Exception) -> None:
-        """Note an event that the server will not take, and go on with the next."""
-        self.refused[journal.folder] = self.refused.get(journal.folder, 0) + 1
-        with contextlib.suppress(OSError), open(journal.folder / "refused", "a") as file:
-            file.write(f"{event['kind']} {event['seq']}: {error}\n")
-
-
-DELIVERY = DeliveryThread()
-
-
-def part_of(metric: Event) -> dict[str, int]:
-    """The number of a metric's part, if the metric is too long for one document."""
-    return {"part": metric["part"]} if "part" in metric else {}
-
-
-def next_number(runs: Collection) -> int:
-    """The number after the largest in a collection of runs, whose ids may be names too."""
-    last = runs.find_one({"_id": {"$type": "number"}}, {"_id": 1}, sort=[("_id", -1)])
-    return last["_id"] + 1 if last else 1
-
-
-def waiting(journals: Path) -> list[Journal]:
-    """The journals of dead processes in a folder, now locked by this process."""
-    folders = sorted(journals.iterdir()) if journals.exists() else []
-    acquired = [Journal.acquire(folder) for folder in folders]
-    return [journal for journal in acquired if journal is not None]
-
-
-def is_written(store: Store, run_id: int | str) -> bool:
-    """Whether a living process on this machine holds a journal of the run."""
-    acquired = [Journal.acquire(folder) for folder in store.journals.glob(f"{run_id}-*")]
-    for journal in filter(None, acquired):
-        journal.close(delivered=False)
-    return None in acquired
-
-
-def discard(store: Store, run_id: int | str) -> None:
-    """Delete the journals that dead processes left of a run which is deleted, or recorded anew."""
-    for folder in store.journals.glob(f"{run_id}-*"):
-        journal = Journal.acquire(folder)
+def waiting(journals: Path) -> Iterator[Journal]:
+    """The journals of dead processes in a folder, each locked by this process; close each."""
+    for folder in sorted(journals.iterdir()) if journals.exists() else ():
+        journal = None if folder.name.startswith(NEW) else Journal.acquire(folder)
         if journal is not None:
-            is_of_run = journal.belongs_to(store) and journal.header["run_id"] == run_id
-            journal.close(delivered=is_of_run)
-
-
-def recover(store: Store, report: Callable[[str], object] = lambda line: None) -> int:
-    """Deliver the journals of dead processes that belong to this store.
-
-    A journal that the server does not take stays for the next time.
-
-    Arguments:
-        report: is called with one line about each journal.
-
-    Returns:
-        the number of journals that were delivered.
-    """
-    delivered = 0
-    for journal in waiting(store.journals):
-        is_delivered = False
-        if journal.belongs_to(store):
-            header = journal.header
-            database = store.client[header["database"]]
-            delivery = Delivery(database, header["prefix"], header["run_id"])
-            try:
-                for event in journal.events():
-                    with pymongo.timeout(OPERATION_TIMEOUT):
-                        delivery.apply(event, journal.folder)
-                is_delivered = True
-                report(f"run {header['run_id']}: delivered")
-            except PyMongoError as error:
-                report(f"run {header['run_id']}: {error}")
-        delivered += is_delivered
-        journal.close(delivered=is_delivered)
-    return delivered
+            yield journal
 
 
 def count_waiting(store: Store) -> int:
-    """The number of journals of dead processes that belong to this store."""
+    """The number of journals of dead processes that this store's delivery will look at."""
     count = 0
     for journal in waiting(store.journals):
-        count += journal.belongs_to(store)
-        journal.close(delivered=False)
+        count += journal.damage is not None or journal.belongs_to(store)
+        journal.close()
     return count
+
+
+def set_aside(store: Store) -> dict[Path, str]:
+    """The journals that could not be delivered, by folder, with the reason."""
+    found = {}
+    parent = store.journals.with_name(SET_ASIDE)
+    for folder in sorted(parent.iterdir()) if parent.exists() else ():
+        try:
+            found[folder] = (folder / REASON).read_text().partition("\n")[0]
+        except OSError:
+            found[folder] = "no reason is given"
+    return found
+
+
+def is_locked(folder: Path) -> bool | None:
+    """Whether a living process writes this journal; None if it is not there."""
+    descriptor = None
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return False
+
+
+def is_written(journals: Path, run_id: int | str) -> bool:
+    """Whether a living process holds a journal of a run of this number in the folder of all journals.
+
+    It is for runs of versions without leases.
+    """
+    for folder in journals.iterdir() if journals.exists() else ():
+        if folder.name.rpartition("-")[0] == folder_name(run_id, "").removesuffix("-"):
+            descriptor = _lock(folder)
+            if descriptor is None:
+                return True
+            os.close(descriptor)
+    return False
+
+
+def discard(store: Store, run: dict[str, Any]) -> None:
+    """Delete the journals that dead processes left of a run which is deleted, or recorded anew."""
+    for journal in waiting(store.journals):
+        header = journal.header
+        is_of_run = journal.belongs_to(store) and header.get("run_id") == run["_id"]
+        if is_of_run and header.get("uid") == run.get("uid"):
+            journal.discard()
+        else:
+            journal.close()
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds a journal's lock; None if its process lives, or there is no journal."""
+    for name in (LOCK, OLD_EVENTS):
+        path = folder / name
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists():  # else it has just been delivered
+                return descriptor
+        except BlockingIOError:
+            pass
+        os.close(descriptor)
+        return None
+    return None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA locking_mode=EXCLUSIVE")  # then there is no shared memory to share
+    database.execute("PRAGMA cell_size_check=ON")
+    return database
+
+
+def _create_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+
+
+def _checksum(seq: int, content: bytes) -> bytes:
+    return hashlib.blake2b(seq.to_bytes(8, "little") + content, digest_size=16).digest()
+
+
+def _cannot_write(folder: Path, error: Exception) -> JournalError:
+    return JournalError(f"the journal {folder} cannot be written: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,16 +1,19 @@
 """The store kept in order: runs deleted with all that is theirs, faults found and repaired."""
 
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import gridfs
+from bson import ObjectId
+from pymongo import UpdateOne
 from pymongo.database import Database
 
-from grok.store import connection, journal
+from grok.store import connection, delivery, journal
 from grok.store.connection import Store
-from grok.store.status import DEAD_AFTER, heartbeat_age
+from grok.store.lease import is_alive
 
 MAY_BE_IN_USE = timedelta(hours=1)  # a younger file may be of a run that is just being written
 IDS_PER_QUERY = 1000
@@ -25,53 +28,76 @@ def delete(store: Store, wanted: dict[str, Any]) -> tuple[int, int]:
         the number of runs deleted, and of those that were left because they are still running.
     """
     database = store.database
-    fields = {"status": 1, "heartbeat": 1, "start_time": 1}
+    fields = {"status": 1, "lease": 1, "uid": 1}
     runs = list(database.runs.find(wanted, fields))
-    to_delete = [run["_id"] for run in runs if not is_alive(store, run)]
+    to_delete = [run for run in runs if not is_alive(store, database.runs, run)]
+    deleted = 0
     for start in range(0, len(to_delete), IDS_PER_QUERY):
-        ids = to_delete[start : start + IDS_PER_QUERY]
+        ids = _take_to_delete(database, to_delete[start : start + IDS_PER_QUERY])
         files: set[Any] = set()
-        for run in database.runs.find({"_id": {"$in": ids}}, connection.FILE_FIELDS):
+        metrics: list[Any] = []
+        fields = {**connection.FILE_FIELDS, "lease.metrics": 1, "uid": 1}
+        for run in database.runs.find({"_id": {"$in": ids}}, fields):
             files.update(connection.file_ids(run))
-        for number in ids:  # else the next run of this number would get what they hold
-            journal.discard(store, number)
-            store.checkpoint_path(number).unlink(missing_ok=True)
+            metrics += [one["id"] for one in run.get("lease", {}).get("metrics", [])]
+            journal.discard(store, run)
+            store.checkpoint_path(run["_id"]).unlink(missing_ok=True)
         # the run last: until then, the same query deletes the rest
         database.metrics.delete_many({"run_id": {"$in": ids}})
+        database.metrics.delete_many({"_id": {"$in": metrics}})
         database.runs.delete_many({"_id": {"$in": ids}})
         _delete_files(database, files)
-    return len(to_delete), len(runs) - len(to_delete)
+        deleted += len(ids)
+    return deleted, len(runs) - deleted
 
 
-def is_alive(store: Store, run: dict[str, Any]) -> bool:
-    """Whether a run is RUNNING, and had a heartbeat lately or writes its journal on this machine."""
-    if run["status"] != "RUNNING":
-        return False
-    return heartbeat_age(run) <= DEAD_AFTER or journal.is_written(store, run["_id"])
+def _take_to_delete(database: Database, runs: list[dict[str, Any]]) -> list[Any]:
+    """Take the leases of runs, so that nobody else writes them; ids of those that nobody has taken."""
+    holder = f"deleted-{uuid.uuid4().hex}"
+    change = {"$set": {"lease.holder": holder}, "$inc": {"lease.term": 1}}
+    database.runs.bulk_write(
+        [UpdateOne({"_id": run["_id"], "lease.holder": _holder(run)}, change) for run in runs],
+        ordered=False,
+    )
+    return database.runs.distinct("_id", {"lease.holder": holder})
+
+
+def _holder(run: dict[str, Any]) -> str | None:
+    return (run.get("lease") or {}).get("holder")  # None matches a missing field, too
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong in the store: what it is, and what repairs it."""
+    """Something wrong in the store: what it is, and what repairs it; None if nothing here can."""
 
     message: str
-    repair: Callable[[], object]
+    repair: Callable[[], object] | None
 
 
 def examine(store: Store) -> list[Fault]:
-    """All that is wrong in the store: journals that wait, dead runs, metrics and files of no run,
-    missing indexes."""
+    """All that is wrong in the store: journals that wait or were set aside, dead runs, metrics and
+    files of no run, missing indexes."""
     database = store.database
     faults = []
     waiting = journal.count_waiting(store)
     if waiting:
         message = f"{waiting} runs wait on disk to be delivered"
-        faults.append(Fault(message, lambda: journal.recover(store)))
-    running = database.runs.find({"status": "RUNNING"})
-    dead = [run["_id"] for run in running if not is_alive(store, run)]
+        faults.append(Fault(message, lambda: delivery.recover(store)))
+    for folder, reason in journal.set_aside(store).items():
+        message = (
+            f"{folder} is a journal that could not be delivered: {reason}; delete it when done"
+        )
+        faults.append(Fault(message, None))
+    running = database.runs.find({"status": "RUNNING"}, {"status": 1, "lease": 1})
+    dead = [run["_id"] for run in running if not is_alive(store, database.runs, run)]
     if dead:
         message = f"{len(dead)} dead runs: {_first_of(dead)}"
         faults.append(Fault(message, lambda: _interrupt(store, dead)))
+    unread = _unused_metrics()
+    count = database.metrics.count_documents(unread)
+    if count:
+        message = f"{count} empty metrics of no run"
+        faults.append(Fault(message, lambda: database.metrics.delete_many(unread)))
     orphans = _runs_of_orphaned_metrics(database)
     if orphans:
         count = database.metrics.count_documents({"run_id": {"$in": orphans}})
@@ -97,15 +123,36 @@ def _interrupt(store: Store, dead: list[Any]) -> None:
     database = store.database
     for number in dead:
         run = database.runs.find_one({"_id": number})
-        if run and not is_alive(store, run):
-            stop = run.get("heartbeat") or run["start_time"]
-            update = {"status": "INTERRUPTED", "stop_time": stop, "info.died": True}
-            database.runs.update_one({"_id": number, "status": "RUNNING"}, {"$set": update})
+        if run and not is_alive(store, database.runs, run):
+            interrupt(database, run)
+
+
+def interrupt(database: Database, run: dict[str, Any]) -> None:
+    """Mark a dead run as INTERRUPTED, unless it has been taken over since it was read.
+
+    A result that it had is not its outcome: values or files that belong to it can be missing.
+    """
+    stop = run.get("heartbeat") or run["start_time"]
+    update = {"status": "INTERRUPTED", "stop_time": stop, "info.died": True}
+    if run.get("result"):
+        update["result.ended"] = "interrupted"
+    unchanged = {"_id": run["_id"], "status": "RUNNING", "lease.holder": _holder(run)}
+    database.runs.update_one(unchanged, {"$set": update})
+
+
+def _unused_metrics() -> dict[str, Any]:
+    """The query for metrics that were begun, an hour ago or earlier, and never got a value."""
+    latest = ObjectId.from_datetime(datetime.now(UTC) - MAY_BE_IN_USE)
+    return {"run_id": {"$exists": False}, "_id": {"$lt": latest}}
 
 
 def _runs_of_orphaned_metrics(database: Database) -> list[Any]:
     """Ids of runs that metrics refer to and that are not there."""
-    groups = database.metrics.aggregate([{"$group": {"_id": "$run_id"}}])
+    stages: list[dict[str, Any]] = [
+        {"$match": {"run_id": {"$exists": True}}},
+        {"$group": {"_id": "$run_id"}},
+    ]
+    groups = database.metrics.aggregate(stages)
     known = {run["_id"] for run in database.runs.find({}, {"_id": 1})}
     return sorted({group["_id"] for group in groups} - known, key=str)
 

@@ -3,20 +3,26 @@
 import contextlib
 import sys
 import tempfile
+import threading
 import time
-from datetime import datetime
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import bson
 import pymongo
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from sacred.dependencies import get_digest
 from sacred.observers import FileStorageObserver, MongoObserver
 from sacred.observers.base import RunObserver
+from sacred.run import Run
 from sacred.serializer import flatten
 
 from grok.errors import UserError
-from grok.store.connection import Store, connect, parse_argument
+from grok.store.connection import Store, connect, next_number, parse_argument
+from grok.store.delivery import DELIVERY, Delivery, name_of
 from grok.store.documents import (
     Splitter,
     check_storable,
@@ -24,13 +30,14 @@ from grok.store.documents import (
     numbers,
     storable,
 )
-from grok.store.journal import DELIVERY, Delivery, Event, Journal, discard, next_number
+from grok.store.journal import Event, Journal, JournalError, discard
+from grok.store.lease import FIRST_TERM, Lease, LeaseLost, new_holder, take
 
 START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
 JOIN_TIMEOUT = 10.0  # seconds that a run's end waits for the server
 NOT_STATE = {  # fields of a run that are written once, or by events of their own
     *("_id", "experiment", "command", "host", "config", "meta", "format", "start_time"),
-    *("artifacts", "resources", "seq"),
+    *("artifacts", "resources", "seq", "uid", "lease"),
 }
 
 
@@ -61,11 +68,19 @@ def store_and_observer(argument: str | None = None) -> tuple[Store, RunObserver]
 class DurableObserver(MongoObserver):
     """Sacred's MongoObserver, with the same documents, delivered through a journal on disk.
 
+    Only the holder of the run's lease can write it. Where the run has been taken over, or the journal
+    cannot be written, `check` raises an error.
+
     Attributes:
         resumes: the stored run that is resumed under its id; None for a new run.
+        failure: why the journal takes no more events; None while it does. They then go to the
+            server alone.
+        superseded: why the store takes no more of them; known when the run has ended.
+        is_lost: whether something was recorded neither in the journal nor in the store.
     """
 
     run_entry: dict[str, Any]  # the run's document
+    delivery: Delivery  # of this run's events
 
     def __init__(self, store: Store, prefix: str = "", **options: Any) -> None:
         super().__init__(
@@ -74,11 +89,16 @@ class DurableObserver(MongoObserver):
         self.store = store
         self.prefix = f"{prefix}_" if prefix else ""
         self.journal: Journal | None = None
+        self.recording = threading.Lock()  # heartbeats come from a thread of their own
         self.metric_ids: dict[tuple[str, int], ObjectId] = {}  # by name and part
+        self.earlier_ids: dict[tuple[str, int], ObjectId] = {}  # those that a resumed run had
         self.splitter = Splitter()
         self.captured_out = ""
         self.seq = 0
         self.resumes: dict[str, Any] | None = None
+        self.failure: str | None = None
+        self.superseded: str | None = None
+        self.is_lost = False
 
     def started_event(self, *args: Any, **kwargs: Any) -> int | str:
         """Insert the run and return its id; UserError if the server does not answer.
@@ -92,14 +112,29 @@ class DurableObserver(MongoObserver):
                 run_id = super().started_event(*args, **kwargs)
         except PyMongoError as error:
             raise UserError(self.store.explain(error, began)) from error
+        lease = Lease.of(self.run_entry)
         header = {
             "uri": self.store.uri,
             "kind_of_store": self.store.kind,
             "database": self.store.db_name,
             "prefix": self.prefix,
             "run_id": run_id,
+            "uid": self.run_entry.get("uid"),
+            "term": lease.term,
+            "holder": lease.holder,
         }
-        self.journal = Journal.create(self.store.journals, header)
+        try:
+            self.journal = Journal.create(self.store.journals, header)
+        except JournalError as error:
+            failed = {
+                "status": "FAILED",
+                "stop_time": datetime.now(UTC),
+                "fail_trace": [str(error)],
+            }
+            with contextlib.suppress(PyMongoError):
+                self.runs.update_one(lease.fence, {"$set": failed})
+            raise
+        self.delivery = Delivery(self.store.database, self.prefix, lease, renews_lease=True)
         DELIVERY.ensure_started(self.store)
         return run_id
 
@@ -110,28 +145,60 @@ class DurableObserver(MongoObserver):
         configuration has a value that MongoDB cannot store.
         """
         check_storable(self.run_entry["config"])
-        if self.resumes is not None:
-            self._replace(self.resumes)
+        stored = self.resumes or self.overwrite
+        if stored is not None:
+            self._replace(stored)
             return
-        if self.run_entry.get("_id") is not None or self.overwrite:
-            super().insert()
-            return
+        self.run_entry["uid"] = uuid.uuid4().hex
+        self.run_entry["lease"] = {"term": FIRST_TERM, **new_holder(self.store)}
+        has_name = self.run_entry.get("_id") is not None
         while True:
-            self.run_entry["_id"] = next_number(self.runs)
-            with contextlib.suppress(DuplicateKeyError):  # another process has taken the number
+            if not has_name:
+                self.run_entry["_id"] = next_number(self.runs)
+            try:
                 self.runs.insert_one(self.run_entry)
                 return
+            except DuplicateKeyError:  # another process has taken the number
+                if has_name:
+                    raise UserError(f"there is a run {self.run_entry['_id']} already") from None
 
     def _replace(self, run: dict[str, Any]) -> None:
-        """Begin a stored run anew under its id; all that it had recorded will be recorded again."""
+        """Begin a stored run anew under its id; all that it had recorded will be recorded again.
+
+        UserError if another process writes the run, or has just begun to.
+        """
+        taken = take(self.store, self.runs, run)
+        lease = Lease.of(taken)
+        registered = {one["id"]: one for one in taken["lease"].get("metrics", [])}
+        for metric in self.metrics.find({"run_id": run["_id"]}, {"name": 1, "part": 1}):
+            registered.setdefault(  # of a version without leases
+                metric["_id"], {"id": metric["_id"], **name_of(metric)}
+            )
+        metrics = list(registered.values())
+        Delivery(self.store.database, self.prefix, lease).begin_metrics(metrics)
+        self.earlier_ids = {(one["name"], one.get("part", 0)): one["id"] for one in metrics}
+        discard(self.store, run)
         resumed = [*run["meta"].get("resumed", []), self.run_entry["start_time"]]
         self.run_entry["_id"], self.run_entry["start_time"] = run["_id"], run["start_time"]
         self.run_entry["meta"] = {**run["meta"], **self.run_entry["meta"], "resumed": resumed}
-        discard(self.store, run["_id"])
-        self.runs.replace_one({"_id": run["_id"]}, self.run_entry)
-        self.metrics.delete_many({"run_id": run["_id"]})
-        for artifact in run.get("artifacts", []):
+        self.run_entry["lease"] = {**taken["lease"], "metrics": metrics}
+        if "uid" in run:
+            self.run_entry["uid"] = run["uid"]
+        if not self.runs.replace_one(lease.fence, self.run_entry).matched_count:
+            lease.require(self.runs)
+        for artifact in taken.get("artifacts", []):
             self.fs.delete(artifact["file_id"])
+
+    def check(self) -> None:
+        """UserError if the run has been taken over, or its journal cannot be written."""
+        superseded = self.journal.superseded if self.journal is not None else self.superseded
+        if superseded is not None:
+            raise LeaseLost(f"{superseded}; it has been stopped here")
+        if self.failure is not None:
+            number = self.run_entry["_id"]
+            raise JournalError(
+                f"run {number}: {self.failure}; it has been stopped, `grok resume {number}` continues it"
+            )
 
     def save(self) -> None:
         """Record the run's own fields; Sacred calls it at every heartbeat."""
@@ -141,7 +208,7 @@ class DurableObserver(MongoObserver):
     def final_save(self, attempts: int) -> None:
         """Record the end of the run, and its whole output if that is too long for its document."""
         if self.captured_out != end_of_output(self.captured_out):
-            with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            with self._failing_on_errors(), tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
                 file.write(self.captured_out)
                 file.flush()
                 self.artifact_event("captured_out.txt", file.name, content_type="text/plain")
@@ -151,10 +218,23 @@ class DurableObserver(MongoObserver):
         self, info: dict[str, Any], captured_out: str, beat_time: datetime, result: Any
     ) -> None:
         self.captured_out = captured_out
-        super().heartbeat_event(info, end_of_output(captured_out), beat_time, result)
+        with self._failing_on_errors():
+            super().heartbeat_event(info, end_of_output(captured_out), beat_time, result)
 
     def log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
         """Record new values, and list the metric in info["metrics"] as Sacred's observer does."""
+        with self._failing_on_errors():
+            self._log_metrics(metrics_by_name, info)
+
+    @contextlib.contextmanager
+    def _failing_on_errors(self) -> Iterator[None]:
+        """Stop the run after an error. Sacred would leave out its observer and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or f"{type(error).__name__}: {error}"
+
+    def _log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
         metrics = []
         for name, new in metrics_by_name.items():
             columns = {
@@ -165,7 +245,7 @@ class DurableObserver(MongoObserver):
             for values in self.splitter.split(name, columns):
                 key = name, values.get("part", 0)
                 if key not in self.metric_ids:
-                    self.metric_ids[key] = ObjectId()
+                    self.metric_ids[key] = self.earlier_ids.get(key) or ObjectId()
                     if key[1] == 0:
                         info.setdefault("metrics", []).append(
                             {"name": name, "id": str(self.metric_ids[key])}
@@ -183,11 +263,16 @@ class DurableObserver(MongoObserver):
     ) -> None:
         if self.journal is None:
             return
+        try:
+            copy = self.journal.copy_file(filename)
+        except JournalError as error:
+            self.failure = self.failure or str(error)
+            return
         event = {
             "kind": "artifact",
             "id": ObjectId(),
             "name": name,
-            "file": self.journal.copy_file(filename),
+            "file": copy,
             "metadata": metadata,
             "content_type": content_type or self._try_to_detect_content_type(filename),
         }
@@ -198,20 +283,43 @@ class DurableObserver(MongoObserver):
         self._record({"kind": "resource", "filename": str(filename), "digest": digest})
 
     def _record(self, event: Event) -> None:
-        """Append an event to the journal and queue it for delivery."""
-        if self.journal is None:  # the run could not be begun
-            return
-        self.seq += 1
-        event["seq"] = self.seq
-        self.journal.append(event)
-        delivery = Delivery(self.store.database, self.prefix, self.run_entry["_id"])
-        DELIVERY.send(event, self.journal, delivery, self.store)
+        """Append an event to the journal and queue it for delivery.
+
+        After an append that failed, events go to the server alone, until the run has been stopped.
+        """
+        with self.recording:
+            if self.journal is None or self.journal.superseded is not None:
+                return  # the run could not be begun, or has ended here
+            event["seq"] = self.seq + 1
+            try:
+                content = bson.encode(event)
+            except Exception as error:  # bson raises many kinds
+                self.journal.refused.append(f"{event['kind']} {event['seq']}: {error}")
+                return
+            self.seq += 1
+            if self.failure is None:
+                try:
+                    self.journal.append(content)
+                except JournalError as error:
+                    self.failure = str(error)
+            DELIVERY.send(event, self.journal, self.delivery, self.store)
 
     def join(self) -> None:
         """Wait until all is delivered, for 10 s at most; then print what waits, and where."""
         if self.journal is None:
             return
-        not_delivered = DELIVERY.finish(self.journal, JOIN_TIMEOUT)
+        with self.recording:
+            not_delivered = DELIVERY.finish(self.journal, JOIN_TIMEOUT)
+            self.superseded = self.journal.superseded
+            failed = self.failure is not None or self.superseded is not None
+            self.is_lost = failed and not_delivered is not None
+            self.journal = None
         if not_delivered:
             print(f"run {self.run_entry['_id']}: {not_delivered}", file=sys.stderr)
-        self.journal = None
+
+
+def check_recorded(run: Run) -> None:
+    """UserError if something of an ended run is neither in the store nor to be delivered to it."""
+    for observer in run.observers:
+        if isinstance(observer, DurableObserver) and observer.is_lost:
+            observer.check()

@@ -1,13 +1,29 @@
 """Which runs the store holds, and which of them are dead."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from pymongo.collection import Collection
 from pymongo.database import Database
 
-FINISHED = {"result.ended": {"$nin": [None, "interrupted"]}}  # runs that have their outcome
+# runs that have their outcome, with all their values and files
+FINISHED = {
+    "status": {"$nin": ["RUNNING", "FAILED", "IMPORTING"]},
+    "result.ended": {"$nin": [None, "interrupted"]},
+}
 DEAD_AFTER = 60.0  # seconds without a heartbeat; one comes every second
+# milliseconds since the last sign of life, by the server's clock; runs of earlier versions have no
+# lease, and their heartbeats are by the clock of their node
+SILENCE: dict[str, Any] = {
+    "$subtract": [
+        "$$NOW",
+        {
+            "$ifNull": [
+                "$lease.renewed",
+                {"$ifNull": ["$lease.taken", {"$ifNull": ["$heartbeat", "$start_time"]}]},
+            ]
+        },
+    ]
+}
 
 
 def counts(database: Database) -> dict[str, int]:
@@ -23,10 +39,11 @@ def counts(database: Database) -> dict[str, int]:
 
 def unfinished(database: Database) -> list[dict[str, Any]]:
     """Every RUNNING run: id, experiment, state (running or dead), age of its heartbeat."""
-    fields = {"experiment.name": 1, "heartbeat": 1, "start_time": 1}
+    running = {"status": "RUNNING"}
+    seconds_of = silence(database.runs, running)
     rows = []
-    for run in database.runs.find({"status": "RUNNING"}, fields).sort("_id"):
-        seconds = heartbeat_age(run)
+    for run in database.runs.find(running, {"experiment.name": 1}).sort("_id"):
+        seconds = seconds_of.get(run["_id"], 0.0)
         rows.append(
             {
                 "id": run["_id"],
@@ -38,7 +55,11 @@ def unfinished(database: Database) -> list[dict[str, Any]]:
     return rows
 
 
-def heartbeat_age(run: Mapping[str, Any]) -> float:
-    """Seconds since the run's last heartbeat, or its start."""
-    last = run.get("heartbeat") or run["start_time"]
-    return (datetime.now(UTC) - last.replace(tzinfo=UTC)).total_seconds()
+def silence(documents: Collection, wanted: dict[str, Any]) -> dict[Any, float]:
+    """Seconds since the last heartbeat, or else the start, of the runs that match a query, by id.
+
+    The server's clock counts, since those of the nodes may differ from each other.
+    """
+    stages: list[dict[str, Any]] = [{"$match": wanted}, {"$project": {"silence": SILENCE}}]
+    found = documents.aggregate(stages)
+    return {one["_id"]: (one["silence"] or 0) / 1000 for one in found}

@@ -70,6 +70,7 @@ class Batch:
                 run = group[event.replica]
                 if isinstance(event, Start):
                     self._start(run)
+                self._raise_failure(run)
                 self.runs[run.number].events.put(event)
                 on_event(run, event)
                 if isinstance(event, Outcome):
@@ -97,6 +98,12 @@ class Batch:
         )
         self.runs[run.number] = thread = RunThread(sacred_run, events)
         thread.start()
+
+    def _raise_failure(self, run: PlannedRun) -> None:
+        """Raise the exception of a run that has failed while its replica trains."""
+        failure = self.runs[run.number].failure
+        if failure is not None:
+            raise failure
 
     def _is_alive(self, run: PlannedRun) -> bool:
         return self.runs[run.number].is_alive()

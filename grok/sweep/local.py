@@ -13,12 +13,13 @@ from grok.engine.events import Event, Outcome, Record, Start
 from grok.errors import UserError
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
-from grok.store.journal import recover
+from grok.store.delivery import recover
 from grok.store.status import FINISHED
 from grok.sweep import file as files
 from grok.sweep import search
 from grok.sweep.batch import Batch
 from grok.sweep.file import SweepFile
+from grok.sweep.lease import SweepLease, check_is_free
 from grok.sweep.plan import Part, PlannedRun, default_seed, plan, split
 from grok.sweep.progress import SweepProgress
 from grok.sweep.workers import RemoteProgress, Report, Workers, choose_workers, show
@@ -105,12 +106,17 @@ class LocalSweep:
         slots: int | None = None,
         workers: int | None = None,
     ) -> "LocalSweep":
-        """The sweep with this id, or the latest of this file; UserError if there is none."""
+        """The sweep with this id, or the latest of this file.
+
+        Raises:
+            UserError: There is none, or it is still running.
+        """
         recover(store)  # a run of a killed process may have finished in its journal
         wanted = {"_id": sweep_id} if sweep_id else {"name": file.name}
         document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
         if document is None:
             raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
+        check_is_free(store, document)
         sweep = cls(file, store, document, slots, workers)
         for group in sweep.groups:
             for run in group:
@@ -135,17 +141,18 @@ class LocalSweep:
 
         An interrupt ends the live runs as INTERRUPTED and is raised.
         """
-        for groups in self._groups():
-            parts = split(groups, self.slots)
-            count = min(self.workers or choose_workers(parts), len(parts))
-            if count > 1:
-                self._train_in_workers(parts, count, progress)
-            else:
-                for part in parts:
-                    self._train_here(part, progress)
-        changes = {"$set": {"state": "finished"}, "$inc": {"seconds": progress.seconds}}
-        self.store.database.sweeps.update_one({"_id": self.id}, changes)
-        check_sweep(self.store.database, self.file.experiment, self.document)
+        with SweepLease(self.store, self.document) as self.lease:
+            for groups in self._groups():
+                parts = split(groups, self.slots)
+                count = min(self.workers or choose_workers(parts), len(parts))
+                if count > 1:
+                    self._train_in_workers(parts, count, progress)
+                else:
+                    for part in parts:
+                        self._train_here(part, progress)
+            seconds = {"$inc": {"seconds": progress.seconds}}
+            self.store.database.sweeps.update_one({"_id": self.id}, seconds)
+            check_sweep(self.store.database, self.file.experiment, self.document)
 
     def _groups(self) -> Iterator[list[list[PlannedRun]]]:
         """The groups of runs to train; those of a Bayes sweep are made as earlier ones finish."""
@@ -168,6 +175,7 @@ class LocalSweep:
         terminate: set[int] = set()
 
         def on_event(event: Event, run: PlannedRun) -> None:
+            self.lease.check()
             progress.show(event, run.problem.train_steps, run.problem.device)
             terminate.update(self._losers_after(event))
 
@@ -179,6 +187,7 @@ class LocalSweep:
         arguments = (self.file.config, self.file.name, replace(self.store), self.id)
         with Workers(_train_parts, [arguments] * count) as workers:
             for worker, message in workers.messages():
+                self.lease.check()
                 if isinstance(message, Report):
                     show(message, progress)
                     losers = self._losers_after(message.event)

@@ -11,7 +11,7 @@ import pytest
 
 from grok.engine.problem import log_steps
 from grok.store import connection as stores
-from grok.store import journal, mongod, status
+from grok.store import delivery, mongod, status
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
 
@@ -76,7 +76,7 @@ def test_sigkill_of_a_run(home, monkeypatch):
     wait_until(lambda: len(logged(store.database)) > 100, 180)
     process.kill()
     process.wait()
-    journal.recover(store)
+    delivery.recover(store)
     steps = logged(store.database)
     assert is_start_of_expected(steps) and len(steps) > 100
     monkeypatch.setattr(status, "DEAD_AFTER", 0.0)
@@ -158,7 +158,7 @@ def test_a_server_that_goes_away_and_comes_back_after_the_run(home, tmp_path):
         assert logged(database) == EXPECTED
         assert run_of(database)["status"] == "COMPLETED"
         assert len(run_of(database)["artifacts"]) == 2
-        assert journal.recover(stores.connect(uri)) == 0
+        assert delivery.recover(stores.connect(uri)) == 0
     finally:
         server.kill()
         server.wait()

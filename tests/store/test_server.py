@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from grok.errors import UserError
-from grok.store import archive, backup, connection, journal, mongod
+from grok.store import archive, backup, connection, delivery, mongod
 from grok.store.connection import Store
 from grok.store.mongod import Server
 from tests.helpers import mongods, wait_until
@@ -97,7 +97,7 @@ def test_a_run_that_trains_while_the_server_is_stopped_ends_with_all_values(
     liu_toy, store, grok_home, monkeypatch
 ):
     (process,) = mongods(grok_home)
-    deliver, is_stopped = journal.Delivery.apply, threading.Event()
+    deliver, is_stopped = delivery.Delivery.apply, threading.Event()
 
     def apply(self, event, *rest):
         if event["kind"] == "values" and not is_stopped.is_set():
@@ -106,7 +106,7 @@ def test_a_run_that_trains_while_the_server_is_stopped_ends_with_all_values(
             threading.Timer(1.0, os.kill, (process, signal.SIGCONT)).start()
         deliver(self, event, *rest)
 
-    monkeypatch.setattr(journal.Delivery, "apply", apply)
+    monkeypatch.setattr(delivery.Delivery, "apply", apply)
     run = liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
     assert is_stopped.is_set() and mongods(grok_home) == [process]
     assert connection.find_run(store.database, run._id)["status"] == "COMPLETED"

@@ -1,5 +1,6 @@
 """The embedded MongoDB and the durable observer, in one process or a few."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -8,13 +9,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import bson
 import pymongo
 import pytest
 from pymongo.errors import ExecutionTimeout
 
+from grok.engine.problem import log_steps
 from grok.errors import UserError
+from grok.experiment.experiment import Experiment
+from grok.experiment.repeat import resume
 from grok.store import connection as stores
-from grok.store import journal, mongod
+from grok.store import delivery, journal, mongod
 from grok.store.observer import DurableObserver
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
@@ -138,41 +143,20 @@ def test_a_run_with_a_name_does_not_break_the_numbers(liu_toy, store):
     assert liu_toy.run(config_updates=few)._id == before + 1
 
 
-def test_every_event_may_be_delivered_twice(store):
-    from bson import ObjectId
-
-    store.database.runs.insert_one({"_id": 9001, "status": "RUNNING", "artifacts": []})
-    delivery = journal.Delivery(store.database, "", 9001)
-    metric = ObjectId()
-
-    def values(seq, step, value):
-        lists = {"steps": [step], "values": [value], "timestamps": [step]}
-        return {"kind": "values", "seq": seq, "metrics": [{"id": metric, "name": "x", **lists}]}
-
-    done = {"kind": "state", "seq": 3, "fields": {"status": "COMPLETED"}}
-    events = [values(1, 0, 1.0), values(2, 1, float("nan")), done]
-    for event in [*events, *events, events[0], *events]:
-        delivery.apply(event, Path("/nonexistent"))
-    found = store.database.metrics.find_one({"_id": metric})
-    assert found["steps"] == [0, 1]
-    assert found["values"][0] == 1.0 and found["values"][1] != found["values"][1]
-    assert store.database.runs.find_one({"_id": 9001})["status"] == "COMPLETED"
-
-
 LATE = ExecutionTimeout("operation would exceed time limit", 50)  # of a server that is slow
 
 
 def test_what_the_server_was_too_slow_for_is_delivered_again(liu_toy, store, monkeypatch, capsys):
     """Left out, it would be lost: later values of a metric close the way for earlier ones."""
-    deliver, late = journal.Delivery.apply, set()
+    deliver, late = delivery.Delivery.apply, set()
 
     def slow(self, event, *rest):
-        if event["kind"] == "values" and self.run_id not in late:
-            late.add(self.run_id)
+        if event["kind"] == "values" and self.lease.document_id not in late:
+            late.add(self.lease.document_id)
             raise LATE
         deliver(self, event, *rest)
 
-    monkeypatch.setattr(journal.Delivery, "apply", slow)
+    monkeypatch.setattr(delivery.Delivery, "apply", slow)
     run = liu_toy.run(config_updates={"train_steps": 20, "p": 5, "seed": 1})
     assert run._id in late
     steps = [one["steps"][0] for one in store.database.metrics.find({"run_id": run._id})]
@@ -191,17 +175,6 @@ def test_a_run_that_cannot_be_begun_is_one_error(liu_toy, monkeypatch, caplog):
     assert not [line for line in caplog.messages if "Traceback" in line]
 
 
-def test_a_torn_last_event_is_left_out(tmp_path):
-    written = journal.Journal.create(tmp_path, {"run_id": 1})
-    written.append({"kind": "state", "seq": 1, "fields": {}})
-    with open(written.folder / "journal", "ab") as file:
-        file.write(b"\x40\x00\x00\x00torn")
-    assert [event["kind"] for event in written.events()] == ["head", "state"]
-    assert journal.Journal.acquire(written.folder) is None  # its process lives
-    written.close(delivered=True)
-    assert not written.folder.exists()
-
-
 def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd):
     from grok.experiment.experiment import load
 
@@ -211,15 +184,6 @@ def test_without_any_mongod_runs_go_to_files_and_say_so(home, monkeypatch, capfd
     assert run.status == "COMPLETED"
     assert f"no MongoDB: this run goes to files in {home / 'files'}" in capfd.readouterr().err
     assert (home / "files" / run._id / "metrics.json").exists()
-
-
-def test_wait_for_what_a_dead_process_left_is_reported_once(store, tmp_path):
-    left = journal.Journal.create(tmp_path, {"run_id": 5, "kind": "head"})
-    os.close(left.descriptor)  # as the kernel does for a killed process
-    (found,) = journal.waiting(tmp_path)
-    assert found.header["run_id"] == 5
-    assert journal.waiting(tmp_path) == []
-    found.close(delivered=True)
 
 
 EMBEDDED = {"kind_of_store": "embedded", "uri": "mongodb://socket-of-then"}
@@ -241,24 +205,64 @@ NAMED = {"kind_of_store": "uri", "uri": "mongodb://there/x"}
 def test_a_journal_is_delivered_only_to_the_store_that_its_run_was_begun_in(
     tmp_path, header, kind, uri, belongs
 ):
-    written = journal.Journal.create(tmp_path, {"run_id": 1, **header})
+    written = journal.Journal.create(tmp_path, {"run_id": 1, "holder": "x", **header})
     assert written.belongs_to(stores.Store(kind, uri, home=tmp_path)) == belongs
-    written.close(delivered=True)
+    written.discard()
 
 
 def test_recovery_leaves_the_journals_of_other_stores(store, tmp_path):
     here = replace(store, db_name="recovery", home=tmp_path)
-    header = {"database": here.db_name, "prefix": "", "run_id": 1}
-    foreign = journal.Journal.create(here.journals, {**header, **NAMED})
-    own = journal.Journal.create(here.journals, {**header, **EMBEDDED})
+    header = {"database": here.db_name, "prefix": "", "run_id": 1, "term": 1}
+    foreign = journal.Journal.create(here.journals, {**header, "holder": "there", **NAMED})
+    own = journal.Journal.create(here.journals, {**header, "holder": "here", **EMBEDDED})
     for written in (foreign, own):
-        written.append({"kind": "state", "seq": 1, "fields": {"status": "COMPLETED"}})
-        written.close(delivered=False)
-    here.database.runs.insert_one({"_id": 1, "status": "RUNNING"})
+        event = {"kind": "state", "seq": 1, "fields": {"status": "COMPLETED"}}
+        written.append(bson.encode(event))
+        written.close()
+    run = {"_id": 1, "status": "RUNNING", "lease": {"term": 1, "holder": "here"}}
+    here.database.runs.insert_one(run)
     assert journal.count_waiting(here) == 1
-    assert journal.recover(here) == 1
+    assert delivery.recover(here) == 1
     assert here.database.runs.find_one({"_id": 1})["status"] == "COMPLETED"
     assert list(here.journals.iterdir()) == [foreign.folder]
-    journal.discard(here, 1)
+    journal.discard(here, run)
     assert list(here.journals.iterdir()) == [foreign.folder]
     store.client.drop_database("recovery")
+
+
+def test_a_full_disk_stops_a_run_that_says_so_and_can_be_resumed(liu_toy, store, monkeypatch):
+    """Fault 3: all that was logged until then is in the store, without a gap, and FAILED."""
+    append, full, written = journal.Journal.append, os.strerror(errno.ENOSPC), []
+
+    def failing(self, content):
+        written.append(bson.decode(content)["kind"])
+        if written.count("values") > 1:
+            raise journal.JournalError(f"the journal cannot be written: {full}")
+        append(self, content)
+
+    updates = {"train_steps": 2000, "log_points": 2000, "p": 5, "seed": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "append", failing)
+        patch.setattr(Experiment, "_configured_run", beating(0.05))
+        with pytest.raises(UserError, match=r"No space left on device; .*`grok resume \d+`"):
+            liu_toy.run(config_updates=updates)
+    run = store.database.runs.find_one({}, sort=[("start_time", -1)])
+    assert run["status"] == "FAILED" and "No space left" in "".join(run["fail_trace"])
+    curve = store.database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
+    assert curve["steps"] == log_steps(2000, 2000)[: len(curve["steps"])]
+    assert 1 < len(curve["steps"]) < 1500
+    assert resume(store, run["_id"])[0].status == "COMPLETED"
+    curve = store.database.metrics.find_one({"run_id": run["_id"], "name": "train_loss"})
+    assert curve["steps"] == log_steps(2000, 2000)
+
+
+def beating(seconds: float):
+    """In place of Experiment._configured_run: runs with heartbeats after so many seconds."""
+    original = Experiment._configured_run
+
+    def configured(self, *args, **kwargs):
+        run = original(self, *args, **kwargs)
+        run.beat_interval = seconds
+        return run
+
+    return configured

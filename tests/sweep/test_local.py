@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,9 @@ import yaml
 
 from grok.errors import UserError
 from grok.sweep import file as files
+from grok.sweep import lease as sweep_lease
 from grok.sweep import local, search
+from grok.sweep.lease import SweepLease
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
 from tests.conftest import PROJECT
@@ -192,6 +195,53 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
     finished = list(store.database.runs.find(wanted))
     assert sorted(run["meta"]["sweep"]["point"] for run in finished) == list(range(12))
     assert before <= {run["_id"] for run in finished}
+
+
+def test_a_sweep_that_is_running_is_not_resumed(written, store):
+    """Fault 1: every point would be trained twice."""
+    file = files.read(written())
+    sweep = LocalSweep.begin(file, store, None, None)
+    seen = store.database.sweeps.find_one({"_id": sweep.id})
+    with SweepLease(store, sweep.document):
+        with pytest.raises(UserError, match=f"sweep {sweep.id} is still running"):
+            LocalSweep.resume(file, store, sweep.id)
+        with (
+            pytest.raises(UserError, match="has just been taken by another process"),
+            SweepLease(store, seen),
+        ):
+            pass
+    assert len(LocalSweep.resume(file, store, sweep.id).pending()) == 6
+
+
+def test_a_sweep_that_another_process_has_taken_over_ends(written, store, monkeypatch):
+    monkeypatch.setattr(sweep_lease, "RENEWAL_INTERVAL", 0.05)
+    sweep = LocalSweep.begin(files.read(written()), store, None, None)
+    taken = {"$set": {"lease.holder": "another"}, "$inc": {"lease.term": 1}}
+    with SweepLease(store, sweep.document) as held:
+        held.check()
+        store.database.sweeps.update_one({"_id": sweep.id}, taken)
+        wait_until(lambda: held.loss is not None)
+        with pytest.raises(UserError, match=r"taken over by another process on .* \(term 2\)"):
+            held.check()
+    assert store.database.sweeps.find_one({"_id": sweep.id})["state"] == "running"
+
+
+def test_a_run_that_was_killed_after_its_result_is_not_left_running(written, store):
+    """Fault 5: its files are missing, so its result does not count, and its point is trained again."""
+    file = files.read(written())
+    sweep = LocalSweep.begin(file, store, None, None)
+    killed = {
+        "_id": f"killed-{sweep.id}",
+        "status": "RUNNING",
+        "start_time": datetime(2026, 1, 1),
+        "meta": {"sweep": {"id": sweep.id, "point": 3}},
+        "result": {"ended": "budget", "steps": 60},
+    }
+    store.database.runs.insert_one(killed)
+    assert 3 in LocalSweep.resume(file, store, sweep.id).pending()
+    run = store.database.runs.find_one({"_id": killed["_id"]})
+    assert run["status"] == "INTERRUPTED" and run["result"]["ended"] == "interrupted"
+    store.database.runs.delete_one({"_id": killed["_id"]})
 
 
 @pytest.mark.parametrize(
