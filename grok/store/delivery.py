@@ -130,7 +130,11 @@ class Delivery:
                         "$push": {
                             key: {"$each": metric[key]} for key in ("steps", "values", "timestamps")
                         },
-                        "$set": {"seq": event["seq"], "run_id": self.lease.document_id},
+                        "$set": {
+                            "seq": event["seq"],
+                            "run_id": self.lease.document_id,
+                            **name_of(metric),
+                        },
                     },
                 )
                 for metric in event["metrics"]

@@ -48,6 +48,8 @@ class Interleavings(RuleBasedStateMachine):
         self.nodes = [node(self.base, self.folder / name) for name in ("a", "b")]
         for each in self.nodes:
             each.db_name = "interleavings"
+        for collection in ("runs", "metrics"):
+            self.nodes[0].database[collection].delete_many({})
         self.living: list[Writer] = []
         self.dead: list[Writer] = []
         self.holder: dict[int, Writer] = {}  # the writer of each run in the model
@@ -202,8 +204,6 @@ class Interleavings(RuleBasedStateMachine):
             if writer not in self.is_damaged:  # nothing is lost
                 logged = {name: values for name, values in writer.logged.items() if values}
                 assert stored(self.nodes[0], run) == logged, run
-        for collection in ("runs", "metrics"):
-            self.nodes[0].database[collection].delete_many({})
         shutil.rmtree(self.folder)
         self.context.close()
 
