@@ -148,6 +148,6 @@ def _checkpoint_writer(
 
     def write(saved: Saved, records: list[Record], seconds: float) -> None:
         with writing(path):
-            resume.write(path, number, uid, saved, records, seconds)
+            resume.write(path, number, saved, records, seconds, uid)
 
     return write

@@ -50,18 +50,19 @@ class ResumePoint:
 def write(
     path: Path,
     run: int | str,
-    uid: str | None,
     saved: Saved,
     records: list[Record],
     seconds: float,
+    uid: str | None = None,
 ) -> None:
     """Replace a run's checkpoint.
 
     Arguments:
-        run, uid: the run's id and its `uid`, since the id may be given away after a deletion.
         saved: the state of its replica.
         records: everything recorded so far.
         seconds: how long the run has taken.
+        uid: the run's `uid`, as its id may be given away after a deletion; None for a run of a
+            version without them.
     """
     tensors = {STATE + name: tensor for name, tensor in saved.tensors.items()}
     tensors |= {ARRAY + name: torch.from_numpy(a) for name, a in stacked(records).items()}
