@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from rich.table import Table
 
-from grok.console import Console
 from grok.engine.instruments import BY_NAME, MEASURES, NEEDS
 from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
