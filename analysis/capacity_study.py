@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis import query, style, survival
+from analysis import query, style
 from analysis.capacity_figures import export_final_info, plot_sizes, plot_trajectories
+from grok.claims import statistics
 from grok.errors import UserError
 from grok.experiment import show
 from grok.phases import stability
@@ -114,7 +115,7 @@ def first_sustained(accuracies: pd.Series, repeat_last: int = 0) -> float:
 def median_steps(study: pd.DataFrame, split: str = "test") -> str:
     """Kaplan-Meier median of the steps to 99 %, as text."""
     steps = study[split].fillna(study["train_steps"])
-    median = survival.median(steps, study[split].notna())
+    median = statistics.median(steps, study[split].notna())
     return f"{median:.0f}" if np.isfinite(median) else f"> {study['train_steps'].max():.0f}"
 
 
@@ -133,7 +134,7 @@ def size_table(study: pd.DataFrame) -> Table:
     )
     for (size, depth, width), rows in study.groupby(["size", "depth", "width"]):
         grokked = int(rows["test"].notna().sum())
-        low, high = survival.wilson_interval(grokked, len(rows))
+        low, high = statistics.wilson_interval(grokked, len(rows))
         table.add_row(
             f"{depth} x {width}",
             f"{size:,}",
@@ -176,7 +177,7 @@ def contrast_table(study: pd.DataFrame) -> Table:
         if pairs.empty:
             continue
         grokked = pairs.dropna()
-        ratio, low, high = survival.paired_ratio(grokked["deep"], grokked["shallow"])
+        ratio, low, high = statistics.paired_ratio(grokked["deep"], grokked["shallow"])
         table.add_row(
             bucket,
             f"{DEEP_LAYERS} x {widths['deep_width']}",

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import groups, query, style, survival
+from analysis import groups, query, style
+from grok.claims import statistics
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
 
@@ -74,8 +75,8 @@ def convergence_table(steps: pd.DataFrame) -> Table:
     table = Table("group", "reached", "fraction, 95 %", "median step", "first", "last to reach it")
     for group, runs in steps.groupby("group", sort=False):
         count, total = int(runs["reached"].sum()), len(runs)
-        low, high = survival.wilson_interval(count, total)
-        median = survival.median(runs["step"], runs["reached"])
+        low, high = statistics.wilson_interval(count, total)
+        median = statistics.median(runs["step"], runs["reached"])
         reached_steps = runs["step"][runs["reached"]]
         table.add_row(
             str(group),
@@ -96,7 +97,7 @@ def plot_convergence(
     by_group = steps.groupby("group", sort=False)
     colours = style.cycle_colours(len(by_group))
     for colour, (group, runs) in zip(colours, by_group, strict=True):
-        curve_steps, probabilities = survival.kaplan_meier(runs["step"], runs["reached"])
+        curve_steps, probabilities = statistics.kaplan_meier(runs["step"], runs["reached"])
         corners = np.concatenate([[0], curve_steps, [runs["step"].max()]])
         fractions = np.concatenate([[1], probabilities, probabilities[-1:]])
         left.step(corners, fractions, where="post", color=colour, label=group)

@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import query, style, survival
+from analysis import query, style
+from grok.claims import statistics
 from grok.console import Console
 from grok.store.connection import Store
 
@@ -44,7 +45,7 @@ def comparison_table(runs: pd.DataFrame) -> Table:
     """For each order: runs, how many reached 99.5 %, median epochs, final accuracies."""
     table = Table("order", "runs", "reached", "median epochs to 99.5 %", "test accuracy at the end")
     for order, rows in runs.groupby("config.ordering", sort=False):
-        median = survival.median(rows["epochs"], rows["reached"])
+        median = statistics.median(rows["epochs"], rows["reached"])
         table.add_row(
             str(order),
             str(len(rows)),

@@ -17,7 +17,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style, survival
+from analysis import query, style
+from grok.claims import statistics
 from grok.errors import UserError
 from grok.measures.fourier import power_spectrum
 from grok.store.connection import Store
@@ -93,7 +94,7 @@ def plot_train_fractions(store: Store, runs: pd.DataFrame) -> Figure:
         steps = runs[f"result.steps_to_{split}"].astype(float)
         axes.scatter(runs["config.train_fraction"], steps, s=14, color=colour, alpha=0.6)
         medians = {
-            fraction: survival.median(rows.fillna(budget), rows.notna())
+            fraction: statistics.median(rows.fillna(budget), rows.notna())
             for fraction, rows in steps.groupby(runs["config.train_fraction"])
         }
         axes.plot(list(medians), list(medians.values()), color=colour, label=f"{split}, median")

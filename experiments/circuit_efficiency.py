@@ -16,7 +16,7 @@ trained on with little data (ungrokking), or half of it at a size in between (se
 import numpy as np
 
 from grok.claims.checks import within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.experiment import parts
 from grok.experiment.config_types import (
@@ -122,8 +122,8 @@ def build(c: Config) -> Problem:
 # E2 is the paper's number in the laboratory's list.
 
 
-@claim("E2-start", source="added", sweep="circuit_efficiency_grokked")
-def initial_network_has_grokked(runs: Runs) -> Verdict:
+@claim("E2-start", source="added", sweep="circuit_efficiency_grokked", control=True)
+def initial_network_has_grokked(runs: Runs) -> Outcome:
     """The network that is trained on has grokked."""
     return within(runs, ("grokked", "test_accuracy", 0.99, 1.0))
 
@@ -136,7 +136,7 @@ LEAST_TRAIN_ACCURACY = 0.99  # with any number of pairs
 
 
 @claim("E2b", source="section 5")
-def ungroks_with_little_data(runs: Runs) -> Verdict:
+def ungroks_with_little_data(runs: Runs) -> Outcome:
     """Trained on with little data, the network ungroks, sharply at a certain size of the data."""
     test = {size: runs.one(f"ungrok_{size}").final("test_accuracy") for size in SIZES}
     train = [runs.one(f"ungrok_{size}").final("train_accuracy") for size in SIZES]
@@ -154,7 +154,7 @@ def mean_test_accuracy(runs: Runs, named_config: str) -> float:
 
 
 @claim("E2b-decay", source="section 5", pooled=True)
-def critical_size_does_not_depend_on_decay(runs: Runs) -> Verdict:
+def critical_size_does_not_depend_on_decay(runs: Runs) -> Outcome:
     """Where the network ungroks does not depend on the weight decay."""
     gaps = {}
     for size in SIZES:
@@ -166,10 +166,19 @@ def critical_size_does_not_depend_on_decay(runs: Runs) -> Verdict:
 
 # E2c. The paper, p = 113: 0.55 with 1532 pairs, for 10 million steps.
 @claim("E2c", source="section 5")
-def semi_groks_in_between(runs: Runs) -> Verdict:
+def semi_groks_in_between(runs: Runs) -> Outcome:
     """In between, the network generalizes in part (semi-grokking)."""
     accuracy = runs.one("ungrok_350").final("test_accuracy")
     return FORGOTTEN < accuracy < KEPT, {"test, 350 pairs": accuracy}
+
+
+# Claims of the paper that are not checked here.
+claim.not_tried(
+    "E2a",
+    "The norm of the memorizing circuit grows with the data set, that of the generalizing circuit does not",
+    "prediction 1",
+    reason="It is not implemented yet.",
+)
 
 
 if __name__ == "__main__":

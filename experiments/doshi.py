@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.claims.checks import within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.determinism import drawing
 from grok.engine.problem import Problem
 from grok.experiment import parts
@@ -342,7 +342,7 @@ DELAY_RATIO_OF_DESCENT = (1.05, 1.5)
 
 
 @claim("08a", source="2301.02679, figure 1")
-def gradient_descent_groks(runs: Runs) -> Verdict:
+def gradient_descent_groks(runs: Runs) -> Outcome:
     """Gradient descent alone groks, without regularization."""
     return within(
         runs,
@@ -356,7 +356,7 @@ DELAY_RATIO = (1.05, 1.35)
 
 
 @claim("08b", source="Gromov")
-def delay_is_a_time_scale(runs: Runs) -> Verdict:
+def delay_is_a_time_scale(runs: Runs) -> Outcome:
     """The delay of gradient descent is a time scale: its ratio is the same at any learning rate."""
     return within(
         runs,
@@ -367,7 +367,7 @@ def delay_is_a_time_scale(runs: Runs) -> Verdict:
 
 # 08c. The paper: 100 % at width 500.
 @claim("08c", source="section 3")
-def closed_form_adds(runs: Runs) -> Verdict:
+def closed_form_adds(runs: Runs) -> Outcome:
     """Weights in closed form add without training, better the wider the network is."""
     return within(
         runs,
@@ -385,7 +385,7 @@ MOST_PHASE_GAP = 0.2  # radians
 
 
 @claim("08d", source="2301.02679, figure 3")
-def neurons_become_periodic(runs: Runs) -> Verdict:
+def neurons_become_periodic(runs: Runs) -> Outcome:
     """Neurons become periodic, and their phases add up."""
     return within(
         runs,
@@ -400,13 +400,13 @@ MOST_STEPS_OF_ADAMW = 100
 
 
 @claim("08e", source="2406.03495")
-def adamw_groks_soon(runs: Runs) -> Verdict:
+def adamw_groks_soon(runs: Runs) -> Outcome:
     """AdamW with weight decay groks in tens of epochs."""
     return within(runs, ("cpu", "steps_to_test", 1, MOST_STEPS_OF_ADAMW))
 
 
 @claim("08f", source="appendix A")
-def products_are_periodic_in_the_logarithm(runs: Runs) -> Verdict:
+def products_are_periodic_in_the_logarithm(runs: Runs) -> Outcome:
     """Products are learned likewise, by neurons that are periodic in the discrete logarithm."""
     return within(
         runs,
@@ -418,7 +418,7 @@ def products_are_periodic_in_the_logarithm(runs: Runs) -> Verdict:
 
 # 08g. The paper: the accuracy of S = 2, 3, 4 terms at p = 23 rises with the width, later for more.
 @claim("08g", source="figure 1")
-def more_terms_take_more_width(runs: Runs) -> Verdict:
+def more_terms_take_more_width(runs: Runs) -> Outcome:
     """Sums of more terms take a higher power and more width."""
     return within(
         runs,
@@ -434,7 +434,7 @@ MOST_NOT_LEARNED = 0.1
 
 
 @claim("08h", source="table 1")
-def only_some_polynomials_are_learned(runs: Runs) -> Verdict:
+def only_some_polynomials_are_learned(runs: Runs) -> Outcome:
     """Of polynomials, only those of the form h(f(a) + g(b)) are learned."""
     return within(
         runs,
@@ -452,7 +452,7 @@ MOST_TEST_WITHOUT_HIGH = 0.5
 
 
 @claim("08i", source="2310.13061, figure 4")
-def other_neurons_memorize(runs: Runs) -> Verdict:
+def other_neurons_memorize(runs: Runs) -> Outcome:
     """Neurons that are not periodic hold the corrupted labels."""
     return within(
         runs,
@@ -468,7 +468,7 @@ MOST_WITH_LITTLE_DATA = 0.5
 
 
 @claim("08j", source="2301.02679, figure 6")
-def larger_p_needs_a_smaller_fraction(runs: Runs) -> Verdict:
+def larger_p_needs_a_smaller_fraction(runs: Runs) -> Outcome:
     """A larger p needs a smaller fraction of the table."""
     return within(
         runs,
@@ -484,8 +484,8 @@ MOST_LOOKUP_EXCESS = 0.02
 MOST_UNCOVERED_ACCURACY = 0.03
 
 
-@claim("08k", source="added")
-def outlier_is_a_lookup(runs: Runs) -> Verdict:
+@claim("08k", source="added", control=True)
+def outlier_is_a_lookup(runs: Runs) -> Outcome:
     """The one exception in table 1 is a lookup of rows with an equal f(a)."""
     return within(
         runs,

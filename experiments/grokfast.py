@@ -15,7 +15,7 @@ experiment; here are the paper's settings, without the filter, and with its weig
 from math import inf
 
 from grok.claims.checks import steps_to_test
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts
@@ -143,7 +143,7 @@ LEAST_SPEEDUP = 2
 
 
 @claim("E1a", source="figure 1")
-def filter_takes_a_fraction_of_the_steps(runs: Runs) -> Verdict:
+def filter_takes_a_fraction_of_the_steps(runs: Runs) -> Outcome:
     """Amplified slow gradients generalize in a fraction of the steps."""
     filtered, baseline = steps_to_test(runs, "cpu", "cpu_baseline").values()
     numbers = {
@@ -156,8 +156,8 @@ def filter_takes_a_fraction_of_the_steps(runs: Runs) -> Verdict:
 
 # E1c. The paper compares its filter with weight decay to a baseline without. Weight decay alone is
 # the control.
-@claim("E1c", source="table 4")
-def weight_decay_alone_is_slower(runs: Runs) -> Verdict:
+@claim("E1c", source="table 4", control=True)
+def weight_decay_alone_is_slower(runs: Runs) -> Outcome:
     """The weight decay that goes with the filter is not what speeds up generalization."""
     filtered, decay_alone = steps_to_test(runs, "cpu", "cpu_decay_alone").values()
     numbers = {"95 % at": filtered, "with the decay alone": decay_alone}
@@ -169,11 +169,20 @@ LEAST_PAPER_SPEEDUP = 20
 
 
 @claim("E1-paper", source="figure 1", report_only=True)
-def filter_is_as_fast_as_published(runs: Runs) -> Verdict:
+def filter_is_as_fast_as_published(runs: Runs) -> Outcome:
     """With the filter, generalization comes 44 times earlier, in the published setting."""
     filtered, baseline = steps_to_test(runs, "paper_ema", "paper").values()
     passed = LEAST_PAPER_SPEEDUP * filtered <= baseline < inf
     return passed, {"with": filtered, "without": baseline}
+
+
+# Claims of the paper that are not checked here.
+claim.not_tried(
+    "E1b",
+    "The filter accelerates MNIST, QM9 and IMDb too",
+    "text",
+    reason="These data sets are not trained on here.",
+)
 
 
 if __name__ == "__main__":

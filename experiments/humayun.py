@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.func import grad
 
 from grok.claims.checks import each
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import datasets, parts
@@ -369,7 +369,7 @@ LEAST_ROBUST_FINALLY = 0.75
 
 
 @claim("06a", source="figures 1, 7")
-def robustness_is_delayed(runs: Runs) -> Verdict:
+def robustness_is_delayed(runs: Runs) -> Outcome:
     """Robustness to attacks comes long after the test accuracy."""
     run = runs.one("cpu")
     clean, robust = (run.first_step_held(name, 0.5) for name in ("test_accuracy", ROBUST))
@@ -395,7 +395,7 @@ MOST_LEFT = 0.5  # of the peak, at the lowest point after it
 
 
 @claim("06b", source="figure 29")
-def regions_migrate(runs: Runs) -> Verdict:
+def regions_migrate(runs: Runs) -> Outcome:
     """Linear regions gather at the train images, then migrate away from them."""
     steps, values = runs.one("cpu").logged(REGIONS)
     peak = int(values.argmax())
@@ -414,7 +414,7 @@ COMPLETE = 0.75  # accuracy under attack, reached
 
 
 @claim("06c", source="figure 1", report_only=True)
-def regions_migrate_before_robustness_is_complete(runs: Runs) -> Verdict:
+def regions_migrate_before_robustness_is_complete(runs: Runs) -> Outcome:
     """The regions migrate before robustness is complete."""
     run = runs.one("cpu")
     steps, values = run.logged(REGIONS)
@@ -424,7 +424,7 @@ def regions_migrate_before_robustness_is_complete(runs: Runs) -> Verdict:
 
 # 06d. The paper has the lowest local complexity at train images. At the larger of our radii.
 @claim("06d", source="figure 2")
-def fewest_regions_at_train_images(runs: Runs) -> Verdict:
+def fewest_regions_at_train_images(runs: Runs) -> Outcome:
     """In the end fewer regions are at train images than at test or random images."""
     run = runs.one("cpu")
     numbers = {
@@ -435,7 +435,7 @@ def fewest_regions_at_train_images(runs: Runs) -> Verdict:
 
 # 06e. The paper: attacks of 0.03 to 0.20, in this order. Ours: 0.03, 0.06 and 0.10, reached at 50 %.
 @claim("06e", source="figure 7")
-def larger_attacks_are_withstood_later(runs: Runs) -> Verdict:
+def larger_attacks_are_withstood_later(runs: Runs) -> Outcome:
     """Larger attacks are withstood later, and by fewer images in the end."""
     run = runs.one("cpu")
     names = [adversarial_accuracy(size) for size in ATTACK_SIZES]
@@ -453,7 +453,7 @@ MOST_NORMALIZED = 0.5
 
 
 @claim("06f", source="figure 12")
-def batch_normalization_prevents_robustness(runs: Runs) -> Verdict:
+def batch_normalization_prevents_robustness(runs: Runs) -> Outcome:
     """Batch normalization prevents delayed robustness."""
     plain, normalized = (
         runs.one(name).at(ROBUST, NORMALIZED_STEPS) for name in ("cpu", "cpu_normalized")
@@ -470,35 +470,35 @@ def crossings_of_robustness(runs: Runs, variant: str) -> dict[str, float]:
 # 06g. The paper: robustness comes later with less depth, width, data, or a smaller batch, and with
 # more random labels. Initial weights are large here, and every layer multiplies their scale.
 @claim("06g-shallow", source="table 1", sweep="humayun_trends")
-def shallow_is_later(runs: Runs) -> Verdict:
+def shallow_is_later(runs: Runs) -> Outcome:
     """A network of fewer layers becomes robust later."""
     steps = crossings_of_robustness(runs, "shallow")
     return steps["trend"] < steps["shallow"], steps
 
 
 @claim("06g-narrow", source="table 1", sweep="humayun_trends")
-def narrow_is_later(runs: Runs) -> Verdict:
+def narrow_is_later(runs: Runs) -> Outcome:
     """A network of less width becomes robust later."""
     steps = crossings_of_robustness(runs, "narrow")
     return steps["trend"] < steps["narrow"], steps
 
 
 @claim("06g-little_data", source="table 1", sweep="humayun_trends")
-def little_data_is_later(runs: Runs) -> Verdict:
+def little_data_is_later(runs: Runs) -> Outcome:
     """A network with less train data becomes robust later."""
     steps = crossings_of_robustness(runs, "little_data")
     return steps["trend"] < steps["little_data"], steps
 
 
 @claim("06g-small_batch", source="table 1", sweep="humayun_trends")
-def small_batch_is_later(runs: Runs) -> Verdict:
+def small_batch_is_later(runs: Runs) -> Outcome:
     """A network trained on smaller batches becomes robust later."""
     steps = crossings_of_robustness(runs, "small_batch")
     return steps["trend"] < steps["small_batch"], steps
 
 
 @claim("06g-random_labels", source="table 1", sweep="humayun_trends")
-def random_labels_are_later(runs: Runs) -> Verdict:
+def random_labels_are_later(runs: Runs) -> Outcome:
     """A network with random labels in its train data becomes robust later."""
     steps = crossings_of_robustness(runs, "random_labels")
     return steps["trend"] < steps["random_labels"], steps
@@ -508,8 +508,8 @@ def random_labels_are_later(runs: Runs) -> Verdict:
 MOST_DELAY_OF_SMALL_INIT = 2  # steps to robustness over steps to test accuracy
 
 
-@claim("06-small", source="added")
-def small_initial_weights_show_no_delay(runs: Runs) -> Verdict:
+@claim("06-small", source="added", control=True)
+def small_initial_weights_show_no_delay(runs: Runs) -> Outcome:
     """From torch's initial weights these digits show no delayed robustness."""
     run = runs.one("cpu_small_init")
     clean, robust = (run.first_crossing(name, 0.5) for name in ("test_accuracy", ROBUST))

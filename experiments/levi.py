@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.determinism import drawing
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer
@@ -291,7 +291,7 @@ LEAST_TEST_ACCURACY = 0.99
 
 
 @claim("09a", source="figure 1", pooled=True)
-def accuracy_groks_while_losses_fall(runs: Runs) -> Verdict:
+def accuracy_groks_while_losses_fall(runs: Runs) -> Outcome:
     """Accuracy groks while both losses fall smoothly."""
     ratios = delays_over_law(runs, "cpu")
     test = runs.mean("cpu", "test_accuracy")
@@ -307,7 +307,7 @@ MOST_RECURSION_ERROR = 1e-6
 
 
 @claim("09b", source="section 3", pooled=True)
-def delays_follow_closed_form(runs: Runs) -> Verdict:
+def delays_follow_closed_form(runs: Runs) -> Outcome:
     """Losses and delays follow the closed form."""
     ratios = delays_over_law(runs, "ratio_50", "ratio_70", "ratio_80", "cpu")
     error = max(run.result.get("recursion_error", 0) for run in runs)
@@ -323,7 +323,7 @@ FLOOR_TOLERANCE = 0.05
 
 
 @claim("09c", source="figure 1", pooled=True)
-def delay_diverges_at_one(runs: Runs) -> Verdict:
+def delay_diverges_at_one(runs: Runs) -> Outcome:
     """The delay diverges as lambda nears 1; above 1 nothing generalizes."""
     growth = runs.mean("ratio_95", "delay") / runs.mean("ratio_50", "delay")
     losses_over_floor = [
@@ -346,7 +346,7 @@ def delay_diverges_at_one(runs: Runs) -> Verdict:
 # 09d. By the closed form at lambda = 0.9 (equation 15): 95 % test accuracy at 22,634 steps without
 # weight decay, at 27,072 with 1e-3, and never from 3e-3 on.
 @claim("09d", source="figure 3", pooled=True)
-def decay_lengthens_the_delay(runs: Runs) -> Verdict:
+def decay_lengthens_the_delay(runs: Runs) -> Outcome:
     """Weight decay lengthens the delay, then forbids generalizing."""
     ratios = delays_over_law(runs, *(f"decay_{name}" for name in DECAYS))
     return agree_with_law(ratios), ratios
@@ -355,7 +355,7 @@ def decay_lengthens_the_delay(runs: Runs) -> Verdict:
 # 09e. The paper: the longest delay is near 50 outputs. By the closed form it is 20,281 steps with
 # 1 output, 71,744 with 30 and 10,380 with 500.
 @claim("09e", source="figure 2", pooled=True)
-def delay_has_a_maximum_in_outputs(runs: Runs) -> Verdict:
+def delay_has_a_maximum_in_outputs(runs: Runs) -> Outcome:
     """The delay has a maximum in the number of outputs."""
     ratios = delays_over_law(runs, *(f"outputs_{count}" for count in OUTPUTS))
     single, some, many = (runs.mean(r, "delay") for r in ("cpu", "outputs_30", "outputs_500"))
@@ -364,7 +364,7 @@ def delay_has_a_maximum_in_outputs(runs: Runs) -> Verdict:
 
 # 09f. Steps are the first logged ones at which an accuracy is reached and held.
 @claim("09f", source="figure 5")
-def two_layers_grok(runs: Runs) -> Verdict:
+def two_layers_grok(runs: Runs) -> Outcome:
     """Two-layer students, linear or tanh, grok too."""
     linear_train, linear_test = runs.one("two_layers").steps_to_both(0.95)
     tanh_train, tanh_test = runs.one("two_layers_tanh").steps_to_both(0.95)

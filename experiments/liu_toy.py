@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from grok.claims.checks import within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer, Stop
 from grok.experiment import parts
@@ -344,7 +344,7 @@ LEAST_CORRELATION = 0.95
 
 
 @claim("02-C1", source="fig. 3", sweep="liu_figure3", pooled=True)
-def representation_predicts_accuracy(runs: Runs) -> Verdict:
+def representation_predicts_accuracy(runs: Runs) -> Outcome:
     """Representations predict accuracy."""
     accuracies = [[run[name] for run in runs] for name in ("test_accuracy", "predicted_accuracy")]
     correlation = np.corrcoef(accuracies)[0, 1]
@@ -357,7 +357,7 @@ TRAIN_SETS = 100  # random train sets of each size
 
 
 @claim("02-C2", source="figure 4a", pooled=True)
-def train_sets_pin_representation(runs: Runs) -> Verdict:
+def train_sets_pin_representation(runs: Runs) -> Outcome:
     """Train sets determine the representation from 40 % of the pairs on."""
     pairs, labels = (tensor.numpy() for tensor in tasks.table_of(10, permutations=False))
     generator = np.random.default_rng(0)
@@ -372,7 +372,7 @@ MOST_STEPS_TO_RQI = 1500
 
 
 @claim("02-C3", source="fig. 4b", sweep="liu_figure4b", pooled=True)
-def little_data_never_gives_linear_representation(runs: Runs) -> Verdict:
+def little_data_never_gives_linear_representation(runs: Runs) -> Outcome:
     """Below the critical fraction RQI never comes near 1."""
     few, many = (
         [run.first_step_held("rqi", LINEAR_FROM_RQI) for run in runs.where(train_count=count)]
@@ -384,7 +384,7 @@ def little_data_never_gives_linear_representation(runs: Runs) -> Verdict:
 
 # 02-C6. Comprehension, grokking, memorization and confusion, as in the paper's table 1.
 @claim("02-C6", source="figure 5b", sweep="liu_figure5b", pooled=True)
-def all_four_phases_exist(runs: Runs) -> Verdict:
+def all_four_phases_exist(runs: Runs) -> Outcome:
     """There are all four phases."""
     return len({run["phase"] for run in runs}) == 4, {"runs": len(runs)}
 
@@ -396,7 +396,7 @@ AUTHORS_STEPS_TO_TEST = (1450, 1610)
 
 
 @claim("02-C4", source="figure 4d", sweep="liu_figure4d")
-def authors_own_run(runs: Runs) -> Verdict:
+def authors_own_run(runs: Runs) -> Outcome:
     """The authors' own run reaches its train set at step 1130 and its test set at 1530."""
     return within(
         runs,
@@ -410,9 +410,30 @@ MOST_IDEAL_GAP = 0.1
 
 
 @claim("02-ideal", source="section 3.2")
-def test_accuracy_is_ideal(runs: Runs) -> Verdict:
+def test_accuracy_is_ideal(runs: Runs) -> Outcome:
     """The test accuracy is what the train set allows in theory."""
     return within(runs, (AUTHORS, "ideal_gap", 0, MOST_IDEAL_GAP))
+
+
+# Claims of the paper that are not checked here.
+claim.not_tried(
+    "02-C5",
+    "The effective theory matches the network: lambda_3 is 0 below the critical fraction, and increases above it",
+    "figures 4c, 4d, 5a",
+    reason="It is not implemented yet.",
+)
+claim.not_tried(
+    "02-C7",
+    "On S3 the critical train fraction is about one half",
+    "figure 18",
+    reason="It is not implemented yet.",
+)
+claim.not_tried(
+    "02-C8",
+    "In a transformer for addition modulo 53 the embedding becomes a circle at generalization",
+    "figures 1, 7",
+    reason="It is not implemented yet.",
+)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.claims.checks import steps_to_test, within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS
 from grok.engine.problem import Problem
@@ -490,7 +490,7 @@ LEAST_DENSE_DELAY = 20
 
 
 @claim("10-dense", source="figure 1", sweep="minegishi_dense")
-def dense_network_groks(runs: Runs) -> Verdict:
+def dense_network_groks(runs: Runs) -> Outcome:
     """The dense network generalizes long after it has memorized."""
     return within(runs, ("cpu", "delay_ratio", LEAST_DENSE_DELAY, inf))
 
@@ -501,7 +501,7 @@ LEAST_TICKET_CHANGE_RISE = 0.08
 
 
 @claim("10e", source="figure 6", sweep="minegishi_dense")
-def ticket_changes_at_generalization(runs: Runs) -> Verdict:
+def ticket_changes_at_generalization(runs: Runs) -> Outcome:
     """The ticket changes again after it had settled, as the network generalizes."""
     return within(runs, ("cpu", "ticket_change_rise", LEAST_TICKET_CHANGE_RISE, 1))
 
@@ -511,7 +511,7 @@ MOST_ENTROPY_RATIO = 0.5
 
 
 @claim("10g", source="figure 7", sweep="minegishi_dense")
-def network_becomes_periodic(runs: Runs) -> Verdict:
+def network_becomes_periodic(runs: Runs) -> Outcome:
     """The dense network becomes periodic: 2000 steps after generalizing, the Fourier entropy is at
     most half of its initial value."""
     return within(runs, ("cpu", "entropy_ratio", 0, MOST_ENTROPY_RATIO))
@@ -522,7 +522,7 @@ MOST_TICKET_DELAY = 5
 
 
 @claim("10a", source="figure 1")
-def ticket_generalizes_without_delay(runs: Runs) -> Verdict:
+def ticket_generalizes_without_delay(runs: Runs) -> Outcome:
     """The ticket, trained from the same initial weights, generalizes with hardly any delay."""
     return within(runs, ("ticket", "delay_ratio", 1, MOST_TICKET_DELAY))
 
@@ -533,7 +533,7 @@ LEAST_SLOWER_AT_NORM = 5
 
 
 @claim("10b", source="figure 3")
-def norm_does_not_explain_it(runs: Runs) -> Verdict:
+def norm_does_not_explain_it(runs: Runs) -> Outcome:
     """Dense networks rescaled to the ticket's L1 or L2 norm still generalize late: the norm does
     not explain the ticket."""
     steps = steps_to_test(runs, "ticket", "l1_norm", "l2_norm")
@@ -546,7 +546,7 @@ LEAST_SLOWER_AT_SPARSITY = 20
 
 
 @claim("10c", source="figure 4")
-def sparsity_does_not_explain_it(runs: Runs) -> Verdict:
+def sparsity_does_not_explain_it(runs: Runs) -> Outcome:
     """Networks under other masks of the same sparsity generalize late: sparsity does not explain
     the ticket."""
     steps = steps_to_test(runs, "ticket", *MASKS_AT_START)
@@ -556,7 +556,7 @@ def sparsity_does_not_explain_it(runs: Runs) -> Verdict:
 
 # 10d. Within 8000 steps. The mask at the step of generalization (ticket_at_once) is reported only.
 @claim("10d", source="figure 2")
-def mask_must_be_of_generalized_network(runs: Runs) -> Verdict:
+def mask_must_be_of_generalized_network(runs: Runs) -> Outcome:
     """A mask from when the network had only memorized does not generalize."""
     steps = steps_to_test(runs, "ticket", "ticket_at_once", "ticket_memorized")
     return steps["ticket"] < inf and steps["ticket_memorized"] == inf, steps
@@ -567,7 +567,7 @@ MOST_STEPS_WITHOUT_DECAY = 1000
 
 
 @claim("10f", source="figure 5")
-def ticket_needs_no_decay(runs: Runs) -> Verdict:
+def ticket_needs_no_decay(runs: Runs) -> Outcome:
     """The ticket generalizes without weight decay."""
     return within(runs, ("ticket_no_decay", "steps_to_test", 1, MOST_STEPS_WITHOUT_DECAY))
 
@@ -579,7 +579,7 @@ LEAST_SEARCHED_ACCURACY = 0.9
 
 
 @claim("10h", source="table 1")
-def search_finds_a_subnetwork(runs: Runs) -> Verdict:
+def search_finds_a_subnetwork(runs: Runs) -> Outcome:
     """The weights 1000 steps before generalization contain a subnetwork that generalizes."""
     return within(
         runs,
@@ -592,11 +592,20 @@ def search_finds_a_subnetwork(runs: Runs) -> Verdict:
 # 10i. The paper: keeping 30 % is best, 19 % is critical without weight decay, 10 % fails. Ours:
 # 30 % beats 10 % and 60 %; 5 % never generalizes in 8000 steps; 20 % and 50 % are reported only.
 @claim("10i", source="figure 8")
-def keeping_30_percent_is_best(runs: Runs) -> Verdict:
+def keeping_30_percent_is_best(runs: Runs) -> Outcome:
     """Keeping 30 % of the weights is faster than 10 % or 60 %, and 5 % never generalizes."""
     steps = steps_to_test(runs, *(f"keep_{percent}" for percent in KEPT_PERCENTS))
     fastest = steps["keep_30"] < min(steps["keep_10"], steps["keep_60"])
     return fastest and steps["keep_5"] == inf, steps
+
+
+# Claims of the paper that are not checked here.
+claim.not_tried(
+    "10g-graph",
+    "Subnetworks that generalize have longer average paths and a lower clustering coefficient",
+    "text",
+    reason="Graph properties are not measured here.",
+)
 
 
 if __name__ == "__main__":

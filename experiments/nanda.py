@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from grok.claims.checks import within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.experiment import parts
 from grok.experiment.config_types import (
@@ -176,7 +176,7 @@ LEAST_DELAY_RATIO = 8
 
 
 @claim("03-C1", source="figure 2")
-def groks_long_after_memorizing(runs: Runs) -> Verdict:
+def groks_long_after_memorizing(runs: Runs) -> Outcome:
     """The network generalizes long after it has memorized."""
     train, test = runs.one("cpu", "paper").steps_to_both(0.99)
     ratio = test / train
@@ -190,7 +190,7 @@ LEAST_EMBEDDING_POWER = 0.6
 
 
 @claim("03-C2", source="figure 3")
-def embedding_is_sparse_in_fourier_basis(runs: Runs) -> Verdict:
+def embedding_is_sparse_in_fourier_basis(runs: Runs) -> Outcome:
     """A few key frequencies have most of the power of the embedding W_E."""
     run = runs.one("cpu", "paper")
     count, fraction = len(run["key_frequencies"]), run["embedding_share"]
@@ -203,7 +203,7 @@ LEAST_EXPLAINED = 0.8
 
 
 @claim("03-C3", source="section 4.2")
-def logits_are_cosines(runs: Runs) -> Verdict:
+def logits_are_cosines(runs: Runs) -> Outcome:
     """The logits are a sum of cos(w_k (a + b - c)) over the key frequencies."""
     return within(runs, ("cpu", "cosine_share", LEAST_EXPLAINED, 1))
 
@@ -213,7 +213,7 @@ LEAST_SINGLE_FREQUENCY = 0.6
 
 
 @claim("03-C4", source="section 4.3")
-def neurons_have_one_frequency(runs: Runs) -> Verdict:
+def neurons_have_one_frequency(runs: Runs) -> Outcome:
     """Most neurons respond to a single frequency."""
     return within(runs, ("cpu", "single_frequency_neurons", LEAST_SINGLE_FREQUENCY, 1))
 
@@ -226,7 +226,7 @@ LEAST_FINAL_EXCLUDED = 10  # the same, at the end
 
 
 @claim("03-C5", source="figure 7")
-def circuit_forms_before_test_loss_falls(runs: Runs) -> Verdict:
+def circuit_forms_before_test_loss_falls(runs: Runs) -> Outcome:
     """Restricted loss falls and excluded loss rises before test loss falls."""
     run = runs.one("cpu", "paper")
     restricted, test = run.step_halved("restricted_loss"), run.step_halved("test_loss")
@@ -244,7 +244,7 @@ def circuit_forms_before_test_loss_falls(runs: Runs) -> Verdict:
 # 03-C6. From memorization (train accuracy 99 %) to the halved test loss is circuit formation, from
 # there to grokking (test accuracy 99 %) is cleanup. The paper: epochs 1,400, 9,400 and 14,000.
 @claim("03-C6", source="figure 7")
-def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Verdict:
+def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Outcome:
     """The weight norm falls in both phases; the Gini coefficients of W_E and W_L rise faster in
     cleanup than in circuit formation."""
     run = runs.one("cpu", "paper")
@@ -265,7 +265,7 @@ MOST_DELAY_RATIO_WITH_DATA = 3  # steps to test over steps to train, with 80 % o
 
 
 @claim("03-C7", source="figure 20")
-def decay_and_little_data_are_needed(runs: Runs) -> Verdict:
+def decay_and_little_data_are_needed(runs: Runs) -> Outcome:
     """There is no grokking without weight decay, and no delay with most of the data."""
     without_decay, most_data = runs.one("cpu_no_decay"), runs.one("cpu_most_data")
     accuracy = without_decay.final("test_accuracy")
@@ -281,7 +281,7 @@ LEAST_RISE_WITHOUT_FREQUENCY = 10
 
 
 @claim("03-C8", source="section 4.4")
-def circuit_alone_does_better(runs: Runs) -> Verdict:
+def circuit_alone_does_better(runs: Runs) -> Outcome:
     """The circuit alone has a lower loss; without any one key frequency it is far higher."""
     run = runs.one("cpu", "paper")
     loss, restricted, ablated = run["loss"], run["restricted_loss"], run["least_ablated_loss"]

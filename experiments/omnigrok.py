@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.claims.checks import delays, spread_of_least, weight_decay_law
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.determinism import drawing
 from grok.engine.problem import Problem
 from grok.experiment import datasets, parts
@@ -425,7 +425,7 @@ MOST_TRAIN_LOSS = 1e-4  # at alpha of at least 1
 
 
 @claim("05-C1", source="figure 2", sweep="omnigrok_landscape")
-def losses_are_l_and_u_shaped(runs: Runs) -> Verdict:
+def losses_are_l_and_u_shaped(runs: Runs) -> Outcome:
     """Train loss is L-shaped in the norm of the weights, test loss U-shaped."""
     by_scale = {run.config["init_scale"]: run for run in runs.where(dataset="teacher")}
     test = {scale: run.final("test_loss") for scale, run in by_scale.items()}
@@ -444,7 +444,7 @@ MOST_DELAY_OF_SMALL_STUDENT = 4
 
 
 @claim("05-C2", source="figure 2")
-def small_students_do_not_delay(runs: Runs) -> Verdict:
+def small_students_do_not_delay(runs: Runs) -> Outcome:
     """A student from small weights does not delay."""
     numbers = delays(runs, "plain_teacher", train=0.95, test=0.95)
     return numbers["plain_teacher"] <= MOST_DELAY_OF_SMALL_STUDENT, numbers
@@ -457,7 +457,7 @@ MOST_SPREAD_OF_MEMORIZING = 1.3
 
 
 @claim("05-C3", source="figure 2", sweep="omnigrok_decay")
-def students_take_the_inverse_of_decay(runs: Runs) -> Verdict:
+def students_take_the_inverse_of_decay(runs: Runs) -> Outcome:
     """A student generalizes after a time that goes with 1 / weight decay, and never without."""
     numbers = weight_decay_law(runs, train=0.95, test=0.95, dataset="teacher")
     passed = (
@@ -474,7 +474,7 @@ LEAST_DELAY_OF_IMAGES = 5
 
 
 @claim("05-C4", source="figure 3", sweep="omnigrok_decay")
-def images_grok_from_large_weights(runs: Runs) -> Verdict:
+def images_grok_from_large_weights(runs: Runs) -> Outcome:
     """Images are memorized at once from large weights, and known long after."""
     numbers = delays(runs, "little_decay")
     return LEAST_DELAY_OF_IMAGES <= numbers["little_decay"] < inf, numbers
@@ -484,7 +484,7 @@ MOST_DELAY_OF_PLAIN_IMAGES = 2
 
 
 @claim("05-C5", source="figure 3")
-def images_do_not_grok_from_plain_weights(runs: Runs) -> Verdict:
+def images_do_not_grok_from_plain_weights(runs: Runs) -> Outcome:
     """There is no delay from torch's own weights, and the less of it the more images there are."""
     numbers = delays(runs, "plain", "count_1000", "count_500", "cpu")
     plain, of_1000, of_500, of_200 = numbers.values()
@@ -496,7 +496,7 @@ IMAGE_POWERS = (-1.3, -0.7)
 
 
 @claim("05-C6", source="section 3", sweep="omnigrok_decay")
-def images_take_the_inverse_of_decay(runs: Runs) -> Verdict:
+def images_take_the_inverse_of_decay(runs: Runs) -> Outcome:
     """Images are known after a time that goes with 1 / weight decay, and never without."""
     numbers = weight_decay_law(runs, train=0.99, test=0.9, dataset="digits")
     passed = (
@@ -509,7 +509,7 @@ def images_take_the_inverse_of_decay(runs: Runs) -> Verdict:
 
 # 05-C7. The norm is largest between the steps to 99 % train and 50 % test accuracy.
 @claim("05-C7", source="figure 7")
-def norm_rises_and_falls(runs: Runs) -> Verdict:
+def norm_rises_and_falls(runs: Runs) -> Outcome:
     """In addition, the norm rises to memorize and falls below its initial value to generalize."""
     run = runs.one("addition")
     memorized = run.first_crossing("train_accuracy", 0.99)
@@ -526,7 +526,7 @@ MOST_DELAY_OF_FIXED_NORM = 2
 
 
 @claim("05-C8", source="figure 7")
-def fixed_norm_does_not_grok(runs: Runs) -> Verdict:
+def fixed_norm_does_not_grok(runs: Runs) -> Outcome:
     """Addition at a fixed small norm does not grok."""
     numbers = delays(runs, "addition", "addition_fixed", test=0.99)
     passed = (
@@ -542,7 +542,7 @@ WEAK_DELAY = 3
 
 
 @claim("05-C9", source="section 4", report_only=True)
-def texts_grok_weakly(runs: Runs) -> Verdict:
+def texts_grok_weakly(runs: Runs) -> Outcome:
     """Texts grok weakly, from large weights only; tables are shown."""
     named_configs = ("sequences", "plain_sequences", "diabetes", "plain_diabetes")
     numbers = delays(runs, *named_configs, test=0.65)
@@ -556,7 +556,7 @@ MOST_SPREAD_OF_DIGITS = 3
 
 
 @claim("05-C10", source="figures 6, 8", sweep="omnigrok_messiness", report_only=True)
-def messiness_harms_sums_only(runs: Runs) -> Verdict:
+def messiness_harms_sums_only(runs: Runs) -> Outcome:
     """Messy inputs harm sums, and hardly digits."""
     numbers = {
         dataset: spread_of_least(runs.where(dataset=dataset), "messiness", "test_loss")

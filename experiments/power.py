@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, Literal
 
 from grok.claims.checks import least_fractions, median_steps, rank_correlation, within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts
@@ -255,7 +255,7 @@ LEAST_DELAY_RATIO = 8  # steps to 99 % of the test rows over steps to 99 % of th
 
 
 @claim("01-C1", source="figure 1 left", sweep=CENTER)
-def generalizes_long_after_memorizing(runs: Runs) -> Verdict:
+def generalizes_long_after_memorizing(runs: Runs) -> Outcome:
     """The network generalizes long after it has memorized."""
     return within(
         runs,
@@ -269,7 +269,7 @@ LEAST_RATIO_40_TO_60 = 2
 
 
 @claim("01-C2", source="figure 1 center", sweep=CENTER, pooled=True)
-def less_data_takes_more_steps(runs: Runs) -> Verdict:
+def less_data_takes_more_steps(runs: Runs) -> Outcome:
     """The less data, the more steps it takes to generalize."""
     medians = median_steps(runs, "train_fraction", 0.4, 0.5, 0.6, 0.7, test=0.99)
     at_40, at_50, at_60, at_70 = medians.values()
@@ -282,7 +282,7 @@ MOST_FRACTION_OF_DATA = 0.5
 
 
 @claim("01-C3", source="figure 2 left", sweep=DECAY)
-def weight_decay_halves_the_data(runs: Runs) -> Verdict:
+def weight_decay_halves_the_data(runs: Runs) -> Outcome:
     """With weight decay half of the data is enough."""
     fractions = least_fractions(runs, "preset", "small_adamw", "small_adam")
     with_decay, without = fractions.values()
@@ -291,7 +291,7 @@ def weight_decay_halves_the_data(runs: Runs) -> Verdict:
 
 # 01-C3-init. The paper, S_5: it helps, but less than weight decay to zero.
 @claim("01-C3-init", source="figure 2 left", sweep=DECAY)
-def decay_to_initial_weights_helps(runs: Runs) -> Verdict:
+def decay_to_initial_weights_helps(runs: Runs) -> Outcome:
     """Weight decay to the initial weights helps too."""
     fractions = least_fractions(runs, "preset", "small_adamw_to_init", "small_adam")
     with_decay, without = fractions.values()
@@ -300,7 +300,7 @@ def decay_to_initial_weights_helps(runs: Runs) -> Verdict:
 
 # 01-C4. The paper: x + y is learned from less of the table than x - y.
 @claim("01-C4", source="figure 2 right", sweep=RIGHT, report_only=True)
-def symmetric_operation_needs_no_more_data(runs: Runs) -> Verdict:
+def symmetric_operation_needs_no_more_data(runs: Runs) -> Outcome:
     """A symmetric operation needs no more data than one that is not."""
     fractions = least_fractions(runs, "operation", "x_plus_y", "x_minus_y")
     plus, minus = fractions.values()
@@ -312,7 +312,7 @@ NEVER = 0.3  # test accuracy
 
 
 @claim("01-C4-never", source="figure 2 right", sweep=RIGHT, report_only=True)
-def cubic_is_never_learned(runs: Runs) -> Verdict:
+def cubic_is_never_learned(runs: Runs) -> Outcome:
     """x^3 + x y^2 + y is never learned."""
     fractions = least_fractions(runs, "operation", "x3_plus_xy2_plus_y", test=NEVER)
     (cubic,) = fractions.values()
@@ -322,7 +322,7 @@ def cubic_is_never_learned(runs: Runs) -> Verdict:
 # 01-C5. The paper, S_5: up to 1000 random labels hardly matter, 2000 do. Ours: 12 and 173, that is
 # 2 and 30 % of the train rows at 60 % of the table.
 @claim("01-C5", source="figure 6", sweep=OUTLIERS)
-def few_outliers_cost_no_data(runs: Runs) -> Verdict:
+def few_outliers_cost_no_data(runs: Runs) -> Outcome:
     """A few random labels cost no data, many do."""
     fractions = least_fractions(runs, "noisy_answers", 0, 12, 173)
     none, few, many = fractions.values()
@@ -336,7 +336,7 @@ MOST_P_VALUE = 0.05
 LEAST_RUNS = 15
 
 
-def sharpness_lowers_accuracy(runs: Runs, entry: str) -> Verdict:
+def sharpness_lowers_accuracy(runs: Runs, entry: str) -> Outcome:
     """Whether test accuracy is rank correlated, negatively, with an entry of the result."""
     correlation, p_value, count = rank_correlation(runs, entry, "test_accuracy")
     passed = count >= LEAST_RUNS and -1 <= correlation <= MOST_CORRELATION
@@ -345,13 +345,13 @@ def sharpness_lowers_accuracy(runs: Runs, entry: str) -> Verdict:
 
 
 @claim("01-C6", source="figure 7", sweep=SHARPNESS, pooled=True)
-def sharper_is_worse(runs: Runs) -> Verdict:
+def sharper_is_worse(runs: Runs) -> Outcome:
     """The larger the sharpness, the lower the test accuracy."""
     return sharpness_lowers_accuracy(runs, "sharpness")
 
 
-@claim("01-C6-published", source="figure 7", sweep=SHARPNESS, pooled=True)
-def sharper_as_published_is_worse(runs: Runs) -> Verdict:
+@claim("01-C6-published", source="figure 7", sweep=SHARPNESS, pooled=True, control=True)
+def sharper_as_published_is_worse(runs: Runs) -> Outcome:
     """The larger the sharpness that the published code computes, the lower the test accuracy."""
     return sharpness_lowers_accuracy(runs, "published_sharpness")
 
@@ -362,9 +362,18 @@ LEAST_CIRCLE_GAIN = 3
 
 
 @claim("01-C7", source="figure 3")
-def numbers_lie_on_a_circle(runs: Runs) -> Verdict:
+def numbers_lie_on_a_circle(runs: Runs) -> Outcome:
     """The numbers lie on a circle in the output layer."""
     return within(runs, ("cpu", "circle_gain", LEAST_CIRCLE_GAIN, inf))
+
+
+# Claims of the paper that are not checked here.
+claim.not_tried(
+    "01-C7-cosets",
+    "The output weights of S5 cluster by the cosets of a subgroup",
+    "figure 3",
+    reason="No S5 network is trained long enough here; its clusters are to be measured.",
+)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from grok.claims.checks import within
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.functional import run_with
 from grok.engine.problem import Problem
 from grok.experiment import datasets, parts
@@ -286,7 +286,7 @@ LEAST_CYCLES = 3
 
 
 @claim("07a", source="figure 1")
-def adam_goes_through_cycles(runs: Runs) -> Verdict:
+def adam_goes_through_cycles(runs: Runs) -> Outcome:
     """Without weight decay Adam goes through cycles: the norm grows, then the loss spikes."""
     run = runs.one("cpu")
     norms = np.array([run.at("classifier_norm", step) for step in run["cycle_steps"]])
@@ -297,7 +297,7 @@ def adam_goes_through_cycles(runs: Runs) -> Verdict:
 
 # 07b. The paper: fewer cycles and later ones with a larger epsilon, none with 1e-5.
 @claim("07b", source="section 4")
-def larger_epsilon_removes_cycles(runs: Runs) -> Verdict:
+def larger_epsilon_removes_cycles(runs: Runs) -> Outcome:
     """A larger epsilon removes the cycles."""
     return within(runs, ("cpu", "cycles", LEAST_CYCLES, inf), ("cpu_large_eps", "cycles", 0, 0))
 
@@ -307,7 +307,7 @@ def larger_epsilon_removes_cycles(runs: Runs) -> Verdict:
 LEAST_PEAK = 10
 
 
-def peaks_at_cycles(runs: Runs, metric: str) -> Verdict:
+def peaks_at_cycles(runs: Runs, metric: str) -> Outcome:
     """Whether a metric has a peak at every cycle."""
     run = runs.one("cpu")
     least = min(run.peaks(metric, run["cycle_steps"]))
@@ -315,20 +315,20 @@ def peaks_at_cycles(runs: Runs, metric: str) -> Verdict:
 
 
 @claim("07d", source="figure 3")
-def features_change_at_cycles(runs: Runs) -> Verdict:
+def features_change_at_cycles(runs: Runs) -> Outcome:
     """The features change abruptly at each cycle."""
     return peaks_at_cycles(runs, "representation_change")
 
 
 @claim("07e", source="figure 4")
-def sharpness_spikes_at_cycles(runs: Runs) -> Verdict:
+def sharpness_spikes_at_cycles(runs: Runs) -> Outcome:
     """The sharpness along the update spikes at each cycle."""
     return peaks_at_cycles(runs, "update_sharpness")
 
 
 # 07f. A later paper removes the cycles by computing logits and loss in float64.
-@claim("07f", source="arXiv:2605.06152")
-def float64_removes_cycles(runs: Runs) -> Verdict:
+@claim("07f", source="arXiv:2605.06152", control=True)
+def float64_removes_cycles(runs: Runs) -> Outcome:
     """There are no cycles with the loss in float64."""
     return within(runs, ("cpu", "cycles", LEAST_CYCLES, inf), ("cpu_float64", "cycles", 0, 0))
 
@@ -338,8 +338,8 @@ LEAST_CYCLES_OF_DIVISION = 5
 MOST_ACCURACY_OF_DIVISION = 0.6
 
 
-@claim("07g", source="added")
-def cycles_do_not_suffice(runs: Runs) -> Verdict:
+@claim("07g", source="added", control=True)
+def cycles_do_not_suffice(runs: Runs) -> Outcome:
     """Cycles alone do not make a network generalize."""
     return within(
         runs,
@@ -351,7 +351,7 @@ def cycles_do_not_suffice(runs: Runs) -> Verdict:
 # 07c. The paper: train accuracy is 100 % after 300 steps, test accuracy rises after 100,000, at a
 # cycle. A step is reached and held: the next evaluation has the accuracy too.
 @claim("07c", source="transformer, figure 2", report_only=True)
-def test_accuracy_rises_within_a_cycle(runs: Runs) -> Verdict:
+def test_accuracy_rises_within_a_cycle(runs: Runs) -> Outcome:
     """Test accuracy rises within a cycle."""
     run = runs.one("paper")
     rise, spikes = run.first_step_held("test_accuracy", 0.5), np.array(run["cycle_steps"])

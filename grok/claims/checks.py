@@ -9,12 +9,12 @@ from math import inf
 
 import numpy as np
 
-from grok.claims.model import Missing, Run, Runs, Verdict
+from grok.claims.model import Missing, Outcome, Run, Runs
 
 Bounds = tuple[str, str, float, float]  # named config, entry of the result, least, most
 
 
-def within(runs: Runs, *bounds: Bounds) -> Verdict:
+def within(runs: Runs, *bounds: Bounds) -> Outcome:
     """Whether entries of results lie in their ranges, ends included.
 
     Arguments:

@@ -4,11 +4,11 @@ A claim that cannot be evaluated, because a run or a value is missing, has not p
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from inspect import cleandoc
 from itertools import pairwise
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,11 +16,16 @@ from grok.experiment.execution import Series
 from grok.experiment.experiment import Experiment
 from grok.phases import first_crossing, first_step_held
 
-LEAST_PASSED = 2 / 3  # fraction of the seeds on which a claim must pass
+State = Literal["evaluated", "undecided", "not run"]
+Word = Literal["passed", "mostly", "failed", "not decided", "not run", "not tried"]
 
 
 class Missing(Exception):
     """Something that a claim needs and that the runs do not have."""
+
+
+class Undecided(Exception):
+    """Why these runs cannot decide a claim, such as a baseline that never reaches its threshold."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +144,8 @@ class Runs(list[Run]):
         return float(np.mean([run[entry] for run in self.all(named_config)]))
 
 
-Verdict = tuple[bool, dict[str, float]]
-Check = Callable[["Runs"], Verdict]
+Outcome = tuple[bool, dict[str, float]]
+Check = Callable[["Runs"], Outcome]
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,9 @@ class Claim:
     check: gives from runs whether they agree, and the numbers that were measured.
     sweep: name of the sweep file whose runs it is checked on.
     pooled: it is checked on all runs of the sweep together, not seed by seed.
-    report_only: it is shown on the scorecard but does not count.
+    report_only: its sweep is not part of `grok replicate`, because it takes too long.
+    control: it is a statement of this project, not of the paper; it is counted apart.
+    not_tried: why it has no check, if it has none.
     """
 
     id: str
@@ -161,17 +168,58 @@ class Claim:
     sweep: str
     pooled: bool = False
     report_only: bool = False
+    control: bool = False
+    not_tried: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a claim on some runs. why: what was missing, if it could not be evaluated."""
+    """The outcome of a claim on the runs of one seed, or on all runs if it is pooled.
+
+    claim: the claim's id.
+    passed: whether the runs agree with it.
+    measured: the numbers that its check gave.
+    why: why it could not be evaluated or decided, if so.
+    seed: the seed, None if the claim is pooled.
+    state: whether the check gave an outcome ("evaluated"), could not decide ("undecided"), or
+        lacks a run that was asked for and has not finished ("not run").
+    version: of the claim (`grok.claims.versions`); None if it was not determined.
+    stated_after: whether that version was registered only after the first of the runs began.
+    """
 
     claim: str
     passed: bool
     measured: dict[str, float]
     why: str | None = None
     seed: int | None = None
+    state: State = "evaluated"
+    version: str | None = None
+    stated_after: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the findings of a claim say together.
+
+    word: "passed" on all seeds; "mostly" on more than half; "not decided" if the undecided seeds
+        could still make it pass on more than half; "not run" if no seed was run; else "failed".
+    asked, run, passed: the numbers of seeds that were asked for, whose runs finished, and on which
+        the claim passed. A seed that failed to run counts against the claim.
+    """
+
+    word: Word
+    asked: int
+    run: int
+    passed: int
+
+    def __str__(self) -> str:
+        """The word, with the interval of the fraction of seeds if only most of them passed."""
+        if self.word != "mostly":
+            return self.word
+        from grok.claims.statistics import wilson_interval  # scipy takes a second to import
+
+        low, high = wilson_interval(self.passed, self.asked)
+        return f"mostly ({low:.0%} to {high:.0%})"
 
 
 class Claims(list[Claim]):
@@ -180,7 +228,7 @@ class Claims(list[Claim]):
         claim = Claims(ex)
 
         @claim("03-C1", source="figure 2")
-        def groks(runs: Runs) -> Verdict:
+        def groks(runs: Runs) -> Outcome:
             "The network generalizes long after it has memorized."
             ...
 
@@ -201,6 +249,7 @@ class Claims(list[Claim]):
         sweep: str | None = None,
         pooled: bool = False,
         report_only: bool = False,
+        control: bool = False,
     ) -> Callable[[Check], Check]:
         """Decorator of a function that checks one claim: runs -> (passed, measured numbers).
 
@@ -208,24 +257,37 @@ class Claims(list[Claim]):
             id: its name on the scorecard.
             source: figure, table or section of the paper.
             sweep: name of the sweep file whose runs it is checked on; EXPERIMENT_cpu if None.
-            pooled: as in Claim.
-            report_only: as in Claim.
+            pooled, report_only, control: as in Claim.
         """
 
         def add(check: Check) -> Check:
             sentence = " ".join(cleandoc(check.__doc__ or "").split("\n\n")[0].split())
             statement = f"{sentence.removesuffix('.')} ({source})"
             where = sweep or f"{self.experiment.path}_cpu"
-            self.append(Claim(id, statement, check, where, pooled, report_only))
+            self.append(Claim(id, statement, check, where, pooled, report_only, control))
             return check
 
         return add
+
+    def not_tried(self, id: str, statement: str, source: str, reason: str) -> None:
+        """List a claim of the paper that is not checked here.
+
+        Arguments:
+            id, statement, source: its name, its sentence, and where the paper states it.
+            reason: why it is not checked, as a sentence.
+        """
+
+        def check(runs: Runs) -> Outcome:
+            raise Missing("a check")
+
+        self.append(Claim(id, f"{statement} ({source})", check, "", not_tried=reason))
 
     def _evaluate_alone(
         self, config: Mapping[str, Any], result: Mapping[str, Any], series: Series
     ) -> dict[str, Any]:
         runs = Runs([run_of(self.experiment, config, result, series)])
-        findings = [evaluate(claim, runs) for claim in self if not claim.pooled]
+        claims = [claim for claim in self if not claim.pooled and not claim.not_tried]
+        findings = [evaluate(claim, runs) for claim in claims]
         return {"claims": [asdict(finding) for finding in findings]}
 
 
@@ -233,6 +295,8 @@ def evaluate(claim: Claim, runs: Runs, seed: int | None = None) -> Finding:
     """The outcome of one claim; whatever goes wrong is the reason why it has not passed."""
     try:
         passed, measured = claim.check(runs)
+    except Undecided as reason:
+        return Finding(claim.id, False, {}, str(reason), seed, "undecided")
     except Missing as missing:
         return Finding(claim.id, False, {}, f"needs {missing}", seed)
     except Exception as error:  # a run's end must not fail on a claim
@@ -241,21 +305,70 @@ def evaluate(claim: Claim, runs: Runs, seed: int | None = None) -> Finding:
     return Finding(claim.id, bool(passed), numbers, None, seed)
 
 
-def evaluate_sweep(claims: Iterable[Claim], sweep: str, runs: Runs) -> list[Finding]:
-    """The outcomes of the claims that are checked on a sweep file: on all its runs, or seed by seed."""
-    seeds = sorted({run.config["seed"] for run in runs})
+def evaluate_sweep(
+    claims: Iterable[Claim], sweep: str, runs: Runs, unfinished: Mapping[int, int] | None = None
+) -> list[Finding]:
+    """The outcomes of the claims that are checked on a sweep file: on all its runs, or seed by seed.
+
+    Arguments:
+        claims: those of a paper.
+        sweep: name of the sweep file.
+        runs: its finished runs.
+        unfinished: how many runs of each seed were asked for and have not finished.
+    """
+    unfinished = {seed: count for seed, count in (unfinished or {}).items() if count}
+    seeds = sorted({run.config["seed"] for run in runs} | {*unfinished})
     findings = []
     for claim in claims:
-        if claim.sweep != sweep:
+        if claim.sweep != sweep or claim.not_tried:
             continue
         if claim.pooled:
-            findings.append(evaluate(claim, runs))
-        else:
-            findings += [evaluate(claim, runs.where(seed=seed), seed) for seed in seeds]
+            findings.append(_incomplete(evaluate(claim, runs), sum(unfinished.values())))
+            continue
+        for seed in seeds:
+            of_seed = Runs(run for run in runs if run.config["seed"] == seed)
+            finding = evaluate(claim, of_seed, seed)
+            if finding.why and finding.state != "undecided":
+                finding = _incomplete(finding, unfinished.get(seed, 0))
+            findings.append(finding)
     return findings
 
 
-def has_passed(findings: Sequence[Finding]) -> bool:
-    """Whether a claim passed on at least two of three seeds."""
-    passed = sum(finding.passed for finding in findings)
-    return bool(findings) and passed >= LEAST_PASSED * len(findings) - 1e-9
+def _incomplete(finding: Finding, unfinished: int) -> Finding:
+    """The finding, which does not count as a pass while runs that it needs have not finished."""
+    if not unfinished:
+        return finding
+    runs = "1 run has" if unfinished == 1 else f"{unfinished} runs have"
+    why = "; ".join(filter(None, [finding.why, f"{runs} not finished"]))
+    return replace(finding, passed=False, why=why, state="not run")
+
+
+def judge(findings: Sequence[Finding]) -> Verdict:
+    """What the findings of one claim say together."""
+    asked, passed = len(findings), sum(finding.passed for finding in findings)
+    states = [finding.state for finding in findings]
+    undecided, run = states.count("undecided"), asked - states.count("not run")
+    word: Word
+    if not run:
+        word = "not run"
+    elif passed == asked:
+        word = "passed"
+    elif 2 * passed > asked:
+        word = "mostly"
+    elif 2 * (passed + undecided) > asked:
+        word = "not decided"
+    else:
+        word = "failed"
+    return Verdict(word, asked, run, passed)
+
+
+def measured_numbers(findings: Sequence[Finding]) -> dict[str, tuple[float, float, float]]:
+    """The numbers that a claim measured: the median over its seeds, the smallest and the largest."""
+    numbers: dict[str, list[float]] = {}
+    for finding in findings:
+        for name, value in finding.measured.items():
+            numbers.setdefault(name, []).append(value)
+    return {
+        name: (float(np.median(values)), min(values), max(values))
+        for name, values in numbers.items()
+    }

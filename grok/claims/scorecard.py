@@ -1,8 +1,9 @@
 """The scorecard: claims checked on stored sweeps, their findings kept there and shown as tables."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,11 +11,23 @@ from pymongo.database import Database
 from rich.table import Table
 from rich.text import Text
 
-from grok.claims.model import Finding, Runs, evaluate_sweep, has_passed, run_of
+from grok.claims import registry
+from grok.claims.model import (
+    Claim,
+    Finding,
+    Runs,
+    Verdict,
+    evaluate_sweep,
+    judge,
+    measured_numbers,
+    run_of,
+)
+from grok.claims.versions import version_of
 from grok.errors import check_names
+from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.progress import duration
-from grok.experiment.show import format_numbers
+from grok.experiment.show import format_number
 from grok.paths import experiment_file, experiment_names
 from grok.store.documents import find_metrics
 from grok.store.status import FINISHED
@@ -22,7 +35,8 @@ from grok.store.status import FINISHED
 CHECKED = {"claims": {"$exists": True}}
 FINISHED_SWEEP = {"state": "finished"}
 FINDING_FIELDS = tuple(field.name for field in fields(Finding))
-VERDICTS = {True: ("passed", "green"), False: ("failed", "red"), None: ("not checked", "")}
+WORDS = ("passed", "mostly", "failed", "not decided", "not run", "not tried")
+COLORS = dict(zip(WORDS, ("green", "yellow", "red", "yellow", "dim", "dim"), strict=True))
 
 
 def experiments(names: Iterable[str] = ()) -> list[Experiment]:
@@ -32,9 +46,9 @@ def experiments(names: Iterable[str] = ()) -> list[Experiment]:
 
 
 def sweeps_of(experiment: Experiment) -> list[str]:
-    """Names of the sweep files that the claims that count are checked on."""
-    counted = [claim for claim in experiment.claims if not claim.report_only]
-    return list(dict.fromkeys(claim.sweep for claim in counted))
+    """Names of the sweep files that `grok replicate` runs for the claims."""
+    run = [claim for claim in experiment.claims if not (claim.report_only or claim.not_tried)]
+    return list(dict.fromkeys(claim.sweep for claim in run))
 
 
 def of_sweep(id: str) -> dict[str, Any]:
@@ -56,17 +70,90 @@ def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
     )
 
 
+def unfinished(database: Database, sweep: Mapping[str, Any]) -> Counter[int]:
+    """How many runs of each seed a sweep asked for that have not finished.
+
+    A seed of the sweep's file that has no point counts as one run.
+    """
+    if "points" in sweep:  # run by this machine; a run has the number of its point
+        points = dict(enumerate(sweep["points"]))
+        wanted = {**of_sweep(sweep["_id"]), **FINISHED}
+        done = database.runs.find(wanted, {"meta.sweep.point": 1})
+        finished = {run["meta"]["sweep"]["point"] for run in done}
+    else:
+        stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
+        points = {point["number"]: point["point"] for point in stored}
+        finished = {point["number"] for point in stored if point["state"] == "finished"}
+    seed = sweep["config"].get("parameters", {}).get("seed", {})
+    default = seed.get("value", 0)
+    seeds = {number: point.get("seed", default) for number, point in points.items()}
+    counts = Counter(seeds[number] for number in points if number not in finished)
+    counts.update({*seed.get("values", ())} - {*seeds.values()})
+    return counts
+
+
 def check_sweep(
     database: Database, experiment: Experiment, sweep: Mapping[str, Any]
 ) -> list[Finding]:
-    """Check the claims that are made on a sweep, and store the findings with it."""
+    """Check the claims that are made on a sweep, and store the findings with it.
+
+    A finding is stored with the version of its claim, and whether that version was registered only
+    after the first of the runs began. The findings of other versions move to `claims_before`.
+    """
     if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read
     runs = evidence(database, experiment, sweep["_id"])
-    findings = evaluate_sweep(experiment.claims, sweep["name"], runs)
-    stored = {"findings": [asdict(one) for one in findings], "checked": datetime.now(UTC)}
-    database.sweeps.update_one({"_id": sweep["_id"]}, {"$set": {"claims": stored}})
+    findings = evaluate_sweep(experiment.claims, sweep["name"], runs, unfinished(database, sweep))
+    wanted = {**of_sweep(sweep["_id"]), **FINISHED}
+    trained = _trained(database, wanted)
+    registered = registry.read()
+    versions = {claim.id: version_of(experiment, claim) for claim in experiment.claims}
+
+    def is_stated_after(version: str, claim: str) -> bool:
+        stated = registry.stated_at(registered, claim, version)
+        return stated is None or trained["first"] is None or stated > trained["first"]
+
+    findings = [
+        replace(
+            finding,
+            version=versions[finding.claim],
+            stated_after=is_stated_after(versions[finding.claim], finding.claim),
+        )
+        for finding in findings
+    ]
+    stored = {
+        "findings": [asdict(finding) for finding in findings],
+        "checked": datetime.now(UTC),
+        "commit": commit(),
+        "runs": trained,
+    }
+    update: dict[str, Any] = {"$set": {"claims": stored}}
+    before = (database.sweeps.find_one({"_id": sweep["_id"]}) or {}).get("claims")
+    if before and _versions(before) != _versions(stored):
+        update["$push"] = {"claims_before": before}
+    database.sweeps.update_one({"_id": sweep["_id"]}, update)
     return findings
+
+
+def _trained(database: Database, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """When the first and the last of these runs began, in UTC, and the commits of their code."""
+    fields = {"start_time": 1, "experiment.repositories": 1}
+    runs = [*database.runs.find(wanted, fields)]
+    times = [run["start_time"].replace(tzinfo=UTC) for run in runs if run.get("start_time")]
+    commits = {
+        repository["commit"][:12] + ("+" if repository.get("dirty") else "")
+        for run in runs
+        for repository in (run.get("experiment") or {}).get("repositories") or ()
+    }
+    return {
+        "first": min(times, default=None),
+        "last": max(times, default=None),
+        "commits": sorted(commits),
+    }
+
+
+def _versions(checked: Mapping[str, Any]) -> dict[str, str | None]:
+    return {one["claim"]: one.get("version") for one in checked["findings"]}
 
 
 def check_again(database: Database, experiments: Iterable[Experiment]) -> None:
@@ -89,7 +176,7 @@ def _latest_sweeps(
     wanted = {"experiment": experiment.path, **wanted}
     return {
         name: database.sweeps.find_one({"name": name, **wanted}, sort=[("created", -1)])
-        for name in {claim.sweep: None for claim in experiment.claims}
+        for name in {claim.sweep: None for claim in experiment.claims if not claim.not_tried}
     }
 
 
@@ -111,43 +198,58 @@ def latest(
         made = {claim.id for claim in experiment.claims if claim.sweep == name}
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
-                known = {key: stored[key] for key in FINDING_FIELDS if key in stored}
-                findings[stored["claim"]].append(Finding(**known))
+                findings[stored["claim"]].append(_finding(stored))
     spent = [one for one in seconds if one is not None]
     return findings, sum(spent) if seconds and len(spent) == len(seconds) else None
 
 
 def overview(database: Database) -> Table:
-    """A table with one row for each paper: claims passed, time of the CPU recipe, last run."""
-    table = Table("paper", "what it is", "claims passed", "time of the recipe", "last run")
+    """A table with one row for each paper: its claims, time of the CPU recipe, last run."""
+    table = Table("paper", "what it is", "claims", "controls", "time of the recipe", "last run")
     for experiment in experiments():
         findings, seconds = latest(database, experiment)
-        counted = [claim for claim in experiment.claims if not claim.report_only]
-        passed = sum(has_passed(findings[claim.id]) for claim in counted)
+        words = {
+            claim.id: summary(claim, findings[claim.id]).verdict.word for claim in experiment.claims
+        }
         wanted = {"experiment.name": experiment.path}
         run = database.runs.find_one(wanted, {"start_time": 1}, sort=[("start_time", -1)])
         table.add_row(
             experiment.path,
             experiment.doc.strip().splitlines()[0],
-            f"{passed}/{len(counted)}" if counted else "-",
+            counted(words[claim.id] for claim in experiment.claims if not claim.control),
+            counted(words[claim.id] for claim in experiment.claims if claim.control),
             "-" if seconds is None else duration(seconds),
             f"{run['start_time']:%Y-%m-%d %H:%M}" if run else "never",
         )
     return table
 
 
+def counted(words: Iterable[str]) -> str:
+    """How many claims there are and how many have each verdict: "5: 3 passed, 2 failed"."""
+    counts = Counter(words)
+    listed = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+    return f"{counts.total()}: {listed}" if counts else "-"
+
+
 def scorecard(experiments: Iterable[Experiment], database: Database) -> tuple[Table, bool]:
-    """A table with one row for each claim, and whether every claim that counts has passed."""
-    table = Table("claim", "what the paper says", "verdict", "seeds", "measured", show_lines=True)
+    """A table with one row for each claim, and whether the claims that `grok replicate` checks have
+    passed, each on most seeds at least."""
+    table = Table("claim", "statement", "verdict", "seeds", "measured", show_lines=True)
     is_complete = True
     for experiment in experiments:
         findings, _ = latest(database, experiment)
-        for claim in experiment.claims:
-            card = summary(findings[claim.id])
-            is_complete = is_complete and (bool(card.passed) or claim.report_only)
-            note = " (report only)" if claim.report_only else ""
-            verdict = Text.assemble(VERDICTS[card.passed], note)
-            table.add_row(claim.id, claim.statement, verdict, card.seeds, card.measured)
+        for claim in sorted(experiment.claims, key=lambda claim: claim.control):
+            card = summary(claim, findings[claim.id])
+            is_required = not (claim.report_only or claim.not_tried)
+            is_complete = is_complete and (card.has_passed or not is_required)
+            kind = "our control: " if claim.control else ""
+            table.add_row(
+                claim.id,
+                kind + claim.statement,
+                Text.assemble((str(card.verdict), COLORS[card.verdict.word]), card.mark),
+                card.seeds,
+                card.measured,
+            )
     return table, is_complete
 
 
@@ -155,26 +257,88 @@ def scorecard(experiments: Iterable[Experiment], database: Database) -> tuple[Ta
 class Summary:
     """A claim's findings in one row.
 
-    passed: None if there are none.
-    seeds: seeds passed of all, as "2/3".
-    measured: the numbers of the first finding that agrees with `passed`, or what was missing.
+    verdict: of all findings together.
+    seeds: seeds passed of those asked for, as "2/3"; empty if there are none.
+    measured: the numbers of the check, as median and range over the seeds, or why there are none.
+    is_stated_after: whether the claim was registered in its present form only after its runs began.
     """
 
-    passed: bool | None
+    verdict: Verdict
     seeds: str
     measured: str
+    is_stated_after: bool
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the claim passed on most seeds at least."""
+        return self.verdict.word in ("passed", "mostly")
+
+    @property
+    def mark(self) -> str:
+        """What is said beside the verdict of a claim that was stated after its runs."""
+        return " (stated after)" if self.is_stated_after else ""
 
 
-def summary(findings: Sequence[Finding]) -> Summary:
+def summary(claim: Claim, findings: Sequence[Finding]) -> Summary:
     """A claim's findings in one row of the scorecard or the report."""
-    if not findings:
-        return Summary(None, "", "")
-    shown = shown_finding(findings)
-    seeds = f"{sum(finding.passed for finding in findings)}/{len(findings)}"
-    return Summary(has_passed(findings), seeds, shown.why or format_numbers(shown.measured))
+    if claim.not_tried:
+        return Summary(Verdict("not tried", 0, 0, 0), "", claim.not_tried, False)
+    verdict = judge(findings)
+    seeds = f"{verdict.passed}/{verdict.asked}" if findings else ""
+    numbers = ", ".join(
+        f"{name} {format_range(*values)}" for name, values in measured_numbers(findings).items()
+    )
+    why = next((finding.why for finding in findings if finding.why), None)
+    is_stated_after = any(finding.stated_after for finding in findings)
+    return Summary(verdict, seeds, "; ".join(filter(None, [numbers, why])), is_stated_after)
 
 
-def shown_finding(findings: Sequence[Finding]) -> Finding:
-    """The first of a claim's findings that agrees with the verdict on all of them."""
-    passed = has_passed(findings)
-    return next(finding for finding in findings if finding.passed == passed)
+def format_range(median: float, low: float, high: float) -> str:
+    """A number with its range over the seeds: "3 (2 to 5)"; the number alone if they agree."""
+    shown = [format_number(value) for value in (median, low, high)]
+    return shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def history(experiment: Experiment, claim: Claim, database: Database) -> Table:
+    """A table of the versions of a claim: when each was registered and why, and what was found."""
+    table = Table("version", "registered", "statement", "runs began", "checked", "verdict")
+    registrations = registry.read().get(claim.id, [])
+    present = version_of(experiment, claim)
+    checks = _checks_of(database, claim)
+    known = [one.version for one in registrations]
+    others = [
+        version for version in {**dict.fromkeys(checks), present: None} if version not in known
+    ]
+    rows = [
+        (one.version, one.date[:10], f"{one.statement}; {one.note}" if one.note else one.statement)
+        for one in registrations
+    ]
+    rows += [(str(version), "not registered", "") for version in others]
+    for version, date, statement in rows:
+        name = f"{version} (present)" if version == present else version
+        first, *more = checks.get(version) or [("", "", "not checked")]
+        table.add_row(name, date, statement, *first)
+        for check in more:
+            table.add_row("", "", "", *check)
+    return table
+
+
+def _checks_of(database: Database, claim: Claim) -> dict[str, list[tuple[str, str, str]]]:
+    """For each version of a claim, what each check of a sweep found: runs' dates, date, verdict."""
+    checks: dict[str, list[tuple[str, str, str]]] = {}
+    for sweep in database.sweeps.find({"name": claim.sweep, **CHECKED}).sort("created", 1):
+        for checked in [*sweep.get("claims_before", ()), sweep["claims"]]:
+            findings = [_finding(one) for one in checked["findings"] if one["claim"] == claim.id]
+            if not findings:
+                continue
+            card, began = summary(claim, findings), (checked.get("runs") or {}).get("first")
+            date = f"{checked['checked']:%Y-%m-%d}, commit {checked.get('commit', 'unknown')}"
+            verdict = f"{card.verdict}{card.mark}, seeds {card.seeds}; {card.measured}"
+            row = (f"{began:%Y-%m-%d}" if began else "", date, verdict)
+            checks.setdefault(str(findings[0].version), []).append(row)
+    return checks
+
+
+def _finding(stored: Mapping[str, Any]) -> Finding:
+    """A finding as it was stored, perhaps by another release."""
+    return Finding(**{key: stored[key] for key in FINDING_FIELDS if key in stored})

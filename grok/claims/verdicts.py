@@ -2,7 +2,7 @@
 
 docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `reproduced` (a phrase),
 both written by hand; and what a replication gave: `commit`, `date`, `runs`, `seconds`, and for each
-claim `verdict`, `seeds_passed`, `seeds` and `measured`.
+claim what `claim_result` returns.
 """
 
 import json
@@ -14,8 +14,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from grok.claims.model import Finding, has_passed
-from grok.claims.scorecard import checked_sweeps, latest, of_sweep, shown_finding, sweeps_of
+from grok.claims.model import Claim, Finding, measured_numbers
+from grok.claims.scorecard import checked_sweeps, latest, of_sweep, summary, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.paths import atomic_write
 from grok.store.status import FINISHED
@@ -54,28 +54,32 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
     return {
         "runs": sum(runs),
         "seconds": None if seconds is None else round(seconds),
-        "claims": {claim.id: claim_result(findings[claim.id]) for claim in experiment.claims},
+        "claims": {
+            claim.id: claim_result(claim, findings[claim.id]) for claim in experiment.claims
+        },
     }
 
 
-def claim_result(findings: Sequence[Finding]) -> dict[str, Any]:
+def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     """The entry of one claim.
 
-    verdict: passed, failed, or "not evaluated" if on no seed there was what the claim needs.
-    measured: the numbers of the first seed that agrees with the verdict; None if there are none.
-        A number that is not finite, such as a step that is never reached, is None.
+    verdict: a word of `grok.claims.model.Verdict`.
+    seeds_passed, seeds_run, seeds: on how many seeds it passed, how many ran, how many were asked for.
+    measured: of each number the median over the seeds, the smallest and the largest; None if there
+        are none. A number that is not finite, such as a step that is never reached, is None.
+    version, stated_after: as in Finding, of the first of the findings.
     """
-    evaluated = [finding for finding in findings if finding.why is None]
-    entry = {
-        "verdict": "not evaluated",
-        "seeds_passed": sum(finding.passed for finding in findings),
-        "seeds": len(findings),
-        "measured": None,
+    verdict = summary(claim, findings).verdict
+    numbers = {
+        name: [value if isfinite(value) else None for value in values]
+        for name, values in measured_numbers(findings).items()
     }
-    if evaluated:
-        numbers = shown_finding(findings).measured
-        entry["verdict"] = "passed" if has_passed(findings) else "failed"
-        entry["measured"] = {
-            name: value if isfinite(value) else None for name, value in numbers.items()
-        } or None
-    return entry
+    return {
+        "verdict": verdict.word,
+        "seeds_passed": verdict.passed,
+        "seeds_run": verdict.run,
+        "seeds": verdict.asked,
+        "measured": numbers or None,
+        "version": findings[0].version if findings else None,
+        "stated_after": any(finding.stated_after for finding in findings),
+    }

@@ -19,6 +19,7 @@ for command in (
     store.store,
     sweep.sweep,
     papers.papers,
+    papers.claims,
     papers.replicate,
     papers.new,
     report.report,

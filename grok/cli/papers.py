@@ -1,4 +1,4 @@
-"""`grok papers`, `grok replicate` and `grok new`: the papers of this project and their claims."""
+"""`grok papers`, `grok claims`, `grok replicate` and `grok new`: papers and their claims."""
 
 import sys
 
@@ -15,7 +15,8 @@ from grok.paths import experiment_names
 @click.option(
     "--check", is_flag=True, help="check the claims again, in their present form, on stored runs"
 )
-def papers(paper: str | None, check: bool) -> None:
+@click.option("--history", metavar="CLAIM", help="the versions of a claim, and what each found")
+def papers(paper: str | None, check: bool, history: str | None) -> None:
     """List the papers and how their claims came out, or one paper's claims."""
     names = [paper] if paper else []
     check_names(names, experiment_names(), "paper")  # before the seconds of imports
@@ -24,12 +25,38 @@ def papers(paper: str | None, check: bool) -> None:
     from grok.experiment import show
     from grok.store.connection import mongo
 
+    chosen = scorecard.experiments(names) if paper or check or history else []
+    made = {claim.id: (one, claim) for one in chosen for claim in one.claims}
+    if history:
+        check_names([history], [*made], "claim")
     store = mongo()
-    chosen = scorecard.experiments(names) if paper or check else []
     if check:
         scorecard.check_again(store.database, chosen)
+    if history:
+        show.wide_console().print(scorecard.history(*made[history], store.database))
+        return
     table = scorecard.scorecard(chosen, store.database)[0] if paper else None
     show.wide_console().print(table or scorecard.overview(store.database))
+
+
+@click.group()
+def claims() -> None:
+    """Register the claims of all papers."""
+
+
+@claims.command()
+@click.option("--note", default="", help="why claims that were registered before have changed")
+def register(note: str) -> None:
+    """Write the present version of every claim to experiments/claims.json, with today's date.
+
+    Register claims before you train the runs that they are checked on: otherwise the scorecard says
+    that they were stated after their runs.
+    """
+    from grok.claims import registry
+    from grok.claims.scorecard import experiments
+
+    ids = registry.register(experiments(), note)
+    click.echo(f"registered: {', '.join(ids)}" if ids else "every claim is registered as it is")
 
 
 @click.command()
@@ -41,7 +68,7 @@ def papers(paper: str | None, check: bool) -> None:
 @click.option("--jobs", type=click.IntRange(1), help="papers at once  [default: cores; on a GPU 1]")
 def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
     """Run the CPU recipes of papers (all, if none is named) and print the scorecard; exit 1 unless
-    every claim that counts has passed."""
+    every claim that is checked has passed on most seeds."""
     check_names(paper, experiment_names(), "paper")
 
     from grok.sweep import replication

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-LOCK = Path(__file__).resolve().parents[2] / "requirements-lock.txt"
+from grok.paths import PROJECT
+
+LOCK = PROJECT / "requirements-lock.txt"
 
 
 @cache
@@ -28,6 +31,17 @@ def environment() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "lock": hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None,
     }
+
+
+@cache
+def commit() -> str:
+    """The commit of the project's code, abbreviated; with "+" if tracked files are changed.
+
+    It is "unknown" outside a git repository.
+    """
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 def cpu_model() -> str:

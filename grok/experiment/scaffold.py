@@ -81,7 +81,7 @@ EXPERIMENT = Template('''"""$description
 
 from math import inf
 
-from grok.claims.model import Claims, Runs, Verdict
+from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts
@@ -170,7 +170,7 @@ LEAST_RATIO = 1  # steps to 99 % test accuracy over steps to 99 % train accuracy
 
 
 @claim("$name-C1", source="figure 1")
-def generalizes_after_memorizing(runs: Runs) -> Verdict:
+def generalizes_after_memorizing(runs: Runs) -> Outcome:
     """The network generalizes, and not before it has memorized."""
     train, test = runs.one("cpu", "paper").steps_to_both(0.99)
     numbers = {"train 99 % at": train, "test 99 % at": test}

@@ -66,11 +66,14 @@ def format_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def format_number(value: float) -> str:
+    """A measured number, with four digits; `never` for infinity."""
+    return "never" if value == inf else f"{value:.4g}"
+
+
 def format_numbers(measured: Mapping[str, float]) -> str:
-    """Measured numbers in one line; `never` for infinity."""
-    return ", ".join(
-        f"{name} {'never' if value == inf else f'{value:.4g}'}" for name, value in measured.items()
-    )
+    """Measured numbers in one line."""
+    return ", ".join(f"{name} {format_number(value)}" for name, value in measured.items())
 
 
 def place(run: Run) -> str:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grok.claims import verdicts
 from grok.claims.scorecard import experiments, latest, scorecard, sweeps_of
 from grok.engine.threads import usable_cores
+from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console, duration
 from grok.experiment.show import wide_console
@@ -24,7 +25,7 @@ GROK = (sys.executable, "-m", "grok.cli")
 
 
 def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
-    """Whether every claim that counts has passed, after all sweeps have run; prints the scorecard.
+    """Whether every claim has passed on most seeds, after all sweeps have run; prints the scorecard.
 
     If every sweep ran to its end, the verdicts are written to docs/verdicts.json, which the
     documentation is generated from.
@@ -53,16 +54,6 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
     wide_console().print(table)
     print(f"{len(wanted)} papers in {duration(time.perf_counter() - started)}, {jobs} at once")
     return has_finished and complete
-
-
-def commit() -> str:
-    """The commit of the project's code, abbreviated; with "+" if tracked files are changed.
-
-    It is "unknown" outside a git repository.
-    """
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--dirty=+"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 class Replication:

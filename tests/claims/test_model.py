@@ -14,9 +14,12 @@ from grok.claims.model import (
     Missing,
     Run,
     Runs,
+    Undecided,
+    Verdict,
     evaluate,
     evaluate_sweep,
-    has_passed,
+    judge,
+    measured_numbers,
     run_of,
 )
 from grok.experiment.experiment import Experiment, load
@@ -39,7 +42,7 @@ def test_a_claim_that_cannot_be_evaluated_has_not_passed():
     ):
         assert evaluate(claim(check), nothing) == Finding("01-C1", False, {}, why)
         assert evaluate(claim(check), nothing, 3) == Finding("01-C1", False, {}, why, 3)
-    assert not has_passed([])
+    assert judge([]) == Verdict("not run", 0, 0, 0)
 
 
 def test_a_finding_is_stored_as_plain_numbers():
@@ -51,15 +54,79 @@ def test_a_finding_is_stored_as_plain_numbers():
     assert [type(value) for value in found.measured.values()] == [float, float]
 
 
-def test_two_of_three_seeds_are_enough():
-    """A claim is evaluated seed by seed, and stands with two of three."""
+def test_only_all_seeds_are_a_pass():
+    """A claim is evaluated seed by seed; two of three seeds are "mostly", with an interval."""
     runs = Runs(run(seed, {"x": value}) for seed, value in enumerate((1, 5, 6)))
     at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
     findings = evaluate_sweep([at_least], "paper_cpu", runs)
     assert [(f.seed, f.passed) for f in findings] == [(0, False), (1, True), (2, True)]
     assert findings[1].measured == {"cpu x": 5}
-    assert has_passed(findings) and not has_passed(findings[:2])
+    assert judge(findings) == Verdict("mostly", 3, 3, 2)
+    assert judge(findings[1:]).word == "passed"
+    assert judge(findings[:2]).word == judge(findings[:1]).word == "failed"
+    assert str(judge(findings)) == "mostly (21% to 94%)"  # Wilson's interval of 2 of 3
+    assert str(judge(findings[1:])) == "passed"
     assert evaluate_sweep([at_least], "another_sweep", runs) == []
+
+
+def test_a_seed_that_failed_to_run_stays_in_the_denominator():
+    """A sweep with one dead seed of three is not a pass, and the dead seed is counted."""
+    runs = Runs(run(seed, {"x": 6.0}) for seed in (0, 2))
+    at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
+    findings = evaluate_sweep([at_least], "paper_cpu", runs, {1: 1, 2: 0})
+    assert [(f.seed, f.passed, f.state) for f in findings] == [
+        (0, True, "evaluated"),
+        (1, False, "not run"),
+        (2, True, "evaluated"),
+    ]
+    assert findings[1].why == "needs a run with cpu; 1 run has not finished"
+    assert judge(findings) == Verdict("mostly", 3, 2, 2)
+    none = evaluate_sweep([at_least], "paper_cpu", Runs(), {0: 1, 1: 1})
+    assert judge(none) == Verdict("not run", 2, 0, 0)
+
+
+def test_a_run_that_a_claim_does_not_need_may_be_missing():
+    """A seed's other runs do not decide a claim that has what it needs."""
+    runs = Runs([run(0, {"x": 6.0})])
+    at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
+    (finding,) = evaluate_sweep([at_least], "paper_cpu", runs, {0: 3})
+    assert finding.passed and finding.state == "evaluated"
+
+
+def test_a_pooled_claim_passes_only_on_all_runs():
+    """A correlation over the runs that survived is not the one that was asked for."""
+    runs = Runs([run(0, {"x": 6.0})])
+    pooled = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)), pooled=True)
+    (finding,) = evaluate_sweep([pooled], "paper_cpu", runs, {0: 1, 4: 1})
+    assert (finding.passed, finding.state) == (False, "not run")
+    assert finding.why == "2 runs have not finished"
+    assert finding.measured == {"cpu x": 6}
+
+
+def test_undecided_seeds_are_neither_passed_nor_failed():
+    """A pair whose baseline never arrives says nothing; too many of them, and nothing is decided."""
+
+    def check(runs):
+        if runs[0]["x"] == 0:
+            raise Undecided("the baseline never arrives")
+        return runs[0]["x"] > 1, {}
+
+    def verdict(*values):
+        runs = Runs(run(seed, {"x": value}) for seed, value in enumerate(values))
+        return judge(evaluate_sweep([claim(check)], "paper_cpu", runs))
+
+    assert verdict(2, 2, 0) == Verdict("mostly", 3, 3, 2)
+    assert verdict(2, 0, 1).word == verdict(0, 0, 0).word == "not decided"
+    assert verdict(2, 1, 1).word == verdict(0, 1, 1).word == "failed"
+    finding = evaluate(claim(check), Runs([run(0, {"x": 0})]))
+    assert (finding.why, finding.state) == ("the baseline never arrives", "undecided")
+
+
+def test_numbers_are_shown_with_their_range_over_the_seeds():
+    findings = [Finding("1", True, {"a": value, "b": 2.0}) for value in (3.0, 1.0, 8.0)]
+    findings.append(Finding("1", False, {}, "needs a run"))
+    assert measured_numbers(findings) == {"a": (3.0, 1.0, 8.0), "b": (2.0, 2.0, 2.0)}
+    assert measured_numbers([]) == {}
 
 
 def test_claims_of_other_sweeps_are_left_out():
@@ -174,8 +241,13 @@ def test_a_docstring_is_the_statement():
         Claim("01-C1", "It groks, and late (figure 2)", first, "paper_cpu"),
         Claim("01-C2", "Nothing (table 1)", second, "other", pooled=True, report_only=True),
     ]
-    third = add("01-C3", source="section 3")(lambda runs: (True, {}))
-    assert ex.claims[2] == Claim("01-C3", " (section 3)", third, "paper_cpu")
+    third = add("01-C3", source="section 3", control=True)(lambda runs: (True, {}))
+    assert ex.claims[2] == Claim("01-C3", " (section 3)", third, "paper_cpu", control=True)
+    add.not_tried("01-C4", "It is large", "figure 4", "It takes a year.")
+    assert (ex.claims[3].statement, ex.claims[3].not_tried) == (
+        "It is large (figure 4)",
+        "It takes a year.",
+    )
 
 
 def test_a_run_is_stored_with_the_findings_of_the_claims_that_need_no_other_run():

@@ -2,8 +2,11 @@
 
 from math import inf
 
+from rich.console import Console
+
 from grok.claims import scorecard
 from grok.claims.model import Claim
+from grok.claims.versions import version_of
 from grok.experiment.experiment import load
 from grok.paths import experiment_file
 from grok.sweep import file as files
@@ -58,3 +61,66 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     assert scorecard.latest(store.database, paper)[0]["08c"] == []
     scorecard.check_again(store.database, [paper])
     assert len(scorecard.latest(store.database, paper)[0]["08c"]) == 2
+
+
+def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path):
+    """Seeds are counted from what the sweep asked for, whether they ended or not."""
+    path = tmp_path / "doshi_cpu.yaml"
+    path.write_text(
+        "program: experiments/doshi.py\nmethod: grid\n"
+        "command: ['${program}', with, '${args_no_hyphens}']\n"
+        "parameters: {preset: {value: analytic}, seed: {values: [0, 1, 2]}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    sweep.run(SweepProgress(3, 3))
+    paper = sweep.file.experiment
+    claims = {claim.id: claim for claim in paper.claims}
+
+    def card(id: str) -> scorecard.Summary:
+        scorecard.check_again(store.database, [paper])
+        return scorecard.summary(claims[id], scorecard.latest(store.database, paper)[0][id])
+
+    assert str(card("08c").verdict) == "passed" and card("08c").seeds == "3/3"
+    wanted = {"meta.sweep.id": sweep.id, "config.seed": 1}
+    store.database.runs.update_one(wanted, {"$set": {"status": "FAILED", "result": None}})
+    assert (card("08c").verdict.word, card("08c").seeds) == ("mostly", "2/3")
+    assert "1 run has not finished" in card("08c").measured
+    # a seed of the file that got no point, as with --limit
+    points = {"points": sweep.document["points"][:1]}
+    store.database.sweeps.update_one({"_id": sweep.id}, {"$set": points})
+    assert scorecard.unfinished(
+        store.database, store.database.sweeps.find_one({"_id": sweep.id})
+    ) == {1: 1, 2: 1}
+
+
+def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch):
+    """The version of a claim counts, not its name: a reworded claim is a new statement."""
+    path = tmp_path / "doshi_cpu.yaml"
+    path.write_text(
+        "program: experiments/doshi.py\nmethod: grid\n"
+        "command: ['${program}', with, '${args_no_hyphens}']\n"
+        "parameters: {preset: {value: analytic}, seed: {values: [0]}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    sweep.run(SweepProgress(1, 1))
+    paper = sweep.file.experiment
+    claim = next(claim for claim in paper.claims if claim.id == "08c")
+
+    def card() -> scorecard.Summary:
+        scorecard.check_again(store.database, [paper])
+        return scorecard.summary(claim, scorecard.latest(store.database, paper)[0]["08c"])
+
+    assert card().mark == ""  # registered in this repository before this test ran
+    finding = scorecard.latest(store.database, paper)[0]["08c"][0]
+    assert finding.version == version_of(paper, claim)
+    trained = store.database.sweeps.find_one({"_id": sweep.id})["claims"]["runs"]
+    assert trained["first"] is not None and len(trained["commits"]) == 1
+    monkeypatch.setattr(scorecard, "version_of", lambda paper, claim: "reworded")
+    assert card().mark == " (stated after)"
+    (before,) = store.database.sweeps.find_one({"_id": sweep.id})["claims_before"]
+    assert finding.version in {one["version"] for one in before["findings"]}
+    shown = Console(width=250)
+    with shown.capture() as captured:
+        shown.print(scorecard.history(paper, claim, store.database))
+    text = captured.get()
+    assert finding.version in text and "reworded (present)" in text and "(stated after)" in text

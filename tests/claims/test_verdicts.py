@@ -34,34 +34,39 @@ def findings(claim: Claim, *curves: list[float]) -> list[Finding]:
     ]
 
 
-def test_a_passed_claim_shows_the_numbers_of_a_seed_on_which_it_passed():
-    soon, late = [0.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 1.0]
-    assert verdicts.claim_result(findings(EARLY, late, soon, soon)) == {
-        "verdict": "passed",
+def result_of(claim: Claim, *curves: list[float]) -> dict:
+    return verdicts.claim_result(claim, findings(claim, *curves))
+
+
+SOON, LATE = [0.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 1.0]
+UNSTATED = {"version": None, "stated_after": False}
+
+
+def test_a_result_has_the_verdict_and_the_numbers_over_the_seeds():
+    assert result_of(EARLY, LATE, SOON, SOON) == {
+        "verdict": "mostly",
         "seeds_passed": 2,
+        "seeds_run": 3,
         "seeds": 3,
-        "measured": {"90 % at": 10},
+        "measured": {"90 % at": [10, 10, 30]},
+        **UNSTATED,
     }
-    assert verdicts.claim_result(findings(EARLY, soon, late, late)) == {
-        "verdict": "failed",
-        "seeds_passed": 1,
-        "seeds": 3,
-        "measured": {"90 % at": 30},
-    }
+    assert result_of(EARLY, SOON, LATE, LATE)["verdict"] == "failed"
+    assert result_of(EARLY, SOON, SOON)["verdict"] == "passed"
 
 
 def test_a_step_that_is_never_reached_is_null():
     """JSON has no infinity."""
-    result = verdicts.claim_result(findings(EARLY, [0.0, 0.0]))
-    assert result["measured"] == {"90 % at": None}
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    never = result_of(EARLY, [0.0, 0.0])
+    assert never["measured"] == {"90 % at": [None, None, None]}
+    assert json.loads(json.dumps(never, allow_nan=False)) == never
     assert evaluate(EARLY, Runs([run(test_accuracy=[0.0, 0.0])])).measured == {"90 % at": inf}
 
 
-def test_a_claim_that_could_not_be_evaluated_has_no_verdict():
-    not_evaluated = {"verdict": "not evaluated", "seeds_passed": 0, "measured": None}
-    assert verdicts.claim_result(findings(NOT_RUN, [1.0], [1.0])) == {**not_evaluated, "seeds": 2}
-    assert verdicts.claim_result([]) == {**not_evaluated, "seeds": 0}
+def test_a_claim_that_could_not_be_evaluated_has_failed_and_one_without_runs_was_not_run():
+    assert result_of(NOT_RUN, [1.0], [1.0])["verdict"] == "failed"
+    nothing = {"verdict": "not run", "seeds_passed": 0, "seeds_run": 0, "seeds": 0}
+    assert verdicts.claim_result(EARLY, []) == {**nothing, "measured": None, **UNSTATED}
 
 
 def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path):
@@ -91,7 +96,7 @@ def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path):
         "runs": 2,
         "seconds": 62,
         "claims": {
-            "X-1": verdicts.claim_result(findings(EARLY, [0.0, 1.0, 1.0])),
-            "X-2": verdicts.claim_result([]),
+            "X-1": result_of(EARLY, [0.0, 1.0, 1.0]),
+            "X-2": verdicts.claim_result(NOT_RUN, []),
         },
     }

@@ -73,7 +73,7 @@ def test_every_instrument_has_its_entry():
 
 
 def test_every_claim_has_its_verdict():
-    """A claim that is new since the last replication is "not evaluated" until the next."""
+    """A claim that is new since the last replication is "not run" until the next."""
     ids = {experiment.path: {c.id for c in experiment.claims} for experiment in experiments()}
     assert {name: {*paper["claims"]} for name, paper in verdicts().items()} == ids
 

@@ -5,13 +5,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from grok.claims.model import Claim
+from grok.claims.scorecard import counted, format_range
 from grok.experiment.config_types import description
 from grok.experiment.experiment import Experiment
-from grok.experiment.show import format_value
 from grok.paths import PROJECT, experiment_file
 from tools.docs.markdown import cell, code, table
 
@@ -38,10 +39,11 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     """
     by_name = {experiment.path: experiment for experiment in experiments}
     rows = []
-    passed_of_all = counted_of_all = runs_of_all = 0
+    words_of_all = list[str]()
+    runs_of_all = 0
     for name, paper in verdicts().items():
-        passed, counted = passed_and_counted(by_name[name], paper)
-        passed_of_all, counted_of_all = passed_of_all + passed, counted_of_all + counted
+        words = words_of(by_name[name], paper, control=False)
+        words_of_all += words
         runs_of_all += paper["runs"] or 0
         link = os.path.relpath(PAPERS / f"{name}.md", page.parent)
         rows.append(
@@ -49,21 +51,29 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
                 f"[{name}]({link})",
                 _sources(paper["sources"]),
                 cell(paper["reproduced"]),
-                f"{passed} of {counted}" if counted else "",
-                "" if paper["runs"] is None else str(paper["runs"]),
+                counted(words),
+                counted(words_of(by_name[name], paper, control=True)),
                 "" if paper["seconds"] is None else _minutes(paper["seconds"]),
             ]
         )
-    header = ["paper", "source", "what is reproduced", "claims passed", "runs", "minutes"]
-    total = f"In total {passed_of_all} of {counted_of_all} claims passed, in {runs_of_all} runs."
+    header = ["paper", "source", "what is reproduced", "its claims", "our controls", "minutes"]
+    total = (
+        f"In total {words_of_all.count('passed')} of {len(words_of_all)} claims of the papers passed "
+        f"on all seeds and {words_of_all.count('mostly')} on most of them, in {runs_of_all} runs."
+    )
     return "\n\n".join([table(header, rows), f"{total} {_state(verdicts().values())}"])
 
 
-def passed_and_counted(experiment: Experiment, paper: Mapping[str, Any]) -> tuple[int, int]:
-    """How many of the claims that count passed, and how many there are."""
-    counted = [claim.id for claim in experiment.claims if not claim.report_only]
-    verdict = [paper["claims"].get(id, {}).get("verdict") for id in counted]
-    return verdict.count("passed"), len(counted)
+def words_of(experiment: Experiment, paper: Mapping[str, Any], control: bool) -> list[str]:
+    """The verdicts on a paper's claims, or on our controls of it."""
+    return [_word(claim, paper) for claim in experiment.claims if claim.control == control]
+
+
+def _word(claim: Claim, paper: Mapping[str, Any]) -> str:
+    """The verdict on a claim."""
+    if claim.not_tried:
+        return "not tried"
+    return paper["claims"].get(claim.id, {}).get("verdict", "not run")
 
 
 def _sources(sources: Mapping[str, str | None]) -> str:
@@ -103,12 +113,13 @@ def claims(experiment: Experiment) -> str:
     findings = {claim.id: paper["claims"].get(claim.id, {}) for claim in experiment.claims}
     is_measured = any(finding.get("measured") for finding in findings.values())
     rows = []
-    for claim in experiment.claims:
+    for claim in sorted(experiment.claims, key=lambda claim: claim.control):
         finding = findings[claim.id]
-        row = [code(claim.id), cell(claim.statement), notes.get(claim.id, "")]
+        note = cell(claim.not_tried) or notes.get(claim.id, "")
+        row = [code(claim.id), cell(claim.statement), note]
         if is_measured:
             row.append(cell(_measured(finding.get("measured"))))
-        rows.append([*row, _verdict(claim, finding)])
+        rows.append([*row, _verdict(claim, paper)])
     header = ["claim", "statement (source)", "the paper's number and our bounds"]
     header += ["measured", "verdict"] if is_measured else ["verdict"]
     return "\n\n".join([table(header, rows), _state([paper])]).strip()
@@ -193,17 +204,26 @@ def _claim_id(function: ast.FunctionDef) -> str | None:
 
 
 def _measured(measured: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{name} {format_value(value)}" for name, value in (measured or {}).items())
+    """The numbers of a claim, as median and range over its seeds."""
+    return ", ".join(
+        f"{name} {format_range(*(inf if value is None else value for value in values))}"
+        for name, values in (measured or {}).items()
+    )
 
 
-def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
-    """A claim's verdict and on how many seeds it holds."""
-    verdict = finding.get("verdict", "not evaluated")
-    if claim.pooled:
-        verdict += ", all seeds together"
-    elif finding.get("seeds"):
-        verdict += f", {finding['seeds_passed']} of {finding['seeds']} seeds"
-    return verdict + (" (report only)" if claim.report_only else "")
+def _verdict(claim: Claim, paper: Mapping[str, Any]) -> str:
+    """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
+    finding = paper["claims"].get(claim.id, {})
+    verdict = _word(claim, paper)
+    if finding.get("seeds"):
+        seeds = f"{finding['seeds_passed']} of {finding['seeds']} seeds"
+        verdict += f", {'all seeds together' if claim.pooled else seeds}"
+    marks = [
+        "our control" if claim.control else "",
+        "stated after its runs" if finding.get("stated_after") else "",
+        "not part of `grok replicate`" if claim.report_only else "",
+    ]
+    return "; ".join(filter(None, [verdict, *marks]))
 
 
 # -- configuration keys --------------------------------------------------------------------------

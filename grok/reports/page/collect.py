@@ -3,7 +3,6 @@
 import base64
 import math
 import shlex
-import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ import numpy as np
 from pymongo.database import Database
 
 from grok.claims import scorecard
+from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
-from grok.paths import PROJECT
 from grok.store.connection import Store
 from grok.store.documents import find_metrics
 
@@ -41,7 +40,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
     about = {
         "store": store.describe(),
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "commit": _commit(),
+        "commit": commit(),
         "runs": len(runs),
     }
     ids_of_sweeps = {sweep_id_of(run) for run in runs}
@@ -74,13 +73,14 @@ def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict
     findings, seconds = scorecard.latest(database, paper)
     rows = []
     for claim in paper.claims:
-        card = scorecard.summary(findings[claim.id])
+        card = scorecard.summary(claim, findings[claim.id])
         rows.append(
             {
                 "id": claim.id,
                 "statement": claim.statement,
-                "passed": card.passed,
-                "report_only": claim.report_only,
+                "verdict": card.verdict.word,
+                "detail": f"{card.verdict}{card.mark}",
+                "control": claim.control,
                 "seeds": card.seeds,
                 "measured": card.measured,
             }
@@ -309,9 +309,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(PROJECT), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"

@@ -164,12 +164,12 @@ function showSweep(id) {
 
 function showPapers() {
   view.innerHTML = data.papers.map(paper => {
-    const counted = paper.claims.filter(claim => !claim.report_only), passed = counted.filter(claim => claim.passed).length;
-    const verdict = claim => claim.passed === null ? '<span class="quiet">not checked</span>' : claim.passed ? '<b class="good">passed</b>' : '<b class="bad">failed</b>';
-    return `<h2>${escape(paper.name)} <span class="quiet">${counted.length ? `${passed} of ${counted.length} claims` : ""} ${paper.seconds ? `in ${duration(paper.seconds)}` : ""}</span></h2>
+    const claims = paper.claims.filter(claim => !claim.control), passed = claims.filter(claim => claim.verdict === "passed").length;
+    const color = word => ({passed: "good", failed: "bad"})[word] ?? "quiet";
+    return `<h2>${escape(paper.name)} <span class="quiet">${claims.length ? `${passed} of ${claims.length} claims passed` : ""} ${paper.seconds ? `in ${duration(paper.seconds)}` : ""}</span></h2>
       <p>${escape(paper.description)}</p>` +
       (paper.claims.length ? `<details open><summary>claims</summary><table>` + paper.claims.map(claim => `<tr><td>${escape(claim.id)}</td><td>${escape(claim.statement)}</td>
-        <td>${verdict(claim)}${claim.report_only ? ' <span class="quiet">report only</span>' : ""}</td><td>${escape(claim.seeds)}</td><td class="quiet">${escape(claim.measured)}</td></tr>`).join("") + "</table></details>" : "") +
+        <td><b class="${color(claim.verdict)}">${escape(claim.detail)}</b>${claim.control ? ' <span class="quiet">our control</span>' : ""}</td><td>${escape(claim.seeds)}</td><td class="quiet">${escape(claim.measured)}</td></tr>`).join("") + "</table></details>" : "") +
       `<div class="pictures">${paper.figures.map(figure => `<a href="${figure.data}" download="${escape(figure.name)}.png"><img src="${figure.data}" alt="${escape(figure.name)}" title="${escape(figure.name)}"></a>`).join("")}</div>`;
   }).join("");
 }

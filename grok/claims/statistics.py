@@ -1,4 +1,4 @@
-"""Survival statistics: times to an event that some runs do not reach within their budget."""
+"""Statistics of claims and studies: times that some runs do not reach, fractions, paired ratios."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,0 +1,135 @@
+"""Versions of claims: what a claim says and how it is checked, as one hash."""
+
+import ast
+import hashlib
+import inspect
+import json
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import yaml
+
+import grok
+from grok.claims.model import Claim, Run, Runs
+from grok.experiment.experiment import KEYS_OF_ANY_VALUE, Experiment
+from grok.paths import PROJECT
+
+DIGITS = 12  # of a version
+OUR_FOLDERS = (PROJECT / "experiments", Path(grok.__file__).parent)
+CONSTANTS = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None))
+# Parts of a sweep file that say how it is run, not what is trained.
+NOT_OF_A_RECIPE = ("program", "command", "metric", "name", "description", "project", "entity")
+
+
+def version_of(experiment: Experiment, claim: Claim) -> str:
+    """The hash of a claim's sentence, check, thresholds and recipes, in hexadecimal digits.
+
+    It changes with the statement, with any function or constant of this project that the check
+    uses, directly or through another one, and with the sweep and the named configs whose runs it is
+    checked on. Comments and layout do not change it.
+    """
+    content = {
+        "statement": claim.statement,
+        "pooled": claim.pooled,
+        "control": claim.control,
+        "check": claim.not_tried or check_of(claim),
+        "recipes": _recipes(experiment, claim.sweep),
+    }
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def check_of(claim: Claim) -> dict[str, str]:
+    """The code of a claim's check, of the functions that it uses, and its constants, by name."""
+    parts: dict[str, str] = {}
+    _add(claim.check, parts)
+    return parts
+
+
+def _add(function: Callable[..., Any], parts: dict[str, str]) -> None:
+    name = f"{function.__module__}.{function.__qualname__}"
+    if name in parts:
+        return
+    tree = _syntax(function)
+    parts[name] = ast.unparse(tree)
+    for used, value in _names(function, tree):
+        if isinstance(value, FunctionType):
+            if _is_ours(value):
+                _add(value, parts)
+        elif isinstance(value, CONSTANTS):
+            parts[f"{function.__module__}.{used}"] = repr(value)
+
+
+def _syntax(function: Callable[..., Any]) -> ast.AST:
+    """The syntax tree of a function, without decorators, annotations and docstring."""
+    module = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list, node.returns = [], None
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    return module
+
+
+def _names(function: Callable[..., Any], tree: ast.AST) -> Iterator[tuple[str, Any]]:
+    """What the names in a function stand for: its module's, a module's attributes, and methods of
+    runs."""
+    closure = inspect.getclosurevars(function).nonlocals
+    known = {**function.__globals__, **closure}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in known:
+            yield node.id, known[node.id]
+        elif isinstance(node, ast.Attribute):
+            owner = known.get(node.value.id) if isinstance(node.value, ast.Name) else None
+            owners = (owner,) if isinstance(owner, ModuleType) else (Run, Runs)
+            for one in owners:
+                if hasattr(one, node.attr):
+                    yield node.attr, getattr(one, node.attr)
+
+
+def _is_ours(function: FunctionType) -> bool:
+    """Whether a function is part of this project."""
+    file = Path(function.__code__.co_filename).resolve()
+    return any(file.is_relative_to(folder) for folder in OUR_FOLDERS)
+
+
+@cache
+def _recipes(experiment: Experiment, sweep: str) -> dict[str, Any]:
+    """The points of a sweep file, and the configurations of the named configs in it.
+
+    Values that switch something off (None, False, 0 and empty ones) are left out, so that a new
+    configuration key does not change the version of every claim.
+    """
+    path = PROJECT / "sweeps" / f"{sweep}.yaml"
+    if not path.exists():
+        return {}
+    content = yaml.safe_load(path.read_text())
+    defaults = experiment.defaults()
+    named = {word for word in _words(content) if word in experiment.named_configs}
+    configs = {name: {**defaults, **experiment.named_configs[name]()} for name in named}
+    return {
+        "sweep": {key: value for key, value in content.items() if key not in NOT_OF_A_RECIPE},
+        "fixed": [word for word in content.get("command", ()) if "$" not in str(word)],
+        "configs": {
+            name: {k: v for k, v in config.items() if v and k not in KEYS_OF_ANY_VALUE}
+            for name, config in configs.items()
+        },
+    }
+
+
+def _words(content: Any) -> Iterator[str]:
+    """All text in a parsed file."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _words(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _words(value)

@@ -1,0 +1,82 @@
+"""The registry of claims: nothing changes unseen."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from grok.claims import registry
+from grok.claims.model import Claim
+from grok.claims.scorecard import experiments
+from grok.cli import main as grok
+from grok.errors import UserError
+from tests.claims.test_verdicts import EARLY, NOT_RUN
+
+
+@pytest.fixture
+def version(monkeypatch):
+    """The versions of claims are their statements."""
+    monkeypatch.setattr(registry, "version_of", lambda experiment, claim: claim.statement)
+
+
+def paper(*claims: Claim) -> list[SimpleNamespace]:
+    return [SimpleNamespace(claims=claims)]
+
+
+def reworded(claim: Claim, statement: str) -> Claim:
+    return Claim(claim.id, statement, claim.check, claim.sweep)
+
+
+def test_every_claim_of_this_project_is_registered_as_it_is():
+    """A claim that is changed must be registered again, with a note of why:
+    grok claims register --note "..." """
+    assert registry.changes(experiments()) == {}
+
+
+def test_a_registered_claim_changes_only_with_a_note(version, tmp_path):
+    path = tmp_path / "claims.json"
+    assert registry.register(paper(EARLY), path=path) == ["X-1"]
+    assert registry.register(paper(EARLY), path=path) == []
+    before, changed = path.read_text(), paper(reworded(EARLY, "later"))
+    with pytest.raises(UserError, match="registered before: X-1; say why in --note"):
+        registry.register(changed, path=path)
+    assert path.read_text() == before
+    assert registry.register(changed, "the paper's words", path) == ["X-1"]
+    first, second = registry.read(path)["X-1"]
+    assert (first.version, first.note) == ("It is early (figure 1)", "")
+    assert (second.version, second.note) == ("later", "the paper's words")
+    assert registry.changes(changed, path) == {}
+
+
+def test_a_new_claim_needs_no_note_and_a_removed_one_does(version, tmp_path):
+    path = tmp_path / "claims.json"
+    registry.register(paper(EARLY), path=path)
+    assert registry.register(paper(EARLY, NOT_RUN), path=path) == ["X-2"]
+    with pytest.raises(UserError, match="X-2"):
+        registry.register(paper(EARLY), path=path)
+    registry.register(paper(EARLY), "not the paper's", path)
+    assert registry.read(path)["X-2"][-1].version == registry.REMOVED
+    assert registry.changes(paper(EARLY), path) == {}
+
+
+def test_a_version_is_stated_when_it_was_registered_last(version, tmp_path):
+    """Whoever returns to an earlier wording after the runs has stated it after the runs."""
+    path = tmp_path / "claims.json"
+    for statement in ("a", "b", "a"):
+        registry.register(paper(reworded(EARLY, statement)), "changed", path)
+    content = json.loads(path.read_text())
+    for day, one in enumerate(content["X-1"], 1):
+        one["date"] = f"2026-01-0{day}T00:00:00+00:00"
+    path.write_text(json.dumps(content))
+    registered = registry.read(path)
+    assert registry.stated_at(registered, "X-1", "a") == datetime(2026, 1, 3, tzinfo=UTC)
+    assert registry.stated_at(registered, "X-1", "b") == datetime(2026, 1, 2, tzinfo=UTC)
+    assert registry.stated_at(registered, "X-1", "c") is None
+    assert registry.stated_at(registered, "X-9", "a") is None
+
+
+def test_the_command_says_that_nothing_is_to_be_registered():
+    done = CliRunner().invoke(grok, ["claims", "register"])
+    assert (done.exit_code, done.output) == (0, "every claim is registered as it is\n")

@@ -1,0 +1,129 @@
+"""A claim's version changes with what it says and checks, and with nothing else."""
+
+import sys
+import textwrap
+
+import pytest
+
+from grok.claims.versions import check_of, version_of
+from grok.experiment.experiment import load_module
+from grok.paths import PROJECT
+
+PAPER = '''
+"""A paper."""
+from grok.claims.checks import each
+from grok.claims.model import Claims, Outcome, Runs
+from grok.experiment.experiment import Experiment
+
+ex = Experiment("nanda", threshold=0.9, delay=10)
+claim = Claims(ex)
+LEAST = 5  # a bound
+
+
+def largest(runs: Runs) -> float:
+    """The largest loss."""
+    return max(run.final("loss") for run in runs)
+
+
+@claim("03-X", source="figure 2")
+def grows(runs: Runs) -> Outcome:
+    """The loss grows."""
+    return largest(runs) > LEAST, {}
+'''
+
+
+@pytest.fixture
+def version(tmp_path, monkeypatch):
+    """The version of the claim of a paper with this text."""
+    monkeypatch.setattr("grok.claims.versions.OUR_FOLDERS", (tmp_path,))
+    numbers = iter(range(100))
+
+    def version(old: str = "", new: str = "") -> str:
+        assert old in PAPER
+        path = tmp_path / str(next(numbers)) / "paper.py"
+        path.parent.mkdir()
+        path.write_text(PAPER.replace(old, new, 1))
+        ex = load_module(path).ex
+        return version_of(ex, ex.claims[0])
+
+    return version
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LEAST = 5", "LEAST = 4"),
+        ("The loss grows", "The loss shrinks"),
+        ("figure 2", "figure 3"),
+        ("largest(runs) > LEAST", "largest(runs) >= LEAST"),
+        ("return max(", "return min("),
+        ('run.final("loss")', 'run.final("test_loss")'),
+        ('source="figure 2"', 'source="figure 2", pooled=True'),
+        ('source="figure 2"', 'source="figure 2", control=True'),
+        ('source="figure 2"', 'source="figure 2", sweep="nanda_phases"'),
+    ],
+)
+def test_a_change_of_what_is_claimed_changes_the_version(version, old, new):
+    """A threshold, the sentence, its source, the check or a function that it calls, the sweep."""
+    assert version() != version(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# a bound", "# another comment"),
+        ('"""The largest loss."""', '"""The largest final loss."""'),
+        (
+            "return largest(runs) > LEAST, {}",
+            "return (\n        largest(runs) > LEAST,\n        {},\n    )",
+        ),
+        ("LEAST = 5", "OTHER = 1\nLEAST = 5"),
+        ("(runs: Runs) -> float", "(runs)"),
+    ],
+)
+def test_comments_layout_and_other_constants_do_not(version, old, new):
+    assert version() == version(old, new)
+
+
+def test_a_method_of_runs_that_a_check_uses_is_part_of_it():
+    """A changed definition of "reached" changes every claim that is stated with it."""
+    ex = load_module(PROJECT / "experiments" / "nanda.py").ex
+    first = next(claim for claim in ex.claims if claim.id == "03-C1")
+    parts = check_of(first)
+    assert "grok.phases.first_step_held" in parts and "grok.claims.model.Run.logged" in parts
+    assert parts["nanda.LEAST_DELAY_RATIO"] == "8"
+    assert not any("Runs.mean" in name for name in parts)
+
+
+def test_the_recipe_is_part_of_a_version(tmp_path, monkeypatch):
+    """Seeds and values of the sweep, and the values of its named configs, but not how it is started."""
+    (tmp_path / "sweeps").mkdir()
+    path = tmp_path / "sweeps" / "nanda_cpu.yaml"
+    monkeypatch.setattr("grok.claims.versions.PROJECT", tmp_path)
+    text = textwrap.dedent("""
+        program: experiments/nanda.py
+        method: grid
+        command: ["${interpreter}", "${program}", with, cpu]
+        parameters: {seed: {values: [0, 1, 2]}}
+    """)
+
+    def version(text: str, **changes) -> str:
+        path.write_text(text)
+        ex = load_module(PROJECT / "experiments" / "nanda.py").ex
+        if changes:
+            values = {**ex.named_configs["cpu"](), **changes}
+            ex.named_configs["cpu"] = lambda: values
+        return version_of(ex, next(claim for claim in ex.claims if claim.id == "03-C1"))
+
+    assert version(text) != version(text.replace("[0, 1, 2]", "[0, 1]"))
+    assert version(text) != version(text, lr=0.5)
+    assert version(text) == version(text.replace("${interpreter}", "${env}"))
+    assert version(text) == version(text, measures=["norms"])
+
+
+def test_the_module_of_a_check_need_not_be_imported_by_name():
+    """Papers are loaded by path, and are not in sys.modules."""
+    assert "power" not in sys.modules
+    ex = load_module(PROJECT / "experiments" / "power.py").ex
+    sharper = next(claim for claim in ex.claims if claim.id == "01-C6")
+    assert "grok.claims.checks.rank_correlation" in check_of(sharper)
