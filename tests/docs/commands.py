@@ -116,13 +116,16 @@ def _click_problem(command: click.Command, name: str, arguments: list[str]) -> s
         while isinstance(command, click.Group):
             if not arguments or arguments[0] == "--version":
                 return None
-            chosen = command.get_command(click.Context(command), arguments[0])
+            chosen = command.get_command(
+                click.Context(command, **grok.context_settings), arguments[0]
+            )
             if chosen is None:
                 return f"{name} has no command {arguments[0]}"
             command, name, arguments = chosen, f"{name} {arguments[0]}", arguments[1:]
             if isinstance(command, click.Group) and not arguments:
                 return None
-        with command.make_context(name, list(arguments)):
+        # click keeps a command's option --help, with the names that it had at first
+        with command.make_context(name, list(arguments), **grok.context_settings):
             return None
     except click.ClickException as error:
         message = error.format_message()

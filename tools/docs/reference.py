@@ -76,7 +76,7 @@ def analysis_scripts() -> Iterator[tuple[str, click.Command]]:
 
 def _command(path: str, command: click.Command) -> str:
     """What a command does, how it is called, and its options."""
-    context = click.Context(command, info_name=path)
+    context = click.Context(command, info_name=path, **main.context_settings)
     usage = " ".join(command.collect_usage_pieces(context))
     parts = [f"```text\n{path} {usage}\n```", _prose(command.help), _prose(command.epilog)]
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
