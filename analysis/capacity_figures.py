@@ -49,7 +49,7 @@ def plot_sizes(study: pd.DataFrame) -> Figure:
     for depth, rows in study.groupby("depth"):
         sizes = rows["size"] * (1 + SEED_SPACING * (rows["seed"] - rows["seed"].mean()))
         reached = rows["test"].notna()
-        label = f"{depth} layer" if depth == 1 else f"{depth} layers"
+        label = "1 layer" if depth == 1 else f"{depth!s} layers"
         points = axes.scatter(sizes[reached], rows["test"][reached], s=18, label=label)
         axes.scatter(
             sizes[~reached],
