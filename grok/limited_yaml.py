@@ -26,7 +26,7 @@ class Loader(yaml.SafeLoader):
         """The next node of the text; ComposerError where it is beyond a limit."""
         event = self.peek_event()
         if getattr(event, "tag", None) is not None:
-            raise ComposerError(problem="tags are not read", problem_mark=event.start_mark)
+            raise _refusal("tags are not read", event)
         before = self.expanded
         self.depth += 1
         depth = self.depth
@@ -34,8 +34,7 @@ class Loader(yaml.SafeLoader):
             node = super().compose_node(parent, index)
             if isinstance(event, yaml.AliasEvent):
                 if node not in self.extents:
-                    problem = "an alias stands for what it is in"
-                    raise ComposerError(problem=problem, problem_mark=event.start_mark)
+                    raise _refusal("an alias stands for what it is in", event)
                 size, height = self.extents[node]
                 self.expanded += size
                 depth += height - 1
@@ -44,11 +43,9 @@ class Loader(yaml.SafeLoader):
                 self.extents[node] = self.expanded - before, 1 + self._height_below(node)
         self.depth -= 1
         if depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-            raise ComposerError(problem=problem, problem_mark=event.start_mark)
+            raise _refusal(f"nested more than {MAX_DEPTH} deep", event)
         if self.expanded > MAX_EXPANDED:
-            problem = "too many values, with each alias written out"
-            raise ComposerError(problem=problem, problem_mark=event.start_mark)
+            raise _refusal("too many values, with each alias written out", event)
         return node
 
     def _height_below(self, node: yaml.Node) -> int:
@@ -58,6 +55,13 @@ class Loader(yaml.SafeLoader):
         elif isinstance(node, yaml.MappingNode):
             children = [child for pair in node.value for child in pair]
         return max((self.extents[child][1] for child in children), default=0)
+
+
+def _refusal(problem: str, event: yaml.Event) -> ComposerError:
+    mark = event.start_mark
+    return ComposerError(
+        problem=problem, problem_mark=mark if isinstance(mark, yaml.Mark) else None
+    )
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", SCIENTIFIC, list("-+.0123456789"))

@@ -35,6 +35,7 @@ from grok.store.selection import Query
 
 FORMAT = 1
 IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
+OF_ONE_STORE = ("lease", "uid")  # of a run: who writes it there, which metrics are its own
 DOCUMENTS_PER_WRITE = 500
 PIECE = 1 << 20  # bytes of a file that are read at once
 CHUNK = 255 * 1024  # bytes of a stored file in one document, as GridFS has it
@@ -339,6 +340,7 @@ class _Import:
 
         References to other runs follow when all runs have their ids.
         """
+        run = {key: value for key, value in run.items() if key not in OF_ONE_STORE}
         run = copy.deepcopy(run)
         for artifact in run.get("artifacts", []):
             artifact["file_id"] = self._file_here(artifact["file_id"])

@@ -12,6 +12,7 @@ import yaml
 from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from grok import limited_yaml
 from grok.errors import UserError
 from grok.sweep.queue import Document, SweepQueue
 from grok.wandb_servers import ENDPOINT_NAME
@@ -94,10 +95,7 @@ def _project(name: str | None) -> Document:
 def _upsert_sweep(queue: SweepQueue, variables: Document) -> Document:
     """Create a sweep, or set the state of one (`wandb sweep --stop, --pause, ...`)."""
     if variables.get("config"):
-        try:
-            config = yaml.safe_load(variables["config"])
-        except yaml.YAMLError as error:
-            raise UserError(f"broken YAML: {getattr(error, 'problem', error)}") from error
+        config = limited_yaml.load(variables["config"])
         sweep_id = queue.create(config, variables.get("displayName"))
     else:
         sweep_id = variables["id"]

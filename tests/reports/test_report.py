@@ -145,3 +145,71 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
     assert "20 runs" in tab.inner_text("h2")
     tab.close()
     assert wrong == [] and {url.split("#")[0] for url in asked} <= {page.as_uri()}
+
+
+SCRIPT = "<script>hacked()</script><img src=x onerror=hacked()>\"'><svg onload=hacked()>${hacked()}"
+
+
+def with_script(value: object) -> object:
+    """A document with hostile text in the place of every text, and as a further key."""
+    if isinstance(value, dict):
+        changed = {key: with_script(item) for key, item in value.items()}
+        return {**changed, SCRIPT.replace("$", ""): SCRIPT} if value else changed
+    if isinstance(value, list):
+        return [with_script(item) for item in value]
+    return SCRIPT if isinstance(value, str) else value
+
+
+def test_scripts_in_every_text_of_the_store_are_shown_and_not_executed(store, browser, tmp_path):
+    """Runs and sweeps may come from anywhere, and a report is opened by other people."""
+    hostile = replace(store, db_name="report_hostile")
+    database = hostile.database
+    synthetic.fill(database, 3, steps=6)
+    for run in list(database.runs.find()):
+        given = {
+            "meta": {"sweep": {"id": "x"}, "named_configs": ["a"], "config_updates": {"p": "b"}}
+        }
+        given |= {
+            "omniboard": {"tags": ["t"]},
+            "info": {"claims": [{"claim": "c", "passed": True}]},
+        }
+        given["info"]["environment"] = {"torch": "2"}
+        changed = with_script({**run, **given})
+        if run["_id"] == 1:  # or it would not be drawn
+            changed["result"]["phase"] = "grokking"
+        database.runs.replace_one({"_id": run["_id"]}, changed)
+    database.metrics.update_many({"name": "train_loss"}, {"$set": {"name": SCRIPT}})
+    parameters = {"p": {"values": ["a", "b"]}, "decoder_lr": {"values": [1, 2]}}
+    sweep = {"name": "s", "experiment": "e", "state": "f", "config": {"parameters": parameters}}
+    created = {"_id": SCRIPT, "created": synthetic.datetime(2026, 1, 1)}
+    database.sweeps.insert_one({**with_script({**sweep, "claims": {"findings": []}}), **created})
+    path = tmp_path / "report.html"
+    assert report.write(hostile, {}, path, []) == 3
+    store.client.drop_database("report_hostile")
+    tab = browser.new_page()
+    called, wrong = [], []
+    tab.expose_function("hacked", lambda: called.append(tab.url))
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    for page, shown in (
+        ("papers", "h2"),
+        ("sweeps", "td a"),
+        ("runs", ".row.body"),
+        ("run=1", "pre"),
+    ):
+        tab.goto("about:blank")
+        tab.goto(f"{path.as_uri()}#{page}")
+        tab.wait_for_selector(shown)
+        if page == "runs":
+            assert SCRIPT in tab.inner_text(".row.body >> nth=0")
+        if page == "run=1":
+            tab.wait_for_selector("#accuracies .main-svg")
+            tab.click("#others summary")
+            tab.wait_for_selector("#other0 .main-svg")
+            assert SCRIPT in tab.inner_text("h2")
+    tab.goto("about:blank")
+    tab.goto(f"{path.as_uri()}#sweeps")
+    tab.click("td a")
+    tab.wait_for_selector("#phases .main-svg")
+    tab.wait_for_timeout(200)  # an image that cannot be loaded takes a moment to fail
+    tab.close()
+    assert (called, wrong) == ([], [])

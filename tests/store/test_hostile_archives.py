@@ -259,6 +259,7 @@ def test_a_foreign_archive_takes_no_metrics_and_no_files(made, good, tmp_path):
         "metrics": [{"id": str(local["metrics"][0]["_id"]), "name": "x"}],
         "initial_run": 1,
     }
+    run |= {"uid": "x", "lease": {"metrics": [{"id": one["_id"]} for one in local["metrics"]]}}
     metrics = documents(good, "metrics")
     for metric, taken in zip(metrics, local["metrics"], strict=True):
         metric["_id"] = taken["_id"]
@@ -271,7 +272,7 @@ def test_a_foreign_archive_takes_no_metrics_and_no_files(made, good, tmp_path):
     for name, docs in local.items():
         assert list(database[name].find({"_id": {"$in": [one["_id"] for one in docs]}})) == docs
     new = database.runs.find_one({"_id": 2})
-    assert "initial_run" not in new["info"]
+    assert "initial_run" not in new["info"] and not {"uid", "lease"} & set(new)
     assert database.metrics.count_documents({"run_id": 2}) == 4
     assert (
         database.metrics.find_one({"_id": ObjectId(new["info"]["metrics"][0]["id"])})["run_id"] == 2
