@@ -155,6 +155,11 @@ class Interleavings(RuleBasedStateMachine):
         self.holder[run] = writer
         with pytest.raises(UserError, match="taken"):
             Writer(here, seen)  # a second process that has seen the same
+        if former in self.living:  # it comes back
+            former.log(self.next_value)
+            self.next_value += 1
+            with pytest.raises(LeaseLost):
+                former.deliver()
 
     @precondition(lambda self: self.holder)
     @rule(choice=CHOICE, where=NODES)
@@ -216,7 +221,7 @@ def test_no_interleaving_of_failures_loses_doubles_or_mixes_values(store: Store)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15,
+            max_examples=30,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
