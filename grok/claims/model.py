@@ -257,7 +257,9 @@ class Claims(list[Claim]):
             id: its name on the scorecard.
             source: figure, table or section of the paper.
             sweep: name of the sweep file whose runs it is checked on; EXPERIMENT_cpu if None.
-            pooled, report_only, control: as in Claim.
+            pooled: as in Claim.
+            report_only: as in Claim.
+            control: as in Claim.
         """
 
         def add(check: Check) -> Check:
@@ -273,7 +275,9 @@ class Claims(list[Claim]):
         """List a claim of the paper that is not checked here.
 
         Arguments:
-            id, statement, source: its name, its sentence, and where the paper states it.
+            id: its name on the scorecard.
+            statement: its sentence.
+            source: figure, table or section of the paper.
             reason: why it is not checked, as a sentence.
         """
 
