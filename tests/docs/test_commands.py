@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,16 +59,21 @@ def environment() -> Iterator[dict[str, str]]:
 def run_blocks(blocks: list[Block], environment: dict[str, str], timeout: float) -> None:
     """Run blocks in one shell, from the repository's root; the first command that fails ends it."""
     script = "".join(f"echo '--- {block}'\n{block.code}" for block in blocks)
-    done = subprocess.run(
+    with subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=PROJECT,
         env=environment,
-        timeout=timeout,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+        start_new_session=True,
+    ) as shell:
+        try:
+            output, _ = shell.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGTERM)  # the commands too, which would train on
+            raise
+    assert shell.returncode == 0, output[-3000:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
