@@ -30,7 +30,7 @@ def replace_products(graph: fx.GraphModule) -> None:
     """Replace the large float32 CPU `bmm`s of a traced graph in place."""
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.bmm.default and _is_large(*node.args):
-            node.target = _operator()
+            node.target = operator()
     graph.recompile()
 
 
@@ -42,13 +42,13 @@ def _is_large(left: fx.Node, right: fx.Node) -> bool:
 
 
 @cache
-def _operator() -> Any:
+def operator() -> Any:
     """The operator grok::products.
 
     It is registered where it is used: torch then reads the sources of all modules (0.3 CPU s).
     """
-    operator = torch.library.custom_op("grok::products", _products, mutates_args=())
-    operator.register_fake(_empty_products)
+    registered = torch.library.custom_op("grok::products", _products, mutates_args=())
+    registered.register_fake(_empty_products)
     return torch.ops.grok.products.default
 
 

@@ -122,7 +122,7 @@ def test_products_are_matrix_products(batch, left_transposed, right):
         "transposed": torch.randn(batch, n, k).mT,
         "with gaps": torch.randn(batch, k, 2 * n)[..., :n],
     }[right]
-    found = products.products(a, b)
+    found = products.operator()(a, b)
     assert found.is_contiguous()
     assert torch.allclose(found, a @ b, atol=1e-4)
 
