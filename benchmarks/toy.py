@@ -1,25 +1,31 @@
-"""Speed of the Liu toy: a textbook training loop, and R replicas as one program.
+"""Speed of the Liu toy: ours beside a textbook loop and JAX, and the limits of the hardware.
 
-`make bench` prints the table. The textbook loop is a plain module, torch.optim and one process, with
-an evaluation every 1 % of the steps; ours evaluates at the same steps. Compiling is not counted.
+Each row is printed as soon as it is measured; its programs take turns, and each shows its best turn.
+The textbook loop is a plain module, torch.optim and one process; "fused" and "compiled" are ways of
+our engine, R replicas as one program; JAX is `jit(lax.scan(vmap(step)))` in an environment of its own,
+which is made at the first call. The textbook loop and ours evaluate at every 1 % of the steps, JAX
+never. Compiling is not counted.
 """
 
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
+from benchmarks import limits
 from grok.engine.events import Record
 from grok.engine.problem import Problem
+from grok.engine.threads import usable_cores
 from grok.engine.train import train
 from grok.experiment.environment import cpu_model
-from grok.experiment.experiment import load
+from grok.experiment.experiment import Experiment, load
 from grok.objectives.losses import nearest
-from grok.paths import PROJECT
+from grok.paths import PROJECT, home
 
 CONFIG = {
     "variant": "table",
@@ -30,45 +36,130 @@ CONFIG = {
 }
 WEIGHTS = 200 + 200 * 200 + 200 * 30
 FLOPS = 3 * 2 * 45 * WEIGHTS  # of one replica-step: forward, and twice that backward
+# The products of a step, (rows, inner, columns): both large layers forward, and twice backward.
+PRODUCTS = [
+    (45, 200, 200),
+    (45, 200, 30),
+    (45, 30, 200),
+    (45, 200, 200),
+    (200, 45, 200),
+    (30, 45, 200),
+]
+REPLICAS = (1, 4, 8, 16, 32)
+PROGRAMS = ("textbook", "compiled", "fused", "JAX")
+BUSY = 0.3  # load average from which the machine is not idle
 
 
 @click.command(help=__doc__)
-@click.option("--steps", default=2000, show_default=True, help="steps timed for each row")
-@click.option("--repeats", default=3, show_default=True, help="the best of so many")
+@click.option(
+    "--steps", default=2000, show_default=True, help="steps timed for each row, shared by R"
+)
+@click.option("--repeats", default=3, show_default=True, help="turns of each program")
 def main(steps: int, repeats: int) -> None:
     paper = load(PROJECT / "experiments" / "liu_toy.py")
+    load_average = os.getloadavg()[0]
+    if load_average > BUSY:
+        print(f"warning: the machine is not idle (load {load_average:.1f}): compare ratios only")
+    print(f"{cpu_model()}, {usable_cores()} cores, torch {torch.__version__}")
+    for threads in sorted({1, usable_cores()}):
+        torch.set_num_threads(threads)
+        jax = JaxServer(threads)
+        print(f"\n{threads} thread{'s' * (threads > 1)}, JAX {jax.version}; replica-steps/s")
+        print(f"{'dtype':8} {'R':>3}", *(f"{name:>9}" for name in PROGRAMS), end="")
+        print(f" {'of JAX':>8} {'of textbook':>12} {'of products':>12} {'of registers':>13}")
+        for dtype in ("float32", "float64"):
+            products = limits.products(getattr(torch, dtype), PRODUCTS)
+            registers = limits.registers(getattr(torch, dtype)) * threads
+            for count in REPLICAS:
+                rates = measure(
+                    paper, dtype, count, max(steps // count, 200), repeats, threads, jax
+                )
+                best, gflops = rates["fused"], rates["fused"] * FLOPS / 1e9
+                print(
+                    f"{dtype:8} {count:3}", *(f"{rates[name]:9,.0f}" for name in PROGRAMS), end=""
+                )
+                print(f" {best / rates['JAX']:7.2f}x {best / rates['textbook']:11.1f}x", end="")
+                print(f" {gflops / products:11.0%} {gflops / registers:12.0%}", flush=True)
+        jax.close()
 
-    def problem(dtype: str, seed: int) -> Problem:
-        config = {**paper.defaults(), **CONFIG, "dtype": dtype, "seed": seed, "train_steps": steps}
-        made = paper.problem_of(config)
-        made.log_steps = list(range(0, steps + 1, max(steps // 100, 1)))
-        return made
 
-    limits = {name: gemm_limit(getattr(torch, name)) for name in ("float32", "float64")}
-    screen = Console()
-    screen.print(f"{cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    screen.print(
-        f"limits: GEMM {limits['float32']:.0f} GFLOP/s float32, {limits['float64']:.0f} float64; "
-        f"memory copy {copy_limit():.0f} GB/s"
+def measure(
+    paper: Experiment,
+    dtype: str,
+    count: int,
+    steps: int,
+    repeats: int,
+    threads: int,
+    jax: "JaxServer",
+) -> dict[str, float]:
+    """Replica-steps per second of each program, the best of `repeats` turns."""
+
+    def problems() -> list[Problem]:
+        return [problem(paper, dtype, seed, steps) for seed in range(count)]
+
+    rates = dict.fromkeys(PROGRAMS, 0.0)
+    for _ in range(repeats):
+        turn = {
+            "textbook": textbook(problem(paper, dtype, 0, max(steps, 400))),
+            "compiled": ours(problems(), threads, fused=False),
+            "fused": ours(problems(), threads, fused=True),
+            "JAX": jax.rate(dtype, count, steps),
+        }
+        rates = {name: max(rate, turn[name]) for name, rate in rates.items()}
+    return rates
+
+
+def problem(paper: Experiment, dtype: str, seed: int, steps: int) -> Problem:
+    """The toy, evaluated at every 1 % of the steps."""
+    made = paper.problem_of(
+        {**paper.defaults(), **CONFIG, "dtype": dtype, "seed": seed, "train_steps": steps}
     )
-    yardstick = textbook(problem("float64", 0))
-    rates = {}
-    for dtype in ("float64", "float32"):
-        for count in (1, 4, 8, 16, 32):
-            rates[dtype, count] = ours([problem(dtype, seed) for seed in range(count)], repeats)
-            yardstick = max(
-                yardstick, textbook(problem("float64", 0))
-            )  # the machine's speed varies over minutes
-    table = Table("program", "dtype", "replica-steps/s", "times textbook", "of the GEMM limit")
+    made.log_steps = list(range(0, steps + 1, max(steps // 100, 1)))
+    return made
 
-    def row(name: str, dtype: str, rate: float) -> None:
-        fraction = rate * FLOPS / limits[dtype] / 1e9
-        table.add_row(name, dtype, f"{rate:,.0f}", f"{rate / yardstick:.1f}", f"{fraction:.0%}")
 
-    row("textbook loop", "float64", yardstick)
-    for (dtype, count), rate in rates.items():
-        row(f"R = {count}", dtype, rate)
-    screen.print(table)
+class JaxServer:
+    """JAX in a process and a virtual environment of its own, measured by benchmarks/jax_toy.py.
+
+    threads: cores that the process may use.
+    """
+
+    def __init__(self, threads: int):
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        self.process = subprocess.Popen(
+            [str(jax_python()), str(Path(__file__).with_name("jax_toy.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        self.version = self._read()
+
+    def rate(self, dtype: str, replicas: int, steps: int) -> float:
+        """Replica-steps per second."""
+        assert self.process.stdin is not None, "it is a pipe"
+        print(dtype, replicas, steps, file=self.process.stdin, flush=True)
+        return float(self._read())
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None, "it is a pipe"
+        return self.process.stdout.readline().strip()
+
+
+def jax_python() -> Path:
+    """The Python of an environment with JAX, which is made if it is not there."""
+    folder = home() / "bench" / "jax"
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        print(f"installing JAX in {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "jax[cpu]"], check=True)
+        (folder / "complete").touch()
+    return python
 
 
 class Textbook(nn.Module):
@@ -115,40 +206,15 @@ def textbook(problem: Problem) -> float:
     return problem.train_steps / (time.perf_counter() - began)
 
 
-def ours(problems: list[Problem], repeats: int) -> float:
-    """Replica-steps per second through `train`, evaluations included, after a first compiled use."""
-    best_rate = 0.0
-    for _ in range(repeats):
-        began, first = None, 0
-        for event in train(problems, slots=len(problems), compiled=True):
-            if isinstance(event, Record) and event.step > 0 and began is None:
-                began, first = time.perf_counter(), event.step
-        seconds = time.perf_counter() - began
-        best_rate = max(best_rate, (problems[0].train_steps - first) * len(problems) / seconds)
-    return best_rate
-
-
-def gemm_limit(dtype: torch.dtype, size: int = 1500) -> float:
-    """GFLOP/s of a large square matrix product."""
-    a = torch.randn(size, size, dtype=dtype)
-    return 2 * size**3 / best_time(lambda: a @ a) / 1e9
-
-
-def copy_limit(megabytes: int = 256) -> float:
-    """GB/s read and written by a large copy."""
-    source = torch.ones(megabytes * 2**17, dtype=torch.float64)
-    target = torch.empty_like(source)
-    return 2 * megabytes * 2**20 / best_time(lambda: target.copy_(source)) / 1e9
-
-
-def best_time(work: Callable[[], object], repeats: int = 8) -> float:
-    """Seconds of the fastest of some calls."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def ours(problems: list[Problem], threads: int, fused: bool) -> float:
+    """Replica-steps per second through `train`, evaluations included, from the first one on."""
+    how = {"fused": True} if fused else {"compiled": True}
+    began, first = 0.0, 0
+    for event in train(problems, slots=len(problems), threads=threads, **how):
+        if isinstance(event, Record) and event.step > 0 and not first:
+            began, first = time.perf_counter(), event.step
+    seconds = time.perf_counter() - began
+    return (problems[0].train_steps - first) * len(problems) / seconds
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ WEIGHTS = "weights/"  # prefix of the parameters among a record's arrays
 class Start:
     """A replica starts, or continues, in slot `slot` of a program of `slots` slots.
 
+    compiled: whether the step is compiled, as a fused step always is.
     threads: of the CPU, that the program uses.
+    fused: whether the program has a fused step.
     """
 
     replica: int
@@ -20,6 +22,7 @@ class Start:
     slots: int
     compiled: bool
     threads: int
+    fused: bool
 
 
 @dataclass(frozen=True)

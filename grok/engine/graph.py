@@ -19,6 +19,7 @@ READ_NUMBER = torch.ops.aten._local_scalar_dense.default
 RESULT = "result"  # key of a node's `meta` that holds its TensorInfo
 # Operators whose results have undefined values.
 UNDEFINED_VALUES = ("aten::empty", "aten::new_empty")
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
 
 
 class TensorInfo(NamedTuple):
@@ -131,6 +132,17 @@ class _Recorder(TorchDispatchMode):
             self.constants.register_buffer(name, value)
             self.assign(value, self.graph.get_attr(name))
         return self.nodes[value]
+
+
+def multiplications(graph: fx.GraphModule) -> int:
+    """Multiplications in the matrix products of a recorded graph."""
+    total = 0
+    for node in graph.graph.nodes:
+        if node.target in PRODUCTS:
+            left = node.args[0]
+            assert isinstance(left, fx.Node), "a product's factors are tensors"
+            total += node.meta[RESULT].shape.numel() * left.meta[RESULT].shape[-1]
+    return total
 
 
 def _merge_equal_calls(graph: fx.Graph) -> None:

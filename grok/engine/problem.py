@@ -35,6 +35,7 @@ class Problem:
     keep_weights: the records' arrays hold the weights, as WEIGHTS + name.
     arrays_every: only every so-many-th record, and the last, has arrays.
     measures: which measures the run takes; None for none.
+    fused: the run may use a fused step (grok/engine/fused).
     parent_run: id of the run that the initial weights, or their mask, come from; None for none.
     """
 
@@ -57,6 +58,7 @@ class Problem:
     keep_weights: bool = False
     arrays_every: int = 1
     measures: MeasureConfig | None = None
+    fused: bool = True
     parent_run: int | None = None
 
     @property
@@ -89,6 +91,7 @@ class Problem:
             self.needs_rng,
             self.needs_previous_params,
             self.measures is not None,
+            self.fused,
         )
 
 

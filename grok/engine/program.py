@@ -7,7 +7,8 @@ cores: 3.3 k against 2.8 k steps/s at R=1 in float64, 9.0 k against 8.6 k at R=1
 """
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from grok import randomness
 from grok.engine import determinism, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
-from grok.engine.graph import record
+from grok.engine.fused import FusedStep
+from grok.engine.graph import multiplications, record
 from grok.engine.optimizers import Hyperparameters, StepScalars
 from grok.engine.problem import Problem, batch_order, sampled_batches
 from grok.interrupts import held_back
@@ -40,6 +42,11 @@ PERSISTENT_STATE = {
     "decay_target": "goal",
     "previous_params": "previous",
 }
+READ_BY_METRICS = ("params", "buffers", "previous_params", "data", "seed", "scalars")
+CALL_SECONDS = 0.25  # of a call of the fused step at most; signals wait for its end
+# Multiplications in all evaluations of a fused run from which the evaluation is compiled. Its step
+# needs no compiler of torch's, whose import alone takes as long as 1e11 of them.
+COMPILE_EVALUATION_FROM = 1e12
 # Checks of Inductor's that are left out: a compiled function is called with tensors like those it was
 # traced on only, and the vector instructions of the CPU need not be tried in a process of their own.
 UNCHECKED = {"size_asserts": False, "cpp.vec_isa_ok": True}
@@ -51,10 +58,13 @@ class Program:
     template: one of the problems; all have its signature.
     slots: R.
     shared: names of data that are the same tensor in every problem and are held once.
-    compiled: whether step and evaluation are compiled; becomes false if the compiler fails.
+    compiled: whether step and evaluation are compiled; becomes false if the compiler fails. With a
+        fused step, it is whether the evaluation may be compiled.
     traced: traced functions of another program of equal shape, to be used here too.
+    fused: makes the steps; None where the traced or compiled step does.
 
-    `state` is a nested dictionary of tensors whose first axis is R.
+    `state` is a nested dictionary of tensors whose first axis is R. `threads` is how many threads
+    the fused step uses.
     """
 
     def __init__(
@@ -64,10 +74,14 @@ class Program:
         shared: set[str],
         compiled: bool,
         traced: dict[str, Callable] | None = None,
+        fused: FusedStep | None = None,
     ):
         self.template = template
         self.slots = slots
         self.compiled = compiled
+        self.fused = fused
+        self.threads = 1
+        self.steps_of_call = 1  # that the fused step makes in about CALL_SECONDS
         self.shared = {k: v for k, v in template.data.items() if k in shared}
         self.steps = [0] * slots
         self.seeds = [0] * slots
@@ -79,9 +93,11 @@ class Program:
         self.scheduled = 0  # how many of them are still to come
         empty = self._replica(template)
         self.state = pytree.tree_map(lambda x: torch.stack([x] * slots), empty)
+        self._fused_steps = None if fused is None else fused.bind(self.state, self.shared)
         # functions of all tensors of state and shared data, by name; and calls on our own tensors
         self._traced: dict[str, Callable] = {} if traced is None else traced
         self._calls: dict[str, Callable] = {}
+        self._copy: dict | None = None  # of what the metrics of one slot read
         self._reordered: Program | None = None
 
     def _replica(self, problem: Problem) -> dict:
@@ -131,28 +147,75 @@ class Program:
             column[slot] = value
         self.scheduled = 0
 
+    def advance(self, most: int, slots: Sequence[int]) -> int:
+        """Make at least one and at most so many steps; return how many.
+
+        Arguments:
+            most: steps until the state is to be read.
+            slots: that need be trained; others may be.
+        """
+        if self._fused_steps is None:
+            self._step_all_slots()
+            return 1
+        count = 1 if self.template.measures is not None else min(most, self.steps_of_call)
+        if self.template.needs_previous_params:
+            if count == most > 1:
+                count -= 1  # the last step is a call of its own
+            elif most == 1:
+                self._keep_previous_params()
+        return self._call_fused(count, slots)
+
     def step(self) -> None:
         """One step of every slot."""
+        self.advance(1, range(self.slots))
+
+    def _step_all_slots(self) -> None:
         if self.template.batch_size is not None:
-            self._next_minibatches()
-        if self.scheduled == 0:
-            self._precompute_schedule()
-        self.state["scalars"].copy_(self.schedule_TRGC[-self.scheduled])
-        self.scheduled -= 1
+            self._next_minibatches(1)
+        self.state["scalars"].copy_(self._next_scalars(1)[0])
         if self.template.needs_previous_params:
             # not inside the step: a compiled one may write the weights first
-            pytree.tree_map(
-                lambda old, now: old.copy_(now), self.state["previous_params"], self.state["params"]
-            )
+            self._keep_previous_params()
         with held_back:
             self._call("step", self._step_all)
         for slot in range(self.slots):
             self.steps[slot] += 1
 
-    def evaluate(self) -> dict[str, Tensor]:
-        """The metrics of every slot after its last step, each (R, ...)."""
+    def _call_fused(self, most: int, slots: Sequence[int]) -> int:
+        """As many of `most` steps as one call makes; return how many."""
+        assert self._fused_steps is not None, "this program has a fused step"
+        scalars_TRGC = self._next_scalars(most)
+        count = len(scalars_TRGC)
+        minibatches_TRB = None
+        if self.template.batch_size is not None:
+            minibatches_TRB = self._next_minibatches(count)
+        self.state["scalars"].copy_(scalars_TRGC[-1])
+        began = time.perf_counter()
         with held_back:
-            return self._call("evaluate", self._evaluate_all)
+            self._fused_steps(slots, scalars_TRGC, minibatches_TRB, self.threads)
+        seconds = (time.perf_counter() - began) / count
+        self.steps_of_call = max(1, int(CALL_SECONDS / seconds))
+        for slot in slots:
+            self.steps[slot] += count
+        return count
+
+    def _keep_previous_params(self) -> None:
+        pytree.tree_map(
+            lambda old, now: old.copy_(now), self.state["previous_params"], self.state["params"]
+        )
+
+    def evaluate(self, slots: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The metrics of these slots after their last step, on the CPU.
+
+        A program with a fused step evaluates each slot on its own, so that neither its metrics nor
+        its weights depend on its neighbours.
+        """
+        with held_back:
+            if self.fused is not None:
+                return [self._evaluate_slot(slot) for slot in slots]
+            metrics = self._call("evaluate", self._evaluate_all)
+            metrics = {name: value.cpu() for name, value in metrics.items()}
+        return [{name: value[slot] for name, value in metrics.items()} for slot in slots]
 
     def reordered(self, problem: Problem, slots: int) -> "Program":
         """A program with a state of its own, for problems that differ from these in order only.
@@ -164,7 +227,7 @@ class Program:
             count = min(self.slots, slots)
             traced = self._traced if count == self.slots else None
             shared = set(self.shared)
-            self._reordered = Program(problem, count, shared, self.compiled, traced)
+            self._reordered = Program(problem, count, shared, self.compiled, traced, self.fused)
         return self._reordered
 
     def weights(self, slot: int) -> dict[str, Tensor]:
@@ -294,6 +357,20 @@ class Program:
             self._calls[name] = _captured(call, arguments) if arguments[0].is_cuda else call
         return self._calls[name]()
 
+    def _evaluate_slot(self, slot: int) -> dict[str, Tensor]:
+        """The metrics of one slot."""
+        state = {key: self.state[key] for key in READ_BY_METRICS if key in self.state}
+        state = pytree.tree_map(lambda x: x[slot : slot + 1], state)
+        if slot > 0:  # a copy, which is aligned as slot 0 is: sums of MKL's depend on that
+            if self._copy is None:
+                self._copy = pytree.tree_map(torch.empty_like, state)
+            pytree.tree_map(lambda old, now: old.copy_(now), self._copy, state)
+            state = self._copy
+        arguments, spec = pytree.tree_flatten((state, self.shared))
+        if "evaluate" not in self._traced:
+            self._traced["evaluate"] = self._trace(self._evaluate_all, arguments, spec)
+        return {name: value[0] for name, value in self._traced["evaluate"](*arguments).items()}
+
     def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
 
@@ -306,6 +383,10 @@ class Program:
                 products.replace_products(graph)
             return graph
 
+        if self.compiled and self.fused is not None:
+            graph = recorded()
+            if not self._evaluates_much(graph):
+                return graph
         deleted: set[Path] = set()
         while self.compiled:
             try:
@@ -321,34 +402,55 @@ class Program:
                 self.compiled = False
         return recorded()  # again where the compiler has failed, since it changes the graph
 
-    def _precompute_schedule(self) -> None:
-        """Compute the StepScalars of the next steps of every slot."""
-        t_TR1 = np.array(self.steps)[:, None] + np.arange(1, SCHEDULED_STEPS + 1)[:, None, None]
-        scalars = torch.from_numpy(optimizers.step_scalars(self.hyperparameters_RG, t_TR1))
-        current = self.state["scalars"]
-        self.schedule_TRGC = scalars.to(current.device, current.dtype)
-        self.scheduled = SCHEDULED_STEPS
+    def _evaluates_much(self, graph: torch.fx.GraphModule) -> bool:
+        """Whether all evaluations of a replica, by this graph, are worth the compiler's time."""
+        count = len(self.template.log_steps)
+        return count * multiplications(graph) >= COMPILE_EVALUATION_FROM
 
-    def _next_minibatches(self) -> None:
-        """The next mini-batch of every slot: of a permutation of the train set, or sampled."""
+    def _next_scalars(self, most: int) -> Tensor:
+        """The StepScalars (T, R, groups, 11) of the next T steps of every slot, 1 <= T <= most."""
+        if self.scheduled == 0:
+            t_TR1 = np.array(self.steps)[:, None] + np.arange(1, SCHEDULED_STEPS + 1)[:, None, None]
+            scalars = torch.from_numpy(optimizers.step_scalars(self.hyperparameters_RG, t_TR1))
+            current = self.state["scalars"]
+            self.schedule_TRGC = scalars.to(current.device, current.dtype)
+            self.scheduled = SCHEDULED_STEPS
+        first = SCHEDULED_STEPS - self.scheduled
+        rows = self.schedule_TRGC[first : first + most]
+        self.scheduled -= len(rows)
+        return rows
+
+    def _next_minibatches(self, count: int) -> Tensor:
+        """Indices (count, R, B) of the next mini-batches; the last becomes the state's."""
+        slots = [self._minibatches(slot, count) for slot in range(self.slots)]
+        minibatches_TRB = torch.stack(slots, 1)
+        self.state["minibatch"].copy_(minibatches_TRB[-1])
+        return minibatches_TRB
+
+    def _minibatches(self, slot: int, count: int) -> Tensor:
+        """Indices (count, B) of a slot's next mini-batches: of permutations, or sampled."""
         size, sampling = self.template.batch_size, self.template.sampling
         assert size is not None, "only a problem with mini-batches has a next one"
         examples = self.template.data[self.template.minibatch_keys[0]].shape[0]
-        count = SAMPLED_BATCHES if sampling == "replacement" else examples // size
-        for slot in range(self.slots):
-            epoch, position = divmod(self.steps[slot], count)
+        of_epoch = SAMPLED_BATCHES if sampling == "replacement" else examples // size
+        parts: list[Tensor] = []
+        step, end = self.steps[slot], self.steps[slot] + count
+        while step < end:
+            epoch, position = divmod(step, of_epoch)
             current = self.epochs[slot]
             if current is None or current[0] != epoch:
                 if sampling == "replacement":
-                    indices = sampled_batches(self.seeds[slot], epoch, examples, (count, size))
+                    indices = sampled_batches(self.seeds[slot], epoch, examples, (of_epoch, size))
                 elif sampling == "epochs":
-                    indices = batch_order(self.seeds[slot], epoch, examples)[: count * size]
+                    indices = batch_order(self.seeds[slot], epoch, examples)[: of_epoch * size]
                 else:
-                    indices = torch.arange(count * size)
+                    indices = torch.arange(of_epoch * size)
                 # copied once an epoch, so that a GPU never waits for a mini-batch
-                current = epoch, indices.view(count, size).to(self.state["minibatch"].device)
+                current = epoch, indices.view(of_epoch, size).to(self.state["minibatch"].device)
                 self.epochs[slot] = current
-            self.state["minibatch"][slot].copy_(current[1][position])
+            parts.append(current[1][position : position + end - step])
+            step += len(parts[-1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _name(path: tuple) -> str:

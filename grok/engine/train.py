@@ -1,6 +1,8 @@
 """The one training path: many problems of equal shape, trained as one program."""
 
 import math
+import os
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +12,24 @@ import torch
 from grok.engine import determinism, memory
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start
+from grok.engine.fused import CompilerError, FusedStep, Unsupported
 from grok.engine.instruments import BY_NAME
 from grok.engine.measurement import Measure, MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.program import Program
-from grok.engine.threads import LARGE_STEP, choose_threads, forward_multiplications
+from grok.engine.threads import (
+    LARGE_STEP,
+    choose_threads,
+    forward_multiplications,
+    idle_cores,
+    single_thread,
+)
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
 # Below this many steps one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
+FUSE_FROM_STEPS = 1000  # likewise of the fused step, which takes two seconds once
 MOST_SLOTS = 16  # on a CPU; more are hardly faster and exceed the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
 STOP_STREAK = 2  # consecutive logged steps at which a stopping rule must be met
@@ -33,6 +43,7 @@ def train(
     resume: Mapping[int, Saved] | None = None,
     measures: Mapping[str, Measure] = BY_NAME,
     threads: int | None = None,
+    fused: bool | None = None,
 ) -> Iterator[Event]:
     """The events of training problems of equal signature together, as they happen.
 
@@ -43,12 +54,15 @@ def train(
     Arguments:
         problems: replica i is problems[i].
         slots: how many train at once; None chooses from the cache's or the GPU's memory.
-        compiled: whether to compile the step; None decides by the number of steps.
+        compiled: whether to compile the step, where it is not fused; None decides by the number of
+            steps.
         terminate: replicas that the caller wants to end, read after every record; it may grow
             meanwhile.
         resume: saved states to continue from, by replica.
         measures: the measures that the problems name.
         threads: of the CPU; None decides by the size of the step and the machine's load.
+        fused: whether to use a fused step where there is one; None decides by the number of steps,
+            unless `compiled` is given.
 
     Raises:
         ValueError: the problems cannot share a program, or a saved state is of another problem.
@@ -60,10 +74,8 @@ def train(
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
     memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
-    torch.set_num_threads(threads or choose_threads(problems[0], slots))
-    if compiled is None:
-        compiled = decide_compiled(problems, slots)
-    yield from _Training(problems, slots, compiled, terminate, resume or {}, measures).run()
+    program = make_program(problems, slots, compiled, fused, threads)
+    yield from _Training(problems, program, terminate, resume or {}, measures).run()
 
 
 def check_signatures(problems: Sequence[Problem]) -> None:
@@ -74,10 +86,54 @@ def check_signatures(problems: Sequence[Problem]) -> None:
             raise ValueError(f"problem {index} differs from problem 0 in shape, loss or optimizer")
 
 
-def decide_compiled(problems: Sequence[Problem], slots: int) -> bool:
-    """Whether each slot trains so many steps that compiling saves time."""
+def make_program(
+    problems: Sequence[Problem],
+    slots: int,
+    compiled: bool | None = None,
+    fused: bool | None = None,
+    threads: int | None = None,
+) -> Program:
+    """A program for these problems, without any in its slots, and torch's threads set for it.
+
+    Arguments:
+        compiled, fused, threads: see `train`.
+    """
+    first = problems[0]
+    shared = {
+        name
+        for name, value in first.data.items()
+        if all(problem.data[name] is value for problem in problems)
+    }
     steps = sum(problem.train_steps for problem in problems) / slots
-    return steps >= COMPILE_FROM_STEPS
+    if fused is None:
+        fused = compiled is None and first.fused and steps >= FUSE_FROM_STEPS
+    fused_step = _fused_step(problems) if fused else None
+    if compiled is None:
+        compiled = steps >= COMPILE_FROM_STEPS
+    program = Program(first, slots, shared, compiled, fused=fused_step)
+    if fused_step is None:
+        program.threads = threads or choose_threads(first, slots)
+        torch.set_num_threads(program.threads)
+    else:
+        # each replica is trained by one thread, and evaluated by several only if that is much work
+        idle = single_thread() if "OMP_NUM_THREADS" in os.environ else idle_cores()
+        program.threads = threads or min(idle, slots)
+        torch.set_num_threads(min(program.threads, choose_threads(first, 1)))
+    return program
+
+
+def _fused_step(problems: Sequence[Problem]) -> FusedStep | None:
+    """The fused step of problems of one signature; None where there is none."""
+    try:
+        fused = FusedStep(problems[0])
+        for problem in problems:
+            fused.check_data(problem)
+    except Unsupported:
+        return None
+    except CompilerError as error:
+        print(f"warning: training without a fused step, slower: {error}", file=sys.stderr)
+        return None
+    return fused
 
 
 def choose_slots(problem: Problem) -> int:
@@ -123,25 +179,20 @@ class _Training:
     def __init__(
         self,
         problems: list[Problem],
-        slots: int,
-        compiled: bool,
+        program: Program,
         terminate: Collection[int],
         resume: Mapping[int, Saved],
         measures: Mapping[str, Measure],
     ):
-        first = problems[0]
-        shared = {
-            name
-            for name, value in first.data.items()
-            if all(problem.data[name] is value for problem in problems)
-        }
         self.problems = problems
         self.terminate = terminate
         self.resume = resume
         self.measures = measures
-        self.program = Program(first, slots, shared, compiled)
+        self.program = program
         self.waiting = list(range(len(problems)))[::-1]
-        self.slots: list[_Slot | None] = [None] * slots  # by slot of the program; None: free
+        self.slots: list[_Slot | None] = [
+            None
+        ] * program.slots  # by slot of the program; None: free
 
     def run(self) -> Iterator[Event]:
         for index in range(self.program.slots):
@@ -150,8 +201,10 @@ class _Training:
             yield from self._evaluate()
             yield from self._save()
             self._compact()
-            for _ in range(self._steps_to_next_event()):
-                self.program.step()
+            steps = self._steps_to_next_event()
+            while steps > 0:
+                live = [index for index, _ in self._live()]
+                steps -= self.program.advance(steps, live)
                 for index, slot in self._live():
                     if slot.measurement is not None:
                         slot.measurement.after_step(self.program, index)
@@ -204,8 +257,17 @@ class _Training:
             if saved is not None:
                 slot.measurement.history.restore(below(saved.tensors, HISTORY))
         self.slots[index] = slot
-        threads = torch.get_num_threads()
-        yield Start(replica, index, self.program.slots, self.program.compiled, threads)
+        yield Start(
+            replica,
+            index,
+            self.program.slots,
+            self._is_compiled(),
+            self.program.threads,
+            self.program.fused is not None,
+        )
+
+    def _is_compiled(self) -> bool:
+        return self.program.compiled or self.program.fused is not None
 
     def _resumed_at(self, replica: int) -> int:
         """The step of the saved state that a replica continues from; -1 for none."""
@@ -220,11 +282,11 @@ class _Training:
         ]
         if not due:
             return
-        evaluated = {name: value.cpu().numpy() for name, value in self.program.evaluate().items()}
-        for index, slot in due:
+        evaluated = self.program.evaluate([index for index, _ in due])
+        for (index, slot), tensors in zip(due, evaluated, strict=True):
             slot.pending_log_steps.pop()
             step = self.program.steps[index]
-            values = {name: value[index] for name, value in evaluated.items()}
+            values = {name: value.numpy() for name, value in tensors.items()}
             metrics = {name: float(value) for name, value in values.items() if value.ndim == 0}
             reason = self._reason_to_end(slot, step, metrics)
             arrays = {}
@@ -242,7 +304,7 @@ class _Training:
                 reason = "terminated"
             if reason:
                 weights = self.program.weights(index)
-                yield Outcome(slot.replica, step, reason, weights, self.program.compiled)
+                yield Outcome(slot.replica, step, reason, weights, self._is_compiled())
                 yield from self._refill(index)
 
     def _reason_to_end(self, slot: _Slot, step: int, metrics: dict[str, float]) -> str | None:
@@ -256,7 +318,12 @@ class _Training:
         return "stopped" if slot.stop_streak >= STOP_STREAK else None
 
     def _compact(self) -> None:
-        """When no problem waits and half of the slots are free, use a smaller program."""
+        """When no problem waits and half of the slots are free, use a smaller program.
+
+        A fused step does not train free slots.
+        """
+        if self.program.fused is not None:
+            return
         live = self._live()
         if not live or len(live) > self.program.slots // 2:
             return
@@ -265,6 +332,7 @@ class _Training:
             return
         old = self.program
         self.program = Program(self.problems[0], len(live), set(old.shared), old.compiled)
+        self.program.threads = old.threads
         for new_index, (index, _) in enumerate(live):
             old.move(index, self.program, new_index)
         self.slots = [slot for _, slot in live]

@@ -62,6 +62,7 @@ KEYS_OF_ANY_VALUE = (
     "checkpoint_every",
     "measures",
     "snapshot_every",
+    "fused",
     "reference_run",
 )
 Config = SimpleNamespace  # a run's configuration, as papers read it: c.p, c.lr
@@ -430,6 +431,7 @@ def engine_options() -> None:
     trajectory_every: Count = 1  # logged steps between two kept states of the weights
     measures: str | Texts = []  # instruments, by name or group, or "full" for all
     snapshot_every: Count = 10  # logged steps between two evaluations of a costly instrument
+    fused: bool = True  # one call of compiled C++ makes many steps, where the network allows it
     reference_run: RunId | None = None  # id of a run whose final weights are the reference point
     initial_run: RunId | str | None = None  # run to start from: its id, or a named config
     grokfast: Literal["ema", "window"] | None = None  # amplify slow gradients (Lee et al. 2024)

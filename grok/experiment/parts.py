@@ -332,6 +332,7 @@ def with_engine_options(
         checkpoint_every=c.checkpoint_every,
         keep_weights=c.record_trajectory,
         arrays_every=c.trajectory_every,
+        fused=c.fused,
     )
     if c.stablemax:
         problem = with_stablemax(problem)

@@ -235,6 +235,8 @@ def hardware(device: torch.device, threads: int) -> str:
 
 def activity(start: Start) -> str:
     """What a program does before its first step, in words."""
+    if start.fused:
+        return "fused"
     return "compiling" if start.compiled else "not compiled"
 
 

@@ -64,6 +64,7 @@ class Recorder:
                 "slots": event.slots,
                 "compiled": event.compiled,
                 "threads": event.threads,
+                "fused": event.fused,
             }
         elif isinstance(event, Record):
             self._log(event)

@@ -92,11 +92,12 @@ def _execute(
     meta: Mapping[str, Any] | None,
 ) -> Run:
     """A run of a stored configuration, trained in the slot that the stored run had."""
+    config = {**experiment.defaults(), **config}  # a key that was added since has its default
     parent = run["info"].get("initial_run") if point is not None else None
     problem = experiment.problem_of(config, lambda: store, parent)
     threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
     recorded = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
-    program = {"threads": threads, **recorded}
+    program = {"threads": threads, "fused": False, **recorded}
     execution = experiment.execution(
         problem,
         lambda problem: train_in_slot(problem, program, point.saved if point else None),
@@ -144,14 +145,19 @@ def train_in_slot(
 ) -> Iterator[Event]:
     """The events of a replica in the slot of the recorded one, with copies of itself in the others.
 
+    A replica with a fused step is trained alone.
+
     Arguments:
-        program: the recorded `slot`, number of `slots`, whether it was `compiled`, and `threads`.
+        program: the recorded `slot`, number of `slots`, whether it was `compiled` or `fused`, and
+            `threads`.
         saved: the state to go on from, if any.
     """
     slot, slots = program["slot"], program["slots"]
+    if program["fused"]:  # its numbers do not depend on neighbours
+        slot, slots = 0, 1
     states = {i: replace(saved, replica=i) for i in range(slots)} if saved else {}
-    compiled, threads = program["compiled"], program["threads"]
-    for event in train([problem] * slots, slots, compiled, resume=states, threads=threads):
+    how = {key: program[key] for key in ("compiled", "fused", "threads")}
+    for event in train([problem] * slots, slots, resume=states, **how):
         if event.replica == slot:
             yield replace(event, replica=0)
 

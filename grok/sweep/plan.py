@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from grok.engine.problem import Problem
-from grok.engine.program import Program
-from grok.engine.threads import choose_threads, single_thread
-from grok.engine.train import choose_slots, decide_compiled
+from grok.engine.threads import single_thread
+from grok.engine.train import choose_slots, make_program
 from grok.experiment.experiment import Connect
 from grok.experiment.resume import ResumePoint
 from grok.store import connection
@@ -134,14 +133,14 @@ def estimate(part: Part) -> float:
     """Seconds that the part takes without early stopping, from a short trial."""
     problems = [run.problem for run in part.runs]
     count = part.slots
-    torch.set_num_threads(part.threads or choose_threads(problems[0], count))
     started = time.perf_counter()
-    program = Program(problems[0], count, set(), decide_compiled(problems, count))
+    program = make_program(problems, count, threads=part.threads)
     for slot in range(count):
         program.load(slot, problems[slot])
     program.step()
     warmed_up = time.perf_counter()
-    for _ in range(PROBE_STEPS):
-        program.step()
+    left = PROBE_STEPS
+    while left > 0:
+        left -= program.advance(left, range(count))
     per_step = (time.perf_counter() - warmed_up) / PROBE_STEPS / count
     return warmed_up - started + per_step * sum(problem.train_steps for problem in problems)

@@ -14,14 +14,14 @@ def traces():
     known: list[tuple[tuple, dict]] = []
     initialize = Program.__init__
 
-    def initialize_with_known(program, template, slots, shared, compiled, traced=None):
+    def initialize_with_known(program, template, slots, shared, compiled, traced=None, fused=None):
         if traced is None:
-            key = (template.signature(), slots, sorted(shared), compiled)
+            key = (template.signature(), slots, sorted(shared), compiled, fused is not None)
             traced = next((functions for other, functions in known if other == key), None)
             if traced is None:
                 traced = {}
                 known.append((key, traced))
-        initialize(program, template, slots, shared, compiled, traced)
+        initialize(program, template, slots, shared, compiled, traced, fused)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Program, "__init__", initialize_with_known)

@@ -37,14 +37,15 @@ def ends(events) -> dict[int, dict]:
     return {e.replica: e.weights for e in events if isinstance(e, Outcome)}
 
 
-def assert_continues(problems, *steps: int, compiled: bool = False) -> None:
+def assert_continues(problems, *steps: int, **how: bool) -> None:
     """From the states at these steps, training goes on as it did."""
     slots = len(problems)
-    whole = list(train(problems, slots, compiled))
+    how = how or {"compiled": False}
+    whole = list(train(problems, slots, **how))
     for step in steps:
         states = {e.replica: e for e in whole if isinstance(e, Saved) and e.step == step}
         assert len(states) == slots
-        rest = list(train(problems, slots, compiled, resume=states))
+        rest = list(train(problems, slots, resume=states, **how))
         assert what_follows(rest, -1) == what_follows(whole, step)
         for replica, weights in ends(whole).items():
             assert all((ends(rest)[replica][k] == v).all() for k, v in weights.items())
