@@ -62,9 +62,17 @@ class Interleavings(RuleBasedStateMachine):
     @rule(where=NODES)
     def start(self, where: int) -> None:
         writer = Writer(self.nodes[where])
-        self.living.append(writer)
         assert writer.run not in self.holder
+        self.begin_to_write(writer)
+
+    def begin_to_write(self, writer: Writer) -> None:
+        """The writer, from now on its run's in the model, has delivered a value, and logged another."""
+        self.living.append(writer)
         self.holder[writer.run] = writer
+        for _ in range(2):
+            writer.deliver()
+            writer.log(self.next_value)
+            self.next_value += 1
 
     @precondition(lambda self: self.living)
     @rule(choice=CHOICE, count=st.integers(1, 3), name=st.sampled_from(["loss", "accuracy"]))
@@ -151,8 +159,7 @@ class Interleavings(RuleBasedStateMachine):
         assert is_away or former in self.dead
         writer = Writer(here, seen)
         assert writer.run == run
-        self.living.append(writer)
-        self.holder[run] = writer
+        self.begin_to_write(writer)
         with pytest.raises(UserError, match="taken"):
             Writer(here, seen)  # a second process that has seen the same
         if former in self.living:  # it comes back
