@@ -19,7 +19,7 @@ from grok.store.mongod import Server
 from tests.helpers import mongods, wait_until
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "3ee297d" / "runs.zip"
-CONTENT = {"fs.chunks": 92, "fs.files": 123, "metrics": 53, "runs": 8, "sweeps": 1}
+CONTENT = {"fs.chunks": 27, "fs.files": 32, "metrics": 53, "runs": 8, "sweeps": 1}
 
 
 @pytest.fixture(autouse=True)
