@@ -47,3 +47,4 @@ bench: .venv/.installed
 	$(RUN) -m benchmarks.toy
 	$(RUN) -m benchmarks.transformer
 	$(RUN) -m benchmarks.queries
+	$(RUN) -m benchmarks.endpoint

@@ -21,7 +21,7 @@ from sacred.observers.base import RunObserver
 from sacred.run import Run
 
 from grok.paths import home
-from grok.wandb_servers import CLOUD, ENDPOINT_NAME
+from grok.wandb_servers import CLOUD, ENDPOINT_NAME, HEALTH_PATH
 
 GREETING_TIMEOUT = 2.0
 JOIN_TIMEOUT = 15.0  # seconds that a run's end waits for W&B; an agent kills after 30
@@ -201,8 +201,14 @@ def is_our_endpoint(url: str) -> bool:
         return False
     import requests
 
+    key = os.environ.get("WANDB_API_KEY")
     try:
-        return requests.get(url, timeout=GREETING_TIMEOUT).text.startswith(ENDPOINT_NAME)
+        reply = requests.get(
+            url.rstrip("/") + HEALTH_PATH,
+            auth=("api", key) if key else None,  # None: that of ~/.netrc
+            timeout=GREETING_TIMEOUT,
+        )
+        return reply.text.startswith(ENDPOINT_NAME)
     except requests.RequestException:
         return False
 

@@ -10,11 +10,12 @@ import requests
 import yaml
 
 from grok import limited_yaml
-from grok.errors import UserError
+from grok.errors import UserError, read_text
 from grok.paths import home
 from grok.wandb_servers import CLOUD
 
 TIMEOUT = 30.0  # seconds
+TOO_MANY_REQUESTS = 429
 
 UPSERT = """mutation UpsertSweep($config: String, $projectName: String, $entityName: String) {
   upsertSweep(input: {config: $config, projectName: $projectName, entityName: $entityName}) {
@@ -32,6 +33,18 @@ HEARTBEAT = """mutation Heartbeat($id: ID!, $metrics: JSONString, $runState: JSO
 def endpoint_file() -> Path:
     """The file with the address and token of this user's running `grok sweep serve`."""
     return home() / "endpoint.json"
+
+
+def read_endpoint_file() -> dict[str, str] | None:
+    """The `url` and `token` in the endpoint's file, None without one; UserError if it is damaged."""
+    path = endpoint_file()
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(read_text(path))
+        return {"url": str(content["url"]), "token": str(content["token"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: delete it, and start the endpoint again") from error
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class Client:
 
     def __init__(self, url: str, key: str):
         self.url, self.key = url.rstrip("/"), key
+        self.session = requests.Session()  # one connection for all calls
 
     @classmethod
     def find(cls) -> "Client":
@@ -89,8 +103,8 @@ class Client:
         UserError if there is no key for it.
         """
         url, key = os.environ.get("WANDB_BASE_URL"), os.environ.get("WANDB_API_KEY")
-        if not url and endpoint_file().exists():
-            endpoint = json.loads(endpoint_file().read_text())
+        endpoint = read_endpoint_file() if not url else None
+        if endpoint:
             url, key = endpoint["url"], endpoint["token"]
         url = url or CLOUD
         login = requests.utils.get_netrc_auth(url)
@@ -134,7 +148,7 @@ class Client:
 
     def _call(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         try:
-            reply = requests.post(
+            reply = self.session.post(
                 f"{self.url}/graphql",
                 json={"query": query, "variables": variables},
                 auth=("api", self.key),
@@ -142,7 +156,7 @@ class Client:
             )
         except requests.RequestException as error:
             raise ServerAway(f"no sweep server answers at {self.url}") from error
-        if reply.status_code >= 500:
+        if reply.status_code >= 500 or reply.status_code == TOO_MANY_REQUESTS:
             raise ServerAway(f"{self.url} answers HTTP {reply.status_code}")
         if reply.status_code == 401:
             raise UserError(f"{self.url} refuses the key (WANDB_API_KEY)")

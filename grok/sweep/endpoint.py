@@ -1,140 +1,111 @@
-"""The calls of W&B's API that `wandb sweep` and `wandb agent` make, answered from the store.
+"""The HTTP rules of `grok sweep serve`: which requests are answered, and which are refused.
 
 There is no user interface, no projects and no storage of W&B runs: W&B's own server has them.
 """
 
-import json
-import re
+import ipaddress
 import secrets
-from collections.abc import Callable
+import socket
+import threading
+import time
+from collections import Counter
+from urllib.parse import urlsplit
 
-import yaml
 from flask import Flask, Response, abort, jsonify, request
+from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
 
-from grok import limited_yaml
 from grok.errors import UserError
-from grok.sweep.queue import Document, SweepQueue
-from grok.wandb_servers import ENDPOINT_NAME
+from grok.sweep.calls import parse_call
+from grok.sweep.queue import SweepQueue
+from grok.wandb_servers import ENDPOINT_NAME, HEALTH_PATH
 
-MAX_BYTES = 2**20  # of a request; a sweep file has a few kB
-ENTITY = "grok"
-OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
+MAX_BYTES = 2**20  # of a request's body; a sweep file has a few kB
+MAX_RATE = 100  # requests a second of one connection; an agent sends one every few seconds
 
 
-def app(queue: SweepQueue, token: str) -> Flask:
-    """The WSGI application that serves a queue; the calls of /graphql need the token."""
-    server = Flask("grok")
-    server.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-    calls: dict[str, Callable[[SweepQueue, Document], Document]] = {
-        "Viewer": _viewer,
-        "UpsertSweep": _upsert_sweep,
-        "SweepWithRuns": _sweep_with_runs,
-        "GetSweepState": _sweep_with_runs,
-        "CreateAgent": _create_agent,
-        "Heartbeat": _heartbeat,
-    }
+def app(queue: SweepQueue, token: str, host: str = "localhost") -> Flask:
+    """The WSGI application that serves a queue at /graphql and says that it is there at HEALTH_PATH.
+
+    Both need the token. A request of a web page is refused, whatever it asks for: by its Origin,
+    and where the page reaches this server under a name of its own (DNS rebinding) by its Host.
+
+    Arguments:
+        host: The name or address that the server listens at.
+    """
+    server = Flask("grok", static_folder=None)
+    server.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
+    names = {name.lower() for name in (host, "localhost", socket.gethostname())}
+    limit = RateLimit(MAX_RATE)
 
     @server.before_request
-    def authorize() -> None:
-        if request.path == "/graphql":
-            given = request.authorization
-            if given is None or not secrets.compare_digest(given.password or "", token):
-                abort(401, "wrong or missing token (WANDB_API_KEY)")
+    def admit() -> None:
+        if "Origin" in request.headers or not _is_ours(request.headers.get("Host", ""), names):
+            abort(403, "requests of web pages, or to another name of this machine, are refused")
+        if not limit.admits((request.remote_addr, request.environ.get("REMOTE_PORT"))):
+            abort(429, f"more than {MAX_RATE} requests a second on one connection")
+        if request.routing_exception is not None:
+            return  # 404 or 405
+        given = request.authorization
+        password = (given.password if given else None) or ""
+        if not secrets.compare_digest(password.encode(), token.encode()):
+            abort(401, "wrong or missing token (WANDB_API_KEY)")
 
-    @server.get("/")
-    def root() -> str:
+    @server.get(HEALTH_PATH)
+    def health() -> str:
         return f"{ENDPOINT_NAME}\n"
 
     @server.post("/graphql")
     def graphql() -> Response:
-        body = request.get_json()
-        if not isinstance(body, dict) or not isinstance(body.get("query"), str):
-            abort(400, "expected a JSON object with a query")
-        match = OPERATION.search(body["query"])
-        operation = match.group(1) if match else ""
-        if operation not in calls:
-            abort(400, f"this endpoint does not answer {operation or 'this query'}")
-        variables = body.get("variables") or {}
-        return jsonify({"data": calls[operation](queue, variables)})
-
-    @server.post("/<path:_>")
-    def telemetry(_: str) -> Response:
-        """Accepts the telemetry that W&B's clients send without a key, and ignores it."""
-        return jsonify({})
+        if request.mimetype != "application/json":
+            abort(415, "expected the content type application/json")
+        return jsonify({"data": parse_call(request.get_data()).answer(queue)})
 
     @server.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
-        return jsonify({"errors": [{"message": error.description}]}), error.code or 500
+        return _error(error.description or "", error.code or 500)
 
     @server.errorhandler(UserError)
     def user_error(error: UserError) -> tuple[Response, int]:
-        return jsonify({"errors": [{"message": str(error)}]}), 400
+        return _error(str(error), 400)
+
+    @server.errorhandler(PyMongoError)
+    def store_error(error: PyMongoError) -> tuple[Response, int]:
+        return _error(f"the store does not answer: {error}", 503)
 
     return server
 
 
-def _viewer(queue: SweepQueue, variables: Document) -> Document:
-    return {
-        "viewer": {
-            "id": ENTITY,
-            "entity": ENTITY,
-            "username": ENTITY,
-            "admin": False,
-            "flags": "{}",
-            "teams": {"edges": []},
-        }
-    }
+def _error(message: str, code: int) -> tuple[Response, int]:
+    return jsonify({"errors": [{"message": " ".join(message.split())}]}), code
 
 
-def _project(name: str | None) -> Document:
-    name = name or ENTITY
-    return {"id": name, "name": name, "entity": {"id": ENTITY, "name": ENTITY}}
+def _is_ours(host: str, names: set[str]) -> bool:
+    """Whether a Host header has an IP address or one of these names, with or without a port."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name not in names:
+            ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
-def _upsert_sweep(queue: SweepQueue, variables: Document) -> Document:
-    """Create a sweep, or set the state of one (`wandb sweep --stop, --pause, ...`)."""
-    if variables.get("config"):
-        config = limited_yaml.load(variables["config"])
-        sweep_id = queue.create(config, variables.get("displayName"))
-    else:
-        sweep_id = variables["id"]
-        queue.set_state(sweep_id, variables["state"])
-    entry = {"name": sweep_id, "project": _project(variables.get("projectName"))}
-    return {"upsertSweep": {"sweep": entry, "configValidationWarnings": []}}
+class RateLimit:
+    """At most `rate` requests in each second of the clock from one connection."""
 
+    def __init__(self, rate: int):
+        self.rate = rate
+        self.second = 0
+        self.counts: Counter[tuple[str | None, str | None]] = Counter()
+        self.lock = threading.Lock()
 
-def _sweep_with_runs(queue: SweepQueue, variables: Document) -> Document:
-    sweep = queue.find(variables["sweep"])
-    if sweep is None:
-        return {"project": {"sweep": None}}
-    created = sweep["created"].isoformat()
-    entry: Document = dict.fromkeys(
-        ("description", "earlyStopJobRunning", "bestLoss", "controller", "scheduler")
-    )
-    entry |= {
-        "id": sweep["_id"],
-        "name": sweep["_id"],
-        "method": sweep["config"]["method"],
-        "state": sweep["state"],
-        "config": yaml.safe_dump(sweep["config"]),
-        "createdAt": created,
-        "heartbeatAt": created,
-        "updatedAt": created,
-        "runs": {"edges": []},
-    }
-    return {"project": {"sweep": entry}}
-
-
-def _create_agent(queue: SweepQueue, variables: Document) -> Document:
-    agent = queue.add_agent(variables["sweep"], str(variables.get("host")))
-    return {"createAgent": {"agent": {"id": agent}}}
-
-
-def _heartbeat(queue: SweepQueue, variables: Document) -> Document:
-    states = json.loads(variables.get("runState") or "{}")
-    running = [run for run, is_running in states.items() if is_running]
-    commands = queue.heartbeat(variables["id"], running)
-    if commands is None:
-        abort(404, f"no agent {variables['id']}")
-    return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
+    def admits(self, connection: tuple[str | None, str | None]) -> bool:
+        """Whether this connection may make a request now, which is counted."""
+        second = int(time.monotonic())
+        with self.lock:
+            if second != self.second:
+                self.second = second
+                self.counts.clear()
+            self.counts[connection] += 1
+            return self.counts[connection] <= self.rate

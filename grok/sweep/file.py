@@ -238,7 +238,8 @@ def _with_value_bounds(spec: dict[str, Any]) -> dict[str, Any]:
 
 def _check_command(command: Any) -> None:
     """UserError unless an agent that executes the command runs the sweep's program by Python."""
-    if not isinstance(command, list) or PROGRAM not in command:
+    is_words = isinstance(command, list) and all(isinstance(w, str | int | float) for w in command)
+    if not is_words or PROGRAM not in command:
         raise UserError(f"command: expected a list of words with {PROGRAM}")
     for word in command[: command.index(PROGRAM)]:
         if word not in LAUNCHERS:

@@ -5,13 +5,19 @@ point: pending, running, finished, stopped or failed), `sweep_agents`. All state
 endpoint can be killed at any moment and started again.
 """
 
+import contextlib
+import math
 import threading
+import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ASCENDING, ReturnDocument
+import bson
+from bson.errors import BSONError
+from pymongo import ASCENDING, ReturnDocument, WriteConcern
+from pymongo.errors import DuplicateKeyError
 
 from grok.errors import UserError
 from grok.store.connection import Store
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 LOST_AFTER = 120.0  # seconds without a heartbeat after which an agent counts as dead
 CHECK_RUN_AFTER = 15.0  # seconds without a heartbeat after which the run's status is read
+LOOK_EVERY = 1.0  # seconds between looks at a sweep's state and at its silent agents
 MAX_ATTEMPTS = 3
 Command = dict[str, Any]
 Document = dict[str, Any]
@@ -33,7 +40,8 @@ Document = dict[str, Any]
 class SweepQueue:
     """All served sweeps of one store.
 
-    Calls are serialized. Several queues may work on one store at the same time.
+    Several threads may use a queue, and several queues one store, at the same time: what changes a
+    point is one update of its document, on the condition that it still has the run that was read.
 
     Arguments:
         store: Where the sweeps and their runs are.
@@ -45,8 +53,18 @@ class SweepQueue:
         self.sweeps, self.runs, self.metrics = database.sweeps, database.runs, database.metrics
         self.points, self.agents = database.sweep_points, database.sweep_agents
         self.lost_after = timedelta(seconds=lost_after)
+        # A claim of a point must be on disk before its agent hears of it. What says how a run goes
+        # on or has ended need not: a server that comes back without it is told again.
+        self.soon = self.points.with_options(write_concern=WriteConcern(w=1, j=False))
+        # Sacred's experiments are not loaded by two threads at once, and W&B's search seeds the
+        # global random generators.
         self.lock = threading.Lock()
+        self.known_agents: dict[str, Document] = {}  # documents of agents never change
+        self.last_looks: dict[str, tuple[float, Document]] = {}  # when, and the sweep's document
         self.points.create_index([("sweep", ASCENDING), ("number", ASCENDING)], unique=True)
+        for keys in (("sweep", "state", "number"), ("sweep", "state", "heartbeat")):
+            self.points.create_index([(key, ASCENDING) for key in keys])
+        self.points.create_index([("agent", ASCENDING), ("state", ASCENDING)])
         self.points.create_index("run")
         self.runs.create_index("info.wandb.run")
 
@@ -60,8 +78,14 @@ class SweepQueue:
         from grok.sweep.file import check, name_of
         from grok.sweep.plan import default_seed
 
-        file = check(config, name or name_of(config), "sweep")
+        with self.lock:
+            file = check(config, name or "sweep", "sweep")
+        name = name or name_of(config)
         config = file.config
+        try:
+            bson.encode({"name": name, "config": config})
+        except (BSONError, OverflowError, UnicodeError) as error:
+            raise UserError(f"sweep: cannot be stored: {error}") from error
         is_grid = config["method"] == "grid"
         points = search.grid(config, config.get("run_cap")) if is_grid else []
         sweep_id = f"{file.experiment.path}-{uuid.uuid4().hex[:6]}"
@@ -72,7 +96,7 @@ class SweepQueue:
         self.sweeps.insert_one(
             {
                 "_id": sweep_id,
-                "name": file.name,
+                "name": name,
                 "config": config,
                 "experiment": file.experiment.path,
                 "created": _now(),
@@ -111,60 +135,92 @@ class SweepQueue:
         Arguments:
             state: RUNNING, PAUSED (no new points for now), FINISHED (no new points) or CANCELED
                 (no new points, and the running ones are stopped).
+
+        Raises:
+            UserError: This store serves no such sweep.
         """
-        self.sweeps.update_one({"_id": sweep_id}, {"$set": {"state": state}})
+        served = {"_id": sweep_id, "served": True}
+        if not self.sweeps.update_one(served, {"$set": {"state": state}}).matched_count:
+            raise UserError(f"no sweep {sweep_id} here")
+        self.last_looks.pop(sweep_id, None)
 
     def add_agent(self, sweep_id: str, host: str) -> str:
         """The id of a new agent of the sweep; UserError if there is no such sweep."""
         self.sweep(sweep_id)
         agent_id = uuid.uuid4().hex[:12]
-        self.agents.insert_one(
-            {"_id": agent_id, "sweep": sweep_id, "host": host, "heartbeat": _now()}
-        )
+        self.agents.insert_one({"_id": agent_id, "sweep": sweep_id, "host": host, "since": _now()})
         return agent_id
 
-    def heartbeat(self, agent_id: str, running: Iterable[str]) -> list[Command] | None:
+    def heartbeat(self, agent_id: str, running: Collection[str]) -> list[Command]:
         """The commands for an agent that reports which W&B runs it has.
 
         Arguments:
             running: Ids of the W&B runs that the agent trains now.
 
         Returns:
-            Commands of type run, stop or exit; None if the agent is not known.
+            Commands of type run, stop or exit.
+
+        Raises:
+            UserError: There is no such agent.
         """
-        running = set(running)
-        with self.lock:
-            agent = self.agents.find_one_and_update(
-                {"_id": agent_id}, {"$set": {"heartbeat": _now(), "running": sorted(running)}}
-            )
-            if agent is None:
-                return None
-            sweep = self.sweep(agent["sweep"])
-            self._record_heartbeat(agent_id, running)
-            self._reclaim(sweep["_id"])
-            return self._stop_commands(sweep, agent_id) + self._next(sweep, agent, bool(running))
+        agent = self._agent(agent_id)
+        points = list(self.points.find({"agent": agent_id, "state": "running"}))
+        trained = [point for point in points if point["run"] in running]
+        ended = [point for point in points if point["run"] not in running]
+        if trained:
+            alive = {"agent": agent_id, "state": "running", "run": {"$in": list(running)}}
+            self.soon.update_many(alive, {"$set": {"heartbeat": _now(), "seen": True}})
+        for point in ended:
+            self._finalize(point)
+        sweep, reclaimed = self._look(agent["sweep"])
+        if running:
+            commands = self._stop_commands(sweep, trained)
+        else:
+            commands = self._next(sweep, agent)
+        if (ended or reclaimed) and not any(command["type"] == "run" for command in commands):
+            self._check_claims(sweep)
+        return commands
+
+    def _agent(self, agent_id: str) -> Document:
+        """The agent's document; UserError if there is no such agent."""
+        agent = self.known_agents.get(agent_id) or self.agents.find_one({"_id": agent_id})
+        if agent is None:
+            raise UserError(f"no agent {agent_id} here")
+        self.known_agents[agent_id] = agent
+        return agent
+
+    def _look(self, sweep_id: str) -> tuple[Document, list[Document]]:
+        """The sweep's document, and points that were reclaimed from silent agents.
+
+        The store is asked at most every LOOK_EVERY seconds, however many agents there are.
+        """
+        read, sweep = self.last_looks.get(sweep_id, (-math.inf, {}))
+        if time.monotonic() < read + LOOK_EVERY:
+            return sweep, []
+        sweep = self.sweep(sweep_id)
+        self.last_looks[sweep_id] = time.monotonic(), sweep
+        return sweep, self._reclaim(sweep_id)
 
     # -- how points end --------------------------------------------------------------------------
 
-    def _record_heartbeat(self, agent_id: str, running: set[str]) -> None:
-        """Update the agent's points: those that still run, and those that have ended."""
-        for point in self.points.find({"agent": agent_id, "state": "running"}):
-            if point["run"] in running:
-                self._update(point, heartbeat=_now(), seen=True)
-            else:
-                self._finalize(point)
+    def _reclaim(self, sweep_id: str) -> list[Document]:
+        """Finalize the points of agents that are silent, once their run has ended or is dead too.
 
-    def _reclaim(self, sweep_id: str) -> None:
-        """Finalize the points of agents that are silent, once their run has ended or is dead too."""
+        Returns:
+            Those that have been finalized.
+        """
         silent_since = _now() - min(self.lost_after, timedelta(seconds=CHECK_RUN_AFTER))
         lost_since = _now() - self.lost_after
         silent = {"sweep": sweep_id, "state": "running", "heartbeat": {"$lt": silent_since}}
+        ended = []
         for point in self.points.find(silent):
             run = self._run_of(point)
             has_ended = run is not None and run["status"] != "RUNNING"
             is_alive = run is not None and _as_utc(run["heartbeat"]) > lost_since
             if has_ended or (_as_utc(point["heartbeat"]) < lost_since and not is_alive):
                 self._finalize(point, is_agent_lost=True)
+                ended.append(point)
+        return ended
 
     def _finalize(self, point: Document, is_agent_lost: bool = False) -> None:
         """Record how a point's run ended; the point is pending again if the run was cut short.
@@ -187,15 +243,18 @@ class SweepQueue:
             self._update(point, state="failed")
         else:
             self._update(point, state="pending", agent=None, run=None, stop=False, seen=False)
-        sweep = self.sweep(point["sweep"])
+
+    def _check_claims(self, sweep: Document) -> None:
+        """Check the claims on the sweep's file, if all its points have ended."""
         if self._has_ended(sweep):
             from grok.claims.scorecard import check_sweep
 
-            check_sweep(self.database, self.file(sweep["_id"]).experiment, sweep)
+            with self.lock:
+                check_sweep(self.database, self.file(sweep["_id"]).experiment, sweep)
 
     def _has_ended(self, sweep: Document) -> bool:
         """Whether no point is left, or none for now in a search without an end."""
-        if self._count(sweep, "pending") or self._count(sweep, "running"):
+        if self._has_open_points(sweep):
             return False
         config = sweep["config"]
         points = self.points.count_documents({"sweep": sweep["_id"]})
@@ -206,20 +265,20 @@ class SweepQueue:
         return self.runs.find_one({"info.wandb.run": point["run"]}, fields)
 
     def _update(self, point: Document, **fields: Any) -> None:
-        self.points.update_one({"_id": point["_id"], "run": point["run"]}, {"$set": fields})
+        """Change a running point, unless it has ended or been given away since it was read."""
+        same = {"_id": point["_id"], "run": point["run"], "state": "running"}
+        self.soon.update_one(same, {"$set": fields})
 
     # -- commands --------------------------------------------------------------------------------
 
-    def _stop_commands(self, sweep: Document, agent_id: str) -> list[Command]:
-        """Commands that stop runs of this agent: all of a canceled sweep, or those that Hyperband
-        stops early."""
-        running = list(self.points.find({"agent": agent_id, "state": "running"}))
-        if not running:
-            return []
+    def _stop_commands(self, sweep: Document, running: list[Document]) -> list[Command]:
+        """Commands that stop some of an agent's running points: all of a canceled sweep, or those
+        that Hyperband stops early."""
         if sweep["state"] == "CANCELED":
             stopped = running
-        elif "early_terminate" in sweep["config"]:
-            losers = search.to_stop(sweep["config"], self._search_runs(sweep))
+        elif running and "early_terminate" in sweep["config"]:
+            with self.lock:
+                losers = search.to_stop(sweep["config"], self._search_runs(sweep))
             stopped = [point for point in running if point["run"] in losers or point.get("stop")]
         else:
             return []
@@ -227,9 +286,9 @@ class SweepQueue:
             self._update(point, stop=True)
         return [{"type": "stop", "run_id": point["run"]} for point in stopped]
 
-    def _next(self, sweep: Document, agent: Document, is_busy: bool) -> list[Command]:
+    def _next(self, sweep: Document, agent: Document) -> list[Command]:
         """The command to run a point, or to exit when no point is left and none can come back."""
-        if is_busy or sweep["state"] == "PAUSED":
+        if sweep["state"] == "PAUSED":
             return []
         leave: list[Command] = [{"type": "exit"}]
         if sweep["state"] != "RUNNING":
@@ -238,7 +297,7 @@ class SweepQueue:
         if point is None and self._add_suggested_point(sweep):
             point = self._assign(sweep, agent)
         if point is None:
-            if self._count(sweep, "running"):
+            if self._has_open_points(sweep):
                 return []  # one of them may become pending again
             self.set_state(sweep["_id"], "FINISHED")
             return leave
@@ -268,12 +327,14 @@ class SweepQueue:
     def _add_suggested_point(self, sweep: Document) -> bool:
         """Add the next point of a random or Bayes sweep; False if it has all its points."""
         config = sweep["config"]
-        number = self.points.count_documents({"sweep": sweep["_id"]})
-        if config["method"] == "grid" or number >= config.get("run_cap", float("inf")):
-            return False
-        points = search.suggest(config, self._search_runs(sweep), 1, sweep["seed"])
-        for point in points:
-            self.points.insert_one(_pending_point(sweep["_id"], number, point))
+        with self.lock:
+            number = self.points.count_documents({"sweep": sweep["_id"]})
+            if config["method"] == "grid" or number >= config.get("run_cap", float("inf")):
+                return False
+            points = search.suggest(config, self._search_runs(sweep), 1, sweep["seed"])
+            with contextlib.suppress(DuplicateKeyError):  # another queue has added this number
+                for point in points:
+                    self.points.insert_one(_pending_point(sweep["_id"], number, point))
         return bool(points)
 
     def _search_runs(self, sweep: Document) -> list["SweepRun"]:
@@ -303,8 +364,10 @@ class SweepQueue:
             search_runs.append(search.run_of(name, point["point"], state, history, final))
         return search_runs
 
-    def _count(self, sweep: Document, state: str) -> int:
-        return self.points.count_documents({"sweep": sweep["_id"], "state": state})
+    def _has_open_points(self, sweep: Document) -> bool:
+        """Whether a point is pending or running; one query, so that none is missed in between."""
+        open_states = {"sweep": sweep["_id"], "state": {"$in": ["pending", "running"]}}
+        return self.points.find_one(open_states, {"_id": 1}) is not None
 
 
 def _pending_point(sweep_id: str, number: int, point: search.Point) -> Document:
@@ -325,6 +388,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _as_utc(time: datetime) -> datetime:
+def _as_utc(stored: datetime) -> datetime:
     """A stored time with its zone: Sacred and pymongo give naive UTC."""
-    return time.replace(tzinfo=UTC)
+    return stored.replace(tzinfo=UTC)

@@ -2,21 +2,28 @@
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
 import threading
 from importlib import import_module
-from pathlib import Path
 
 import waitress
 
 from grok.errors import UserError
 from grok.interrupts import raise_on_signals
+from grok.paths import make_private_folder, write_private
 from grok.store import connection as stores
-from grok.sweep.client import endpoint_file
-from grok.sweep.endpoint import app
+from grok.sweep.client import endpoint_file, read_endpoint_file
+from grok.sweep.endpoint import MAX_BYTES, app
 from grok.sweep.queue import SweepQueue
+
+# Several threads wait for the store at once: MongoDB then writes their changes to disk together.
+THREADS = 8
+MOST_CONNECTIONS = 1000  # each agent keeps one
+MAX_HEADER_BYTES = 2**14
+IDLE_TIMEOUT = 60  # seconds after which a silent connection is closed
 
 
 def serve(host: str, port: int, lost_after: float) -> None:
@@ -28,16 +35,29 @@ def serve(host: str, port: int, lost_after: float) -> None:
     """
     store = stores.mongo()
     token = endpoint_token()
-    application = app(SweepQueue(store, lost_after), token)
+    application = app(SweepQueue(store, lost_after), token, host)
     try:
-        server = waitress.create_server(application, host=host, port=port)
+        server = waitress.create_server(
+            application,
+            host=host,
+            port=port,
+            threads=THREADS,
+            connection_limit=MOST_CONNECTIONS,
+            channel_timeout=IDLE_TIMEOUT,
+            max_request_header_size=MAX_HEADER_BYTES,
+            max_request_body_size=MAX_BYTES,
+            asyncore_use_poll=True,  # select() takes fewer connections
+            ident=None,
+        )
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     reachable = socket.gethostname() if host in ("0.0.0.0", "::") else host
     url = f"http://{reachable}:{server.effective_port}"
-    _write_private(endpoint_file(), json.dumps({"url": url, "token": token}))
+    make_private_folder(endpoint_file().parent)
+    write_private(endpoint_file(), json.dumps({"url": url, "token": token}))
     print(f"serving the sweeps of {store.describe()}; in the shells of `wandb sweep` and agents:")
     print(f"export WANDB_BASE_URL={url} WANDB_API_KEY={token}", flush=True)
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # requests may wait for a thread
     raise_on_signals()
     # What the first sweep needs takes seconds to import; its client should not wait for that.
     threading.Thread(target=import_module, args=("grok.sweep.plan",), daemon=True).start()
@@ -52,14 +72,5 @@ def endpoint_token() -> str:
     """GROK_SWEEP_TOKEN, else the token of the last endpoint here, else a new one (40 characters)."""
     if os.environ.get("GROK_SWEEP_TOKEN"):
         return os.environ["GROK_SWEEP_TOKEN"]
-    if endpoint_file().exists():
-        return json.loads(endpoint_file().read_text())["token"]
-    return secrets.token_hex(20)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only this user may read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)
+    endpoint = read_endpoint_file()
+    return endpoint["token"] if endpoint else secrets.token_hex(20)

@@ -107,6 +107,8 @@ def test_hyperband_stops_a_loser_and_keeps_its_metrics(endpoint):
 
 
 def test_wrong_tokens_large_bodies_and_unknown_calls_are_refused(endpoint):
+    """By the server itself, beneath the rules of `tests/sweep/test_calls.py`."""
+
     def post(body: dict, token: str) -> requests.Response:
         key = b64encode(f"api:{token}".encode()).decode()
         return requests.post(

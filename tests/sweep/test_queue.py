@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.sweep import queue as queues
 from grok.sweep.queue import SweepQueue
 from tests.conftest import PROJECT
 
@@ -19,7 +20,8 @@ GRID = {
 
 
 @pytest.fixture
-def queue(store):
+def queue(store, monkeypatch):
+    monkeypatch.setattr(queues, "LOOK_EVERY", 0.0)
     yield SweepQueue(store, lost_after=60)  # no test waits: set_heartbeats() does
     for name in ("sweeps", "sweep_points", "sweep_agents"):
         store.database[name].delete_many({"served": True} if name == "sweeps" else {})
@@ -207,7 +209,8 @@ def test_a_wrong_sweep_is_refused_before_anything_is_stored(queue):
         queue.create({**GRID, "parameters": {"decoder_lrr": {"value": 1}}})
     with pytest.raises(UserError, match="no sweep nothing here"):
         queue.add_agent("nothing", "here")
-    assert queue.heartbeat("nobody", []) is None
+    with pytest.raises(UserError, match="no agent nobody here"):
+        queue.heartbeat("nobody", [])
     assert queue.sweeps.count_documents({}) == before
 
 
