@@ -173,10 +173,7 @@ class SweepQueue:
         for point in ended:
             self._finalize(point)
         sweep, reclaimed = self._look(agent["sweep"])
-        if running:
-            commands = self._stop_commands(sweep, trained)
-        else:
-            commands = self._next(sweep, agent)
+        commands = self._stop_commands(sweep, trained) if running else self._next(sweep, agent)
         if (ended or reclaimed) and not any(command["type"] == "run" for command in commands):
             self._check_claims(sweep)
         return commands
