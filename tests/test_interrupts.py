@@ -9,6 +9,7 @@ from tests.conftest import PROJECT
 EXITING = """
 import atexit, os, signal
 from grok.interrupts import raise_on_signals
+signal.signal(signal.{name}, signal.SIG_DFL)  # a shell's background jobs ignore SIGINT
 atexit.register(os.kill, os.getpid(), signal.{name})  # as it would arrive from outside
 raise_on_signals()
 print("exits")

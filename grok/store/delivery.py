@@ -96,6 +96,10 @@ class Delivery:
             ]
         )
 
+    def note_death(self) -> None:
+        """Say in the run's document that the holder of its lease is dead."""
+        self.runs.update_one(self.lease.fence, {"$set": {"lease.is_dead": True}})
+
     def note_refused(self, reason: str) -> None:
         """Say in the run's document that an event of it was not taken."""
         self.runs.update_one(self.lease.fence, {"$addToSet": {"refused_events": reason}})
@@ -310,6 +314,7 @@ def _recover(store: Store, journal: Journal) -> str | None:
         delivery = _delivery_of(store, journal)
         for event in journal.events():
             deliver(event, journal, delivery)
+        delivery.note_death()
     except LeaseLost as error:
         journal.superseded = str(error)
     except DamagedJournal as error:

@@ -111,7 +111,7 @@ def take(
             "$set": {**change, field: value},
             "$inc": {"lease.term": 1},
             "$currentDate": {"lease.taken": True},
-            "$unset": {"lease.renewed": ""},
+            "$unset": {"lease.renewed": "", "lease.is_dead": ""},
         },
         return_document=ReturnDocument.AFTER,
     )
@@ -146,6 +146,8 @@ def holder_is_alive_here(store: Store, document: Mapping[str, Any]) -> bool | No
     lease = document.get("lease")
     if lease is None:  # of a version without leases
         return journal.is_written(store.journals, document["_id"]) or None
+    if lease.get("is_dead"):  # its journal has been delivered since
+        return False
     if lease.get("machine") != _machine():
         return None
     name = journal.folder_name(document["_id"], lease["holder"])

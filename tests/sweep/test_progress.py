@@ -23,7 +23,7 @@ def test_the_time_left_does_not_count_compilation(clock, capfd):
     """A minute of compiling before the first step would make an hour of a sweep of seconds."""
     progress = SweepProgress(1000, 1)
     for seconds, event in (
-        (0.0, Start(0, 0, 1, True, 1)),
+        (0.0, Start(0, 0, 1, True, 1, False)),
         (0.0, Record(0, 0, {}, {})),
         (60.0, Record(0, 1, {}, {})),
         (60.5, Record(0, 51, {}, {})),
@@ -40,7 +40,7 @@ def test_what_early_stopping_saves_is_counted(clock):
     """The summary of a sweep says how many steps were taken and how many were saved."""
     progress = SweepProgress(2000, 2)
     for number, (step, reason) in enumerate(((1000, "budget"), (300, "stopped"))):
-        progress.show(Start(number, number, 2, False, 1), 1000, CPU)
+        progress.show(Start(number, number, 2, False, 1, False), 1000, CPU)
         progress.show(Outcome(number, step, reason, {}, False), 1000, CPU)
     assert (progress.done, progress.steps, progress.saved) == (2, 1300, 700)
     assert progress.outcomes == {"budget": 1, "stopped": 1}

@@ -98,7 +98,8 @@ def output(*command: str) -> str:
 
 def test_an_array_of_agents_survives_a_cancelled_and_a_requeued_task(slurm, home):
     endpoint = Endpoint(home).start()
-    parameters = {**SWEEP["parameters"], "train_steps": {"value": 1200}}
+    slow = {"train_steps": {"value": 1200}, "fused": {"value": False}}
+    parameters = {**SWEEP["parameters"], **slow}
     path = home / "sweep.yaml"
     path.write_text(yaml.safe_dump({**SWEEP, "parameters": parameters}))
     submit = ["grok", "sweep", "submit", str(path), "--partition", "main", "--agents", "4"]

@@ -103,7 +103,7 @@ def test_the_numbers_are_the_same_for_any_number_of_workers(written, store):
 
 def test_a_killed_worker_ends_the_sweep_and_resume_repeats_only_its_runs(written, store):
     """Out of memory kills one process: one line says so, and what has finished stays finished."""
-    path = written(3, train_steps=1000, checkpoint_every=50)
+    path = written(3, train_steps=1000, checkpoint_every=50, fused=False)
     command = [sys.executable, "-m", "grok.cli", "sweep", "run", str(path), "--slots", "1"]
     process = subprocess.Popen(
         [*command, "--workers", "2"],
