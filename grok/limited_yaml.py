@@ -3,7 +3,7 @@
 from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
+from yaml.composer import Composer, ComposerError
 
 from grok.errors import UserError
 from grok.values import SCIENTIFIC
@@ -14,17 +14,21 @@ PER_VALUE = 8  # characters that each value counts besides its own, for what it 
 MAX_DEPTH = 32
 
 
-class Loader(yaml.SafeLoader):
-    """A safe YAML loader that refuses tags, reads 1e-3 as a number, and has the limits above."""
+class Loader(Composer, yaml.CSafeLoader):
+    """A safe YAML loader that refuses tags, reads 1e-3 as a number, and has the limits above.
+
+    The events come from libyaml, and are composed in Python, where they are counted.
+    """
 
     def __init__(self, text: str):
-        super().__init__(text)
+        yaml.CSafeLoader.__init__(self, text)
+        Composer.__init__(self)
         self.depth = self.expanded = 0
         self.extents: dict[yaml.Node, tuple[int, int]] = {}  # characters and depth of each node
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """The next node of the text; ComposerError where it is beyond a limit."""
-        event = self.peek_event()
+        event: Any = self.peek_event()
         if getattr(event, "tag", None) is not None:
             raise _refusal("tags are not read", event)
         before = self.expanded
@@ -57,11 +61,8 @@ class Loader(yaml.SafeLoader):
         return max((self.extents[child][1] for child in children), default=0)
 
 
-def _refusal(problem: str, event: yaml.Event) -> ComposerError:
-    mark = event.start_mark
-    return ComposerError(
-        problem=problem, problem_mark=mark if isinstance(mark, yaml.Mark) else None
-    )
+def _refusal(problem: str, event: Any) -> ComposerError:
+    return ComposerError(problem=problem, problem_mark=event.start_mark)
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", SCIENTIFIC, list("-+.0123456789"))

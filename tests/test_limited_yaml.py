@@ -28,7 +28,7 @@ HOSTILE = {
     "digits": ("a: " + "1" * 5000, "4300 digits"),
     "characters": ("a: \x01", "unacceptable character"),
     "key": ("[1]: 2", "unhashable key"),
-    "syntax": ("a: [1\nb: }", "line 2: expected"),
+    "syntax": ("a: [1\nb: }", "line 2: did not find expected"),
 }
 
 
@@ -38,7 +38,7 @@ def test_hostile_yaml_is_refused_at_once_in_one_line(name):
     start = time.process_time()
     with pytest.raises(UserError) as caught:
         limited_yaml.load(text)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 2
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
