@@ -81,6 +81,11 @@ def test_a_seed_that_failed_to_run_stays_in_the_denominator():
     ]
     assert findings[1].why == "needs a run with cpu; 1 run has not finished"
     assert judge(findings) == Verdict("mostly", 3, 2, 2)
+    complete = evaluate_sweep([at_least], "paper_cpu", Runs([run(3)]), {1: 1})
+    assert [(f.seed, f.why, f.state) for f in complete] == [
+        (1, "needs a run with cpu; 1 run has not finished", "not run"),
+        (3, "needs x in the result", "evaluated"),
+    ]
     none = evaluate_sweep([at_least], "paper_cpu", Runs(), {0: 1, 1: 1})
     assert judge(none) == Verdict("not run", 2, 0, 0)
 
@@ -118,8 +123,10 @@ def test_undecided_seeds_are_neither_passed_nor_failed():
     assert verdict(2, 2, 0) == Verdict("mostly", 3, 3, 2)
     assert verdict(2, 0, 1).word == verdict(0, 0, 0).word == "not decided"
     assert verdict(2, 1, 1).word == verdict(0, 1, 1).word == "failed"
-    finding = evaluate(claim(check), Runs([run(0, {"x": 0})]))
-    assert (finding.why, finding.state) == ("the baseline never arrives", "undecided")
+    undecided = Finding("01-C1", False, {}, "the baseline never arrives", 4, "undecided")
+    runs = Runs([run(4, {"x": 0})])
+    assert evaluate(claim(check), runs, 4) == undecided
+    assert evaluate_sweep([claim(check)], "paper_cpu", runs, {4: 1}) == [undecided]
 
 
 def test_numbers_are_shown_with_their_range_over_the_seeds():
@@ -244,10 +251,10 @@ def test_a_docstring_is_the_statement():
     third = add("01-C3", source="section 3", control=True)(lambda runs: (True, {}))
     assert ex.claims[2] == Claim("01-C3", " (section 3)", third, "paper_cpu", control=True)
     add.not_tried("01-C4", "It is large", "figure 4", "It takes a year.")
-    assert (ex.claims[3].statement, ex.claims[3].not_tried) == (
-        "It is large (figure 4)",
-        "It takes a year.",
-    )
+    listed = ex.claims[3]
+    assert (listed.id, listed.statement) == ("01-C4", "It is large (figure 4)")
+    assert (listed.sweep, listed.not_tried) == ("", "It takes a year.")
+    assert evaluate(listed, Runs()).why == "needs a check"
 
 
 def test_a_run_is_stored_with_the_findings_of_the_claims_that_need_no_other_run():
