@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.sweep import commands, local, search
 from grok.sweep import file as files
 from grok.sweep import lease as sweep_lease
-from grok.sweep import local, search
 from grok.sweep.lease import SweepLease
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
@@ -169,7 +169,8 @@ def test_a_diverging_replica_is_recorded_and_its_neighbours_finish(written, stor
     assert ended == {1e-3: "budget", 1e3: "diverged"}
 
 
-def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
+def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store, capsys):
+    """Resumed once more when it is finished, a sweep says so and trains nothing."""
     path = written(
         parameters={"seed": {"values": list(range(12))}},
         command=[
@@ -195,6 +196,9 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store):
     finished = list(store.database.runs.find(wanted))
     assert sorted(run["meta"]["sweep"]["point"] for run in finished) == list(range(12))
     assert before <= {run["_id"] for run in finished}
+    commands.run(path, None, None, 2, None, resume=True, sweep_id=None)
+    assert f"sweep {sweep_id} has no runs left to do" in capsys.readouterr().out
+    assert store.database.runs.count_documents(wanted) == 12
 
 
 def test_a_sweep_that_is_running_is_not_resumed(written, store):
