@@ -37,13 +37,14 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option("--profile", "experiment", help="measure what each costs in this experiment")
 @click.option("--config", "named", multiple=True, help="a named config of it")
-def measures(experiment: str | None, named: tuple[str, ...]) -> None:
-    """List the measures that a run can take, or what each costs."""
+def measures(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
+    """List the measures that a run can take, show the options of one, or what each costs."""
     if experiment:
         check_names([experiment.removesuffix(".py")], experiment_names(), "experiment")
 
     from grok.reports import measure_costs
 
-    measure_costs.show(experiment, named)
+    measure_costs.show(name, experiment, named)

@@ -1,14 +1,23 @@
 """The catalogue of measures that a run can take while it trains."""
 
 import math
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import Tensor
+import torch
 
-from grok.engine.measurement import BURST, EVALUATION, SNAPSHOT, Measure, MeasurementState
+from grok.engine.measure import (
+    BURST,
+    EVALUATION,
+    SNAPSHOT,
+    Measure,
+    MeasureError,
+    Option,
+    burst,
+)
+from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
+from grok.errors import near_match
 from grok.measures import decomposition, spectra, vectors
 
 LARGEST_EXPONENT = 700.0  # exp of more is beyond float64
@@ -21,6 +30,7 @@ NEEDS = {
     "epochs": "mini-batches by epochs, and one evaluation an epoch",
     "reference": "reference_run",
 }
+COMPONENTS = Option(spectra.TOP_SINGULAR_VALUES, "singular values counted, of a large matrix")
 
 
 def _training(state: MeasurementState) -> dict[str, float]:
@@ -52,24 +62,31 @@ def _norms(state: MeasurementState) -> dict[str, float]:
     return vectors.norms(state.mean_gradient())
 
 
-def _consecutive(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
-    return vectors.consecutive(gradients_WP[-1], gradients_WP[-2])
+def _consecutive(state: MeasurementState) -> dict[str, float]:
+    gradients_WP = state.mean_gradients(2)
+    return vectors.consecutive(gradients_WP[1], gradients_WP[0]) if len(gradients_WP) > 1 else {}
 
 
-def _variance(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
-    return vectors.variance(gradients_WP)
+def _variance(state: MeasurementState, window: int) -> dict[str, float]:
+    gradients_WP = state.mean_gradients(window)
+    return vectors.variance(gradients_WP) if len(gradients_WP) > 1 else {}
 
 
-def _subspace(state: MeasurementState, gradients_WP: Tensor) -> dict[str, float]:
-    return vectors.subspace(gradients_WP, state.to_reference(state.history.weights_before))
+def _subspace(state: MeasurementState, window: int, components: int) -> dict[str, float]:
+    gradients_WP = state.mean_gradients(window)
+    to_reference = state.to_reference(state.history.weights_before)
+    return vectors.subspace(gradients_WP, to_reference, components) if len(gradients_WP) > 1 else {}
 
 
-def _batch_dynamics(state: MeasurementState) -> dict[str, float]:
-    return vectors.batch_dynamics(*state.recent_gradients())
+def _batch_dynamics(
+    state: MeasurementState, lags: Sequence[int], windows: Sequence[int]
+) -> dict[str, float]:
+    return vectors.batch_dynamics(*state.recent_gradients(), lags, windows)
 
 
-def _weight_tracking(state: MeasurementState) -> dict[str, float]:
-    return spectra.weight_tracking(state.without_biases(state.weights), state.mean_gradient())
+def _weight_tracking(state: MeasurementState, components: int) -> dict[str, float]:
+    weights = state.without_biases(state.weights)
+    return spectra.weight_tracking(weights, state.mean_gradient(), components)
 
 
 def _projection(state: MeasurementState) -> dict[str, float]:
@@ -78,60 +95,73 @@ def _projection(state: MeasurementState) -> dict[str, float]:
     return vectors.projection(state.weights, before, state.mean_gradient(), state.reference)
 
 
-def _fourier(state: MeasurementState) -> dict[str, float]:
+def _fourier(state: MeasurementState, significance: float, per_frequency: bool) -> dict[str, float]:
     table = state.tokens()
-    significant = spectra.significant(table)
+    significant = spectra.significant(table, significance)
     earlier = state.history.significant_frequencies
     if earlier is None:
         earlier = significant & False
     ever = state.history.significant_frequencies = earlier | significant
-    result = spectra.fourier(table, state.stride)
+    new = significant & ~earlier
+    result = spectra.fourier(table, state.stride, significance)
     if "output.weight" in state.weights:
-        result |= spectra.decoder_fourier(state.weights["output.weight"])
+        result |= spectra.decoder_fourier(state.weights["output.weight"], significance)
     layers = [value for name, value in state.weights.items() if name.endswith("up.weight")]
     if layers:
         result |= spectra.neuron_fourier(layers, table)
+    if per_frequency:
+        result |= spectra.frequency_powers(table, ever, new)
     return {
         **result,
         "n_tracked_freqs": int(ever.sum()),
-        "newly_acquired_freqs": int((significant & ~earlier).sum()),
+        "newly_acquired_freqs": int(new.sum()),
     }
 
 
-def _attention(state: MeasurementState) -> dict[str, float]:
-    return spectra.attention(state.attention_blocks(), state.attention_maps())
+def _attention(state: MeasurementState, rows: int, components: int) -> dict[str, float]:
+    return spectra.attention(state.attention_blocks(), state.attention_maps(rows), components)
 
 
-def _token_gradient(state: MeasurementState) -> dict[str, float]:
-    return spectra.token_gradient(state.tokens(state.mean_gradient()), state.stride)
+def _token_gradient(state: MeasurementState, threshold: float) -> dict[str, float]:
+    return spectra.token_gradient(state.tokens(state.mean_gradient()), state.stride, threshold)
 
 
-def _phases(state: MeasurementState) -> dict[str, float]:
+def _phases(state: MeasurementState, accuracies: Sequence[float]) -> dict[str, float]:
     norms = [float(gradient.norm()) for gradient in state.history.snapshot_gradients]
     tables, accuracy = state.history.snapshot_tables, state.metrics["test_accuracy"]
-    return decomposition.phases(norms, tables, accuracy)
+    return decomposition.phases(norms, tables, accuracy, accuracies)
 
 
-def _counterfactual(state: MeasurementState) -> dict[str, float]:
+def _counterfactual(
+    state: MeasurementState, k: int, energy_window: int, per_parameter: bool
+) -> dict[str, float]:
+    observed, shuffled = state.mean_gradients(1)[0], state.shuffled(k)
     to_reference = state.to_reference(state.history.weights_before)
-    return decomposition.counterfactual(state.mean_gradients(1)[0], state.shuffled(3), to_reference)
+    result = decomposition.counterfactual(observed, shuffled, to_reference)
+    if per_parameter:
+        for name, part in state.parts().items():
+            to_part = None if to_reference is None else to_reference[part]
+            metrics = decomposition.counterfactual(observed[part], shuffled[:, part], to_part)
+            result |= _of_parameter(name, metrics, decomposition.COUNTERFACTUAL_OF_PARAMETERS)
+    if energy_window and to_reference is not None:
+        content, ordering = decomposition.split(observed, shuffled.mean(0))
+        history = state.history
+        history.contents = [*history.contents, content][-energy_window:]
+        history.orderings = [*history.orderings, ordering][-energy_window:]
+        for name, kept in (("content", history.contents), ("ordering", history.orderings)):
+            fraction = decomposition.energy_fraction(torch.stack(kept), to_reference)
+            result[f"{name}_energy_fraction_toward_solution"] = fraction
+    return result
 
 
-def _counterfactual_validator(state: MeasurementState) -> dict[str, float]:
+def _counterfactual_validator(state: MeasurementState, k: int) -> dict[str, float]:
     to_reference = state.to_reference(state.history.weights_before)
-    return decomposition.counterfactual_validator(state.shuffled(4), to_reference)
+    return decomposition.counterfactual_validator(state.shuffled(k + 1), to_reference)
 
 
-def _of_last_gradients(
-    formula: Callable[[MeasurementState, Tensor], dict[str, float]], count: int
-) -> Callable[[MeasurementState], dict[str, float]]:
-    """A measure of the last `count` G's (W, P); no metrics while there are less than two."""
-
-    def compute(state: MeasurementState) -> dict[str, float]:
-        gradients_WP = state.mean_gradients(count)
-        return formula(state, gradients_WP) if len(gradients_WP) > 1 else {}
-
-    return compute
+def _of_parameter(name: str, metrics: dict[str, float], wanted: Sequence[str]) -> dict[str, float]:
+    """The wanted ones of the metrics of one parameter, by METRIC/PARAMETER."""
+    return {f"{key}/{vectors.slashed(name)}": metrics[key] for key in wanted if key in metrics}
 
 
 MEASURES = (
@@ -175,14 +205,15 @@ MEASURES = (
         "gradients",
         "angle between successive G's",
         EVALUATION,
-        _of_last_gradients(_consecutive, 2),
+        _consecutive,
     ),
     Measure(
         "variance",
         "gradients",
-        "variance of the last 10 G's, signal to noise",
+        "variance of the last G's, signal to noise",
         EVALUATION,
-        _of_last_gradients(_variance, 10),
+        _variance,
+        options={"window": Option(10, "number of the last G's", 2)},
     ),
     Measure(
         "batch_dynamics",
@@ -190,6 +221,10 @@ MEASURES = (
         "cosines of batch gradients at lags, efficiency of windows, rank",
         SNAPSHOT,
         _batch_dynamics,
+        options={
+            "lags": Option(vectors.LAGS, "steps between two batch gradients"),
+            "windows": Option(vectors.WINDOWS, "numbers of the last batch gradients"),
+        },
     ),
     Measure(
         "weight_tracking",
@@ -197,6 +232,7 @@ MEASURES = (
         "norm, largest singular value and rank of every matrix",
         SNAPSHOT,
         _weight_tracking,
+        options={"components": COMPONENTS},
     ),
     Measure(
         "gradient_projection",
@@ -209,9 +245,13 @@ MEASURES = (
     Measure(
         "subspace_gradient_info",
         "gradients",
-        "spectrum of the last 50 G's",
+        "spectrum of the last G's",
         SNAPSHOT,
-        _of_last_gradients(_subspace, 50),
+        _subspace,
+        options={
+            "window": Option(50, "number of the last G's", 2),
+            "components": Option(vectors.SUBSPACE_COMPONENTS, "principal components counted"),
+        },
     ),
     Measure(
         "fourier",
@@ -220,6 +260,14 @@ MEASURES = (
         EVALUATION,
         _fourier,
         ("tokens",),
+        {
+            "significance": Option(
+                float(spectra.SIGNIFICANT_POWER),
+                "least power of a significant frequency, in units of the mean power",
+                0,
+            ),
+            "per_frequency": Option(False, "log freq_power/K and acquired/K of frequencies K"),
+        },
     ),
     Measure(
         "attention",
@@ -228,6 +276,7 @@ MEASURES = (
         SNAPSHOT,
         _attention,
         ("attention",),
+        {"rows": Option(256, "train rows whose attention is computed"), "components": COMPONENTS},
     ),
     Measure(
         "token_gradient",
@@ -236,6 +285,7 @@ MEASURES = (
         EVALUATION,
         _token_gradient,
         ("tokens",),
+        {"threshold": Option(spectra.SPARSE_NORM, "norm of a sparse token, in mean norms", 0)},
     ),
     Measure(
         "phases",
@@ -244,6 +294,11 @@ MEASURES = (
         SNAPSHOT,
         _phases,
         ("tokens",),
+        {
+            "accuracies": Option(
+                decomposition.PHASE_ACCURACIES, "test accuracies that separate the phases", 0
+            )
+        },
     ),
     Measure(
         "hessian",
@@ -251,7 +306,10 @@ MEASURES = (
         "entanglement of successive batches, exact Hessian-vector products",
         BURST,
         MeasurementState.hessian,
-        burst=(1000, 11),
+        options={
+            **burst(1000, 11),
+            "per_parameter": Option(False, "log metrics of each parameter, too"),
+        },
     ),
     Measure(
         "adam_dynamics",
@@ -260,69 +318,103 @@ MEASURES = (
         BURST,
         MeasurementState.adam,
         ("adam",),
-        burst=(500, 10),
+        burst(500, 10),
     ),
     Measure(
         "counterfactual",
         "order",
-        "G against the mean of 3 epochs in another order",
+        "G against the mean of epochs in other orders",
         SNAPSHOT,
         _counterfactual,
         ("epochs",),
+        {
+            "k": Option(3, "number of epochs in other orders"),
+            "energy_window": Option(
+                0, "last components whose energy toward the reference is logged; 0: none", 0
+            ),
+            "per_parameter": Option(False, "log metrics of each parameter, too"),
+        },
     ),
     Measure(
         "counterfactual_validator",
         "order",
-        "whether 3 shuffles are enough",
+        "whether k shuffles are enough",
         SNAPSHOT,
         _counterfactual_validator,
         ("epochs",),
+        {"k": Option(3, "number of shuffles, compared with one more")},
     ),
 )
+COMPARES_GRADIENTS = ("consecutive", "variance", "subspace_gradient_info")  # two G's or more
 BY_NAME = {measure.name: measure for measure in MEASURES}
-GROUPS = tuple(dict.fromkeys(measure.group for measure in MEASURES))
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{
+        group: tuple(measure.name for measure in MEASURES if measure.group == group)
+        for group in dict.fromkeys(measure.group for measure in MEASURES)
+    },
+    # as in OrderedLearning: what only reads, and what computes on the side with other steps
+    "minimal": ("training_metrics",),
+    "observers": tuple(m.name for m in MEASURES if m.group not in ("curvature", "order")),
+    "interventions": ("hessian", "adam_dynamics", "counterfactual"),
+    "full": tuple(BY_NAME),
+}
+GROUPS_WITH_OWN = ("observers", "full")  # that the paper's own measures are in, too
 
 
-class MeasureError(ValueError):
-    """A run cannot take the measures that were asked for.
-
-    expected: what could be asked for, to be put after "expected".
-    """
-
-    def __init__(self, expected: str):
-        super().__init__(expected)
-        self.expected = expected
-
-
-def resolve_names(
-    requested: Sequence[str], problem: Problem, has_reference: bool
-) -> tuple[str, ...]:
-    """The names of the measures that names and groups stand for, in the catalogue's order.
+def resolve(
+    requested: Sequence[str], problem: Problem, has_reference: bool, own: Sequence[Measure] = ()
+) -> tuple[Measure, ...]:
+    """The measures that names and groups stand for, in the catalogue's order.
 
     Arguments:
-        requested: names of measures, names of groups, or "full" for all; of a group or all, those
-            that the problem can take.
+        requested: names of measures or of groups; of a group, those that the problem can take.
         problem: the problem that is to be measured.
         has_reference: whether there are reference weights.
+        own: the paper's own measures, which are also in the groups `observers` and `full`.
 
     Raises:
         MeasureError: a name is unknown, or a measure named alone cannot be taken.
     """
-    missing = {m.name: need for m in MEASURES if (need := missing_need(m, problem, has_reference))}
-    names: set[str] = set()
+    measures = {measure.name: measure for measure in (*MEASURES, *own)}
+    needs = {m.name: missing_need(m, problem, has_reference) for m in measures.values()}
+    chosen: set[str] = set()
     for name in requested:
-        if name in BY_NAME:
-            if name in missing:
-                raise MeasureError(f"measures that this run can have; {name} needs {missing[name]}")
-            names.add(name)
-        elif name in GROUPS or name == "full":
-            names |= {m.name for m in MEASURES if name in (m.group, "full")} - missing.keys()
+        if name in measures:
+            if needs[name]:
+                raise MeasureError(f"measures that this run can have; {name} needs {needs[name]}")
+            chosen.add(name)
+        elif name in GROUPS:
+            names = [*GROUPS[name]]
+            if name in GROUPS_WITH_OWN:
+                names += [measure.name for measure in own]
+            chosen |= {one for one in names if not needs[one]}
         else:
-            known = ["full", *GROUPS, *BY_NAME]
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "`grok measures` lists them"
+            near = near_match(name, [*GROUPS, *measures])
+            hint = f"did you mean {near}?" if near else "`grok measures` lists them"
             raise MeasureError(f"names or groups of measures; {hint}")
-    return tuple(name for name in BY_NAME if name in names)
+    return tuple(measure for name, measure in measures.items() if name in chosen)
+
+
+def too_late(problem: Problem) -> list[str]:
+    """The problem's measures, and metrics of `batch_dynamics`, that it ends too early for."""
+    assert problem.measures is not None
+    steps, intervals = problem.train_steps, len({*problem.log_steps, problem.train_steps} - {0})
+    late = []
+    for measure in problem.measures.measures:
+        if measure.when == BURST and measure.every > steps:
+            late.append(f"{measure.name} (every={measure.every})")
+        elif measure.when != BURST:
+            first = max(measure.every, 2 if measure.name in COMPARES_GRADIENTS else 1)
+            if first > intervals:
+                late.append(f"{measure.name} (every={first} evaluations)")
+            elif measure.name == "batch_dynamics":
+                late += [
+                    f"{measure.name}/{metric}_{number}"
+                    for metric, key, more in (("lag", "lags", 1), ("efficiency", "windows", 0))
+                    for number in measure.values[key]
+                    if number + more > steps
+                ]
+    return late
 
 
 def missing_need(measure: Measure, problem: Problem, has_reference: bool) -> str | None:

@@ -7,7 +7,7 @@ number of weights without biases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -17,39 +17,16 @@ from torch import Tensor
 from torch.func import grad, jvp
 
 from grok.engine.checkpoint import CheckpointError
+from grok.engine.measure import Measure
 from grok.engine.optimizers import StepScalars, by_group
 from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.spec import MeasureConfig
 from grok.measures import decomposition
-from grok.measures.vectors import flat
+from grok.measures.vectors import flat, slashed
 from grok.tensors import Tensors
 
-EVALUATION, SNAPSHOT, BURST = "evaluation", "snapshot", "burst"
-BATCH_GRADIENTS = 50  # of earlier steps, that lags reach back to, and as many of the interval
-MEAN_GRADIENTS = 50  # G's of the last intervals that are kept
-ATTENTION_ROWS = 256  # train rows whose attention is computed
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure that a run can take.
-
-    group: name under which several are chosen at once.
-    when: EVALUATION, SNAPSHOT (at every `snapshot_every`-th evaluation) or BURST.
-    compute: the metrics, by name; none where there is not enough to compute them from.
-    needs: what the run must have, keys of `grok.engine.instruments.NEEDS`.
-    burst: (every, length): so many steps in a row, every so many steps.
-    """
-
-    name: str
-    group: str
-    description: str
-    when: str
-    compute: Callable[[MeasurementState], dict[str, float]]
-    needs: tuple[str, ...] = ()
-    burst: tuple[int, int] | None = None
-
+LEAST_WINDOW = 2  # G's of the last intervals that are kept at least
 
 # Fields of History that checkpoints hold under another name.
 NAMES_IN_CHECKPOINTS = {
@@ -87,6 +64,7 @@ class History:
     snapshot_gradients, snapshot_tables: G and the token embeddings at the last snapshots.
     interval_start: step and state at the beginning of this interval.
     burst_metrics: step and metrics of each step that was measured in this interval.
+    contents, orderings: components of the last G's that `counterfactual` has split, (P,) each.
     """
 
     weights_before: Tensors
@@ -105,6 +83,8 @@ class History:
     snapshot_gradients: list[Tensor] = field(default_factory=list)
     snapshot_tables: list[Tensor] = field(default_factory=list)
     burst_metrics: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    contents: list[Tensor] = field(default_factory=list)
+    orderings: list[Tensor] = field(default_factory=list)
 
     def saved(self) -> Tensors:
         """Everything as tensors: the leaves by number, and their structure as JSON."""
@@ -129,13 +109,15 @@ class History:
         if not isinstance(values, dict):
             raise CheckpointError("the state of the measures is none")
         for entry in fields(self):
-            setattr(self, entry.name, values.get(_saved_name(entry)))
+            default = getattr(self, entry.name)  # of what older versions did not save
+            setattr(self, entry.name, values.get(_saved_name(entry), default))
 
 
 class MeasurementState:
     """One replica as its measures see it: the last step, and the history before.
 
-    config, reference, stride: see `MeasureConfig`.
+    measures, reference, stride: see `MeasureConfig`.
+    kept_gradients: G's of the last intervals that the measures read.
     metrics: the metrics of this evaluation.
     weights: the parameters after the last step.
     gradient: of the last step, by parameter.
@@ -147,13 +129,14 @@ class MeasurementState:
         self,
         problem: Problem,
         config: MeasureConfig,
-        measures: Sequence[Measure],
         program: Program,
         slot: int,
     ):
-        self.problem, self.config, self.measures = problem, config, measures
+        self.problem, self.measures = problem, config.measures
         self.reference, self.stride = config.reference, config.stride
-        self.names = {measure.name for measure in measures}
+        self.by_name = {measure.name: measure for measure in config.measures}
+        windows = [measure.values.get("window", 0) for measure in config.measures]
+        self.kept_gradients = max(LEAST_WINDOW, *windows)
         self.program, self.slot = program, slot
         self.metrics: dict[str, float] = {}
         self.weights, self._position = _copied(program.state["params"], slot)
@@ -183,11 +166,11 @@ class MeasurementState:
         loss = float(program.state["loss"][slot])
         row = [loss, float(gradient_P.norm()), self.lr, float(position.norm())]
         history.step_rows.append(torch.tensor(row, dtype=torch.float64))
-        if "batch_dynamics" in self.names:
-            earlier = history.batch_gradients[1 - 2 * BATCH_GRADIENTS :]
+        if "batch_dynamics" in self.by_name:
+            earlier = history.batch_gradients[1 - 2 * self._gradient_reach() :]
             history.batch_gradients = [*earlier, gradient_P]
         for measure in self.measures:
-            if measure.burst and in_burst(measure.burst, step):
+            if measure.is_in_burst(step):
                 history.burst_metrics.append((step, self._computed(measure)))
         recent = [*history.recent_weights[-2:], self.weights]
         history.recent_weights = recent if self._near_burst(step) else []
@@ -195,25 +178,22 @@ class MeasurementState:
 
     def evaluate(self, program: Program, slot: int, metrics: dict[str, float]) -> dict[str, float]:
         """The measures of this evaluation, by MEASURE/METRIC; the next interval begins."""
-        history, every = self.history, self.config.snapshot_every
+        history = self.history
         results: dict[str, float] = {}
         self.metrics = metrics
         if history.step_rows:
             history.intervals += 1
-            snapshot = history.intervals % every == 0
             mean = history.gradient_sum / len(history.step_rows)
-            history.mean_gradients = [*history.mean_gradients[1 - MEAN_GRADIENTS :], mean]
-            if snapshot:
+            history.mean_gradients = [*history.mean_gradients[1 - self.kept_gradients :], mean]
+            due = [measure for measure in self.measures if measure.is_due(history.intervals)]
+            if any(measure.name == "phases" for measure in due):
                 history.snapshot_gradients = [*history.snapshot_gradients[-2:], mean]
-                if "tokens" in self.weights:
-                    history.snapshot_tables = [*history.snapshot_tables[-1:], self.tokens()]
-            for measure in self.measures:
-                if measure.when == EVALUATION or (measure.when == SNAPSHOT and snapshot):
-                    results |= self._computed(measure)
+                history.snapshot_tables = [*history.snapshot_tables[-1:], self.tokens()]
+            for measure in due:
+                results |= self._computed(measure)
         history.weights_before, history.step_rows, self._shuffled = self.weights, [], None
         history.gradient_sum = torch.zeros_like(history.gradient_sum)
-        next_is_snapshot = (history.intervals + 1) % every == 0
-        if next_is_snapshot and any("epochs" in measure.needs for measure in self.measures):
+        if any("epochs" in m.needs and m.is_due(history.intervals + 1) for m in self.measures):
             history.interval_start = (program.steps[slot], program.saved(slot))
         return results
 
@@ -223,11 +203,17 @@ class MeasurementState:
         return points
 
     def _computed(self, measure: Measure) -> dict[str, float]:
-        return {f"{measure.name}/{key}": value for key, value in measure.compute(self).items()}
+        metrics = measure.compute(self, **measure.values)
+        return {f"{measure.name}/{key}": value for key, value in metrics.items()}
 
     def _near_burst(self, step: int) -> bool:
-        bursts = [m.burst for m in self.measures if m.name == "hessian" and m.burst]
-        return any(in_burst(burst, step + ahead) for burst in bursts for ahead in (0, 1, 2))
+        hessian = self.by_name.get("hessian")
+        return hessian is not None and any(hessian.is_in_burst(step + i) for i in (0, 1, 2))
+
+    def _gradient_reach(self) -> int:
+        """How many steps the batch gradients are compared over."""
+        values = self.by_name["batch_dynamics"].values
+        return max(*values["lags"], *values["windows"])
 
     # -- read by the measures --------------------------------------------------------------------
 
@@ -239,6 +225,14 @@ class MeasurementState:
         """The entries that are not biases."""
         return {name: value for name, value in tensors.items() if "bias" not in name}
 
+    def parts(self) -> dict[str, slice]:
+        """The part of a vector (P,) that each parameter is, biases left out."""
+        parts, start = {}, 0
+        for name, value in self.without_biases(self.weights).items():
+            parts[name] = slice(start, start + value.numel())
+            start += value.numel()
+        return parts
+
     def scalars(self) -> list[StepScalars]:
         """What the last step multiplied by, for each parameter group."""
         return by_group(self.program.state["scalars"][self.slot])
@@ -249,9 +243,8 @@ class MeasurementState:
 
     def mean_gradient(self) -> Tensors:
         """G of this interval by parameter, biases left out."""
-        shapes = self.without_biases(self.weights)
-        parts = self.mean_gradients(1)[0].split([value.numel() for value in shapes.values()])
-        return {n: part.view_as(v) for (n, v), part in zip(shapes.items(), parts, strict=True)}
+        gradient_P = self.mean_gradients(1)[0]
+        return {n: gradient_P[part].view_as(self.weights[n]) for n, part in self.parts().items()}
 
     def mean_gradients(self, count: int) -> Tensor:
         """The G's of the last `count` intervals or as many as there are, (W, P)."""
@@ -259,8 +252,9 @@ class MeasurementState:
 
     def recent_gradients(self) -> tuple[Tensor, int]:
         """Successive batch gradients (T, P), and how many of the last are of this interval."""
-        new = min(len(self.history.step_rows), BATCH_GRADIENTS)
-        return torch.stack(self.history.batch_gradients[-(BATCH_GRADIENTS + new) :]), new
+        reach = self._gradient_reach()
+        new = min(len(self.history.step_rows), reach)
+        return torch.stack(self.history.batch_gradients[-(reach + new) :]), new
 
     def to_reference(self, weights: Tensors) -> Tensor | None:
         """The vector (P,) from some weights to the reference; None without a reference."""
@@ -281,11 +275,11 @@ class MeasurementState:
             blocks.append({"q": W_Q, "k": W_K, "v": W_V})
         return blocks
 
-    def attention_maps(self) -> list[Tensor]:
-        """Attention (N, H, S, S) of every layer on the first train rows."""
+    def attention_maps(self, rows: int) -> list[Tensor]:
+        """Attention (N, H, S, S) of every layer on the first `rows` train rows."""
         data = self.problem.data
-        index = data["train_prefix_index"][:ATTENTION_ROWS]
-        suffixes = data["train_suffixes"][:ATTENTION_ROWS]
+        index = data["train_prefix_index"][:rows]
+        suffixes = data["train_suffixes"][:rows]
         tokens_NS = torch.cat([data["prefixes"][index], suffixes], 1)
         with torch.no_grad():
             return self.program.run(
@@ -297,8 +291,12 @@ class MeasurementState:
         """The replica's module, a transformer where a measure reads more than its weights."""
         return self.problem.module
 
-    def hessian(self) -> dict[str, float]:
-        """`decomposition.hessian` of the last two steps, the Hessian-vector product exact."""
+    def hessian(self, per_parameter: bool = False) -> dict[str, float]:
+        """`decomposition.hessian` of the last two steps, the Hessian-vector product exact.
+
+        Arguments:
+            per_parameter: also of each parameter, as METRIC/PARAMETER.
+        """
         history, step = self.history, self.program.steps[self.slot]
         last = history.last_step
         if last is None or last[0] != step - 1 or len(history.recent_weights) < 2:
@@ -308,23 +306,41 @@ class MeasurementState:
         gradient_at = grad(self.program.objective(self.slot))
         hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))[1]
         entanglement = history.entanglement
+        vectors = [self.flat(v) for v in (gradient_before, self.gradient, hessian_product)]
+        to_reference = self.to_reference(weights_between)
         result, vector = decomposition.hessian(
-            self.flat(gradient_before),
-            self.flat(self.gradient),
-            self.flat(hessian_product),
+            *vectors,
             lr,
-            self.to_reference(weights_between),
+            to_reference,
             entanglement[1] if entanglement is not None and entanglement[0] == step - 1 else None,
         )
         history.entanglement = step, vector
+        for name, part in self.parts().items() if per_parameter else ():
+            to_part = None if to_reference is None else to_reference[part]
+            metrics, _ = decomposition.hessian(*(v[part] for v in vectors), lr, to_part, None)
+            for key in decomposition.HESSIAN_OF_PARAMETERS:
+                if key in metrics:
+                    result[f"{key}/{slashed(name)}"] = metrics[key]
         return result
+
+    def moments(self) -> dict[str, Tensors]:
+        """A copy of the optimizer's state, by kind and parameter."""
+        return {
+            key: {name: value[self.slot].clone() for name, value in tensors.items()}
+            for key, tensors in self.program.state["optimizer"].items()
+        }
+
+    def batch(self) -> Tensors:
+        """A copy of the rows of the last step, by name; of all data in full-batch training."""
+        data, keys = self.problem.data, self.problem.minibatch_keys
+        if self.problem.batch_size is None:
+            return {name: value.clone() for name, value in data.items()}
+        rows = self.program.state["minibatch"][self.slot]
+        return {name: data[name][rows] for name in keys}
 
     def adam(self) -> dict[str, float]:
         """`decomposition.adam_dynamics` of the last step."""
-        moments = {
-            key: {name: value[self.slot] for name, value in tensors.items()}
-            for key, tensors in self.program.state["optimizer"].items()
-        }
+        moments = self.moments()
         scalars = self.scalars()
         rates, update = {}, {}
         for name, mean in moments["mean"].items():
@@ -344,7 +360,8 @@ class MeasurementState:
     def shuffled(self, count: int) -> Tensor:
         """G's (count, P) of this interval, trained again from its start in shuffled orders."""
         if self._shuffled is None:
-            most = 4 if "counterfactual_validator" in self.names else count
+            k = {m.name: m.values["k"] for m in self.measures if "epochs" in m.needs}
+            most = max(count, k.get("counterfactual", 0), k.get("counterfactual_validator", 0) + 1)
             self._shuffled = torch.cat(list(self._shuffled_epochs(most)))
         return self._shuffled[:count]
 
@@ -366,12 +383,6 @@ class MeasurementState:
                 grads = self.without_biases(program.state["gradient"])
                 total_RP = total_RP + torch.cat([value.flatten(1) for value in grads.values()], 1)
             yield total_RP[: len(numbers)] / len(self.history.step_rows)
-
-
-def in_burst(burst: tuple[int, int], step: int) -> bool:
-    """Whether a step is in a burst (every, length): step % every < length, but none before `every`."""
-    every, length = burst
-    return step >= every and step % every < length
 
 
 def _copied(tensors: Tensors, slot: int) -> tuple[Tensors, Tensor]:

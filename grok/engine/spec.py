@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from grok.engine.measure import Measure
+
 
 @dataclass(frozen=True)
 class Group:
@@ -98,13 +100,16 @@ class Stop:
 class MeasureConfig:
     """Which measures a run takes.
 
-    names: of entries of `grok.engine.instruments.MEASURES`.
-    snapshot_every: evaluations from one taking of the costly measures to the next.
+    measures: with the options of this run.
     stride: of the token groups and harmonics that the Fourier measures look at.
     reference: weights of another run, to measure the direction towards them.
     """
 
-    names: tuple[str, ...]
-    snapshot_every: int = 10
+    measures: tuple[Measure, ...]
     stride: int = 1
     reference: dict[str, Tensor] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The measures' names."""
+        return tuple(measure.name for measure in self.measures)

@@ -13,8 +13,7 @@ from grok.engine import determinism, memory
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start
 from grok.engine.fused import CompilerError, FusedStep, Unsupported
-from grok.engine.instruments import BY_NAME
-from grok.engine.measurement import Measure, MeasurementState
+from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.threads import (
@@ -41,7 +40,6 @@ def train(
     compiled: bool | None = None,
     terminate: Collection[int] = (),
     resume: Mapping[int, Saved] | None = None,
-    measures: Mapping[str, Measure] = BY_NAME,
     threads: int | None = None,
     fused: bool | None = None,
 ) -> Iterator[Event]:
@@ -59,7 +57,6 @@ def train(
         terminate: replicas that the caller wants to end, read after every record; it may grow
             meanwhile.
         resume: saved states to continue from, by replica.
-        measures: the measures that the problems name.
         threads: of the CPU; None decides by the size of the step and the machine's load.
         fused: whether to use a fused step where there is one; None decides by the number of steps,
             unless `compiled` is given.
@@ -75,7 +72,7 @@ def train(
     memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = make_program(problems, slots, compiled, fused, threads)
-    yield from _Training(problems, program, terminate, resume or {}, measures).run()
+    yield from _Training(problems, program, terminate, resume or {}).run()
 
 
 def check_signatures(problems: Sequence[Problem]) -> None:
@@ -182,12 +179,10 @@ class _Training:
         program: Program,
         terminate: Collection[int],
         resume: Mapping[int, Saved],
-        measures: Mapping[str, Measure],
     ):
         self.problems = problems
         self.terminate = terminate
         self.resume = resume
-        self.measures = measures
         self.program = program
         self.waiting = list(range(len(problems)))[::-1]
         self.slots: list[_Slot | None] = [
@@ -250,10 +245,7 @@ class _Training:
             slot.stop_streak = saved.stop_streak
             self.program.restore(index, saved.step, below(saved.tensors, PROGRAM))
         if problem.measures is not None:
-            measures = [self.measures[name] for name in problem.measures.names]
-            slot.measurement = MeasurementState(
-                problem, problem.measures, measures, self.program, index
-            )
+            slot.measurement = MeasurementState(problem, problem.measures, self.program, index)
             if saved is not None:
                 slot.measurement.history.restore(below(saved.tensors, HISTORY))
         self.slots[index] = slot

@@ -3,6 +3,7 @@
 import sys
 from functools import cache
 
+from grok.engine.instruments import too_late
 from grok.engine.problem import Problem
 from grok.engine.spec import Optimizer
 
@@ -28,6 +29,16 @@ def warn_of_large_batch(problem: Problem) -> None:
         _warn_once(
             f"batch_size={problem.batch_size} draws from {rows} train rows with replacement: every "
             "step repeats rows; batch_size=None trains on each row once a step"
+        )
+
+
+def warn_of_late_measures(problem: Problem) -> None:
+    """Warn of the instruments for which a run is too short."""
+    late = too_late(problem) if problem.measures is not None else []
+    if late:
+        _warn_once(
+            f"{problem.train_steps:,} steps are too few for {', '.join(late)}; "
+            "set measure_options.INSTRUMENT.every to log them"
         )
 
 

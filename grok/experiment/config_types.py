@@ -11,7 +11,7 @@ A paper annotates each key of its configuration with one of these types, or with
 The description of a type completes the sentence "expected ...".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -47,6 +47,10 @@ Betas = Annotated[
 ]
 Counts = Annotated[Sequence[Count], Field(description="a list of whole numbers of at least 1")]
 Texts = Annotated[Sequence[str], Field(description="a list of names")]
+MeasureOptions = Annotated[
+    Mapping[str, Mapping[str, Any]],
+    Field(description="options by instrument, such as measure_options.hessian.every=100"),
+]
 RunId = Count
 
 OptimizerKind = Literal["adamw", "adam", "sgd"]

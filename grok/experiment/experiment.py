@@ -21,6 +21,9 @@ from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
 
 from grok.engine.events import Event
+from grok.engine.instruments import BY_NAME
+from grok.engine.measure import EVALUATION, Measure, Option
+from grok.engine.observation import OwnInstrument, own_measure
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.errors import UserError, check_names, did_you_mean
@@ -28,6 +31,7 @@ from grok.experiment import advice, command_line, config_files, validation, warm
 from grok.experiment.config_types import (
     BelowOne,
     Count,
+    MeasureOptions,
     NonNegative,
     RunId,
     Seed,
@@ -61,6 +65,7 @@ KEYS_OF_ANY_VALUE = (
     "preset",
     "checkpoint_every",
     "measures",
+    "measure_options",
     "snapshot_every",
     "fused",
     "reference_run",
@@ -103,6 +108,7 @@ class Experiment(sacred.Experiment):
         self.summarize_function: Summarize = lambda config, problem, recorder: {}
         self.warm_start_function = warm_start.load_parent_weights
         self.finish_functions: list[Finish] = []
+        self.instruments: dict[str, Measure] = {}
         self.claims: Sequence[Any] = ()  # set by grok.claims.Claims
         self.exits_on_error = False
         self._has_sources = False
@@ -143,6 +149,29 @@ class Experiment(sacred.Experiment):
         """Add a function (config, result, series) -> further entries of a run's info at its end."""
         self.finish_functions.append(function)
         return function
+
+    def instrument(
+        self, description: str, when: str = EVALUATION, **options: Option
+    ) -> Callable[[OwnInstrument], OwnInstrument]:
+        """Decorator: an instrument of the paper's own, with the function's name.
+
+        The function gets an `Observation`, whose tensors are copies, and the values of the options;
+        it returns numbers by name. They are logged as INSTRUMENT/NAME.
+
+        Arguments:
+            description: what it measures, in a few words.
+            when: "evaluation", "snapshot" or "burst", see `grok.engine.measure.Measure`.
+            options: with their defaults; a run sets them by `measure_options`.
+        """
+
+        def add(function: OwnInstrument) -> OwnInstrument:
+            name = function.__name__
+            if name in BY_NAME or name in self.instruments:
+                raise TypeError(f"there is an instrument {name} already")
+            self.instruments[name] = own_measure(name, description, when, function, options)
+            return function
+
+        return add
 
     # -- configurations and problems -------------------------------------------------------------
 
@@ -201,9 +230,11 @@ class Experiment(sacred.Experiment):
             reference = connection.final_weights(connect(), c.reference_run)
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
-        problem = with_engine_options(self.build_function(c), c, reference)
+        own = tuple(self.instruments.values())
+        problem = with_engine_options(self.build_function(c), c, reference, own)
         advice.warn_of_coupled_decay(problem.optimizer)
         advice.warn_of_large_batch(problem)
+        advice.warn_of_late_measures(problem)
         if c.initial_run is None:
             return problem
         parent = self._parent_run(c, connect(), parent_run)
@@ -430,6 +461,7 @@ def engine_options() -> None:
     record_trajectory: bool = False  # whether to keep the weights at logged steps
     trajectory_every: Count = 1  # logged steps between two kept states of the weights
     measures: str | Texts = []  # instruments, by name or group, or "full" for all
+    measure_options: MeasureOptions | None = None  # of instruments: measure_options.hessian.every=5
     snapshot_every: Count = 10  # logged steps between two evaluations of a costly instrument
     fused: bool = True  # one call of compiled C++ makes many steps, where the network allows it
     reference_run: RunId | None = None  # id of a run whose final weights are the reference point
@@ -497,8 +529,11 @@ def save_config(_config: Mapping[str, Any], config_filename: str = DEFAULT_CONFI
     print(config_filename)
 
 
-def main() -> None:
-    """Sacred needs a main function; every run is given its own by `Execution.attach`."""
+def main(measure_options: MeasureOptions | None) -> None:
+    """Sacred needs a main function; every run is given its own by `Execution.attach`.
+
+    Of a key that is an argument of it, Sacred accepts entries that the default does not have.
+    """
 
 
 def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | None]:

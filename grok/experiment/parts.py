@@ -4,7 +4,7 @@ Each function takes a run's configuration `c` and reads the keys that it names. 
 which key cannot be used, and what was expected.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil, isqrt
 from types import SimpleNamespace
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from grok.engine import instruments
 from grok.engine.determinism import drawing
+from grok.engine.measure import SNAPSHOT, Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
+from grok.errors import check_names
 from grok.experiment.validation import ConfigError, device_of
 from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
@@ -313,12 +315,16 @@ def classification_problem(
 
 
 def with_engine_options(
-    problem: Problem, c: SimpleNamespace, reference: Tensors | None = None
+    problem: Problem,
+    c: SimpleNamespace,
+    reference: Tensors | None = None,
+    own_measures: Sequence[Measure] = (),
 ) -> Problem:
     """The problem with the options that every experiment has.
 
     Arguments:
         reference: the final weights of `reference_run`, if there is one.
+        own_measures: instruments that the paper defines.
     """
     optimizer = replace(
         problem.optimizer, orthogonal=c.orthogonal_gradient, fixed_norm=c.fixed_norm
@@ -336,8 +342,8 @@ def with_engine_options(
     )
     if c.stablemax:
         problem = with_stablemax(problem)
-    if c.measures:
-        problem = replace(problem, measures=measure_config(c, problem, reference))
+    if c.measures or c.measure_options:
+        problem = replace(problem, measures=measure_config(c, problem, reference, own_measures))
     return problem
 
 
@@ -356,16 +362,36 @@ def with_stablemax(problem: Problem) -> Problem:
 
 
 def measure_config(
-    c: SimpleNamespace, problem: Problem, reference: Tensors | None
+    c: SimpleNamespace,
+    problem: Problem,
+    reference: Tensors | None,
+    own: Sequence[Measure] = (),
 ) -> MeasureConfig:
-    """The instruments that `measures` names."""
+    """The instruments that `measures` names, with the options of `measure_options`.
+
+    Arguments:
+        own: instruments that the paper defines.
+    """
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}
     if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:
         raise ConfigError("reference_run", c.reference_run, "a run with weights of these shapes")
     try:
-        chosen = instruments.resolve_names(names, problem, reference is not None)
-    except instruments.MeasureError as error:
+        chosen = instruments.resolve(names, problem, reference is not None, own)
+    except MeasureError as error:
         raise ConfigError("measures", c.measures, error.expected) from None
+    measures = {measure.name: measure for measure in chosen}
+    for name, measure in measures.items():
+        if measure.when == SNAPSHOT:
+            measures[name] = measure.with_option("every", c.snapshot_every)
+    wanted = c.measure_options or {}
+    check_names(wanted, measures, "instrument of this run")
+    for name, options in wanted.items():
+        for option, value in options.items():
+            try:
+                measures[name] = measures[name].with_option(option, value)
+            except MeasureError as error:
+                key = f"measure_options.{name}.{option}"
+                raise ConfigError(key, value, error.expected) from None
     stride = getattr(c, "stride", None) or isqrt(getattr(c, "p", 1))
-    return MeasureConfig(chosen, c.snapshot_every, stride, reference)
+    return MeasureConfig(tuple(measures.values()), stride, reference)

@@ -269,7 +269,7 @@ def write(
         operations.table(operation, 31)
     except operations.OperationError as error:
         raise UserError(f"operation {operation!r}: {error}") from None
-    unknown = [measure for measure in measures if measure not in (*BY_NAME, *GROUPS, "full")]
+    unknown = [measure for measure in measures if measure not in (*BY_NAME, *GROUPS)]
     if unknown:
         raise UserError(f"measure {unknown[0]!r}: `grok measures` lists them")
 

@@ -4,6 +4,7 @@
 Descent directions are minus gradients, so a positive cosine with it is progress.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
@@ -12,6 +13,24 @@ from torch import Tensor
 from grok.measures.vectors import cosine
 
 PHASE_ACCURACIES = (0.05, 0.2, 0.8, 0.99)  # test accuracies that separate phase codes 0 to 4
+# Metrics of `hessian` and `counterfactual` that are also computed for each parameter alone.
+HESSIAN_OF_PARAMETERS = (
+    "entanglement_norm",
+    "content_norm",
+    "observed_grad_norm",
+    "entanglement_energy_ratio",
+    "entanglement_cossim_to_solution",
+    "content_cossim_to_solution",
+)
+COUNTERFACTUAL_OF_PARAMETERS = (
+    "content_component_norm",
+    "ordering_component_norm",
+    "ordering_fraction",
+    "ordering_alignment",
+    "content_cossim_to_solution",
+    "ordering_cossim_to_solution",
+    "cf_grad_cossim_to_solution",
+)
 
 
 def hessian(
@@ -133,6 +152,18 @@ def counterfactual(
     return result
 
 
+def energy_fraction(vectors: Tensor, direction: Tensor) -> float:
+    """The fraction of the energy of vectors (W, P) that lies along a direction (P,).
+
+    It is the mean of their squared cosines with it, weighted by their energies, and equally that of
+    their singular vectors, weighted by the squared singular values.
+    """
+    energy = float(vectors.double().square().sum())
+    size = float(direction.double().square().sum())
+    along = float((vectors @ direction).double().square().sum())
+    return along / (size * energy) if size and energy else 0.0
+
+
 def split(vector: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
     """The components (P,) of a vector parallel and orthogonal to another."""
     size = float(along @ along)
@@ -168,17 +199,21 @@ def counterfactual_validator(shuffled: Tensor, to_reference: Tensor | None) -> d
     return result
 
 
-def phases(norms: list[float], tables: list[Tensor], test_accuracy: float) -> dict[str, float]:
+def phases(
+    norms: list[float],
+    tables: list[Tensor],
+    test_accuracy: float,
+    accuracies: Sequence[float] = PHASE_ACCURACIES,
+) -> dict[str, float]:
     """Changes of |G| and of the token embeddings between snapshots, and a code of the accuracy.
 
     Arguments:
         norms: |G| at the last three snapshots, or fewer.
         tables: token embeddings (p, D) at the last two snapshots, or fewer.
-        test_accuracy: gives phase_code, 0 to 4, by PHASE_ACCURACIES.
+        test_accuracy: gives phase_code, the number of `accuracies` that it has reached.
+        accuracies: that separate the phases.
     """
-    result: dict[str, float] = {
-        "phase_code": sum(test_accuracy >= edge for edge in PHASE_ACCURACIES)
-    }
+    result: dict[str, float] = {"phase_code": sum(test_accuracy >= edge for edge in accuracies)}
     if len(norms) > 1:
         result["grad_velocity"] = norms[-1] - norms[-2]
     if len(norms) > 2:

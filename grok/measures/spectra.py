@@ -13,12 +13,13 @@ SIGNIFICANT_POWER = 10  # least power of a significant frequency, in units of th
 TOP_SINGULAR_VALUES = 20  # of a large matrix
 LARGE_MATRIX = 64  # sides longer than this make a matrix large
 MOST_HARMONICS = 9  # of the stride
+SPARSE_NORM = 0.1  # a token's gradient is small below so many times the mean norm
 
 
-def singular_values(matrix: Tensor) -> Tensor:
-    """Singular values, largest first: all of them, or the first 20 if both sides exceed 64."""
+def singular_values(matrix: Tensor, count: int = TOP_SINGULAR_VALUES) -> Tensor:
+    """Singular values, largest first: all of them, or the first `count` if both sides exceed 64."""
     values = torch.linalg.svdvals(matrix)
-    return values[:TOP_SINGULAR_VALUES] if min(matrix.shape) > LARGE_MATRIX else values
+    return values[:count] if min(matrix.shape) > LARGE_MATRIX else values
 
 
 def effective_rank(values: Tensor) -> float:
@@ -26,12 +27,15 @@ def effective_rank(values: Tensor) -> float:
     return float(values.sum() ** 2 / (values**2).sum())
 
 
-def weight_tracking(weights: Tensors, mean_gradient: Tensors) -> dict[str, float]:
+def weight_tracking(
+    weights: Tensors, mean_gradient: Tensors, components: int = TOP_SINGULAR_VALUES
+) -> dict[str, float]:
     """Norm, largest singular value, effective rank and cosine with G of every matrix.
 
     Arguments:
         weights: by parameter name; vectors are left out.
         mean_gradient: G, by the same names.
+        components: singular values of a large matrix that are counted, the largest.
 
     Returns:
         The values as METRIC/PARAMETER, their means over matrices as mean_METRIC,
@@ -42,7 +46,7 @@ def weight_tracking(weights: Tensors, mean_gradient: Tensors) -> dict[str, float
     for name, matrix in weights.items():
         if matrix.ndim != 2:
             continue
-        values = singular_values(matrix)
+        values = singular_values(matrix, components)
         metrics = {
             "weight_norm": float(matrix.norm()),
             "top_sv": float(values[0]),
@@ -63,12 +67,15 @@ def relative_power(table: Tensor) -> Tensor:
     return power / power.sum()
 
 
-def fourier(table: Tensor, stride: int) -> dict[str, float]:
+def fourier(
+    table: Tensor, stride: int, significance: float = SIGNIFICANT_POWER
+) -> dict[str, float]:
     """Spectral entropy, peak, power at low frequencies and at the stride's harmonics.
 
     Arguments:
         table: token embeddings (p, D).
         stride: of the data's order; its harmonics are the multiples of it.
+        significance: least power of a significant frequency, in units of the mean power.
     """
     power = relative_power(table)
     p = len(power)
@@ -76,23 +83,24 @@ def fourier(table: Tensor, stride: int) -> dict[str, float]:
     return {
         "low_freq_power": float(power[: max(p // 20, 10)].sum()),
         "stride_harmonic_power": float(power[harmonics].sum()),
-        **_peaks(power),
+        **_peaks(power, significance),
     }
 
 
-def decoder_fourier(table: Tensor) -> dict[str, float]:
+def decoder_fourier(table: Tensor, significance: float = SIGNIFICANT_POWER) -> dict[str, float]:
     """Spectral entropy, peak and number of significant frequencies of the output layer (p, D)."""
-    return {f"decoder_{key}": value for key, value in _peaks(relative_power(table)).items()}
+    peaks = _peaks(relative_power(table), significance)
+    return {f"decoder_{key}": value for key, value in peaks.items()}
 
 
-def _peaks(power: Tensor) -> dict[str, float]:
+def _peaks(power: Tensor, significance: float) -> dict[str, float]:
     p = len(power)
     peak = int(power[1 : p // 2 + 1].argmax()) + 1
     return {
         "spectral_entropy": float(torch.special.entr(power).sum()) / math.log(p),
         "peak_frequency": peak,
         "peak_power": float(power[peak]),
-        "n_significant_freqs": int((power > SIGNIFICANT_POWER / p).sum()),
+        "n_significant_freqs": int((power > significance / p).sum()),
     }
 
 
@@ -103,10 +111,30 @@ def circle_fraction(table: Tensor) -> float:
     return float(2 * power[1 : len(power) // 2 + 1].max() / power[1:].sum())
 
 
-def significant(table: Tensor) -> Tensor:
-    """Whether each frequency 1..p//2 of a table (p, D) has ten times the mean power, (p // 2,)."""
+def significant(table: Tensor, significance: float = SIGNIFICANT_POWER) -> Tensor:
+    """Whether each frequency 1..p//2 of a table (p, D) has so many times the mean power, (p // 2,)."""
     power = relative_power(table)
-    return power[1 : len(power) // 2 + 1] > SIGNIFICANT_POWER / len(power)
+    return power[1 : len(power) // 2 + 1] > significance / len(power)
+
+
+def frequency_powers(table: Tensor, tracked: Tensor, new: Tensor) -> dict[str, float]:
+    """The power of each frequency that has ever been significant.
+
+    Arguments:
+        table: token embeddings (p, D).
+        tracked: whether each frequency 1..p//2 is or was significant, (p // 2,).
+        new: whether it is so for the first time, (p // 2,).
+
+    Returns:
+        freq_power/K of the tracked frequencies K, their fractions of all power; acquired/K, the
+        same number, of the new ones.
+    """
+    power = relative_power(table)
+    return {
+        f"{key}/{index + 1}": float(power[index + 1])
+        for key, mask in (("freq_power", tracked), ("acquired", new))
+        for index in mask.nonzero().flatten().tolist()
+    }
 
 
 def neuron_fourier(layers: list[Tensor], table: Tensor) -> dict[str, float]:
@@ -134,12 +162,15 @@ def neuron_fourier(layers: list[Tensor], table: Tensor) -> dict[str, float]:
     }
 
 
-def attention(blocks: list[Tensors], maps: list[Tensor]) -> dict[str, float]:
+def attention(
+    blocks: list[Tensors], maps: list[Tensor], components: int = TOP_SINGULAR_VALUES
+) -> dict[str, float]:
     """Spectra of the attention's matrices, entropy and variance of its weights.
 
     Arguments:
         blocks: W_Q, W_K and W_V (D, D) of every layer, by "q", "k", "v".
         maps: attention weights (N, H, S, S) of every layer.
+        components: singular values of a large matrix that are counted, the largest.
 
     Returns:
         By METRIC/LAYER/MATRIX: sv_concentration, the largest singular value over their sum;
@@ -150,7 +181,7 @@ def attention(blocks: list[Tensors], maps: list[Tensor]) -> dict[str, float]:
     columns: dict[str, list[float]] = {}
     for layer, matrices in enumerate(blocks):
         for name, matrix in matrices.items():
-            values = singular_values(matrix)
+            values = singular_values(matrix, components)
             energy = values**2
             metrics = {
                 "sv_concentration": float(values[0] / values.sum()),
@@ -169,10 +200,13 @@ def attention(blocks: list[Tensors], maps: list[Tensor]) -> dict[str, float]:
     return {**result, **{key: sum(values) / len(values) for key, values in columns.items()}}
 
 
-def token_gradient(rows: Tensor, stride: int) -> dict[str, float]:
+def token_gradient(rows: Tensor, stride: int, threshold: float = SPARSE_NORM) -> dict[str, float]:
     """How the gradient's norm is spread over tokens and over the stride's residue classes.
 
-    rows: G of the token embeddings, (p, D). Empty if it is zero.
+    Arguments:
+        rows: G of the token embeddings, (p, D). The result is empty if it is zero.
+        stride: number of residue classes.
+        threshold: tokens with less norm than so many times the mean count for gradient_sparsity.
     """
     norms = rows.double().norm(dim=1)
     p, total = len(norms), float(norms.sum())
@@ -182,7 +216,7 @@ def token_gradient(rows: Tensor, stride: int) -> dict[str, float]:
     groups = torch.stack([norms[k::stride].mean() for k in range(min(stride, p))])
     half, most = (min(int((cumulative < part).sum()) + 1, p) for part in (0.5, 0.9))
     return {
-        "gradient_sparsity": float((norms < 0.1 * norms.mean()).double().mean()),
+        "gradient_sparsity": float((norms < threshold * norms.mean()).double().mean()),
         "gradient_gini": gini(norms),
         "stride_group_variance": float(groups.var(unbiased=False)),
         "stride_group_max_ratio": float(groups.max() / groups.mean()),

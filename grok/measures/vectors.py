@@ -5,6 +5,7 @@ weights.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -128,23 +129,27 @@ def variance(window: Tensor) -> dict[str, float]:
     }
 
 
-def batch_dynamics(gradients: Tensor, new: int) -> dict[str, float]:
+def batch_dynamics(
+    gradients: Tensor, new: int, lags: Sequence[int] = LAGS, windows: Sequence[int] = WINDOWS
+) -> dict[str, float]:
     """Alignment of successive batch gradients.
 
     Arguments:
         gradients: of successive steps, (T, P).
         new: how many of them, the last, belong to this interval.
+        lags: steps between two gradients.
+        windows: numbers of last gradients.
 
     Returns:
         lag_L: mean cosine of gradients L steps apart, over the new ones; autocorrelation_mean.
         efficiency_W: |sum| / sum of norms of the last W (1: aligned, 1 / sqrt(W): a random walk).
-        effective_rank, top1_variance: exp of the entropy of the spectrum of the last 50, and the
-            fraction of its largest component.
+        effective_rank, top1_variance: exp of the entropy of the spectrum of the last gradients,
+            as many as the largest window has, and the fraction of its largest component.
     """
     gram = (gradients @ gradients.T).double()
     lengths = gram.diagonal().clamp(min=0).sqrt()
     result = {}
-    for lag in LAGS:
+    for lag in lags:
         ends = range(max(len(gram) - new, lag), len(gram))
         cosines = [
             _ratio(float(gram[i, i - lag]), float(lengths[i] * lengths[i - lag])) for i in ends
@@ -153,11 +158,12 @@ def batch_dynamics(gradients: Tensor, new: int) -> dict[str, float]:
             result[f"lag_{lag}"] = sum(cosines) / len(cosines)
     if result:
         result["autocorrelation_mean"] = sum(result.values()) / len(result)
-    for width in WINDOWS:
+    for width in windows:
         if len(gram) >= width:
             resultant = gram[-width:, -width:].sum().clamp(min=0).sqrt()
             result[f"efficiency_{width}"] = _ratio(float(resultant), float(lengths[-width:].sum()))
-    energies = torch.linalg.eigvalsh(gram[-WINDOWS[-1] :, -WINDOWS[-1] :]).clamp(min=0)
+    last = max(windows)
+    energies = torch.linalg.eigvalsh(gram[-last:, -last:]).clamp(min=0)
     fractions = energies / energies.sum()
     return {
         **result,
@@ -197,12 +203,15 @@ def projection(
     return {**result, "distance_to_reference": float(flat(gap).norm())}
 
 
-def subspace(window: Tensor, to_reference: Tensor | None) -> dict[str, float]:
+def subspace(
+    window: Tensor, to_reference: Tensor | None, components: int = SUBSPACE_COMPONENTS
+) -> dict[str, float]:
     """Spectrum of the last G's about their mean; empty if they are equal.
 
     Arguments:
-        window: the G's, (W, P); their first 20 principal components are counted.
+        window: the G's, (W, P).
         to_reference: reference weights minus the present ones, (P,); None without a reference.
+        components: how many principal components are counted, the first ones.
 
     Returns:
         dims_for_90pct, participation_ratio, top_sv_ratio, svd_total_variance, topK_explained; with
@@ -211,7 +220,7 @@ def subspace(window: Tensor, to_reference: Tensor | None) -> dict[str, float]:
     centred = window - window.mean(0)
     energies, vectors = torch.linalg.eigh((centred @ centred.T).double())
     energies, vectors = energies.flip(0).clamp(min=0), vectors.flip(1)
-    energies, vectors = energies[:SUBSPACE_COMPONENTS], vectors[:, :SUBSPACE_COMPONENTS]
+    energies, vectors = energies[:components], vectors[:, :components]
     total, sizes = float(energies.sum()), energies.sqrt()
     if not total:
         return {}

@@ -3,36 +3,65 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from rich.table import Table
 
-from grok.engine.instruments import BY_NAME, MEASURES, NEEDS
-from grok.engine.measurement import Measure, MeasurementState
+from grok.engine.instruments import BY_NAME, GROUPS, MEASURES, NEEDS
+from grok.engine.measure import BURST, Measure
+from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.train import train
+from grok.errors import check_names
 from grok.experiment.experiment import load
 from grok.experiment.show import wide_console
 from grok.paths import experiment_file
 
 EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
+CHOICES = ("minimal", "observers", "interventions")  # groups that say how many are wanted
 
 
-def show(experiment: str | None, named: tuple[str, ...]) -> None:
-    """Print all measures, or what each costs in an experiment."""
-    table = measures_table() if experiment is None else profile(experiment, named)
+def show(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
+    """Print all measures, the options of one, or what each costs in an experiment."""
+    if name is not None:
+        check_names([name], BY_NAME, "instrument")
+        table = options_table(BY_NAME[name])
+    else:
+        table = measures_table() if experiment is None else profile(experiment, named)
     wide_console().print(table)
 
 
 def measures_table() -> Table:
-    """A table of all measures: when each is taken, what it is, and what a run must have for it."""
-    table = Table()
-    for column in ("measure", "group", "taken", "what it is", "needs"):
+    """A table of all measures: when each is taken, what it is, what it needs, and its options."""
+    table = Table(caption="\n".join(f"{name}: {', '.join(GROUPS[name])}" for name in CHOICES))
+    columns = ("measure", "group", "taken", "what it is", "needs", "options")
+    for column in columns:
         table.add_column(column, no_wrap=column in ("measure", "group"))
     for measure in MEASURES:
-        burst = measure.burst
-        taken = f"{burst[1]} of {burst[0]} steps" if burst else f"every {measure.when}"
+        taken = f"every {measure.when}"
+        if measure.when == BURST:
+            taken = f"{measure.options['burst'].value} of {measure.every} steps"
         needs = ", ".join(NEEDS[need] for need in measure.needs)
-        table.add_row(measure.name, measure.group, taken, measure.description, needs)
+        options = ", ".join(measure.options)
+        table.add_row(measure.name, measure.group, taken, measure.description, needs, options)
+    return table
+
+
+def options_table(measure: Measure) -> Table:
+    """A table of a measure's options, with what it is and needs."""
+    needs = [NEEDS[need] for need in measure.needs]
+    table = Table("option", "default", "value", "meaning")
+    table.title = f"{measure.name}: {measure.description}"
+    table.caption = "\n".join(
+        [
+            f"groups: {', '.join(name for name, names in GROUPS.items() if measure.name in names)}",
+            *([f"needs {', '.join(needs)}"] if needs else []),
+            f"set by: measure_options.{measure.name}.{next(iter(measure.options))}=VALUE",
+        ]
+    )
+    for name, option in measure.options.items():
+        default = list(option.value) if isinstance(option.value, tuple) else option.value
+        table.add_row(name, str(default), option.expected(), option.meaning)
     return table
 
 
@@ -49,9 +78,10 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
     steps = sorted(problem.log_steps)[: EVALUATIONS + 1]
     short = replace(problem, log_steps=steps, train_steps=steps[-1])
     times: dict[str, list[float]] = {}
-    timed = {name: _timed(measure, times) for name, measure in BY_NAME.items()}
+    assert short.measures is not None, "some measures fit every problem"
+    timed = tuple(_timed(measure, times) for measure in short.measures.measures)
     plain = seconds(replace(short, measures=None))
-    measured = seconds(short, timed)
+    measured = seconds(replace(short, measures=replace(short.measures, measures=timed)))
     table = Table("measure", "takes", "ms each", title=f"{experiment} {' '.join(named)}")
     for name, durations in sorted(times.items(), key=lambda item: -max(item[1])):
         table.add_row(name, str(len(durations)), f"{1000 * min(durations):.2f}")
@@ -62,19 +92,21 @@ def profile(experiment: str, named: tuple[str, ...]) -> Table:
 def _timed(measure: Measure, times: dict[str, list[float]]) -> Measure:
     """The measure, timed; its bursts are shortened so that a short run has some."""
 
-    def compute(state: MeasurementState) -> dict[str, float]:
+    def compute(state: MeasurementState, **values: Any) -> Mapping[str, float]:
         began = time.perf_counter()
-        values = measure.compute(state)
-        if values:
+        metrics = measure.compute(state, **values)
+        if metrics:
             times.setdefault(measure.name, []).append(time.perf_counter() - began)
-        return values
+        return metrics
 
-    return replace(measure, compute=compute, burst=measure.burst and (4, 3))
+    if measure.when == BURST:
+        measure = measure.with_option("every", 4).with_option("burst", 3)
+    return replace(measure, compute=compute)
 
 
-def seconds(problem: Problem, measures: Mapping[str, Measure] = BY_NAME) -> float:
+def seconds(problem: Problem) -> float:
     """The seconds that training a problem takes, uncompiled."""
     began = time.perf_counter()
-    for _ in train([problem], compiled=False, measures=measures):
+    for _ in train([problem], compiled=False):
         pass
     return time.perf_counter() - began

@@ -6,10 +6,12 @@ its arguments as Sacred reads them.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sacred.utils import set_by_dotted_path
 
 from grok import limited_yaml
 from grok.errors import UserError, check_names, read_text
@@ -63,8 +65,13 @@ class SweepFile:
 
         The points of W&B's own server are nested as the file's parameters are.
         """
-        flat = {_joined(path): value for path, value in _leaves(point)}
-        return {**self.fixed, **{key: parse_value(value) for key, value in flat.items()}}
+        known = {*self.experiment.defaults()}
+        updates: dict[str, Any] = {}
+        for key, value in self.fixed.items():
+            set_by_dotted_path(updates, key, value)
+        for path, value in _leaves(point):
+            set_by_dotted_path(updates, _joined(path, known), parse_value(value))
+        return updates
 
 
 def read(path: Path) -> SweepFile:
@@ -110,7 +117,8 @@ def check(config: Any, name: str, where: str) -> SweepFile:
         named, fixed = sweep.named_configs, sweep.fixed
         check_names(named, experiment.named_configs, f"named config of {experiment.path}")
         known = {*experiment.defaults(), "seed"}
-        swept = canonical_names(dict.fromkeys([*fixed, *config["parameters"]]), known)
+        names = [name.partition(".")[0] for name in (*fixed, *config["parameters"])]
+        swept = canonical_names(dict.fromkeys(names), known)
         check_keys(swept, known, f"config key of {experiment.path}")
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
@@ -160,7 +168,7 @@ def _parameters(parameters: dict[str, Any], experiment: Experiment) -> dict[str,
     known = {*experiment.defaults(), "seed"}
     flat: dict[str, Any] = {}
     for path, spec in _specs(parameters):
-        for key in canonical_names({_joined(path): None}, known):
+        for key in canonical_names({_joined(path, known): None}, known):
             if key in flat:
                 raise UserError(f"parameters: {key} is given twice")
             is_mapping = isinstance(spec, dict)
@@ -186,9 +194,12 @@ def _leaves(point: dict[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...]
             yield (*path, name), value
 
 
-def _joined(path: Iterable[str]) -> str:
-    """The config key that a path of nested names stands for: decoder, lr is decoder_lr."""
-    return "_".join(path)
+def _joined(path: Sequence[str], known: Collection[str]) -> str:
+    """The config key that a path of nested names stands for: decoder, lr is decoder_lr.
+
+    Names below a known key, which is a mapping then, follow it after a dot, as in Sacred.
+    """
+    return ("." if path[0] in known else "_").join(path)
 
 
 def _typed(key: str, spec: dict[str, Any], declared: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from grok.experiment.recording import Recorder
 from grok.paths import experiment_file, experiment_names
 from tests.conftest import PROJECT
 from tests.docs.blocks import PAGES
-from tools.docs.markdown import code_spans
+from tools.docs.markdown import code_spans, section_rows
 from tools.docs.papers import verdicts
 from tools.docs.reference import documented_metrics
 
@@ -43,6 +43,21 @@ def subcommands(command: click.Command, path: str) -> Iterator[str]:
         return
     for name, part in command.commands.items():
         yield from subcommands(part, f"{path} {name}")
+
+
+def test_every_metric_of_ordered_learning_has_a_test_here():
+    """The page for its users names tests that exist, for each of its hooks."""
+    page = (DOCS / "guides" / "from" / "ordered-learning.md").read_text()
+    rows = section_rows(page, "Metrics")
+    assert {code_spans(hook)[0] for hook, *_ in rows} == {measure.name for measure in MEASURES}
+    sources = [
+        (PROJECT / "tests" / path).read_text()
+        for path in ("measures/test_measures.py", "engine/test_measurement.py")
+    ]
+    for _, _, here, test in rows:
+        if here != "none":
+            (name,) = code_spans(test)
+            assert f"def {name}(" in sources["*" in test]
 
 
 def test_every_command_has_its_entry():

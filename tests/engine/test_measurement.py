@@ -1,6 +1,7 @@
 """Measures see what happens and never change it."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from grok.engine import problem as problems
 from grok.engine.events import Outcome, Record, Saved
-from grok.engine.instruments import BY_NAME, MEASURES
+from grok.engine.instruments import BY_NAME, MEASURES, too_late
 from grok.engine.train import train as train_with
 from grok.errors import UserError
+from grok.experiment import advice
 from grok.experiment.experiment import load
+from grok.measures import decomposition
 from tests.conftest import PROJECT
 
 SMALL = {
@@ -26,26 +29,36 @@ SMALL = {
     "seed": 3,
     "snapshot_every": 4,
 }
-BURSTS = {"hessian": (12, 3), "adam_dynamics": (10, 2)}  # within a short run
-CATALOGUE = BY_NAME | {name: replace(BY_NAME[name], burst=burst) for name, burst in BURSTS.items()}
+BURSTS = {  # within a short run
+    "hessian": {"every": 12, "burst": 3},
+    "adam_dynamics": {"every": 10, "burst": 2},
+}
 
 
 def ordering(measures="full", seed: int = 3, **changes):
+    """The problem of a short run of the paper, with short bursts."""
     paper = load(PROJECT / "experiments" / "ordering.py")
-    config = {**SMALL, "measures": measures, "seed": seed, **changes}
+    bursts = BURSTS if measures == "full" else {n: BURSTS[n] for n in measures if n in BURSTS}
+    config = {**SMALL, "measures": measures, "measure_options": bursts, "seed": seed, **changes}
     return paper.problem_of(paper.full_config(config))
 
 
 def train(problems, compiled: bool = False, **options):
-    """The events of a training whose measures have short bursts."""
-    return train_with(problems, compiled=compiled, **{"measures": CATALOGUE, **options})
+    return train_with(problems, compiled=compiled, **options)
+
+
+def with_compute(problem, compute):
+    """The problem whose only measure is computed by another function."""
+    (measure,) = problem.measures.measures
+    changed = replace(measure, compute=lambda state, **options: compute(state))
+    return replace(problem, measures=replace(problem.measures, measures=(changed,)))
 
 
 def seen_by(compute, name: str = "norms", **changes) -> list:
     """What `compute` makes of the state of a run with one measure, each time that it is taken."""
     results = []
-    spying = replace(CATALOGUE[name], compute=lambda state: results.append(compute(state)) or {})
-    list(train([ordering([name], **changes)], measures={name: spying}))
+    made = ordering([name], **changes)
+    list(train([with_compute(made, lambda state: results.append(compute(state)) or {})]))
     return results
 
 
@@ -115,6 +128,18 @@ def test_gradients_are_those_of_an_independent_autograd_pass():
             assert gradient.abs().sum() > 0
 
 
+def test_training_metrics_are_those_of_the_run(measured):
+    rows = [metrics for _, metrics, _ in values(measured)[1:]]
+    for metrics in rows:
+        assert metrics["training_metrics/loss"] == metrics["train_loss"]
+        assert metrics["training_metrics/training_accuracy"] == metrics["train_accuracy"]
+        assert metrics["training_metrics/validation_accuracy"] == metrics["test_accuracy"]
+        perplexity = math.exp(metrics["train_loss"])
+        assert metrics["training_metrics/perplexity"] == pytest.approx(perplexity)
+    last = 1e-3 * (5e-4 + (1 - 5e-4) * (1 + math.cos(math.pi * 42 / 42)) / 2)  # of 42 steps
+    assert 0 < rows[-1]["training_metrics/learning_rate"] - last < 1e-4
+
+
 def test_the_mean_gradient_is_the_mean_over_the_interval(measured):
     for _, metrics, _ in values(measured)[1:]:
         largest = metrics["training_diagnostics/grad_norm_max"]
@@ -173,9 +198,8 @@ def test_a_measure_that_raises_leaves_the_run_as_it_was():
         w.shuffled(3)
         raise RuntimeError("broken")
 
-    broken = replace(BY_NAME["counterfactual"], compute=fails)
     with pytest.raises(RuntimeError, match="broken"):
-        list(train([made], measures={"counterfactual": broken}))
+        list(train([with_compute(made, fails)]))
     program, before = states[0]
     assert all((program.saved(0)[name] == value).all() for name, value in before.items())
 
@@ -193,6 +217,148 @@ def test_fourier_remembers_what_was_ever_significant(measured):
     new = [row["fourier/newly_acquired_freqs"] for row in rows]
     tracked = [row["fourier/n_tracked_freqs"] for row in rows]
     assert tracked == [sum(new[: i + 1]) for i in range(len(new))]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"hessian": {"evry": 3}}, "measure_options.hessian.evry=3: .*did you mean every"),
+        ({"hesian": {"every": 3}}, "unknown instrument of this run hesian; did you mean hessian"),
+        ({"norms": {"every": 3}}, "unknown instrument of this run norms"),
+        ({"hessian": {"every": 0}}, "every=0: expected a whole number of at least 1"),
+        ({"hessian": {"every": 1.5}}, "every=1.5: expected a whole number of at least 1"),
+        ({"hessian": {"per_parameter": 1}}, "per_parameter=1: expected True or False"),
+        ({"batch_dynamics": {"lags": 3}}, "lags=3: expected a list of whole numbers"),
+        ({"batch_dynamics": {"lags": []}}, "lags=.*: expected a list of whole numbers"),
+        ({"fourier": {"significance": "x"}}, "significance='x': expected a number of at least 0"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(options, line):
+    with pytest.raises(UserError, match=line):
+        ordering(["hessian", "batch_dynamics", "fourier"], measure_options=options)
+
+
+def test_options_change_what_is_logged():
+    """Windows, lags, periods, K and thresholds reach the formulas that they are options of."""
+    problem = ordering(
+        "full",
+        snapshot_every=1,
+        measure_options={
+            **BURSTS,
+            "batch_dynamics": {"lags": [3], "windows": [2, 7], "every": 2},
+            "weight_tracking": {"every": 5},
+            "counterfactual": {"k": 1},
+            "counterfactual_validator": {"k": 2, "every": 7},
+            "phases": {"accuracies": [0.0, 0.0, 2.0]},
+            "fourier": {"significance": 0.0, "per_frequency": True},
+            "norms": {"every": 14},
+        },
+    )
+    rows = {step // 3: m for step, m, _ in values(train([problem])) if step}
+    keys = {key for metrics in rows.values() for key in metrics}
+    logged = {key: [interval for interval, m in rows.items() if key in m] for key in keys}
+    assert logged["weight_tracking/max_top_sv"] == [5, 10]
+    assert logged["norms/total_norm"] == [14]
+    assert logged["batch_dynamics/lag_3"] == [2, 4, 6, 8, 10, 12, 14]
+    assert logged["batch_dynamics/efficiency_7"] == [4, 6, 8, 10, 12, 14]  # of steps
+    assert "batch_dynamics/lag_1" not in logged and "batch_dynamics/efficiency_5" not in logged
+    assert logged["counterfactual_validator/kp1_content_norm"] == [7, 14]
+    assert "counterfactual/null_ordering_fraction" not in logged  # it needs two shuffles
+    assert {m["phases/phase_code"] for m in rows.values()} == {2}
+    assert rows[1]["fourier/newly_acquired_freqs"] == 5  # every frequency is above zero
+    powers = [rows[9][f"fourier/freq_power/{k}"] for k in range(1, 6)]
+    assert max(powers) == rows[9]["fourier/peak_power"]
+
+
+def test_windows_are_as_long_as_their_options():
+    def kept(state):
+        return len(state.history.mean_gradients)
+
+    counts = seen_by(kept, "variance", measure_options={"variance": {"window": 4}})
+    assert counts == [1, 2, 3, *[4] * 11]
+
+
+def test_metrics_of_parameters_are_those_of_their_parts():
+    """The squared norms of the parts add up to that of the whole, as the parts are all of it."""
+    options = {"hessian": {"every": 12, "burst": 1, "per_parameter": True}}
+    events = list(train([ordering(["hessian"], measure_options=options)]))
+    points = [point for *_, burst in values(events) for _, point in burst]
+    assert points
+    for point in points:
+        for metric in ("entanglement_norm", "content_norm", "observed_grad_norm"):
+            parts = [v for k, v in point.items() if k.startswith(f"hessian/{metric}/")]
+            assert len(parts) > 5
+            whole = point[f"hessian/{metric}"]
+            assert sum(part**2 for part in parts) ** 0.5 == pytest.approx(whole, rel=1e-4)
+
+
+def test_the_counterfactual_of_a_parameter_is_that_of_its_gradient():
+    """Also that of the energies toward a reference, over the last two components."""
+    kept = []
+
+    def spy(state):
+        options = {"k": 3, "energy_window": 2, "per_parameter": True}
+        result = BY_NAME["counterfactual"].compute(state, **options)
+        content, ordering = decomposition.split(
+            state.mean_gradients(1)[0], state.shuffled(3).mean(0)
+        )
+        kept.append((content, ordering, state.to_reference(state.history.weights_before)))
+        name = "blocks.0.up.weight"
+        observed, *shuffled = (
+            state.without_biases(state.mean_gradient())[name].flatten(),
+            *(gradient[state.parts()[name]] for gradient in state.shuffled(3)),
+        )
+        mean = sum(shuffled) / 3
+        cos = float(torch.cosine_similarity(observed, mean, 0))
+        ours = {k.split("/")[0]: v for k, v in result.items() if k.endswith("blocks/0/up/weight")}
+        assert ours["ordering_alignment"] == pytest.approx(cos, abs=1e-5)
+        assert ours["ordering_fraction"] == pytest.approx(1 - cos**2, abs=1e-5)
+        norm = float(observed.norm())
+        assert ours["content_component_norm"] == pytest.approx(abs(cos) * norm, rel=1e-4)
+        assert ours["ordering_component_norm"] == pytest.approx(
+            (1 - cos**2) ** 0.5 * norm, rel=1e-3
+        )
+        for number, part in enumerate(("content", "ordering")):
+            vectors = torch.stack([one[number] for one in kept[-2:]]).double()
+            _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
+            direction = kept[-1][2].double()
+            squares = (rows @ (direction / direction.norm())) ** 2
+            expected = float((sizes**2 * squares).sum() / (sizes**2).sum())
+            value = result[f"{part}_energy_fraction_toward_solution"]
+            assert value == pytest.approx(expected, rel=1e-3, abs=1e-9)
+        return result
+
+    made = with_compute(ordering(["counterfactual"]), spy)
+    parameters = dict(made.module.named_parameters())
+    reference = {name: torch.ones_like(value) for name, value in parameters.items()}
+    list(train([replace(made, measures=replace(made.measures, reference=reference))]))
+    assert len(kept) == 3  # snapshots at every fourth of 14 epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "late"),
+    [
+        ({}, ["subspace_gradient_info (every=20 evaluations)", "hessian (every=1000)"]),
+        ({"snapshot_every": 14}, ["hessian (every=1000)"]),
+    ],
+)
+def test_a_run_says_what_it_is_too_short_for(changes, late, capsys):
+    """14 evaluations, 42 steps: neither a burst at step 1000 nor a snapshot at evaluation 20."""
+    measures = ["norms", "subspace_gradient_info", "hessian"]
+    advice._warn_once.cache_clear()
+    changes = {"snapshot_every": 20, **changes}
+    ordering(measures, measure_options=None, **changes)
+    line = capsys.readouterr().err
+    assert line.startswith(
+        f"warning: 42 steps are too few for {', '.join(late)}; set measure_options"
+    )
+
+
+def test_lags_that_a_run_cannot_reach_are_said():
+    problem = ordering(
+        ["batch_dynamics"], measure_options={"batch_dynamics": {"windows": [42, 43]}}
+    )
+    assert too_late(problem) == ["batch_dynamics/lag_50", "batch_dynamics/efficiency_43"]
 
 
 @pytest.mark.parametrize(

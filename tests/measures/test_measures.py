@@ -143,6 +143,29 @@ def test_fourier_of_a_single_wave():
     assert neurons["neuron_fourier_entropy"] == pytest.approx(0, abs=1e-6)
 
 
+def test_the_powers_of_planted_frequencies():
+    """A table of two waves: their powers are as their squared amplitudes, each split over k and -k."""
+    p, x = 23, torch.arange(23, dtype=torch.float64)
+    waves = [a * torch.cos(2 * torch.pi * k * x / p) for k, a in ((3, 2.0), (7, 1.0))]
+    table = sum(waves).unsqueeze(1)
+    tracked = torch.zeros(11, dtype=torch.bool)
+    tracked[[2, 6]] = True
+    new = torch.zeros(11, dtype=torch.bool)
+    new[6] = True
+    found = spectra.frequency_powers(table, tracked, new)
+    expected = {"freq_power/3": 0.4, "freq_power/7": 0.1, "acquired/7": 0.1}
+    assert found == pytest.approx(expected)
+
+
+def test_energy_along_a_direction_is_that_of_the_singular_vectors(draw):
+    vectors, direction = draw(5, 12), draw(12)
+    _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
+    weights = sizes**2 / (sizes**2).sum()
+    expected = float(weights @ (rows @ direction / direction.norm()) ** 2)
+    assert decomposition.energy_fraction(vectors, direction) == pytest.approx(expected)
+    assert decomposition.energy_fraction(direction[None], 3 * direction) == pytest.approx(1)
+
+
 def test_matrices(draw):
     weights = {"a.weight": draw(5, 3), "norm": draw(4), "b": draw(80, 70)}
     g = {name: draw(*w.shape) for name, w in weights.items()}

@@ -247,3 +247,23 @@ def test_a_checked_config_is_checked_to_itself():
     for path in CASES.glob("*.yaml"):
         config = files.read(path).config
         assert files.check(config, path.stem, str(path)).config == config
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "measure_options.hessian.every: {values: [20, 30]}",
+        "measure_options: {parameters: {hessian: {parameters: {every: {values: [20, 30]}}}}}",
+    ],
+)
+def test_an_option_of_an_instrument_is_swept(parameter):
+    """By its dotted name as in Sacred, or nested as in W&B; its value reaches the instrument."""
+    text = (
+        f"program: {TOY}\nmethod: grid\nparameters:\n  measures: {{value: hessian}}\n  {parameter}"
+    )
+    file = files.check(yaml.safe_load(text), "x", "x")
+    problems = [
+        file.experiment.problem_of(file.experiment.full_config({**file.updates(point), "seed": 0}))
+        for point in points_of(file, None, None)
+    ]
+    assert [problem.measures.measures[0].every for problem in problems] == [20, 30]

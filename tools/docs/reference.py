@@ -14,7 +14,7 @@ from sacred.commandline_options import CLIOption
 from grok.cli import main
 from grok.engine.events import Record
 from grok.engine.instruments import BY_NAME, MEASURES, NEEDS
-from grok.engine.measurement import Measure
+from grok.engine.measure import BURST, Measure
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import Experiment, load
@@ -37,7 +37,6 @@ MEASURED = {
     "measures": "full",
     "snapshot_every": 1,
 }
-SHORT_BURST = (4, 3)
 
 # -- commands ------------------------------------------------------------------------------------
 
@@ -178,16 +177,22 @@ def instruments() -> str:
         described = [code(measure.name), code(measure.group), cell(measure.description)]
         rows.append([*described, _when(measure), cell(needs)])
     header = ["instrument", "group", "what it measures", "evaluated", "needs"]
+    option_rows = [
+        [code(f"{m.name}.{name}"), cell(f"{o.value}"), cell(o.expected()), cell(o.meaning)]
+        for m in MEASURES
+        for name, o in m.options.items()
+    ]
+    option_header = ["option", "default", "value", "meaning"]
     metric_rows = [
         [code(name), ", ".join(code(metric) for metric in logged[name])] for name in BY_NAME
     ]
-    return "\n\n".join([table(header, rows), table(["instrument", "its metrics"], metric_rows)])
+    metric_table = table(["instrument", "its metrics"], metric_rows)
+    return "\n\n".join([table(header, rows), metric_table, table(option_header, option_rows)])
 
 
 def _when(measure: Measure) -> str:
-    if measure.burst:
-        every, length = measure.burst
-        return f"{length} steps in a row, every {every} steps"
+    if measure.when == BURST:
+        return f"{measure.options['burst'].value} steps in a row, every {measure.every} steps"
     return {
         "evaluation": "at every evaluation step",
         "snapshot": "at every `snapshot_every`-th evaluation step",
@@ -204,13 +209,13 @@ def instrument_metrics() -> dict[str, list[str]]:
     problem = paper.problem_of(paper.full_config(MEASURED, ["cpu"]))
     parameters = dict(problem.module.named_parameters())
     reference = {name: value.detach().clone() for name, value in parameters.items()}
+    measures = tuple(_with_all_metrics(measure) for measure in MEASURES)
     assert problem.measures is not None
-    wanted = replace(problem.measures, names=tuple(BY_NAME), reference=reference)
+    wanted = replace(problem.measures, measures=measures, reference=reference)
     problem = replace(problem, measures=wanted)
-    short = {name: replace(m, burst=m.burst and SHORT_BURST) for name, m in BY_NAME.items()}
     names = {name.replace(".", "/") for name in parameters}
     logged: dict[str, list[str]] = {name: [] for name in BY_NAME}
-    for metric in _logged(problem, short):
+    for metric in _logged(problem):
         instrument, _, rest = metric.partition("/")
         if instrument in logged:
             general = _general(rest, names)
@@ -219,16 +224,27 @@ def instrument_metrics() -> dict[str, list[str]]:
     return logged
 
 
+def _with_all_metrics(measure: Measure) -> Measure:
+    """The measure, often enough for a short run, and with the metrics that are off by default."""
+    options = {"every": 1, "energy_window": 2, "per_parameter": True, "per_frequency": True}
+    if measure.when == BURST:
+        options |= {"every": 4, "burst": 3}
+    for name in options.keys() & measure.options.keys():
+        measure = measure.with_option(name, options[name])
+    return measure
+
+
 def _general(metric: str, parameters: Iterable[str]) -> str:
     for name in parameters:
         if metric.endswith(f"/{name}"):
             return metric.removesuffix(name) + "PARAMETER"
+    metric = re.sub(r"^(freq_power|acquired)/\d+", r"\1/FREQUENCY", metric)
     return re.sub(r"/\d+(?=/|$)", "/LAYER", metric)
 
 
-def _logged(problem: Problem, measures: dict[str, Measure]) -> Iterator[str]:
+def _logged(problem: Problem) -> Iterator[str]:
     """The names of the metrics that a run logs."""
-    for event in train([problem], compiled=False, measures=measures):
+    for event in train([problem], compiled=False):
         if isinstance(event, Record):
             for _, values in (*event.burst_metrics, (event.step, event.metrics)):
                 yield from values
