@@ -306,10 +306,13 @@ class MeasurementState:
         gradient_at = grad(self.program.objective(self.slot))
         hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))[1]
         entanglement = history.entanglement
-        vectors = [self.flat(v) for v in (gradient_before, self.gradient, hessian_product)]
+        before_P, now_P = self.flat(gradient_before), self.flat(self.gradient)
+        product_P = self.flat(hessian_product)
         to_reference = self.to_reference(weights_between)
         result, vector = decomposition.hessian(
-            *vectors,
+            before_P,
+            now_P,
+            product_P,
             lr,
             to_reference,
             entanglement[1] if entanglement is not None and entanglement[0] == step - 1 else None,
@@ -317,7 +320,9 @@ class MeasurementState:
         history.entanglement = step, vector
         for name, part in self.parts().items() if per_parameter else ():
             to_part = None if to_reference is None else to_reference[part]
-            metrics, _ = decomposition.hessian(*(v[part] for v in vectors), lr, to_part, None)
+            metrics, _ = decomposition.hessian(
+                before_P[part], now_P[part], product_P[part], lr, to_part, None
+            )
             for key in decomposition.HESSIAN_OF_PARAMETERS:
                 if key in metrics:
                     result[f"{key}/{slashed(name)}"] = metrics[key]
