@@ -1,6 +1,7 @@
 """What a run's numbers depend on besides its configuration."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from functools import cache
@@ -17,16 +18,31 @@ LOCK = PROJECT / "requirements-lock.txt"
 
 @cache
 def environment() -> dict[str, Any]:
-    """Versions, device, precision and kernel flags, and the hash of the lock file."""
+    """Versions, device, precision, kernel flags and threads, and the hash of the lock file."""
+    has_gpu = torch.cuda.is_available()
+    capability = torch.cuda.get_device_capability() if has_gpu else None
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "cpu": cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpu_flags": cpu_flags(),
+        "cpu_cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "omp_threads": os.environ.get("OMP_NUM_THREADS"),
+        "interop_threads": torch.get_num_interop_threads(),
+        "gpu": torch.cuda.get_device_name() if has_gpu else None,
+        "gpu_count": torch.cuda.device_count(),
+        "gpu_capability": None if capability is None else ".".join(map(str, capability)),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "cudnn_enabled": torch.backends.cudnn.enabled,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "cublas_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "lock": hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None,
@@ -46,17 +62,27 @@ def commit() -> str:
 
 def cpu_model() -> str:
     """The processor's name, where the system tells it."""
+    return _cpu_entry("model name") or platform.processor()
+
+
+def cpu_flags() -> str:
+    """The processor's instruction sets as Linux names them, empty where it does not tell them."""
+    return _cpu_entry("flags") or _cpu_entry("Features")
+
+
+def _cpu_entry(name: str) -> str:
+    """What Linux tells of the first core under a name, empty if nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    except OSError:
+        return ""
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(name)), "")
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """What differs between two environments, one line for each key of the second."""
+    """What differs between two environments, one line for each key that both have."""
     return [
-        f"{key}: {first.get(key)} then, {second.get(key)} now"
+        f"{key}: {first[key]} then, {second[key]} now"
         for key in second
-        if first.get(key) != second.get(key)
+        if key in first and first[key] != second[key]
     ]
