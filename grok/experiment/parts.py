@@ -44,6 +44,8 @@ OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a pa
     "sam_rho",
 )
 OPERANDS = "ab"
+MOST_LOGITS = 2**27  # of an evaluation in one piece; more take too much memory
+ROWS_AT_ONCE = 4096  # of a larger evaluation
 
 
 def operation_table(c: SimpleNamespace) -> operations.Table:
@@ -299,7 +301,11 @@ def classification_problem(
         fields: further fields of Problem.
     """
     counts = [getattr(c, f"eval_{part}_count", None) for part in ("train", "test")]
-    metrics = ClassificationMetrics(loss, *counts)
+    labels = [data[f"{part}_labels"] for part in ("train", "test")]
+    rows = max(count or len(values) for count, values in zip(counts, labels, strict=True))
+    logits = rows * labels[0].shape[-1] * (int(labels[0].max()) + 1)
+    rows_at_once = ROWS_AT_ONCE if logits > MOST_LOGITS else None
+    metrics = ClassificationMetrics(loss, counts[0], counts[1], rows_at_once)
     fields = {"batch_size": c.batch_size, **fields}
     return make_problem(
         c,

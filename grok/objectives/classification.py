@@ -3,6 +3,7 @@
 All are frozen dataclasses, so that two problems with equal objectives are trained as one program.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.models.transformer import Transformer
-from grok.objectives.losses import accuracy, cross_entropy, in_dtype, squared_error, stablemax
+from grok.objectives.losses import cross_entropy, in_dtype, squared_error, stablemax
 from grok.randomness import uniform
 from grok.tensors import Tensors
 
@@ -113,11 +114,13 @@ class ClassificationMetrics:
         loss: the loss, with which the logits are computed too.
         train_examples, test_examples: how many rows to evaluate on, sampled with replacement at
             each evaluation step; None for all rows.
+        rows_at_once: how many rows are evaluated at a time, which bounds the memory; None for all.
     """
 
     loss: ClassificationLoss
     train_examples: int | None = None
     test_examples: int | None = None
+    rows_at_once: int | None = None
 
     @property
     def draws(self) -> bool:
@@ -127,12 +130,33 @@ class ClassificationMetrics:
         result = {}
         for split, count in (("train", self.train_examples), ("test", self.test_examples)):
             rows = _sample_rows(data, split, count) if count else data
-            logits = self.loss.logits(model, rows, split, False)
-            labels = rows[f"{split}_labels"]
-            result[f"{split}_loss"] = self.loss.from_logits(logits, labels)
-            correct = (logits.argmax(-1) == labels).all(-1)
-            result[f"{split}_accuracy"] = accuracy(correct, torch.ones_like(correct))
+            total = len(rows[f"{split}_labels"])
+            size = self.rows_at_once or total
+            if size >= total:
+                means = self._evaluate(model, rows, split)
+            else:
+                starts = range(0, total, size)
+                portions = [_rows(rows, split, slice(start, start + size)) for start in starts]
+                weights = [len(portion[f"{split}_labels"]) / total for portion in portions]
+                losses, accuracies = zip(
+                    *(self._evaluate(model, portion, split) for portion in portions), strict=True
+                )
+                means = _weighted(weights, losses), _weighted(weights, accuracies)
+            result[f"{split}_loss"], result[f"{split}_accuracy"] = means
         return result
+
+    def _evaluate(self, model: nn.Module, rows: Tensors, split: str) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy on the rows of a split."""
+        logits = self.loss.logits(model, rows, split, False)
+        labels = rows[f"{split}_labels"]
+        correct = (logits.argmax(-1) == labels).all(-1)
+        return self.loss.from_logits(logits, labels), correct.double().mean()
+
+
+def _weighted(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """The weighted sum of some values."""
+    terms = [weight * value for weight, value in zip(weights, values, strict=True)]
+    return sum(terms[1:], terms[0])
 
 
 def _sample_rows(data: Tensors, split: str, count: int) -> Tensors:
@@ -140,4 +164,9 @@ def _sample_rows(data: Tensors, split: str, count: int) -> Tensors:
     total = data[f"{split}_labels"].shape[0]
     key = data["key"] + (0 if split == "train" else 1)
     rows = (uniform(key, (count,), torch.float64) * total).long()
+    return _rows(data, split, rows)
+
+
+def _rows(data: Tensors, split: str, rows: Tensor | slice) -> Tensors:
+    """The data with these rows of a split only."""
     return {**data, **{k: v[rows] for k, v in data.items() if k.startswith(f"{split}_")}}

@@ -34,6 +34,27 @@ def data_of(predicted: dict[str, list], labels: dict[str, list], classes: int = 
     return data
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 7, 40, 100])
+def test_portions_of_an_evaluation_give_the_mean_over_all_rows(rows_at_once):
+    """However the rows are divided, and also where the last portion has fewer."""
+    generator = torch.Generator().manual_seed(0)
+    data = {
+        f"{part}_{name}": value
+        for part, rows in (("train", 41), ("test", 7))
+        for name, value in (
+            ("pairs", torch.randn(rows, 3, generator=generator)),
+            ("labels", torch.randint(5, (rows, 1), generator=generator)),
+        )
+    }
+    model = torch.nn.Linear(3, 5)
+    whole = ClassificationMetrics(ClassificationLoss(InputLogits()))(model, data)
+    loss = ClassificationLoss(InputLogits())
+    divided = ClassificationMetrics(loss, rows_at_once=rows_at_once)(model, data)
+    assert divided.keys() == whole.keys()
+    for name, value in whole.items():
+        assert float(divided[name]) == pytest.approx(float(value), rel=1e-6)
+
+
 def test_a_row_is_correct_only_if_all_of_its_labels_are_predicted():
     """As for the lists of Power et al. 2022: sorted wrongly at one place is not sorted."""
     labels = {"train": [[0, 1, 2]] * 4, "test": [[3, 3, 0]] * 2}
