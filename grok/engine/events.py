@@ -68,7 +68,21 @@ class Saved:
     tensors: dict[str, Tensor]
 
 
-Event = Start | Record | Saved | Outcome
+@dataclass(frozen=True)
+class Timing:
+    """How fast a replica is, told once if its first record after steps is long in coming.
+
+    step: that it has reached.
+    step_seconds, evaluation_seconds: that a step and the first evaluation have taken.
+    """
+
+    replica: int
+    step: int
+    step_seconds: float
+    evaluation_seconds: float
+
+
+Event = Start | Record | Saved | Timing | Outcome
 
 
 def stacked(records: list[Record]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from grok.engine import determinism, memory
 from grok.engine.checkpoint import below
-from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start
+from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, Timing
 from grok.engine.fused import CompilerError, FusedStep, Unsupported
 from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
@@ -31,6 +32,7 @@ COMPILE_FROM_STEPS = 3000
 FUSE_FROM_STEPS = 1000  # likewise of the fused step, which takes two seconds once
 MOST_SLOTS = 16  # on a CPU; more are hardly faster and exceed the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
+TIMING_SECONDS = 10.0  # of training, after which its speed is told if no record comes before
 STOP_STREAK = 2  # consecutive logged steps at which a stopping rule must be met
 
 
@@ -188,6 +190,9 @@ class _Training:
         self.slots: list[_Slot | None] = [
             None
         ] * program.slots  # by slot of the program; None: free
+        self.is_timed = False  # whether the first steps have been timed, or were soon over
+        self.first_timed: tuple[float, int] | None = None  # time and step
+        self.evaluation_seconds = 0.0  # of the last evaluation
 
     def run(self) -> Iterator[Event]:
         for index in range(self.program.slots):
@@ -203,6 +208,25 @@ class _Training:
                 for index, slot in self._live():
                     if slot.measurement is not None:
                         slot.measurement.after_step(self.program, index)
+                if steps > 0 and not self.is_timed:
+                    yield from self._time()
+            self.is_timed = self.is_timed or self.first_timed is not None
+
+    def _time(self) -> Iterator[Timing]:
+        """How fast the live replicas are, once they have trained for TIMING_SECONDS.
+
+        The first call only starts the clock: the first step may have been compiled.
+        """
+        now, steps = time.perf_counter(), self.program.steps
+        if self.first_timed is None:
+            self.first_timed = now, max(steps)
+            return
+        began, first = self.first_timed
+        if now - began >= TIMING_SECONDS and max(steps) > first:
+            self.is_timed = True
+            step_seconds = (now - began) / (max(steps) - first)
+            for index, slot in self._live():
+                yield Timing(slot.replica, steps[index], step_seconds, self.evaluation_seconds)
 
     def _live(self) -> list[tuple[int, _Slot]]:
         """The slots that hold a replica, with their indices."""
@@ -274,7 +298,9 @@ class _Training:
         ]
         if not due:
             return
+        began = time.perf_counter()
         evaluated = self.program.evaluate([index for index, _ in due])
+        self.evaluation_seconds = time.perf_counter() - began
         for (index, slot), tensors in zip(due, evaluated, strict=True):
             slot.pending_log_steps.pop()
             step = self.program.steps[index]

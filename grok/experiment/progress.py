@@ -17,7 +17,7 @@ from sacred.commandline_options import cli_option
 from sacred.run import Run
 
 from grok.console import Console
-from grok.engine.events import Event, Record, Start
+from grok.engine.events import Event, Record, Start, Timing
 from grok.engine.problem import Problem
 
 MODES = ("normal", "live", "silent", "none")  # from most to least output
@@ -25,6 +25,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 32  # characters of a sparkline
 LINE_INTERVAL = 30.0  # seconds between two plain lines
 LEAST_INTERVAL = 1.0  # seconds between two of them when work goes fast
+LONG = 10 * 3600.0  # seconds, that are told in hours
 TIMED_SECONDS = 1.0  # of training, before a rate is shown
 
 
@@ -172,6 +173,15 @@ class RunProgress:
                     f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity(event)}; "
                     "the time is known after the first evaluations"
                 )
+        elif isinstance(event, Timing) and self.has_lines:
+            steps, rate = self.problem.train_steps, format_rate(1 / event.step_seconds)
+            evaluations = sum(step > event.step for step in self.problem.log_steps)
+            seconds = (steps - event.step) * event.step_seconds
+            seconds += evaluations * event.evaluation_seconds
+            self._print(
+                f"step {event.step:,} of {steps:,}  {rate} steps/s  about {duration(seconds)} for "
+                f"all steps and {evaluations:,} evaluations"
+            )
         elif isinstance(event, Record) and event.step >= self.first_step:
             self._show_record(event)
 
@@ -241,7 +251,9 @@ def activity(start: Start) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds."""
+    """Minutes and seconds, or hours if they are many."""
+    if seconds >= LONG:
+        return f"{seconds / 3600:,.0f} h"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 

@@ -70,7 +70,7 @@ class Recorder:
             self._log(event)
         elif isinstance(event, Saved):
             self.write_checkpoint(event, self.records, self.seconds())
-        else:
+        elif isinstance(event, Outcome):
             self.outcome = event
             self.run.info["program"]["compiled"] = event.compiled
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from grok.engine import program
 from grok.engine.determinism import drawing
-from grok.engine.events import Record, Start
+from grok.engine.events import Outcome, Record, Start, Timing
 from grok.engine.optimizers import hyperparameters, learning_rate
 from grok.engine.problem import Problem, batch_order, log_steps
 from grok.engine.spec import Group, Optimizer, Stop
@@ -45,6 +45,21 @@ def test_a_diverging_neighbour_ends_and_changes_no_other_replica():
     for replica, seed in ((0, 0), (2, 1), (3, 2)):
         assert losses(batch, replica) == pytest.approx(losses(list(train([problem(seed, "sgd")]))))
         assert outcome(batch, replica).reason == "budget"
+
+
+def test_a_long_way_to_the_first_record_is_timed(monkeypatch):
+    """Once for each replica, after steps and before their record; the run itself is unchanged."""
+    plain = list(train([problem(0), problem(1)]))
+    monkeypatch.setattr("grok.engine.train.TIMING_SECONDS", 0.0)
+    late = [replace(problem(seed), log_steps=[0, STEPS]) for seed in (0, 1)]
+    events = list(train(late))
+    timings = [e for e in events if isinstance(e, Timing)]
+    assert [e.replica for e in timings] == [0, 1]
+    assert all(0 < e.step < STEPS and e.step_seconds > 0 for e in timings)
+    assert all(e.evaluation_seconds > 0 for e in timings)
+    kinds = [type(e) for e in events if e.replica == 0]
+    assert kinds == [Start, Record, Timing, Record, Outcome]
+    assert losses(events)[STEPS] == losses(plain)[STEPS]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -5,9 +5,12 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from grok.engine.events import Timing
+from grok.experiment import progress
 from grok.experiment.progress import LineSchedule, ask, line, mode, panels, sparkline
 from tests.conftest import PROJECT
 
@@ -99,6 +102,20 @@ def test_a_line_tells_rate_and_time_left():
     assert line("step 1 of 9", 8, None, "steps") == "step 1 of 9"
     assert line("step 1 of 9", 8, 0.1, "steps") == "step 1 of 9  0.1 steps/s  1 min 20 s left"
     assert line("2 of 3 runs", 90_000, 1500.4, "steps").endswith("1,500 steps/s  1 min 00 s left")
+
+
+def test_the_time_of_a_long_run_is_told_before_its_first_record(liu_toy, monkeypatch, capfd):
+    """Steps and evaluations that are left, at the speed that was measured: 9990 * 4 + 3 * 20 s."""
+    monkeypatch.setenv("GROK_CONSOLE", "normal")
+    problem = replace(
+        liu_toy.problem_of(liu_toy.full_config({"seed": 0})),
+        train_steps=10_000,
+        log_steps=[0, 5_000, 9_000, 10_000],
+    )
+    progress.RunProgress("toy", "run 1", problem).show(Timing(0, 10, 4.0, 20.0))
+    line = capfd.readouterr().err
+    assert "step 10 of 10,000" in line and "0.25 steps/s" in line
+    assert f"about {(9990 * 4 + 60) / 3600:.0f} h for all steps and 3 evaluations" in line
 
 
 def test_live_shows_every_metric_on_a_screen_of_its_own():
