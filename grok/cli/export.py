@@ -40,6 +40,26 @@ def history(store: "Store", run: int | str, output: Path) -> None:
     click.echo(output)
 
 
+@export.command()
+@click.argument("run", type=run_id)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@with_store
+def metrics(store: "Store", run: int | str, file: Path) -> None:
+    """Write every metric of a run to FILE, which ends in .csv or .jsonl."""
+    from grok.experiment import metrics_file
+    from grok.store.connection import find_run
+    from grok.store.documents import find_metrics
+
+    find_run(store.database, run)
+    points = [
+        (step, {series["name"]: value})
+        for series in find_metrics(store.database.metrics, {"run_id": run})
+        for step, value in zip(series["steps"], series["values"], strict=True)
+    ]
+    metrics_file.write_all(metrics_file.merged(points), file)
+    click.echo(file)
+
+
 @export.command("run")
 @click.argument("run", type=run_id)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))

@@ -6,6 +6,7 @@ runs of one experiment can be in progress in one process.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from sacred.run import Run
 from grok.engine.events import Event, Record, Saved
 from grok.engine.problem import Problem
 from grok.errors import writing
-from grok.experiment import resume
+from grok.experiment import metrics_file, resume
 from grok.experiment.environment import environment
 from grok.experiment.progress import RunProgress
 from grok.experiment.recording import Recorder, WriteCheckpoint, record_run
@@ -44,6 +45,7 @@ class Execution:
     finish: give further entries of the run's info from (config, result, series).
     resume_point: where a run that was cut short goes on, None for a new run.
     shows_progress: whether to show a progress bar; it would disturb runs that train side by side.
+    metrics_file: where the metrics are also written as they come, None for no file.
     """
 
     experiment: str
@@ -55,6 +57,7 @@ class Execution:
     finish: Sequence[Finish] = ()
     resume_point: ResumePoint | None = None
     shows_progress: bool = False
+    metrics_file: Path | None = None
 
     def attach(
         self,
@@ -111,6 +114,8 @@ class Execution:
             events = self.resume_point.replayed(events)
         if observer is not None:
             events = _while_recorded(events, observer)
+        if self.metrics_file is not None:
+            events = metrics_file.written(events, self.metrics_file)
         if self.shows_progress:
             step = self.resume_point.step if self.resume_point else 0
             with RunProgress(self.experiment, place(run), self.problem, step) as progress:

@@ -27,7 +27,14 @@ from grok.engine.observation import OwnInstrument, own_measure
 from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.errors import UserError, check_names, did_you_mean
-from grok.experiment import advice, command_line, config_files, validation, warm_start
+from grok.experiment import (
+    advice,
+    command_line,
+    config_files,
+    metrics_file,
+    validation,
+    warm_start,
+)
 from grok.experiment.config_types import (
     BelowOne,
     Count,
@@ -38,6 +45,7 @@ from grok.experiment.config_types import (
     Texts,
 )
 from grok.experiment.execution import Execution, Finish, Summarize
+from grok.experiment.metrics_file import metrics_file_option
 from grok.experiment.parts import with_engine_options
 from grok.experiment.progress import live_option, mode, none_option, silent_option
 from grok.experiment.resume import ResumePoint
@@ -98,7 +106,13 @@ class Experiment(sacred.Experiment):
                 interactive=True,
                 base_dir=str(PROJECT),
                 save_git_info=False,
-                additional_cli_options=[wandb_option, live_option, silent_option, none_option],
+                additional_cli_options=[
+                    wandb_option,
+                    live_option,
+                    silent_option,
+                    none_option,
+                    metrics_file_option,
+                ],
             )
         self.script = caller.f_globals
         self.doc = self.script.get("__doc__") or ""
@@ -322,7 +336,12 @@ class Experiment(sacred.Experiment):
             return store_and_observer(options.get("--mongo_db"))
 
         problem = self.problem_of(run.config, lambda: target()[0])
+        name = options.get("--metrics-file")
+        path = Path(name) if name else None
+        if path is not None:
+            metrics_file.check_name(path)
         execution = self.execution(problem, train_alone, shows_progress=True)
+        execution = replace(execution, metrics_file=path)
         if run.unobserved:
             execution.attach(run)
         else:
