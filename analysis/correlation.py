@@ -4,6 +4,11 @@
 
 x and y are config keys (config.lr), results (result.steps_to_test) or final values of metrics. The
 table gives Pearson's and Spearman's coefficients of each group with 95 % bootstrap intervals.
+
+`python analysis/correlation.py run=12 -x norms/total_norm -y test_accuracy --along`
+
+With --along there is a dot for each step at which a run has both metrics, coloured by the step, and
+a panel for each run.
 """
 
 import warnings
@@ -13,6 +18,7 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from rich.table import Table
 from scipy import stats
@@ -23,6 +29,7 @@ from grok.errors import UserError
 from grok.experiment.show import wide_console
 from grok.store.connection import Store
 
+MOST_PANELS = 6  # runs that --along shows
 MIN_RUNS = 3  # that a coefficient needs
 BOOTSTRAP_SAMPLES = 500
 BOOTSTRAP_SEED = 0
@@ -40,6 +47,7 @@ INTERVAL = (0.025, 0.975)  # quantiles at the ends of a 95 % interval
     metavar="KEY",
     help="Config key that defines the groups; by default all runs are one group.",
 )
+@click.option("--along", is_flag=True, help="Plot two metrics against each other along each run.")
 @click.option("--trend", is_flag=True, help="Draw the least-squares line of each group.")
 @click.option("--log-x", is_flag=True, help="Use a logarithmic x axis.")
 @click.option("--log-y", is_flag=True, help="Use a logarithmic y axis.")
@@ -50,6 +58,7 @@ def main(
     x: str,
     y: str,
     keys: tuple[str, ...],
+    along: bool,
     trend: bool,
     log_x: bool,
     log_y: bool,
@@ -57,6 +66,11 @@ def main(
 ) -> None:
     store = query.connect()
     runs = query.selected_runs(store, filters)
+    if along:
+        points = points_along(store, runs, x, y)
+        wide_console().print(correlation_table(points, "steps"))
+        style.save(plot_along(points, x, y, trend, log_x, log_y), name)
+        return
     runs = groups.with_groups(runs, keys) if keys else runs.assign(group="all")
     points = pd.DataFrame(
         {"group": runs["group"], "x": run_values(store, runs, x), "y": run_values(store, runs, y)}
@@ -87,9 +101,31 @@ def run_values(store: Store, runs: pd.DataFrame, key: str) -> np.ndarray:
     return final[key].reindex(runs["run"]).to_numpy(float)
 
 
-def correlation_table(points: pd.DataFrame) -> Table:
-    """Pearson's and Spearman's coefficients with their intervals, one row per group."""
-    table = Table("group", "runs", "Pearson r", "95 %", "Spearman rho", "95 %")
+def points_along(store: Store, runs: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """The steps at which runs have both metrics, with the columns group, step, x and y.
+
+    Raises:
+        UserError: no run has both, there are more than MOST_PANELS runs, or x is y.
+    """
+    if len(runs) > MOST_PANELS:
+        raise UserError(f"{len(runs)} runs: --along shows at most {MOST_PANELS}")
+    if x == y:
+        raise UserError(f"-x and -y are both {x}")
+    long = groups.grouped_metrics(store, runs.assign(group=runs["run"]), [x, y])
+    points = query.wide(long)[[x, y]].replace([np.inf, -np.inf], np.nan).dropna().reset_index()
+    if points.empty:
+        raise UserError(f"no run of these {len(runs)} has both {x} and {y} at a step")
+    points = points.rename(columns={x: "x", y: "y"})
+    return points.assign(group="run " + points["run"].astype(str))
+
+
+def correlation_table(points: pd.DataFrame, counted: str = "runs") -> Table:
+    """Pearson's and Spearman's coefficients with their intervals, one row per group.
+
+    Arguments:
+        counted: what a point is.
+    """
+    table = Table("group", counted, "Pearson r", "95 %", "Spearman rho", "95 %")
     for group, rows in points.groupby("group", sort=False):
         pearson = coefficient_cells(rows, stats.pearsonr)
         spearman = coefficient_cells(rows, stats.spearmanr)
@@ -138,6 +174,27 @@ def plot_points(
     axes.set_yscale("log" if log_y else "linear")
     if len(by_group) > 1:
         axes.legend(fontsize="small")
+    return figure
+
+
+def plot_along(
+    points: pd.DataFrame, x: str, y: str, trend: bool, log_x: bool, log_y: bool
+) -> Figure:
+    """A panel for each run: a dot for each step, coloured by it on a scale that all panels share."""
+    by_run = points.groupby("group", sort=False)
+    figure, grid = plt.subplots(
+        1, len(by_run), figsize=(1 + 4 * len(by_run), 4), squeeze=False, layout="constrained"
+    )
+    steps = plt.Normalize(points["step"].min(), points["step"].max())
+    for axes, (run, rows) in zip(grid[0], by_run, strict=True):
+        axes.scatter(rows["x"], rows["y"], c=rows["step"], norm=steps, s=14, cmap="viridis")
+        shown = rows[((rows["x"] > 0) | (not log_x)) & ((rows["y"] > 0) | (not log_y))]
+        if trend and shown["x"].nunique() > 1:
+            axes.plot(*least_squares_line(shown, log_x, log_y), color="gray", lw=1)
+        axes.set(title=run, xlabel=style.axis_label(x), ylabel=style.axis_label(y))
+        axes.set_xscale("log" if log_x else "linear")
+        axes.set_yscale("log" if log_y else "linear")
+    figure.colorbar(ScalarMappable(steps, "viridis"), ax=grid[0].tolist(), label="step")
     return figure
 
 

@@ -138,6 +138,23 @@ def test_a_mean_over_some_runs_only_is_followed_by_their_number():
     assert "| a_b | 100 (1 of 2) |" in markdown
 
 
+def test_a_correlation_along_a_run_is_that_of_its_own_steps(made, tmp_path):
+    """The coefficient and the number of steps are those of the run's curves, a row for each run."""
+    wanted = run_filter(1, 2)
+    runs = query.selected_runs(made, [wanted])
+    points = correlation.points_along(made, runs, "train_loss", "test_accuracy")
+    for run in (FIRST, FIRST + 1):
+        curves = query.curves(made, run)[["train_loss", "test_accuracy"]].dropna()
+        rows = points[points["run"] == run]
+        assert rows["step"].tolist() == curves.index.tolist()
+        expected = np.corrcoef(curves["train_loss"], curves["test_accuracy"])[0, 1]
+        assert np.corrcoef(rows["x"], rows["y"])[0, 1] == pytest.approx(expected)
+    axes = ("-x", "train_loss", "-y", "test_accuracy", "--along")
+    done = call_script("correlation", wanted, *axes, "--trend", cwd=tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert f"run {FIRST + 1}" in done.stdout and list(tmp_path.rglob("*.png"))
+
+
 def test_correlation_is_that_of_the_points_and_undefined_for_constants():
     x = np.arange(8.0)
     line = pd.DataFrame({"x": x, "y": 2 * x})
@@ -190,6 +207,7 @@ def test_one_running_run_with_nan_and_missing_metrics_is_plotted(made, tmp_path)
         ),
         ("compare", ["--by", "widht"], "--by widht: these runs have no such config key"),
         ("correlation", ["-x", "result.phase", "-y", "seed"], "no run of these 12 has both"),
+        ("correlation", ["-x", "seed", "-y", "x", "--along"], "12 runs: --along shows at most 6"),
         ("layer_dynamics", [], "no metric norms/norm/... in these"),
         ("weights", [], f"run {FIRST} has kept no weights.safetensors"),
     ],
