@@ -25,7 +25,10 @@ class Problem:
     batch_size: examples of a mini-batch; None for full-batch training.
     minibatch_keys: the entries of `data` that mini-batches index by their first axis.
     sampling: of mini-batches: "epochs" (a new permutation for each epoch), "in_order" (every epoch
-        goes through the data in its given order), or "replacement" (drawn independently).
+        goes through the data in its given order, or in those of `orders` in turn), or
+        "replacement" (drawn independently).
+    orders: indices (E, examples) for "in_order": epoch e has the order e mod E; None for the given
+        order of the data.
     needs_rng: the loss or the metrics draw random numbers, with `data["key"]` as the key
         (grok/randomness.py).
     needs_previous_params: the metrics read `data["previous"]`, the parameters before the last step.
@@ -50,6 +53,7 @@ class Problem:
     batch_size: int | None = None
     minibatch_keys: tuple[str, ...] = ()
     sampling: str = "epochs"
+    orders: Tensor | None = None
     needs_rng: bool = False
     needs_previous_params: bool = False
     stop: Stop | None = None
@@ -88,6 +92,7 @@ class Problem:
             self.batch_size,
             self.minibatch_keys,
             self.sampling,
+            None if self.orders is None else len(self.orders),
             self.needs_rng,
             self.needs_previous_params,
             self.measures is not None,

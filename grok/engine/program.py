@@ -85,6 +85,7 @@ class Program:
         self.shared = {k: v for k, v in template.data.items() if k in shared}
         self.steps = [0] * slots
         self.seeds = [0] * slots
+        self.orders: list[Tensor | None] = [None] * slots
         # of each slot, the epoch (or the block of sampled mini-batches) and its indices
         self.epochs: list[tuple[int, Tensor] | None] = [None] * slots
         numbers = optimizers.hyperparameters(template.optimizer)
@@ -130,6 +131,7 @@ class Program:
     def load(self, slot: int, problem: Problem) -> None:
         """Put a problem's initial state into a slot; the other slots are not touched."""
         self.steps[slot], self.seeds[slot], self.epochs[slot] = 0, problem.seed, None
+        self.orders[slot] = problem.orders
         self._set_hyperparameters(slot, optimizers.hyperparameters(problem.optimizer))
         initial = self._replica(problem)
         pytree.tree_map(lambda old, new: old[slot].copy_(new), self.state, initial)
@@ -137,7 +139,7 @@ class Program:
     def move(self, source: int, target: "Program", slot: int) -> None:
         """Copy a slot, whatever its step, into a slot of another program of the same problems."""
         target.steps[slot], target.seeds[slot] = self.steps[source], self.seeds[source]
-        target.epochs[slot] = self.epochs[source]
+        target.epochs[slot], target.orders[slot] = self.epochs[source], self.orders[source]
         numbers = Hyperparameters(*(column[source] for column in self.hyperparameters_RG))
         target._set_hyperparameters(slot, numbers)
         pytree.tree_map(lambda new, old: new[slot].copy_(old[source]), target.state, self.state)
@@ -444,7 +446,11 @@ class Program:
                 elif sampling == "epochs":
                     indices = batch_order(self.seeds[slot], epoch, examples)[: of_epoch * size]
                 else:
-                    indices = torch.arange(of_epoch * size)
+                    orders = self.orders[slot]
+                    order = (
+                        torch.arange(examples) if orders is None else orders[epoch % len(orders)]
+                    )
+                    indices = order[: of_epoch * size]
                 # copied once an epoch, so that a GPU never waits for a mini-batch
                 current = epoch, indices.view(of_epoch, size).to(self.state["minibatch"].device)
                 self.epochs[slot] = current

@@ -5,6 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from grok.claims.model import Run, Runs, evaluate
+from grok.engine.events import Record
+from grok.engine.program import Program
+from grok.engine.train import train
 from grok.experiment.experiment import Config, load_module
 from grok.experiment.validation import ConfigError
 from tests.conftest import PROJECT
@@ -51,6 +55,42 @@ def test_an_order_changes_neither_the_train_set_nor_its_labels(ordering, order):
     labels = ordered.data["train_labels"][:, 0].tolist()
     assert labels == [(a + b) % 11 for a, b in train_pairs(ordered)]
     assert (ordered.sampling, drawn.sampling) == ("in_order", "epochs")
+
+
+def test_alternating_has_stride_in_even_epochs_and_target_in_odd_ones(ordering):
+    """Each epoch's mini-batches are those of the fixed order of the same name, also after a resume."""
+
+    def batches(order, start):
+        problem = ordering.build(small_config(ordering, ordering=order))
+        program = Program(problem, 1, set(), compiled=False)
+        program.load(0, problem)
+        program.steps[0] = start
+        rows = program._minibatches(0, 4 * 3 - start).flatten()
+        return problem.data["train_suffixes"][rows].tolist()
+
+    for start in (0, 4):
+        epochs = {o: batches(o, start) for o in ("alternating", "stride", "target")}
+        expected = [
+            epochs["target" if (start + k // 20) // 3 % 2 else "stride"][k]
+            for k in range(len(epochs["stride"]))
+        ]
+        assert epochs["alternating"] == expected
+    assert epochs["stride"] != epochs["target"]
+
+
+def test_replicas_alternate_in_their_own_orders(ordering):
+    """In a batch each replica has the orders of its own data."""
+    problems = [
+        ordering.build(small_config(ordering, ordering="alternating", seed=seed, epochs=2))
+        for seed in (1, 2)
+    ]
+
+    def losses(*together):
+        records = [e for e in train(list(together), compiled=False) if isinstance(e, Record)]
+        return [[e.metrics["train_loss"] for e in records if e.replica == i] for i in range(2)]
+
+    alone = [losses(problem)[0] for problem in problems]
+    assert losses(*problems) == [pytest.approx(one, rel=1e-4) for one in alone]
 
 
 def test_the_resonant_order_is_not_tested_on_what_it_trains_on(ordering):
@@ -116,3 +156,76 @@ def test_epochs_are_counted_in_full(ordering, steps, epochs):
 def test_what_does_not_fit_is_said(ordering, updates, message):
     with pytest.raises(ConfigError, match=message):
         ordering.build(small_config(ordering, **updates))
+
+
+# -- claims --------------------------------------------------------------------------------------
+
+
+def run_with(order: str, epochs: int | None, trained: int = 400, fraction: float = 0.5) -> Run:
+    """A run of an order that generalizes after so many epochs of 32 steps, or never."""
+    steps = list(range(0, 32 * trained + 1, 32))
+    accuracy = [float(epochs is not None and step >= 32 * epochs) for step in steps]
+    series = {
+        "test_accuracy": (steps, accuracy),
+        "counterfactual/ordering_fraction": ([320, 640], [fraction - 0.1, fraction + 0.1]),
+    }
+    result = {"epoch_steps": 32, "steps": 32 * trained}
+    return Run({"ordering": order, "seed": 0}, result, series)
+
+
+def verdicts(ordering, **orders) -> dict[str, bool | str]:
+    """What each claim says of one run of each order: whether it has passed, or its state."""
+    runs = Runs(run_with(order, **facts) for order, facts in orders.items())
+    findings = [evaluate(claim, runs) for claim in ordering.ex.claims]
+    return {f.claim: f.passed if f.state == "evaluated" else f.state for f in findings}
+
+
+AS_PUBLISHED = {
+    "stride": {"epochs": 100, "fraction": 0.9},
+    "fixed_random": {"epochs": 130},
+    "random": {"epochs": None},
+    "target": {"epochs": None},
+}
+
+
+def test_the_published_contrast_passes(ordering):
+    assert verdicts(ordering, **AS_PUBLISHED) == dict.fromkeys(
+        ("OL-1", "OL-2", "OL-3", "OL-4", "OL-5"), True
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "order", "facts", "expected"),
+    [
+        ("OL-1", "stride", {"epochs": None}, False),
+        ("OL-2", "fixed_random", {"epochs": None}, False),
+        ("OL-2", "fixed_random", {"epochs": 100}, False),  # not later
+        ("OL-3", "random", {"epochs": 300}, False),  # 3 times the epochs of stride
+        ("OL-3", "random", {"epochs": 301}, True),
+        ("OL-3", "random", {"epochs": None, "trained": 299}, "undecided"),
+        ("OL-3", "stride", {"epochs": None}, "undecided"),
+        ("OL-4", "target", {"epochs": 200}, False),
+        ("OL-4", "target", {"epochs": None, "trained": 300}, True),
+        ("OL-5", "random", {"epochs": None, "fraction": 0.84}, True),
+        ("OL-5", "random", {"epochs": None, "fraction": 0.86}, False),
+    ],
+)
+def test_each_claim_can_fail(ordering, claim, order, facts, expected):
+    """At its threshold and just beyond it, with all other orders as published."""
+    assert verdicts(ordering, **{**AS_PUBLISHED, order: facts})[claim] == expected
+
+
+def test_all_rows_are_seen_in_the_search(ordering):
+    """Every point has 32 full batches an epoch, and the fraction that its name says."""
+    names = [name for name in ordering.ex.named_configs if name.startswith("search_")]
+    assert len(names) == 9
+    for name in [*names, "effect"]:
+        config = ordering.ex.full_config({"seed": 0}, [name])
+        assert config["train_count"] == 32 * config["batch_size"]
+        assert config["test_count"] <= config["p"] ** 2 - config["train_count"]
+    for name in names:
+        config = ordering.ex.full_config({"seed": 0}, [name])
+        p, *percent = name.removeprefix("search_").split("_")
+        assert config["p"] == int(p)
+        fraction = config["train_count"] / config["p"] ** 2
+        assert fraction == pytest.approx(float(".".join(percent)) / 100, rel=0.02)

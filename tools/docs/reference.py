@@ -35,6 +35,7 @@ MEASURED = {
     "mlp_width": 32,
     "epochs": 4,
     "measures": "full",
+    "measure_options": {"hessian": {"every": 4}, "adam_dynamics": {"every": 4}},
     "snapshot_every": 1,
 }
 
