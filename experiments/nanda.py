@@ -8,7 +8,7 @@ change steadily long before the test loss drops. Here these measures are compute
 run, from the weights that were kept at evaluation steps.
 
     python experiments/nanda.py with cpu    # p = 59, about 2 minutes
-    grok replicate nanda                    # all claims, three seeds: 9 runs, about 13 minutes
+    grok replicate nanda                    # all claims, three seeds: 9 runs, about 15 minutes
     python analysis/nanda_figures.py        # figures 3 and 7
 """
 
@@ -95,8 +95,8 @@ ex.preset("paper", "The paper's main model: p = 113, 30 % of the pairs, 40,000 s
 ex.preset("cpu", "Grokking and its circuit at p = 59: 8000 steps, about 2 minutes.", CPU)
 ex.preset(
     "cpu_no_decay",
-    "As cpu without weight decay: memorizes and never groks; 1 minute.",
-    {**CONTROL, "weight_decay": 0.0, "train_steps": 4000},
+    "As cpu without weight decay: memorizes and does not grok; 2 minutes.",
+    {**CONTROL, "weight_decay": 0.0},
 )
 ex.preset(
     "cpu_most_data",
@@ -184,8 +184,8 @@ def groks_long_after_memorizing(runs: Runs) -> Outcome:
     return train <= MEMORIZED_BY and test < inf and ratio >= LEAST_DELAY_RATIO, numbers
 
 
-# 03-C2. The paper: five key frequencies, 3 to 5 with other seeds.
-KEY_FREQUENCY_COUNTS = range(2, 9)  # 2 to 8
+# 03-C2. The paper: five key frequencies, 3 to 5 with other seeds. W_E has six.
+KEY_FREQUENCY_COUNTS = range(3, 9)  # 3 to 8
 LEAST_EMBEDDING_POWER = 0.6
 
 
@@ -220,7 +220,7 @@ def neurons_have_one_frequency(runs: Runs) -> Outcome:
 
 # 03-C5. A loss is halved at the first evaluation after its peak that is below half of the peak.
 # Midway to the step at which the test loss is halved, excluded loss must already be twice the train
-# loss. The paper gives no numbers.
+# loss. The paper gives no numbers. A network that does not reach 99 % test accuracy fails.
 LEAST_EARLY_EXCLUDED = 2  # excluded loss over train loss, midway
 LEAST_FINAL_EXCLUDED = 10  # the same, at the end
 
@@ -230,15 +230,18 @@ def circuit_forms_before_test_loss_falls(runs: Runs) -> Outcome:
     """Restricted loss falls and excluded loss rises before test loss falls."""
     run = runs.one("cpu", "paper")
     restricted, test = run.step_halved("restricted_loss"), run.step_halved("test_loss")
+    grokked = run.first_step_held("test_accuracy", 0.99)
     midway = test / 2
     early = run.at("excluded_loss", midway) > LEAST_EARLY_EXCLUDED * run.at("train_loss", midway)
     final_ratio = run.final("excluded_loss") / run.final("train_loss")
     numbers = {
         "restricted halved at": restricted,
         "test halved at": test,
+        "grokked at": grokked,
         "excluded over train": final_ratio,
     }
-    return restricted < test and early and final_ratio >= LEAST_FINAL_EXCLUDED, numbers
+    moves_first = restricted < test < inf and early
+    return moves_first and grokked < inf and final_ratio >= LEAST_FINAL_EXCLUDED, numbers
 
 
 # 03-C6. From memorization (train accuracy 99 %) to the halved test loss is circuit formation, from
@@ -259,8 +262,9 @@ def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Outcome:
     return norms[0] > norms[1] > norms[2] and all(sharpens), numbers
 
 
-# 03-C7. The paper, p = 113: never without weight decay; no delay from 60 % of the pairs on.
-MOST_ACCURACY_WITHOUT_DECAY = 0.6  # final test accuracy
+# 03-C7. The paper, p = 113: never without weight decay; no delay from 60 % of the pairs on. Ours:
+# test accuracy below 20 % after 8,000 steps without weight decay.
+MOST_ACCURACY_WITHOUT_DECAY = 0.2  # final test accuracy
 MOST_DELAY_RATIO_WITH_DATA = 3  # steps to test over steps to train, with 80 % of the pairs
 
 

@@ -14,7 +14,7 @@ because (as the paper explains it) facts for the second hop would have to be sto
 later layers.
 
     python experiments/wang.py with cpu seed=0    # composition, about 3 minutes
-    grok replicate wang                           # all claims, three seeds: 18 runs, 38 minutes
+    grok replicate wang                           # all claims, three seeds: 21 runs, over an hour
     python analysis/wang_figures.py               # figures 1 and 4
 """
 
@@ -27,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from grok.claims.checks import each
+from grok.claims.checks import each, steps_to_test
 from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
@@ -160,12 +160,12 @@ ex.preset(
 )
 ex.preset(
     "cpu_shared",
-    "As cpu, in two passes through the two layers (no claim).",
-    {**CPU, "repeats": 2},
+    "As cpu, in two passes through the two layers, 10,000 steps; about 6 minutes.",
+    {**CPU, "repeats": 2, "train_steps": 10_000, "stop_when_grokked": False},
 )
 ex.preset(
     "cpu_comparison",
-    "Comparison of 100 entities by 4 attributes: OOD is learned too; about 1 minute.",
+    "Comparison of 100 entities by 4 attributes: OOD is learned too; about 4 minutes.",
     {
         **CPU,
         "task": "comparison",
@@ -175,7 +175,8 @@ ex.preset(
         "phi": 12.6,
         "test_share": 0.1,
         "weight_decay": 1.0,
-        "train_steps": 2500,
+        "train_steps": 10_000,
+        "stop_when_grokked": False,
     },
 )
 for tenths in (60, 72):
@@ -385,15 +386,15 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/wang_cpu.yaml. The number before the
-# dash is the paper's in the laboratory's list. Steps to an accuracy are its first crossing,
-# interpolated; unlike in nanda and minegishi it need not hold. `run.at(metric, step)` is the value
-# at the last evaluation up to that step. 04-C6, shared layers, has configs but no claim.
+# dash is the paper's in the laboratory's list. A step "at" which an accuracy is reached is the first
+# evaluation step that reaches it and holds it at the next one. `run.at(metric, step)` is the value
+# at the last evaluation up to that step.
 
 
 def memorized_and_inferred(run: Run) -> tuple[float, float]:
     """Steps to 99 % of the train inferences, and to 90 % of the test inferences."""
-    memorized = run.first_crossing("train_accuracy", 0.99)
-    return memorized, run.first_crossing("test_accuracy", 0.9)
+    memorized = run.first_step_held("train_accuracy", 0.99)
+    return memorized, run.first_step_held("test_accuracy", 0.9)
 
 
 # 04-C1. The paper: train inferences at 99 % after 14,000 steps; test inferences at 9 % then, and
@@ -414,7 +415,8 @@ def composition_is_learned_long_after_memorizing(runs: Runs) -> Outcome:
     return accuracy_then <= MOST_TEST_ACCURACY_WHEN_MEMORIZED and is_late, numbers
 
 
-# 04-C2. The paper: at most a few percent in 2 million steps.
+# 04-C2. The paper: at most a few percent in 2 million steps. The network must have learned the test
+# inferences that are not OOD, to 90 %: one that has learned nothing composes no OOD facts either.
 MOST_OOD_ACCURACY = 0.1  # at any evaluation step
 LEAST_OOD_ROWS = 50  # with fewer, the accuracy is too noisy
 
@@ -424,16 +426,30 @@ def composition_never_generalizes_ood(runs: Runs) -> Outcome:
     """Composition is never learned for OOD facts."""
     run = runs.one("cpu")
     most, rows = max(run.logged("ood_accuracy")[1]), run["ood_count"]
-    return most <= MOST_OOD_ACCURACY and rows >= LEAST_OOD_ROWS, {"ood, most": most, "of": rows}
+    _, inferred = memorized_and_inferred(run)
+    numbers = {"ood, most": most, "of": rows, "test 90 %": inferred}
+    return most <= MOST_OOD_ACCURACY and rows >= LEAST_OOD_ROWS and inferred < inf, numbers
 
 
-# 04-C3. The paper: comparison reaches 100 % of the OOD inferences, composition none.
-LEAST_OOD_ADVANTAGE = 0.5
+# 04-C3. The paper: comparison reaches 100 % of the OOD inferences, by step 400,000.
+LEAST_OOD_COMPARED = 0.95
 
 
 @claim("04-C3", source="figure 1")
 def comparison_generalizes_ood(runs: Runs) -> Outcome:
-    """Comparison is learned for OOD facts."""
+    """Comparison is learned for OOD facts, as for the others."""
+    run = runs.one("cpu_comparison")
+    numbers = {name: run.final(f"{name}_accuracy") for name in ("test", "ood")}
+    return min(numbers.values()) >= LEAST_OOD_COMPARED, numbers
+
+
+# 04-C3-above. The paper has 100 % and none.
+LEAST_OOD_ADVANTAGE = 0.5
+
+
+@claim("04-C3-above", source="figure 1", control=True)
+def comparison_is_above_composition(runs: Runs) -> Outcome:
+    """On OOD facts comparison is more accurate than composition, by 50 percentage points."""
     final = each(runs, lambda run: run.final("ood_accuracy"), "cpu_comparison", "cpu")
     return final["cpu_comparison"] >= final["cpu"] + LEAST_OOD_ADVANTAGE, final
 
@@ -443,9 +459,7 @@ def comparison_generalizes_ood(runs: Runs) -> Outcome:
 @claim("04-C4", source="figure 2")
 def more_inferences_per_fact_are_faster(runs: Runs) -> Outcome:
     """The more train inferences there are per fact, the sooner composition is learned."""
-    steps = each(
-        runs, lambda run: run.first_crossing("test_accuracy", 0.5), "phi_60", "phi_72", "cpu"
-    )
+    steps = steps_to_test(runs, "phi_60", "phi_72", "cpu", test=0.5)
     return steps["phi_60"] > steps["phi_72"] > steps["cpu"], steps
 
 
@@ -462,6 +476,19 @@ def more_weight_decay_is_faster(runs: Runs) -> Outcome:
         runs, lambda run: run.at("test_accuracy", COMPARED_AT), "decay_30", "decay_100"
     )
     return accuracies["decay_30"] < accuracies["decay_100"], accuracies
+
+
+# 04-C6. The paper, 4 layers that are passed twice: OOD accuracy is 52 % after 500,000 steps and 73 %
+# after 1.5 million.
+LEAST_OOD_SHARED = 0.5  # at the end
+
+
+@claim("04-C6", source="figure 14", sweep="wang_shared")
+def shared_layers_generalize_ood(runs: Runs) -> Outcome:
+    """With layers that are passed twice, composition is learned for OOD facts."""
+    run = runs.one("cpu_shared")
+    numbers = {name: run.final(f"{name}_accuracy") for name in ("test", "ood")}
+    return numbers["ood"] >= LEAST_OOD_SHARED, numbers
 
 
 # 04-C7. The paper: the bridge b can be read at r1 throughout training; what grows is r2 at r2, and
@@ -487,12 +514,6 @@ def second_hop_forms_at_second_relation(runs: Runs) -> Outcome:
 
 
 # Claims of the paper that are not checked here.
-claim.not_tried(
-    "04-C6",
-    "Sharing parameters across layers makes the network generalize to composition out of distribution",
-    "text",
-    reason="The named configs paper_shared and cpu_shared train it; no claim checks them yet.",
-)
 claim.not_tried(
     "04-C8",
     "On complex reasoning a grokked transformer surpasses large language models",
