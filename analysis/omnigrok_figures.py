@@ -52,7 +52,9 @@ def plot_weight_decays(store: Store, runs: pd.DataFrame) -> Figure:
     """Left: accuracies of one seed by weight decay. Right: steps against weight decay, all seeds."""
     figure, panels = plt.subplots(2, 2, figsize=(11, 7.4), layout="constrained")
     for (left, right), (dataset, title) in zip(panels, DATASETS.items(), strict=True):
-        dataset_runs = runs[runs["config.dataset"] == dataset].sort_values("config.weight_decay")
+        is_large = runs["config.init_scale"] > 1  # the sweep also has students from small weights
+        dataset_runs = runs[is_large & (runs["config.dataset"] == dataset)]
+        dataset_runs = dataset_runs.sort_values("config.weight_decay")
         curves = {run_id: query.curves(store, run_id) for run_id in dataset_runs["run"]}
         first_seed = dataset_runs[dataset_runs["config.seed"] == dataset_runs["config.seed"].min()]
         for colour, (_, row) in zip(

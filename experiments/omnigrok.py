@@ -9,7 +9,7 @@ weights are scaled back to their initial norm after each step. Where the paper's
 hand, digits, sequences and diabetes stand in for MNIST, IMDb and QM9; every run says so.
 
     python experiments/omnigrok.py with cpu    # digits from alpha = 8, less than a minute
-    grok replicate omnigrok                    # all claims but C10: 117 runs, about 20 minutes
+    grok replicate omnigrok                    # all claims: 390 runs, about an hour
     python analysis/omnigrok_figures.py        # delays
     python analysis/omnigrok_landscapes.py     # losses against norm and messiness
 """
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from grok.claims.checks import delays, spread_of_least, weight_decay_law
+from grok.claims.checks import delay, delays, spread_of_least, weight_decay_law
 from grok.claims.model import Claims, Outcome, Runs
 from grok.engine.determinism import drawing
 from grok.engine.problem import Problem
@@ -414,8 +414,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Each is checked seed by seed. A delay is steps to a test accuracy (80 % if not said
-# otherwise) divided by steps to a train accuracy (99 %); both are first crossings, interpolated
-# between evaluation steps.
+# otherwise) divided by steps to a train accuracy (99 %); both are evaluation steps at which the
+# accuracy is reached and held at the next one.
 # 05 is the paper's number in the laboratory's list.
 
 # 05-C1. The authors' notebook: test loss is least at alpha = 1 (7.8e-5), and 9.62 at 10.
@@ -439,15 +439,28 @@ def losses_are_l_and_u_shaped(runs: Runs) -> Outcome:
     return passed, {"best": best, "test": test[best], "test at 10": test[10.0], "train": train}
 
 
-# 05-C2. The paper: alpha = 0.5 generalizes fast in every run.
-MOST_DELAY_OF_SMALL_STUDENT = 4
+# 05-C2. The paper: alpha = 2 never generalizes without weight decay, groks with a small one, and is
+# fast with a large one; alpha = 0.5 generalizes fast in every run. By the authors' code, alpha = 0.5
+# reaches 95 % of train and test rows at 450 and 1,000. Delays are to 95 % from 95 % accuracy.
+MOST_DELAY_OF_SMALL_STUDENT = 3
 
 
-@claim("05-C2", source="figure 2")
-def small_students_do_not_delay(runs: Runs) -> Outcome:
-    """A student from small weights does not delay."""
-    numbers = delays(runs, "plain_teacher", train=0.95, test=0.95)
-    return numbers["plain_teacher"] <= MOST_DELAY_OF_SMALL_STUDENT, numbers
+@claim("05-C2", source="figure 2b", sweep="omnigrok_decay")
+def large_students_need_decay(runs: Runs) -> Outcome:
+    """A student from large weights never generalizes without weight decay, and the sooner, the more
+    of it; one from small weights has no delay with any."""
+    large, small = (
+        {
+            decay: runs.where(dataset="teacher", init_scale=alpha, weight_decay=decay)[0]
+            for decay in (0.0, 0.1, 0.3, 1.0)
+        }
+        for alpha in (2.0, 0.5)
+    )
+    steps = {f"2, decay {d}": r.first_step_held("test_accuracy", 0.95) for d, r in large.items()}
+    without, little, some, much = steps.values()
+    numbers = {**steps, "0.5, longest delay": max(delay(r, 0.95, 0.95) for r in small.values())}
+    has_no_delay = numbers["0.5, longest delay"] <= MOST_DELAY_OF_SMALL_STUDENT
+    return without == inf > little > some > much and has_no_delay, numbers
 
 
 # 05-C3. The paper: steps to 95 % test accuracy go with 1 / weight decay, those to 95 % train
@@ -459,7 +472,7 @@ MOST_SPREAD_OF_MEMORIZING = 1.3
 @claim("05-C3", source="figure 2", sweep="omnigrok_decay")
 def students_take_the_inverse_of_decay(runs: Runs) -> Outcome:
     """A student generalizes after a time that goes with 1 / weight decay, and never without."""
-    numbers = weight_decay_law(runs, train=0.95, test=0.95, dataset="teacher")
+    numbers = weight_decay_law(runs, 0.95, 0.95, dataset="teacher", init_scale=2.0)
     passed = (
         STUDENT_POWERS[0] <= numbers["power"] <= STUDENT_POWERS[1]
         and numbers["without decay"] == inf
@@ -512,8 +525,8 @@ def images_take_the_inverse_of_decay(runs: Runs) -> Outcome:
 def norm_rises_and_falls(runs: Runs) -> Outcome:
     """In addition, the norm rises to memorize and falls below its initial value to generalize."""
     run = runs.one("addition")
-    memorized = run.first_crossing("train_accuracy", 0.99)
-    generalizes = run.first_crossing("test_accuracy", 0.5)
+    memorized = run.first_step_held("train_accuracy", 0.99)
+    generalizes = run.first_step_held("test_accuracy", 0.5)
     steps, norms = run.logged("weight_norm")
     largest_at = steps[norms.argmax()]
     passed = memorized <= largest_at <= generalizes < inf and norms[-1] < norms[0]
@@ -536,17 +549,20 @@ def fixed_norm_does_not_grok(runs: Runs) -> Outcome:
     return passed, numbers
 
 
-# 05-C9. To 65 % test accuracy. The paper's texts are IMDb, its molecules QM9; the data that stand
-# in for the molecules are measured, and not compared.
+# 05-C9. The paper's texts are IMDb, its molecules QM9; sequences and diabetes stand in for them here.
+# Delays are to 65 % test accuracy.
 WEAK_DELAY = 3
 
 
-@claim("05-C9", source="section 4", report_only=True)
-def texts_grok_weakly(runs: Runs) -> Outcome:
-    """Texts grok weakly, from large weights only; tables are shown."""
+@claim("05-C9", source="section 4")
+def texts_and_tables_grok_weakly(runs: Runs) -> Outcome:
+    """Texts and molecules grok weakly, from large weights only."""
     named_configs = ("sequences", "plain_sequences", "diabetes", "plain_diabetes")
     numbers = delays(runs, *named_configs, test=0.65)
-    passed = numbers["plain_sequences"] < WEAK_DELAY <= numbers["sequences"] < inf
+    passed = all(
+        numbers[f"plain_{name}"] < WEAK_DELAY <= numbers[name] < inf
+        for name in ("sequences", "diabetes")
+    )
     return passed, numbers
 
 
@@ -555,7 +571,7 @@ LEAST_SPREAD_OF_SUMS = 10
 MOST_SPREAD_OF_DIGITS = 3
 
 
-@claim("05-C10", source="figures 6, 8", sweep="omnigrok_messiness", report_only=True)
+@claim("05-C10", source="figures 6, 8", sweep="omnigrok_messiness")
 def messiness_harms_sums_only(runs: Runs) -> Outcome:
     """Messy inputs harm sums, and hardly digits."""
     numbers = {

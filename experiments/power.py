@@ -11,7 +11,7 @@ is sharper the test accuracy is lower.
     python experiments/power.py with cpu         # x + y mod 97, about 1 minute
     python experiments/power.py with division    # other operations: permutation, lists, ...
     python experiments/power.py with operation="a**2 + b if odd(a) else a/b" p=31
-    grok replicate power                         # all claims: 86 runs, 76 minutes
+    grok replicate power                         # all claims: 143 runs, over two hours
     python analysis/power_figures.py             # figures 1 to 4, 6 and 7
 """
 
@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, Literal
 
 from grok.claims.checks import least_fractions, median_steps, rank_correlation, within
-from grok.claims.model import Claims, Outcome, Runs
+from grok.claims.model import Claims, Outcome, Runs, Undecided
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts
@@ -42,7 +42,7 @@ from grok.experiment.config_types import (
 )
 from grok.experiment.experiment import Config, Experiment
 from grok.experiment.recording import Recorder
-from grok.measures.sharpness import sharpness
+from grok.measures.sharpness import sharpness, top_eigenvalue
 from grok.measures.spectra import circle_fraction
 from grok.measures.vectors import rms_norms
 from grok.models.transformer import TransformerConfig
@@ -178,6 +178,15 @@ preset_of_figure_2("slow_adam", "Adam with 0.3 times the learning rate", {**NO_D
 preset_of_figure_2("fast_adam", "Adam with 3 times the learning rate", {**NO_DECAY, "lr": 3e-3})
 preset_of_figure_2("weight_noise", "Adam, noise on the weights", {**NO_DECAY, "weight_noise": 0.01})
 
+# x - y is not commutative, so that half of the table does not give the other half.
+DIFFERENCE = {"operation": "x_minus_y", "train_steps": 10_000, "stop_when_grokked": True}
+ex.preset("difference_adam", "x - y modulo 97 without weight decay.", {**DIFFERENCE, **NO_DECAY})
+ex.preset(
+    "difference_adamw_to_init",
+    "x - y modulo 97 with weight decay to the initial weights.",
+    {**DIFFERENCE, "decay_to": "init"},
+)
+
 
 @ex.build
 def build(c: Config) -> Problem:
@@ -215,14 +224,18 @@ def build(c: Config) -> Problem:
     return parts.classification_problem(c, model, data, loss, batch_size=batch_size, stop=stop)
 
 
+ADAPTIVE_BOX = 0.01  # as large as Keskar's, 0.001 (|w| + 1), for weights of 0.1
+
+
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
     """Measures of the final weights.
 
     Returns:
         rms_norms, the root mean square of every tensor. With `sharpness`: sharpness (Keskar et al.
-        2017) and published_sharpness, what the published code computes, in which the minimum stands
-        for the maximum. Unless `tied`: circle_gain, by which factor the fraction of W_U's power at
+        2017); published_sharpness, what the published code computes, in which the minimum stands
+        for the maximum; adaptive_sharpness, the first in a box in proportion to the weights; and
+        top_eigenvalue, of the train loss's Hessian. Unless `tied`: circle_gain, by which factor the fraction of W_U's power at
         its strongest frequency has grown.
     """
     if recorder.outcome is None:
@@ -230,8 +243,10 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     weights = recorder.outcome.weights
     result: dict[str, Any] = {"rms_norms": rms_norms(weights)}
     if c.sharpness:
-        measured = sharpness(problem.module, problem.loss, problem.data, weights)
-        result["sharpness"], result["published_sharpness"] = measured
+        near = problem.module, problem.loss, problem.data, weights
+        result["sharpness"], result["published_sharpness"] = sharpness(*near)
+        result["adaptive_sharpness"], _ = sharpness(*near, eps=ADAPTIVE_BOX, adaptive=True)
+        result["top_eigenvalue"] = top_eigenvalue(*near)
     if not c.tied:
         initial = problem.module.get_parameter("output.weight").detach()
         final = weights["output.weight"]
@@ -246,22 +261,26 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 CENTER, DECAY = "power_figure1_center", "power_decay"
 RIGHT = "power_figure2_right"  # takes over an hour, so its claims do not count
-OUTLIERS, SHARPNESS = "power_figure6", "power_figure7"
+DIFFERENCES, OUTLIERS, SHARPNESS = "power_difference", "power_outliers", "power_figure7"
 
-# 01-C1. The paper, x / y modulo 97 without weight decay: train accuracy is 99 % within 1,000 steps,
-# test accuracy after nearly a million. Ours, x + y modulo 31 with weight decay, half of the table:
+# 01-C1. The paper's figure 1 left is x / y modulo 97 without weight decay: train accuracy is 99 %
+# within 1,000 steps, test accuracy after nearly a million. Ours is x + y modulo 31 with weight decay
+# 1, half of the table, 8,000 steps:
 MEMORIZED_BY = 400
+MOST_TEST_ACCURACY_AT_2000 = 0.5  # not included
 LEAST_DELAY_RATIO = 8  # steps to 99 % of the test rows over steps to 99 % of the train rows
 
 
-@claim("01-C1", source="figure 1 left", sweep=CENTER)
+@claim("01-C1", source="section 3.1, with weight decay", sweep=CENTER)
 def generalizes_long_after_memorizing(runs: Runs) -> Outcome:
-    """The network generalizes long after it has memorized."""
-    return within(
+    """Trained with weight decay, the network generalizes long after it has memorized."""
+    is_late, numbers = within(
         runs,
         ("small", "steps_to_train", 1, MEMORIZED_BY),
         ("small", "delay_ratio", LEAST_DELAY_RATIO, inf),
     )
+    numbers["test at 2000"] = runs.one("small").at("test_accuracy", 2000)
+    return is_late and numbers["test at 2000"] < MOST_TEST_ACCURACY_AT_2000, numbers
 
 
 # 01-C2. The paper, S_5: 40 to 50 % more steps for each percent less of the table, near 25 to 30 %.
@@ -277,7 +296,8 @@ def less_data_takes_more_steps(runs: Runs) -> Outcome:
     return is_ordered and at_40 >= LEAST_RATIO_40_TO_60 * at_60, medians
 
 
-# 01-C3. The paper, S_5: AdamW needs less than half of the data of most other interventions.
+# 01-C3. The paper, S_5: AdamW needs less than half of the data of most other interventions. Where Adam
+# generalizes from no fraction of the sweep, there is nothing to compare with.
 MOST_FRACTION_OF_DATA = 0.5
 
 
@@ -286,15 +306,23 @@ def weight_decay_halves_the_data(runs: Runs) -> Outcome:
     """With weight decay half of the data is enough."""
     fractions = least_fractions(runs, "preset", "small_adamw", "small_adam")
     with_decay, without = fractions.values()
+    if with_decay < inf == without:
+        raise Undecided("without weight decay no train fraction is enough")
     return with_decay < inf and with_decay <= MOST_FRACTION_OF_DATA * without, fractions
 
 
-# 01-C3-init. The paper, S_5: it helps, but less than weight decay to zero.
-@claim("01-C3-init", source="figure 2 left", sweep=DECAY)
+# 01-C3-init. The paper, S_5 in 100,000 steps: it helps, but less than weight decay to zero. Ours,
+# x - y modulo 97 in 10,000 steps. If both need the smallest fraction of the sweep, or neither learns
+# from the largest, the sweep does not tell which needs less.
+@claim("01-C3-init", source="figure 2 left", sweep=DIFFERENCES)
 def decay_to_initial_weights_helps(runs: Runs) -> Outcome:
     """Weight decay to the initial weights helps too."""
-    fractions = least_fractions(runs, "preset", "small_adamw_to_init", "small_adam")
+    names = "difference_adamw_to_init", "difference_adam"
+    fractions = least_fractions(runs, "preset", *names)
     with_decay, without = fractions.values()
+    smallest = min(run.config["train_fraction"] for run in runs)
+    if with_decay == without and without in (smallest, inf):
+        raise Undecided(f"both need a train fraction of {without}")
     return with_decay < without, fractions
 
 
@@ -313,35 +341,36 @@ NEVER = 0.3  # test accuracy
 
 @claim("01-C4-never", source="figure 2 right", sweep=RIGHT, report_only=True)
 def cubic_is_never_learned(runs: Runs) -> Outcome:
-    """x^3 + x y^2 + y is never learned."""
-    fractions = least_fractions(runs, "operation", "x3_plus_xy2_plus_y", test=NEVER)
-    (cubic,) = fractions.values()
-    return cubic == inf, fractions
+    """x^3 + x y^2 + y is memorized and never learned."""
+    cubic = runs.where(operation="x3_plus_xy2_plus_y")
+    memorized = min(run.logged("train_accuracy")[1].max() for run in cubic)
+    learned = max(run.logged("test_accuracy")[1].max() for run in cubic)
+    return memorized >= 0.99 and learned < NEVER, {"train, least": memorized, "test, most": learned}
 
 
-# 01-C5. The paper, S_5: up to 1000 random labels hardly matter, 2000 do. Ours: 12 and 173, that is
-# 2 and 30 % of the train rows at 60 % of the table.
+# 01-C5. The paper, S_5: train accuracy is 100 % with any number of random labels; up to 1000 hardly
+# matter, 2000 do, which are 14 and 28 % of the train rows at half of the table. Ours, fractions of
+# the table ten points apart: 58 and 173 random labels, 10 and 30 % of the train rows at 60 %.
 @claim("01-C5", source="figure 6", sweep=OUTLIERS)
 def few_outliers_cost_no_data(runs: Runs) -> Outcome:
-    """A few random labels cost no data, many do."""
-    fractions = least_fractions(runs, "noisy_answers", 0, 12, 173)
+    """All random labels are memorized; a few cost no data, many do."""
+    fractions = least_fractions(runs, "noisy_answers", 0, 58, 173)
     none, few, many = fractions.values()
-    return none == few < many, fractions
+    memorized = min(run.logged("train_accuracy")[1].max() for run in runs)
+    return none == few < many and memorized == 1, {**fractions, "train, least": memorized}
 
 
-# 01-C6 and 01-C6-published. The paper, S_5: Spearman's rank correlation is -0.795, p < 1.4e-5. Ours
-# is over the runs whose final train accuracy is at least 99 %.
-MOST_CORRELATION = -0.5
-MOST_P_VALUE = 0.05
+# 01-C6 and our controls on other measures of sharpness. The paper, S_5: Spearman's rank correlation
+# is -0.795, p < 1.4e-5. Ours is over the runs whose final train accuracy is at least 99 %, and its
+# whole confidence interval must be below 0. The level allows for four tries at one hypothesis.
+LEVEL = 1 - 0.05 / 4
 LEAST_RUNS = 15
 
 
 def sharpness_lowers_accuracy(runs: Runs, entry: str) -> Outcome:
     """Whether test accuracy is rank correlated, negatively, with an entry of the result."""
-    correlation, p_value, count = rank_correlation(runs, entry, "test_accuracy")
-    passed = count >= LEAST_RUNS and -1 <= correlation <= MOST_CORRELATION
-    numbers = {"rank correlation": correlation, "p": p_value, "runs": count}
-    return passed and p_value < MOST_P_VALUE, numbers
+    numbers = rank_correlation(runs, entry, "test_accuracy", level=LEVEL)
+    return numbers["runs"] >= LEAST_RUNS and numbers["high"] < 0, numbers
 
 
 @claim("01-C6", source="figure 7", sweep=SHARPNESS, pooled=True)
@@ -356,8 +385,21 @@ def sharper_as_published_is_worse(runs: Runs) -> Outcome:
     return sharpness_lowers_accuracy(runs, "published_sharpness")
 
 
-# 01-C7. The paper shows it by t-SNE. Ours: `circle_gain` of `summarize`, modulo 97. (Modulo 31 the
-# strongest frequency has a twelfth of the power from the start.)
+@claim("01-C6-adaptive", source="figure 7", sweep=SHARPNESS, pooled=True, control=True)
+def sharper_in_proportion_is_worse(runs: Runs) -> Outcome:
+    """The larger the sharpness in a box in proportion to the weights, the lower the test accuracy."""
+    return sharpness_lowers_accuracy(runs, "adaptive_sharpness")
+
+
+@claim("01-C6-hessian", source="figure 7", sweep=SHARPNESS, pooled=True, control=True)
+def more_curved_is_worse(runs: Runs) -> Outcome:
+    """The larger the top eigenvalue of the Hessian, the lower the test accuracy."""
+    return sharpness_lowers_accuracy(runs, "top_eigenvalue")
+
+
+# 01-C7. The paper shows it by t-SNE, modulo 97. Ours: `circle_gain` of `summarize`, modulo 97 with one
+# layer. (Modulo 31 the strongest frequency has a twelfth of the power from the start, and this
+# measured 2.4 to 3.2.)
 LEAST_CIRCLE_GAIN = 3
 
 

@@ -45,20 +45,20 @@ def delays(
 
 
 def delay(run: Run, train: float, test: float) -> float:
-    """Steps to a test accuracy divided by steps to a train accuracy, both first crossings; inf if
+    """Steps to a test accuracy divided by steps to a train accuracy, both reached and held; inf if
     either is never reached."""
-    memorized = run.first_crossing("train_accuracy", train)
-    return run.first_crossing("test_accuracy", test) / memorized if memorized < inf else inf
+    memorized = run.first_step_held("train_accuracy", train)
+    return run.first_step_held("test_accuracy", test) / memorized if memorized < inf else inf
 
 
 def least_fractions(
     runs: Runs, key: str, *values: str | float, test: float = 0.95
 ) -> dict[str, float]:
-    """The smallest train fraction at which a test accuracy is ever logged, for each value of a
+    """The smallest train fraction at which a test accuracy is reached and held, for each value of a
     configuration key; inf if it is at none."""
 
     def least(runs: Runs) -> float:
-        reached = [run for run in runs if run.logged("test_accuracy")[1].max() >= test]
+        reached = [run for run in runs if run.first_step_held("test_accuracy", test) < inf]
         return min((run.config["train_fraction"] for run in reached), default=inf)
 
     return _for_each_value(runs, key, values, least)
@@ -84,30 +84,39 @@ def _for_each_value(
     }
 
 
-def rank_correlation(runs: Runs, a: str, b: str, train: float = 0.99) -> tuple[float, float, int]:
-    """Spearman's rank correlation of two entries of the results.
+def rank_correlation(
+    runs: Runs, a: str, b: str, train: float = 0.99, level: float = 0.95
+) -> dict[str, float]:
+    """Spearman's rank correlation of two entries of the results, with its confidence interval.
 
     Arguments:
         a, b: the entries.
         train: runs with a final train accuracy below this are left out.
+        level: of the interval, by Fisher's transformation with the variance of Bonett and Wright
+            2000, "Sample size requirements for estimating Pearson, Kendall and Spearman
+            correlations".
 
     Returns:
-        the correlation, its p-value, and the number of runs.
+        "correlation", "low" and "high", the ends of its interval, and "runs", their number.
     """
-    from scipy.stats import spearmanr  # takes a second to import
+    from scipy.stats import norm, spearmanr  # takes a second to import
 
     fitted = [run for run in runs if run["train_accuracy"] >= train]
-    if len(fitted) < 2:
-        raise Missing("two runs that fit their train set")
-    outcome = spearmanr([run[a] for run in fitted], [run[b] for run in fitted])
-    return float(outcome.statistic), float(outcome.pvalue), len(fitted)
+    if len(fitted) < 4:
+        raise Missing("four runs that fit their train set")
+    correlation = float(spearmanr([run[a] for run in fitted], [run[b] for run in fitted]).statistic)
+    deviation = np.sqrt((1 + correlation**2 / 2) / (len(fitted) - 3))
+    margin = norm.ppf((1 + level) / 2) * deviation
+    center = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
+    low, high = np.tanh([center - margin, center + margin])
+    return {"correlation": correlation, "low": low, "high": high, "runs": len(fitted)}
 
 
 def weight_decay_law(runs: Runs, train: float, test: float, **config: object) -> dict[str, float]:
     """How the steps to a test accuracy depend on weight decay, over runs that differ in it alone.
 
     Arguments:
-        train, test: the accuracies, as first crossings.
+        train, test: the accuracies, reached and held.
         config: configuration values of the runs. One of them must have no weight decay.
 
     Returns:
@@ -116,10 +125,10 @@ def weight_decay_law(runs: Runs, train: float, test: float, **config: object) ->
         the test accuracy without weight decay.
     """
     chosen = runs.where(**config)
-    without = chosen.where(weight_decay=0.0)[0].first_crossing("test_accuracy", test)
+    without = chosen.where(weight_decay=0.0)[0].first_step_held("test_accuracy", test)
     decayed = [run for run in chosen if run.config["weight_decay"]]
-    to_test = [run.first_crossing("test_accuracy", test) for run in decayed]
-    to_train = [run.first_crossing("train_accuracy", train) for run in decayed]
+    to_test = [run.first_step_held("test_accuracy", test) for run in decayed]
+    to_train = [run.first_step_held("train_accuracy", train) for run in decayed]
     return {
         "power": exponent([run.config["weight_decay"] for run in decayed], to_test),
         "to memorize, most / least": max(to_train) / min(to_train),

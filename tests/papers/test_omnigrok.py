@@ -104,10 +104,10 @@ def test_every_kind_of_data_can_be_learned_from_and_has_a_source(omnigrok, name)
 
 
 def rising(step: float) -> tuple[list[int], list[float]]:
-    """A series that is 0, jumps to 1 within one step, and crosses 0.99 and 0.8 about there."""
+    """A series that is 1 from a step on, or never."""
     if step == inf:
         return [0, 10_000], [0.0, 0.1]
-    return [0, int(step) - 1, int(step)], [0.0, 0.0, 1.0]
+    return [0, int(step)], [0.0, 1.0]
 
 
 def landscape(best: float, test_at_10: float, train: float):
@@ -163,6 +163,7 @@ def test_students_must_take_the_inverse_of_decay(omnigrok, power, without_decay,
                 "test_accuracy": rising(steps[decay]),
             },
             dataset="teacher",
+            init_scale=2.0,
             weight_decay=decay,
         )
         for decay in steps
@@ -170,6 +171,47 @@ def test_students_must_take_the_inverse_of_decay(omnigrok, power, without_decay,
     outcome = finding(omnigrok, "05-C3", *runs)
     assert outcome.passed == passed
     assert outcome.measured["power"] == pytest.approx(power, abs=0.01)
+
+
+def student(alpha: float, decay: float, steps: float):
+    series = {"train_accuracy": rising(100), "test_accuracy": rising(steps)}
+    config = {"init_scale": alpha, "weight_decay": decay}
+    return claim_run("teacher", series=series, dataset="teacher", **config)
+
+
+@pytest.mark.parametrize(
+    ("large", "longest", "passed"),
+    [
+        ((inf, 9000, 4000, 2000), 300, True),
+        ((20_000, 9000, 4000, 2000), 300, False),  # generalizes without decay
+        ((inf, 9000, 9000, 2000), 300, False),  # no sooner with more
+        ((inf, inf, 4000, 2000), 300, False),  # not with a small one
+        ((inf, 9000, 4000, 2000), 310, False),  # small weights have a delay
+    ],
+)
+def test_large_students_need_decay_and_small_ones_do_not(omnigrok, large, longest, passed):
+    decays = (0.0, 0.1, 0.3, 1.0)
+    runs = [student(2.0, decay, steps) for decay, steps in zip(decays, large, strict=True)]
+    runs += [student(0.5, decay, longest if decay == 1 else 200) for decay in decays]
+    outcome = finding(omnigrok, "05-C2", *runs)
+    assert outcome.passed == passed
+    assert outcome.measured["0.5, longest delay"] == pytest.approx(longest / 100)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "diabetes", "plain", "passed"),
+    [(3.0, 3.0, 2.9, True), (3.0, inf, 2.9, False), (2.9, 3.0, 2.0, False), (3.0, 3.0, 3.0, False)],
+)
+def test_texts_and_tables_must_both_grok_weakly(omnigrok, sequences, diabetes, plain, passed):
+    delays = {"sequences": sequences, "diabetes": diabetes}
+    delays |= {"plain_sequences": plain, "plain_diabetes": 1.0}
+    runs = [
+        claim_run(
+            name, series={"train_accuracy": rising(100), "test_accuracy": rising(100 * delay)}
+        )
+        for name, delay in delays.items()
+    ]
+    assert finding(omnigrok, "05-C9", *runs).passed == passed
 
 
 @pytest.mark.parametrize(
