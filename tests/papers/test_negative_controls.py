@@ -62,7 +62,11 @@ CONTROLS = {
     "generalizes at once": network(100, 100),
 }
 # The controls that have what a claim says. Every other one must fail.
-PASSES = {"01-C4-never": {"never generalizes"}, "04-C2": {"generalizes at once"}}
+PASSES = {
+    "01-C4": {"generalizes at once"},  # no more data, and not less
+    "01-C4-never": {"never generalizes"},
+    "04-C2": {"generalizes at once"},
+}
 # A theorem on train sets alone, whatever was trained; tests/papers/test_liu_toy.py has another table.
 WITHOUT_TRAINING = ("02-C2",)
 EXPERIMENTS = ("power", "liu_toy", "nanda", "wang", "omnigrok")
