@@ -127,7 +127,7 @@ def test_the_weight_decay_law_is_a_power_a_spread_and_the_run_without_decay():
     runs = Runs([decaying(d, 100, 1000 / d) for d in (1.0, 0.1, 0.3)] + [decaying(0.0, 100, inf)])
     law = checks.weight_decay_law(runs, 0.5, 0.5, dataset="teacher")
     assert law == {
-        "power": pytest.approx(-1),
+        "power": pytest.approx(-1, abs=1e-4),  # steps are whole
         "to memorize, most / least": pytest.approx(1),
         "without decay": inf,
     }
