@@ -487,7 +487,7 @@ def grokking_is_between_comprehension_and_memorization(runs: Runs) -> Outcome:
         groks, comprehends = (np.flatnonzero(cells == p) for p in ("grokking", "comprehension"))
         if len(groks) and len(comprehends):
             both, ordered = both + 1, ordered + (groks.max() < comprehends.min())
-    numbers = {
+    numbers: dict[str, float] = {
         "phases": len({*diagram.flat}),
         "grokking": len(grokking),
         "of these between": between,
