@@ -224,8 +224,9 @@ def test_the_claims_are_checked_after_the_last_point(queue):
     run = command["run_id"]
     store_run(queue, sweep, run, "COMPLETED")
     experiment = queue.file(sweep).experiment
-    config = experiment.full_config({"seed": 58}, ("authors_seed58",))
-    result = {"ended": "budget", "steps_to_train": 1130, "steps_to_test": 1530}
+    config = experiment.full_config({"seed": 58}, ("authors_seed58_dense",))
+    steps = {"steps_to_rqi": 800, "steps_to_train": 1130, "steps_to_test": 1530}
+    result = {"ended": "budget", **steps}
     queue.runs.update_one({"_id": f"made-up-{run}"}, {"$set": {"config": config, "result": result}})
     queue.metrics.update_one({"run_id": f"made-up-{run}"}, {"$set": {"steps": []}})
     queue.heartbeat(agent, [run])
