@@ -65,12 +65,11 @@ class SweepFile:
 
         The points of W&B's own server are nested as the file's parameters are.
         """
-        known = {*self.experiment.defaults()}
         updates: dict[str, Any] = {}
         for key, value in self.fixed.items():
             set_by_dotted_path(updates, key, value)
         for path, value in _leaves(point):
-            set_by_dotted_path(updates, _joined(path, known), parse_value(value))
+            set_by_dotted_path(updates, _joined(path, self.experiment.types), parse_value(value))
         return updates
 
 
