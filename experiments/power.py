@@ -179,11 +179,20 @@ preset_of_figure_2("fast_adam", "Adam with 3 times the learning rate", {**NO_DEC
 preset_of_figure_2("weight_noise", "Adam, noise on the weights", {**NO_DECAY, "weight_noise": 0.01})
 
 # x - y is not commutative, so that half of the table does not give the other half.
-DIFFERENCE = {"operation": "x_minus_y", "train_steps": 10_000, "stop_when_grokked": True}
-ex.preset("difference_adam", "x - y modulo 97 without weight decay.", {**DIFFERENCE, **NO_DECAY})
+DIFFERENCE = {
+    "operation": "x_minus_y",
+    "depth": 1,
+    "train_steps": 10_000,
+    "stop_when_grokked": True,
+}
+ex.preset(
+    "difference_adam",
+    "x - y modulo 97 by one layer without weight decay.",
+    {**DIFFERENCE, **NO_DECAY},
+)
 ex.preset(
     "difference_adamw_to_init",
-    "x - y modulo 97 with weight decay to the initial weights.",
+    "x - y modulo 97 by one layer with weight decay to the initial weights.",
     {**DIFFERENCE, "decay_to": "init"},
 )
 
@@ -312,7 +321,7 @@ def weight_decay_halves_the_data(runs: Runs) -> Outcome:
 
 
 # 01-C3-init. The paper, S_5 in 100,000 steps: it helps, but less than weight decay to zero. Ours,
-# x - y modulo 97 in 10,000 steps. If both need the smallest fraction of the sweep, or neither learns
+# x - y modulo 97 by one layer in 10,000 steps. If both need the smallest fraction of the sweep, or neither learns
 # from the largest, the sweep does not tell which needs less.
 @claim("01-C3-init", source="figure 2 left", sweep=DIFFERENCES)
 def decay_to_initial_weights_helps(runs: Runs) -> Outcome:
