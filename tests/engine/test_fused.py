@@ -12,6 +12,7 @@ from grok.engine import fused
 from grok.engine.determinism import drawing
 from grok.engine.events import Outcome, Record, Saved, Start
 from grok.engine.fused import FusedStep, Unsupported, compiler
+from grok.engine.optimizers import norm_of
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, Optimizer, Stop
 from grok.engine.train import train
@@ -134,6 +135,15 @@ def test_classification_through_every_activation_equals_the_traced_step(kind):
 def test_decay_to_the_initial_weights_and_a_cosine():
     options = {"decay_to": "init", "anneal_steps": 150}
     assert_equals_traced(regression(2, optimizer=optimizer("adamw", **options)))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_weights_that_keep_their_initial_norm(kind):
+    problem = regression(2, optimizer=optimizer(kind, fixed_norm=True))
+    assert_equals_traced(problem)
+    weights = outcome(train([problem], fused=True)).weights
+    initial = norm_of(dict(problem.module.named_parameters()))
+    assert float(norm_of(weights)) == pytest.approx(initial.item())
 
 
 def test_mini_batches():

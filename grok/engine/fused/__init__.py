@@ -82,6 +82,8 @@ class FusedStep:
             blocks.append(state["decay_target"])
         blocks.append(state.get("gradient", params))  # without measures, it is not written
         tensors = [(block[name], block[name][0].numel()) for block in blocks for name in params]
+        if "initial_norm" in state:
+            tensors.append((state["initial_norm"], 1))
         for name in self.source.data:
             if name in shared:
                 tensors.append((shared[name], 0))
@@ -132,7 +134,6 @@ def check_options(problem: Problem) -> None:
         "sharpness-aware minimization": bool(options.sam_rho),
         "a gradient filter": options.grokfast is not None,
         "orthogonal gradients": options.orthogonal,
-        "a fixed norm": options.fixed_norm,
         "another dtype": any(
             parameter.dtype not in (torch.float32, torch.float64)
             for parameter in problem.module.parameters()

@@ -168,6 +168,17 @@ static void update_all(real* at, long count, const Scalars& s) {
     for (long i = 0; i < count; i += W) update(at + i, load(at + i + GRADIENT), s);
 }
 
+// Scale `count` weights, a multiple of W, to a norm.
+static void rescale(real* at, long count, double norm) {
+    double sums[W] = {};
+    for (long i = 0; i < count; i += W)
+        for (long lane = 0; lane < W; lane++) sums[lane] += double(at[i + lane]) * at[i + lane];
+    double sum = 0;
+    for (long lane = 0; lane < W; lane++) sum += sums[lane];
+    const real factor = real(norm / __builtin_sqrt(sum));
+    for (long i = 0; i < count; i += W) store(at + i, load(at + i) * factor);
+}
+
 // -- matrix products ------------------------------------------------------------------------------
 
 constexpr long up(long a, long b) { return (a + b - 1) / b * b; }

@@ -85,7 +85,7 @@ def write(loss: Loss, params: dict[str, Tensor], optimizer: Optimizer, batch_siz
     Arguments:
         loss: from `grok.engine.fused.network.read`.
         params: the parameters.
-        optimizer: its kind, groups and `decay_to` are read.
+        optimizer: its kind, groups, `decay_to` and `fixed_norm` are read.
         batch_size: examples of a mini-batch; 0 for full-batch training.
     """
     return _Writer(loss, params, optimizer, batch_size).source()
@@ -361,6 +361,9 @@ class _Writer:
             self._emit(
                 f"update_all(memory + {stored.offset}, {stored.size}, scalars[{self._group(name)}]);"
             )
+        if self.optimizer.fixed_norm:
+            norm = f"*tensor<const double>(r, {self._blocks() * len(self.params)})"
+            self._emit(f"rescale(memory, ARENA, {norm});")
         self._emit("}")
         return "\n".join(self.lines)
 
@@ -374,9 +377,12 @@ class _Writer:
         """The address of an entry of the data."""
         if name not in self.data:
             self.data.append(name)
-        kinds = 1 + len(ACCUMULATORS[self.optimizer.kind]) + (self.decay_target > 0)
-        position = (kinds + 1) * len(self.params) + self.data.index(name)
-        return f"tensor<{of}>(r, {position})"
+        first = self._blocks() * len(self.params) + self.optimizer.fixed_norm
+        return f"tensor<{of}>(r, {first + self.data.index(name)})"
+
+    def _blocks(self) -> int:
+        """Weights, accumulators, targets of the decay and gradients, which come before the data."""
+        return 2 + len(ACCUMULATORS[self.optimizer.kind]) + (self.decay_target > 0)
 
     def _index(self, index: Index, row: str, limit: int | None = None) -> str:
         """The whole number of an example."""
