@@ -146,6 +146,9 @@ class Runs(list[Run]):
 
 Outcome = tuple[bool, dict[str, float]]
 Check = Callable[["Runs"], Outcome]
+# Runs on which a claim must fail: config updates that are applied to the runs of its sweep, or a
+# function that changes these runs.
+NegativeControl = Mapping[str, Any] | Callable[["Runs"], "Runs"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ class Claim:
     report_only: its sweep is not part of `grok replicate`, because it takes too long.
     control: it is a statement of this project, not of the paper; it is counted apart.
     not_tried: why it has no check, if it has none.
+    fails_on: its negative control, runs of one seed on which it must fail. A test checks that it
+        does, on runs that `python -m tools.controls` has trained.
     """
 
     id: str
@@ -170,6 +175,7 @@ class Claim:
     report_only: bool = False
     control: bool = False
     not_tried: str = ""
+    fails_on: NegativeControl | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,7 @@ class Claims(list[Claim]):
 
         claim = Claims(ex)
 
-        @claim("03-C1", source="figure 2")
+        @claim("03-C1", source="figure 2", fails_on={"weight_decay": 0.0})
         def groks(runs: Runs) -> Outcome:
             "The network generalizes long after it has memorized."
             ...
@@ -250,6 +256,7 @@ class Claims(list[Claim]):
         pooled: bool = False,
         report_only: bool = False,
         control: bool = False,
+        fails_on: NegativeControl | None = None,
     ) -> Callable[[Check], Check]:
         """Decorator of a function that checks one claim: runs -> (passed, measured numbers).
 
@@ -260,13 +267,25 @@ class Claims(list[Claim]):
             pooled: as in Claim.
             report_only: as in Claim.
             control: as in Claim.
+            fails_on: as in Claim.
         """
 
         def add(check: Check) -> Check:
             sentence = " ".join(cleandoc(check.__doc__ or "").split("\n\n")[0].split())
             statement = f"{sentence.removesuffix('.')} ({source})"
             where = sweep or f"{self.experiment.path}_cpu"
-            self.append(Claim(id, statement, check, where, pooled, report_only, control))
+            self.append(
+                Claim(
+                    id,
+                    statement,
+                    check,
+                    where,
+                    pooled,
+                    report_only,
+                    control,
+                    fails_on=fails_on,
+                )
+            )
             return check
 
         return add

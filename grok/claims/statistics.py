@@ -33,10 +33,60 @@ def kaplan_meier(times: ArrayLike, reached: ArrayLike) -> tuple[np.ndarray, np.n
     Returns:
         Times (T,), ascending, and the probabilities (T,) that the event comes later than each.
     """
-    time_array, is_reached = np.asarray(times, float), np.asarray(reached, bool)
-    data = stats.CensoredData(uncensored=time_array[is_reached], right=time_array[~is_reached])
-    curve = stats.ecdf(data).sf
+    curve = stats.ecdf(_censored(times, reached)).sf
     return curve.quantiles, curve.probabilities
+
+
+def _censored(times: ArrayLike, reached: ArrayLike) -> stats.CensoredData:
+    time_array, is_reached = np.asarray(times, float), np.asarray(reached, bool)
+    return stats.CensoredData(uncensored=time_array[is_reached], right=time_array[~is_reached])
+
+
+def log_rank(
+    times: ArrayLike, reached: ArrayLike, other_times: ArrayLike, other_reached: ArrayLike
+) -> float:
+    """Two-sided p-value of the log-rank test that times to an event do not differ.
+
+    Arguments:
+        times, reached: of the runs of one recipe, as for `median`.
+        other_times, other_reached: of the runs of the other one.
+    """
+    one, other = _censored(times, reached), _censored(other_times, other_reached)
+    return float(stats.logrank(one, other).pvalue)
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
+    """Spearman's rank correlation, and its 95 % interval by Fisher's transformation.
+
+    The variance of the transformed correlation is that of Bonett and Wright 2000, "Sample size
+    requirements for estimating Pearson, Kendall and Spearman correlations".
+
+    Arguments:
+        x, y: of equal length n. The ends of the interval are NaN for n below 4.
+    """
+    correlation = float(stats.spearmanr(x, y).statistic)
+    count = len(np.asarray(x))
+    if count < 4:
+        return correlation, np.nan, np.nan
+    if abs(correlation) >= 1:
+        return correlation, correlation, correlation
+    half_width = stats.norm.ppf(0.975) * np.sqrt((1 + correlation**2 / 2) / (count - 3))
+    low, high = np.tanh(np.arctanh(correlation) + np.array([-half_width, half_width]))
+    return correlation, float(low), float(high)
+
+
+def holm(p_values: ArrayLike) -> list[float]:
+    """P-values of several tries at one hypothesis, adjusted so that all of them together have at most
+    the error of one.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    p_array = np.asarray(p_values, float)
+    order = np.argsort(p_array)
+    factors = len(p_array) - np.arange(len(p_array))
+    adjusted = np.empty(len(p_array))
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_array[order]), 1)
+    return adjusted.tolist()
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:

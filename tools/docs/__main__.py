@@ -74,6 +74,7 @@ def content(name: str, page: Path) -> str:
         "commands": reference.commands,
         "shared-keys": reference.shared_keys,
         "metrics": reference.metrics,
+        "negative-controls": papers.negative_controls,
     }
     if name not in tables:
         raise click.ClickException(f"{page}: no generated block is called {name}")

@@ -14,6 +14,7 @@ from grok.claims.scorecard import counted, format_range
 from grok.experiment.config_types import description
 from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT, experiment_file
+from tools.controls import evaluated, word
 from tools.docs.markdown import cell, code, table
 
 PAPERS = PROJECT / "docs" / "papers"
@@ -224,6 +225,17 @@ def _verdict(claim: Claim, paper: Mapping[str, Any]) -> str:
         "not part of `grok replicate`" if claim.report_only else "",
     ]
     return "; ".join(filter(None, [verdict, *marks]))
+
+
+def negative_controls(experiments: Iterable[Experiment]) -> str:
+    """A table with a row for each claim that has a negative control, and its outcome there."""
+    rows = []
+    for experiment in experiments:
+        for id, (finding, control) in evaluated(experiment).items():
+            numbers = finding.measured if finding is not None else {}
+            measured = {name: (value, value, value) for name, value in numbers.items()}
+            rows.append([code(id), cell(control), cell(_measured(measured)), cell(word(finding))])
+    return table(["claim", "its negative control", "measured there", "the claim"], rows)
 
 
 # -- configuration keys --------------------------------------------------------------------------

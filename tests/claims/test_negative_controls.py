@@ -1,0 +1,70 @@
+"""Every claim fails on its negative control, so that a pass says something."""
+
+import numpy as np
+import pytest
+
+from grok.claims import controls
+from grok.claims.model import Runs
+from grok.claims.scorecard import experiments
+from grok.paths import PROJECT
+from tests.claims.runs import run
+from tools.controls import FOLDER, description, evaluated, word
+
+# Papers whose claims have no negative controls yet.
+NOT_DONE = {
+    "circuit_efficiency",
+    "doshi",
+    "grokfast",
+    "humayun",
+    "levi",
+    "liu_toy",
+    "minegishi",
+    "nanda",
+    "numerical_stability",
+    "omnigrok",
+    "ordering",
+    "power",
+    "thilak",
+    "wang",
+}
+
+
+def papers():
+    return [path.stem for path in sorted((PROJECT / "experiments").glob("*.py"))]
+
+
+@pytest.mark.parametrize("name", [name for name in papers() if name not in NOT_DONE])
+def test_every_claim_fails_on_its_negative_control(name):
+    """A check that cannot fail, or a claim without a negative control, is refused.
+
+    `python -m tools.controls PAPER` trains the runs again after a recipe or a control has changed.
+    """
+    (experiment,) = experiments([name])
+    outcomes = {id: word(finding) for id, (finding, _) in evaluated(experiment).items()}
+    tried = [claim.id for claim in experiment.claims if not claim.not_tried]
+    assert outcomes == dict.fromkeys(tried, "fails")
+
+
+def test_the_stored_controls_are_small():
+    """At most 100 kB for each paper, since they are part of the repository."""
+    assert all(path.stat().st_size <= 100_000 for path in FOLDER.glob("*.json.gz"))
+
+
+def test_changed_runs_keep_their_configurations():
+    """A claim selects runs by their configuration, and gets the outcomes of others."""
+    runs = Runs(run(seed, {"x": seed}) for seed in range(8))
+    for change, expected in (
+        (controls.no_effect, [0] * 8),
+        (controls.reversed_effect, [*range(7, -1, -1)]),
+        (controls.shuffled, [*np.random.default_rng(0).permutation(8)]),
+    ):
+        changed = change(runs)
+        assert [one.config["seed"] for one in changed] == [*range(8)]
+        assert [one["x"] for one in changed] == expected
+
+
+def test_a_control_is_described_by_its_updates_or_its_docstring():
+    assert description({"weight_decay": 0.0, "p": 7}) == "weight_decay = 0.0, p = 7"
+    assert description(controls.no_effect) == (
+        "All runs are the first one: no recipe differs from another"
+    )
