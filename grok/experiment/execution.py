@@ -153,6 +153,6 @@ def _checkpoint_writer(
 
     def write(saved: Saved, records: list[Record], seconds: float) -> None:
         with writing(path):
-            resume.write(path, number, saved, records, seconds, uid)
+            resume.write(path, number, saved, records, seconds, uid, run.info["program"])
 
     return write

@@ -96,8 +96,10 @@ def _execute(
     parent = run["info"].get("initial_run") if point is not None else None
     problem = experiment.problem_of(config, lambda: store, parent)
     threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
-    recorded = run["info"].get("program", {"slot": 0, "slots": 1, "compiled": None})
-    program = {"threads": threads, "fused": False, **recorded}
+    # of a run that was killed before its first heartbeat, only the checkpoint knows the program
+    recorded = (point and point.program) or run["info"].get("program")
+    chosen_anew = {"slot": 0, "slots": 1, "compiled": None, "fused": None}
+    program = {"threads": threads, "fused": False, **(recorded or chosen_anew)}
     execution = experiment.execution(
         problem,
         lambda problem: train_in_slot(problem, program, point.saved if point else None),

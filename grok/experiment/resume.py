@@ -27,12 +27,14 @@ class ResumePoint:
     saved: the state that it resumes from, None for the start.
     records: what had been recorded up to that state.
     seconds: how long the run had taken by then.
+    program: that of the state, with the entries of `info.program`; None if it is not known.
     """
 
     run: dict[str, Any]
     saved: Saved | None
     records: list[Record]
     seconds: float
+    program: Mapping[str, Any] | None = None
 
     @property
     def step(self) -> int:
@@ -54,6 +56,7 @@ def write(
     records: list[Record],
     seconds: float,
     uid: str | None = None,
+    program: Mapping[str, Any] | None = None,
 ) -> None:
     """Replace a run's checkpoint.
 
@@ -63,6 +66,8 @@ def write(
         seconds: how long the run has taken.
         uid: the run's `uid`, as its id may be given away after a deletion; None for a run of a
             version without them.
+        program: what trains it, with the entries of `info.program`. They are not in the store before
+            the run's first heartbeat.
     """
     tensors = {STATE + name: tensor for name, tensor in saved.tensors.items()}
     tensors |= {ARRAY + name: torch.from_numpy(a) for name, a in stacked(records).items()}
@@ -73,6 +78,7 @@ def write(
         "met": saved.stop_streak,
         "seconds": seconds,
         "records": [[r.step, r.metrics, bool(r.arrays), r.burst_metrics] for r in records],
+        "program": program,
     }
     checkpoint.write(path, Checkpoint(facts, tensors))
 
@@ -103,7 +109,7 @@ def load_resume_point(store: Store, run: dict[str, Any]) -> ResumePoint:
         for step, metrics, has_arrays, between in facts["records"]
     ]
     saved = Saved(0, facts["step"], facts["met"], state)
-    return ResumePoint(run, saved, records, facts["seconds"])
+    return ResumePoint(run, saved, records, facts["seconds"], facts.get("program"))
 
 
 def _are_facts(facts: Mapping[str, Any]) -> bool:
@@ -115,6 +121,20 @@ def _are_facts(facts: Mapping[str, Any]) -> bool:
         and _is_number(facts.get("seconds"))
         and isinstance(facts.get("records"), list)
         and all(map(_is_record, facts["records"]))
+        and (facts.get("program") is None or _is_program(facts["program"]))
+    )
+
+
+def _is_program(program: Any) -> bool:
+    """Whether these are entries of `info.program`."""
+    return (
+        isinstance(program, dict)
+        and _is_count(program.get("slot"))
+        and _is_count(program.get("slots"))
+        and program["slot"] < program["slots"]
+        and isinstance(program.get("compiled"), bool)
+        and isinstance(program.get("fused"), bool)
+        and (program.get("threads") is None or _is_count(program["threads"]))
     )
 
 

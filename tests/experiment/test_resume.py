@@ -44,6 +44,7 @@ WRONG_RECORDS = (
     [[True, {}, True, []]],
     [[0, {}, False, [[1, {"a": None}]]]],
 )
+PROGRAM = {"slot": 0, "slots": 2, "compiled": True, "threads": 1, "fused": False}
 WRONG = [
     *({key: value for key, value in FACTS.items() if key != missing} for missing in FACTS),
     *({**FACTS, "run": value} for value in (None, 4, [3], {"$gt": 0}, 3.5)),
@@ -51,6 +52,11 @@ WRONG = [
     *({**FACTS, "met": value} for value in (None, [], -1)),
     *({**FACTS, "seconds": value} for value in (None, "1", [])),
     *({**FACTS, "records": value} for value in WRONG_RECORDS),
+    *(
+        {**FACTS, "program": {**PROGRAM, **part}}
+        for part in ({"slot": 2}, {"slots": "2"}, {"fused": None}, {"threads": -1}, {"compiled": 1})
+    ),
+    *({**FACTS, "program": value} for value in ([], {}, "fused")),
     *([], None, "facts", 5),
 ]
 ARRAYS = {"array/weights": torch.ones(2, 2, 3)}
@@ -64,13 +70,15 @@ def store(tmp_path):
 @pytest.fixture
 def path(store):
     path = store.checkpoint_path(3)
-    resume.write(path, 3, Saved(0, 10, 2, {"program/w": torch.ones(3)}), RECORDS, 1.5)
+    saved = Saved(0, 10, 2, {"program/w": torch.ones(3)})
+    resume.write(path, 3, saved, RECORDS, 1.5, program=PROGRAM)
     return path
 
 
 def test_a_checkpoint_is_read_as_it_was_written_and_is_private(store, path):
     point = resume.load_resume_point(store, RUN)
     assert (point.step, point.seconds, point.saved.stop_streak) == (10, 1.5, 2)
+    assert point.program == PROGRAM
     assert [record.step for record in point.records] == [0, 5, 10]
     assert point.records[2].arrays["weights"].tolist() == np.zeros((2, 3)).tolist()
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
