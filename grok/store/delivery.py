@@ -313,11 +313,18 @@ def _recover(store: Store, journal: Journal) -> str | None:
             raise journal.damage
         delivery = _delivery_of(store, journal)
         for event in journal.events():
+            if "sha256" in event:  # an artifact of a version that has it
+                journal.check_copy(event["file"], event["sha256"])
             deliver(event, journal, delivery)
         delivery.note_death()
     except LeaseLost as error:
         journal.superseded = str(error)
     except DamagedJournal as error:
+        holder = journal.folder.name.rpartition("-")[2]
+        with pymongo.timeout(OPERATION_TIMEOUT):  # it is dead: this process has the journal's lock
+            store.database.runs.update_one(
+                {"lease.holder": holder}, {"$set": {"lease.is_dead": True}}
+            )
         reason = f"{error}; what was before that is delivered" if journal.header else str(error)
         return f"{reason}; set aside in {journal.set_aside(reason)}"
     except JournalError as error:

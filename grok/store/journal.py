@@ -33,6 +33,7 @@ SCHEMA = """
     PRAGMA synchronous=NORMAL;
     CREATE TABLE events (seq INTEGER PRIMARY KEY, content BLOB, checksum BLOB);
 """
+PIECE = 1 << 20  # bytes of a file that are copied at once
 SET_ASIDE = "set-aside"  # folder of journals that cannot be delivered, beside that of journals
 # SQLite's primary error codes that say something about the system, not about the file's content
 SYSTEM_ERRORS = {
@@ -207,17 +208,33 @@ class Journal:
                     raise DamagedJournal("damaged: its last event is incomplete")
                 yield size + file.read(length)
 
-    def copy_file(self, path: str) -> str:
-        """Copy a file into the folder; the name of the copy. JournalError if that cannot be done."""
-        name = uuid.uuid4().hex
+    def copy_file(self, path: str) -> tuple[str, str]:
+        """Copy a file into the folder; the name of the copy and its SHA-256.
+
+        Raises:
+            JournalError: it cannot be copied.
+        """
+        name, digest = uuid.uuid4().hex, hashlib.sha256()
         try:
-            os.close(_create_file(self.folder / name))
-            shutil.copyfile(path, self.folder / name)
+            with open(path, "rb") as file, open(_create_file(self.folder / name), "wb") as copy:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+                    copy.write(piece)
         except OSError as error:
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()
             raise _cannot_write(self.folder, error) from error
-        return name
+        return name, digest.hexdigest()
+
+    def check_copy(self, name: str, digest: str) -> None:
+        """DamagedJournal unless a copied file is there with this SHA-256."""
+        try:
+            with open(self.folder / name, "rb") as file:
+                is_whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except FileNotFoundError:
+            is_whole = False
+        if not is_whole:
+            raise DamagedJournal(f"damaged: the file {name} is not as it was written")
 
     def close(self) -> None:
         """Unlock the journal, and leave it where it is."""

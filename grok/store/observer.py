@@ -264,7 +264,7 @@ class DurableObserver(MongoObserver):
         if self.journal is None:
             return
         try:
-            copy = self.journal.copy_file(filename)
+            copy, digest = self.journal.copy_file(filename)
         except JournalError as error:
             self.failure = self.failure or str(error)
             return
@@ -273,6 +273,7 @@ class DurableObserver(MongoObserver):
             "id": ObjectId(),
             "name": name,
             "file": copy,
+            "sha256": digest,
             "metadata": metadata,
             "content_type": content_type or self._try_to_detect_content_type(filename),
         }

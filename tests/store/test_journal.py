@@ -12,8 +12,8 @@ from pathlib import Path
 import bson
 import pytest
 
-from grok.store import delivery, journal
-from grok.store.connection import Store
+from grok.store import delivery, journal, lease
+from grok.store.connection import Store, find_run
 from grok.store.journal import DamagedJournal, Journal, JournalError
 from tests.store.writers import Writer, held_delivery, node, stored
 
@@ -152,7 +152,10 @@ def here(store: Store, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_journal_holds_up_no_other(here, damage):
-    """Fault 2: every journal beside it is delivered; it is set aside, and nothing is deleted."""
+    """Fault 2: every journal beside it is delivered; it is set aside, and nothing is deleted.
+
+    Its run counts as dead at once, so that it can be resumed.
+    """
     first, second = Writer(here), Writer(here)
     for writer in (first, second):
         for value in range(20):
@@ -170,6 +173,7 @@ def test_a_damaged_journal_holds_up_no_other(here, damage):
     assert stored(here, second.run) == {"loss": whole}
     values = stored(here, first.run).get("loss", [])
     assert values == whole[: len(values)]
+    assert not lease.is_alive(here, here.database.runs, find_run(here.database, first.run))
     assert journal.count_waiting(here) == 0
     ((folder, reason),) = journal.set_aside(here).items()
     assert folder.name == first.journal.folder.name and "damaged" in reason
@@ -215,3 +219,25 @@ def test_a_run_whose_journal_cannot_be_begun_has_failed(here, monkeypatch):
         Writer(here)
     (run,) = here.database.runs.find()
     assert run["status"] == "FAILED" and "cannot be written" in run["fail_trace"][0]
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"weighty"), os.unlink])
+def test_a_run_does_not_end_with_a_damaged_file(here, tmp_path, damage):
+    """A copied file that is altered or missing is damage: what comes after it is not delivered, so
+    the run is not complete, and can be resumed."""
+    file = tmp_path / "weights"
+    file.write_bytes(b"weights")
+    writer = Writer(here)
+    writer.log(1.0)
+    writer.observer.artifact_event("weights", str(file))
+    writer.complete()
+    writer.die()
+    (copy,) = (path for path in writer.journal.folder.iterdir() if len(path.name) == 32)
+    damage(copy)
+    lines: list[str] = []
+    assert delivery.recover(here, lines.append) == 0
+    assert "is not as it was written; what was before that is delivered; set aside" in lines[0]
+    run = find_run(here.database, writer.run)
+    assert run["status"] == "RUNNING" and run.get("artifacts", []) == []
+    assert stored(here, writer.run) == {"loss": [1.0]}
+    assert not lease.is_alive(here, here.database.runs, run)
