@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow docs lint format mutants bench replicate
+.PHONY: demo test test-slow docs lint format mutants faults bench replicate
 
 # Installed once from the lock; touch requirements-lock.txt to renew.
 .venv/.installed: requirements-lock.txt setup.cfg
@@ -39,6 +39,10 @@ mutants: .venv/.installed
 	rm -rf mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2
 	$(RUN) tools/mutants.py
+
+# About 30 minutes on two cores; --only KIND and --trials N for a part of it.
+faults: .venv/.installed
+	$(RUN) -m tools.faults
 
 replicate: .venv/.installed
 	$(BIN)/grok replicate

@@ -1,0 +1,47 @@
+"""The campaign of faults (`make faults`) with a few trials of each kind."""
+
+from collections import Counter
+
+import pytest
+
+from tools.faults.campaign import KINDS, try_kind
+from tools.faults.laboratory import Laboratory, Outcome, compare
+
+SEED = 0
+TRIALS = {"damage": 12, "requests": 10}  # of kinds that are cheap
+OTHERS = 2
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """A store of its own, with the run that all others have to equal."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GROK_HOME", "GROK_MONGO_URI", "OMP_NUM_THREADS"):
+            patch.setenv(name, "")  # which the laboratory sets, and the test session gets back
+        laboratory = Laboratory(tmp_path_factory.mktemp("f"))
+        laboratory.measure()
+        yield laboratory
+        laboratory.close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nothing_is_lost_and_nothing_is_doubled(laboratory: Laboratory, name: str) -> None:
+    """What was disturbed records exactly what an uninterrupted run does, each value once."""
+    lines: list[str] = []
+    row = try_kind(laboratory, name, TRIALS.get(name, OTHERS), SEED, lines.append)
+    if row.skipped:
+        pytest.skip(row.skipped)
+    assert (row.survived, row.lost, row.doubled) == (row.trials, 0, 0), lines
+
+
+def test_what_is_lost_and_what_is_doubled_is_counted() -> None:
+    """A missing value is lost, a second one is doubled, and another value is both."""
+    expected = Counter({("value", "loss", 0, 1.0): 1, ("value", "loss", 1, 0.5): 1})
+    for change, lost, doubled in (
+        ({}, 0, 0),
+        ({("value", "loss", 0, 1.0): 0}, 1, 0),
+        ({("value", "loss", 0, 1.0): 2}, 0, 1),
+        ({("value", "loss", 0, 1.0): 0, ("value", "loss", 0, 1.5): 1}, 1, 1),
+    ):
+        found = Counter({**expected, **change})
+        assert compare(expected, found, "") == Outcome(lost, doubled, "")
