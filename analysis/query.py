@@ -24,6 +24,7 @@ from grok.errors import UserError, did_you_mean
 from grok.store import connection, selection
 from grok.store.connection import Store
 from grok.store.documents import find_metrics
+from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ RUN_FIELDS = (
     "config",
     "result",
     "meta.sweep",
+    "info.wandb.sweep",
 )
 
 
@@ -131,7 +133,10 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
 
 
 def _sweep_of(document: dict[str, Any]) -> dict[str, Any]:
-    return (document.get("meta") or {}).get("sweep") or {}
+    """The sweep's id, and the number of the point unless an agent of W&B's started the run."""
+    id_of_agent = ((document.get("info") or {}).get("wandb") or {}).get("sweep")
+    of_agent = {"id": id_of_agent} if id_of_agent else {}
+    return (document.get("meta") or {}).get("sweep") or of_agent
 
 
 def _result_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +308,7 @@ def has_finished_run(store: Store, sweep_name: str) -> bool:
     document = connection.find_sweep(store.database, sweep_name)
     if document is None:
         return False
-    matching = {"meta.sweep.id": document["_id"], **FINISHED}
+    matching = {**of_sweeps(document["_id"]), **FINISHED}
     return store.database.runs.find_one(matching, {"_id": 1}) is not None
 
 
@@ -319,7 +324,7 @@ def sweep(store: Store, name: str) -> tuple[str, pd.DataFrame]:
     document = connection.find_sweep(store.database, name)
     if document is None:
         raise UserError(f"no sweep {name} in {store.describe()}")
-    finished = runs(store, {"meta.sweep.id": document["_id"], **FINISHED})
+    finished = runs(store, {**of_sweeps(document["_id"]), **FINISHED})
     if finished.empty:
         raise UserError(f"sweep {document['_id']} has no finished run yet")
     if "sweep.point" in finished:  # W&B's agents give their runs none

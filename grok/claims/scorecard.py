@@ -30,6 +30,7 @@ from grok.experiment.progress import duration
 from grok.experiment.show import format_number
 from grok.paths import experiment_file, experiment_names
 from grok.store.documents import find_metrics
+from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
 CHECKED = {"claims": {"$exists": True}}
@@ -51,14 +52,9 @@ def sweeps_of(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(claim.sweep for claim in run))
 
 
-def of_sweep(id: str) -> dict[str, Any]:
-    """The filter for the runs of a sweep, by its id; an agent's runs have it in another field."""
-    return {"$or": [{"meta.sweep.id": id}, {"info.wandb.sweep": id}]}
-
-
 def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
     """The finished runs of a sweep, by its id; of runs with equal configurations the latest."""
-    wanted = {**of_sweep(sweep), **FINISHED}
+    wanted = {**of_sweeps(sweep), **FINISHED}
     runs = database.runs.find(wanted, {"config": 1, "result": 1}).sort("_id", 1)
     latest = {json.dumps(run["config"], sort_keys=True, default=str): run for run in runs}
     series: dict[Any, dict] = {run["_id"]: {} for run in latest.values()}
@@ -77,7 +73,7 @@ def unfinished(database: Database, sweep: Mapping[str, Any]) -> Counter[int]:
     """
     if "points" in sweep:  # run by this machine; a run has the number of its point
         points = dict(enumerate(sweep["points"]))
-        wanted = {**of_sweep(sweep["_id"]), **FINISHED}
+        wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
         done = database.runs.find(wanted, {"meta.sweep.point": 1})
         finished = {run["meta"]["sweep"]["point"] for run in done}
     else:
@@ -104,7 +100,7 @@ def check_sweep(
         return []  # most sweeps: their runs need not be read
     runs = evidence(database, experiment, sweep["_id"])
     findings = evaluate_sweep(experiment.claims, sweep["name"], runs, unfinished(database, sweep))
-    wanted = {**of_sweep(sweep["_id"]), **FINISHED}
+    wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
     trained = _trained(database, wanted)
     registered = registry.read()
     versions = {claim.id: version_of(experiment, claim) for claim in experiment.claims}

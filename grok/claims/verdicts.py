@@ -15,9 +15,10 @@ from typing import Any
 from pymongo.database import Database
 
 from grok.claims.model import Claim, Finding, measured_numbers
-from grok.claims.scorecard import checked_sweeps, latest, of_sweep, summary, sweeps_of
+from grok.claims.scorecard import checked_sweeps, latest, summary, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.paths import atomic_write
+from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
 
@@ -49,7 +50,7 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
     sweeps = checked_sweeps(database, experiment)
     counted = [sweep for name in sweeps_of(experiment) if (sweep := sweeps[name])]
     runs = [
-        database.runs.count_documents({**of_sweep(sweep["_id"]), **FINISHED}) for sweep in counted
+        database.runs.count_documents({**of_sweeps(sweep["_id"]), **FINISHED}) for sweep in counted
     ]
     return {
         "runs": sum(runs),

@@ -17,6 +17,7 @@ from grok.paths import atomic_write, make_private_folder, write_private
 from grok.printable import echo
 from grok.reports.history import logged, training_history
 from grok.store.connection import find_run, find_sweep
+from grok.store.selection import of_sweeps
 
 METRIC_OF_COLUMN = {
     "train_loss": "train_loss",
@@ -85,9 +86,11 @@ def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[
         sweep: its id or the name of its file.
     """
     document = find_sweep(database, sweep)
-    wanted = {"meta.sweep.id": document and document["_id"], "status": "COMPLETED"}
-    runs = list(database.runs.find(wanted).sort("_id")) if document else []
-    if not document or not runs:
+    if document is None:
+        raise UserError(f"no sweep {sweep}")
+    wanted = {**of_sweeps(document["_id"]), "status": "COMPLETED"}
+    runs = list(database.runs.find(wanted).sort("_id"))
+    if not runs:
         raise UserError(f"no finished run of a sweep {sweep}")
     return document, runs
 

@@ -36,6 +36,7 @@ INDEXES = (  # collection, keys
     ("runs", ("start_time",)),
     ("runs", ("heartbeat",)),
     ("runs", ("meta.sweep.id",)),
+    ("runs", ("info.wandb.sweep",)),
 )
 # Sacred's forms of the argument of `-m`: HOST:PORT, or [HOST:PORT:]DATABASE[.COLLECTION[:ID]][!PRIORITY].
 HOST_PATTERN = r"(?P<host>[0-9A-Za-z][0-9A-Za-z.-]*:[0-9]{1,5})"

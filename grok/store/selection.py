@@ -63,6 +63,15 @@ def select(database: Database, filters: Iterable[str] = (), **wanted: Any) -> Qu
     return {"$and": terms} if terms else {}
 
 
+def of_sweeps(*ids: str) -> Query:
+    """The MongoDB query for the runs of sweeps, by their ids.
+
+    Runs that W&B's agents started have the id in another field than those of `grok sweep run`.
+    """
+    one_of_them = {"$in": [*ids]}
+    return {"$or": [{"meta.sweep.id": one_of_them}, {"info.wandb.sweep": one_of_them}]}
+
+
 def select_nonempty(database: Database, filters: Iterable[str]) -> tuple[Query, int]:
     """The MongoDB query for the filters, and how many runs meet it.
 
@@ -133,7 +142,7 @@ def _key_query(database: Database, key: str, conditions: list[Any]) -> Query:
         (claim,) = map(str, conditions)
         return _claim_query(database, claim.removeprefix("-"), not claim.startswith("-"))
     if key == "sweep":
-        return {"meta.sweep.id": {"$in": _sweep_ids(database, conditions)}}
+        return of_sweeps(*_sweep_ids(database, conditions))
     default = key if key.startswith("result.") else f"config.{key.removeprefix('config.')}"
     # a null matches null only: a missing key is another matter
     conditions = [{"$type": "null"} if one is None else one for one in conditions]
@@ -149,7 +158,7 @@ def _sweep_ids(database: Database, conditions: list[Any]) -> list[str]:
     for name in map(str, conditions):
         sweep = find_sweep(database, name)
         # a sweep of W&B's own server is known by its runs only
-        if sweep is None and not database.runs.find_one({"meta.sweep.id": name}, {"_id": 1}):
+        if sweep is None and not database.runs.find_one(of_sweeps(name), {"_id": 1}):
             known = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
             raise UserError(f"no sweep {name}{did_you_mean(name, known)}")
         ids.append(sweep["_id"] if sweep else name)
@@ -163,7 +172,7 @@ def _claim_query(database: Database, claim: str, passed: bool) -> Query:
     for sweep in database.sweeps.find({"claims.findings": {"$elemMatch": finding}}):
         seeds = [f["seed"] for f in sweep["claims"]["findings"] if finding.items() <= f.items()]
         of_seeds = {} if None in seeds else {"config.seed": {"$in": seeds}}
-        terms.append({"meta.sweep.id": sweep["_id"], **of_seeds})
+        terms.append({**of_sweeps(sweep["_id"]), **of_seeds})
     return {"$or": terms}
 
 

@@ -44,6 +44,9 @@ def app(queue: SweepQueue, token: str, host: str = "localhost") -> Flask:
             abort(403, "requests of web pages, or to another name of this machine, are refused")
         if not limit.admits((request.remote_addr, request.environ.get("REMOTE_PORT"))):
             abort(429, f"more than {MAX_RATE} requests a second on one connection")
+        # waitress reads //graphql as /graphql; only the two paths as they are written are served
+        if request.environ.get("REQUEST_URI", request.path).partition("?")[0] != request.path:
+            abort(404)
         if request.routing_exception is not None:
             return  # 404 or 405
         given = request.authorization

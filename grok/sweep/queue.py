@@ -298,7 +298,10 @@ class SweepQueue:
                 return []  # one of them may become pending again
             self.set_state(sweep["_id"], "FINISHED")
             return leave
-        arguments = {key: {"value": value} for key, value in point["point"].items()}
+        values = point["point"]
+        if "seed" not in values:  # Sacred would draw another one for each run
+            values = {**values, "seed": sweep["seed"]}
+        arguments = {key: {"value": value} for key, value in values.items()}
         program = sweep["config"]["program"]
         return [{"type": "run", "run_id": point["run"], "program": program, "args": arguments}]
 

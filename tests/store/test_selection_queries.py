@@ -118,7 +118,7 @@ def test_keywords_select_by_value_alternatives_and_range(database, wanted, expec
 
 def test_a_claim_of_a_sweep_is_that_of_the_seeds_with_this_outcome(database):
     """Claim c3 holds for seeds 1 and 2 of sweep s-1; seed 0, and runs of other sweeps, are out."""
-    of_sweep = {"meta.sweep.id": "s-1", "config.seed": {"$in": [1, 2]}}
+    of_sweep = {**selection.of_sweeps("s-1"), "config.seed": {"$in": [1, 2]}}
     of_run = {"info.claims": {"$elemMatch": {"claim": "c3", "passed": True}}}
     assert selection.select(database, ["claim=c3"]) == {"$and": [{"$or": [of_run, of_sweep]}]}
 
@@ -199,3 +199,16 @@ def test_a_sweep_of_another_server_is_known_by_its_runs():
     assert ids(database, "sweep=abc123") == [1]
     with pytest.raises(UserError, match=r"^no sweep abc124$"):
         selection.select(database, ["sweep=abc124"])
+
+
+def test_a_sweep_has_the_runs_of_agents_too():
+    """`wandb agent` starts runs that have the sweep's id in `info.wandb`."""
+    runs = [
+        {"_id": 1, "meta": {"sweep": {"id": "s-1", "point": 0}}, "info": {}},
+        {"_id": 2, "meta": {}, "info": {"wandb": {"sweep": "s-1", "run": "a"}}},
+        {"_id": 3, "meta": {}, "info": {"wandb": {"sweep": "s-2", "run": "b"}}},
+    ]
+    database = Database(runs, [{"_id": "s-1", "name": "rates", "created": 1}])
+    assert ids(database, "sweep=s-1") == ids(database, "sweep=rates") == [1, 2]
+    assert ids(database, "sweep=s-2") == [3]  # of W&B's own server: known by its runs only
+    assert ids(database, "sweep=s-1,s-2") == [1, 2, 3]

@@ -102,6 +102,13 @@ def test_only_two_paths_exist_and_both_need_the_token(server):
     assert server.send(request("GET", "/graphql")).status_code == 405
     for path in ("/", "/static/x", "/graphql/", "/sdk/otel/v1/metrics"):
         assert server.send(request("POST", path)).status_code == 404
+    for written in ("//graphql", "/%67raphql", "http://localhost/graphql"):  # waitress decodes them
+        sent = {"REQUEST_URI": written, "REMOTE_PORT": "1"}
+        asked = call("query Viewer { viewer { id } }")
+        reply = server.client.post(
+            "/graphql", headers=asked.headers, data=asked.body, environ_overrides=sent
+        )
+        assert reply.status_code == 404
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8410", "[::1]:8410", "localhost", "10.0.0.7"])

@@ -64,6 +64,18 @@ def test_forty_agents_at_once_get_twelve_different_points(queue):
     assert len({command["run_id"] for command in commands}) == 12
 
 
+@pytest.mark.parametrize(("words", "seed"), [([], 0), (["with", "seed=7"], 7)])
+def test_points_without_a_seed_get_that_of_the_sweep(queue, words, seed):
+    """Otherwise Sacred draws one for each run, and the grid mixes seeds with its parameters."""
+    config = {**GRID, "parameters": {"p": {"values": [5, 6]}}}
+    sweep = queue.create({**config, "command": ["${program}", *words, "${args_no_hyphens}"]})
+    agents = [queue.add_agent(sweep, "here") for _ in range(2)]
+    commands = [command for agent in agents for command in queue.heartbeat(agent, [])]
+    assert [command["args"] for command in commands] == [
+        {"p": {"value": p}, "seed": {"value": seed}} for p in (5, 6)
+    ]
+
+
 def test_two_queues_on_one_store_share_a_sweep(queue, store):
     sweep, other = queue.create(GRID), SweepQueue(store)
     first, second = queue.add_agent(sweep, "a"), other.add_agent(sweep, "b")

@@ -88,11 +88,15 @@ class Laboratory:
         self.expected: Records = Counter()
 
     def close(self) -> None:
-        """End the server."""
+        """End the server and its keeper."""
         self.store.client.close()
-        for process in [psutil.Process(self.mongod()).ppid(), *self.mongods()]:
-            psutil.Process(process).terminate()
-        wait_until(lambda: not self.mongods(), "the server does not end")
+        mongod = psutil.Process(self.mongod())
+        processes = [mongod.parent(), mongod]
+        for process in processes:
+            process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=60)
+        if alive:
+            raise NotRecovered("the server does not end")
 
     def start(self, *words: str, environment: Mapping[str, str] | None = None) -> Command:
         """A process that executes a command."""

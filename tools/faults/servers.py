@@ -8,7 +8,7 @@ import time
 import psutil
 
 from tools.faults.commands import NotRecovered
-from tools.faults.laboratory import RUN, Laboratory, Outcome
+from tools.faults.laboratory import RUN, Laboratory, Outcome, wait_until
 
 LONGEST_STOP = 8.0  # seconds
 
@@ -31,6 +31,8 @@ class KilledServers:
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         run.wait()
+        # without its keeper, mongod answers until it has shut down
+        wait_until(lambda: mongod not in lab.mongods(), "the server does not end")
         lab.mongod()
         lab.recover_or_not(rng)
         names = {mongod: "mongod", keeper: "keeper"}
