@@ -52,7 +52,8 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
         verdicts.update(PROJECT / "docs" / "verdicts.json", wanted, store.database, version)
     table, complete = scorecard(wanted, store.database)
     wide_console().print(table)
-    print(f"{len(wanted)} papers in {duration(time.perf_counter() - started)}, {jobs} at once")
+    papers = "1 paper" if len(wanted) == 1 else f"{len(wanted)} papers"
+    print(f"{papers} in {duration(time.perf_counter() - started)}, {jobs} at once")
     return has_finished and complete
 
 

@@ -91,7 +91,7 @@ class Laboratory:
         """End the server and its keeper."""
         self.store.client.close()
         mongod = psutil.Process(self.mongod())
-        processes = [mongod.parent(), mongod]
+        processes = [psutil.Process(mongod.ppid()), mongod]
         for process in processes:
             process.terminate()
         _, alive = psutil.wait_procs(processes, timeout=60)
