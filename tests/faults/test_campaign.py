@@ -24,6 +24,7 @@ def laboratory(tmp_path_factory):
         laboratory.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_nothing_is_lost_and_nothing_is_doubled(laboratory: Laboratory, name: str) -> None:
     """What was disturbed records exactly what an uninterrupted run does, each value once."""
@@ -31,7 +32,8 @@ def test_nothing_is_lost_and_nothing_is_doubled(laboratory: Laboratory, name: st
     row = try_kind(laboratory, name, TRIALS.get(name, OTHERS), SEED, lines.append)
     if row.skipped:
         pytest.skip(row.skipped)
-    assert (row.survived, row.lost, row.doubled) == (row.trials, 0, 0), lines
+    unexpected = [line for line in lines if not line.endswith("survived")]
+    assert (row.survived, row.lost, row.doubled, unexpected) == (row.trials, 0, 0, [])
 
 
 def test_what_is_lost_and_what_is_doubled_is_counted() -> None:
