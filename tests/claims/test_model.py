@@ -248,8 +248,12 @@ def test_a_docstring_is_the_statement():
         Claim("01-C1", "It groks, and late (figure 2)", first, "paper_cpu"),
         Claim("01-C2", "Nothing (table 1)", second, "other", pooled=True, report_only=True),
     ]
-    third = add("01-C3", source="section 3", control=True)(lambda runs: (True, {}))
-    assert ex.claims[2] == Claim("01-C3", " (section 3)", third, "paper_cpu", control=True)
+    third = add("01-C3", source="section 3", control=True, fails_on={"p": 1})(
+        lambda runs: (True, {})
+    )
+    assert ex.claims[2] == Claim(
+        "01-C3", " (section 3)", third, "paper_cpu", control=True, fails_on={"p": 1}
+    )
     add.not_tried("01-C4", "It is large", "figure 4", "It takes a year.")
     listed = ex.claims[3]
     assert (listed.id, listed.statement) == ("01-C4", "It is large (figure 4)")
