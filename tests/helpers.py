@@ -1,4 +1,4 @@
-"""Functions that several tests share."""
+"""Functions and configurations that several tests share."""
 
 import contextlib
 import subprocess
@@ -10,6 +10,17 @@ from types import ModuleType
 from typing import Any
 
 from grok.claims.model import Finding, Run, Runs, evaluate
+
+# A small network and train set of `ordering`.
+SMALL_ORDERING = {
+    "p": 11,
+    "train_count": 60,
+    "test_count": 40,
+    "width": 8,
+    "heads": 2,
+    "mlp_width": 16,
+    "batch_size": 20,
+}
 
 
 def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:

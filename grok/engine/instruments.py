@@ -142,7 +142,8 @@ def _counterfactual(
         for name, part in state.parts().items():
             to_part = None if to_reference is None else to_reference[part]
             metrics = decomposition.counterfactual(observed[part], shuffled[:, part], to_part)
-            result |= _of_parameter(name, metrics, decomposition.COUNTERFACTUAL_OF_PARAMETERS)
+            wanted = decomposition.COUNTERFACTUAL_OF_PARAMETERS
+            result |= vectors.of_parameter(name, metrics, wanted)
     if energy_window and to_reference is not None:
         content, ordering = decomposition.split(observed, shuffled.mean(0))
         history = state.history
@@ -157,11 +158,6 @@ def _counterfactual(
 def _counterfactual_validator(state: MeasurementState, k: int) -> dict[str, float]:
     to_reference = state.to_reference(state.history.weights_before)
     return decomposition.counterfactual_validator(state.shuffled(k + 1), to_reference)
-
-
-def _of_parameter(name: str, metrics: dict[str, float], wanted: Sequence[str]) -> dict[str, float]:
-    """The wanted ones of the metrics of one parameter, by METRIC/PARAMETER."""
-    return {f"{key}/{vectors.slashed(name)}": metrics[key] for key in wanted if key in metrics}
 
 
 MEASURES = (

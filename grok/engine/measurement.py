@@ -23,7 +23,7 @@ from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.spec import MeasureConfig
 from grok.measures import decomposition
-from grok.measures.vectors import flat, slashed
+from grok.measures.vectors import flat, of_parameter
 from grok.tensors import Tensors
 
 LEAST_WINDOW = 2  # G's of the last intervals that are kept at least
@@ -323,9 +323,7 @@ class MeasurementState:
             metrics, _ = decomposition.hessian(
                 before_P[part], now_P[part], product_P[part], lr, to_part, None
             )
-            for key in decomposition.HESSIAN_OF_PARAMETERS:
-                if key in metrics:
-                    result[f"{key}/{slashed(name)}"] = metrics[key]
+            result |= of_parameter(name, metrics, decomposition.HESSIAN_OF_PARAMETERS)
         return result
 
     def moments(self) -> dict[str, Tensors]:

@@ -40,6 +40,11 @@ def slashed(name: str) -> str:
     return name.replace(".", "/")
 
 
+def of_parameter(name: str, metrics: dict[str, float], wanted: Sequence[str]) -> dict[str, float]:
+    """The wanted ones of the metrics of one parameter, by METRIC/PARAMETER."""
+    return {f"{key}/{slashed(name)}": metrics[key] for key in wanted if key in metrics}
+
+
 def rms_norms(weights: Tensors) -> dict[str, float]:
     """Norm / sqrt(number of entries) of every tensor (the published code of Power et al. 2022)."""
     return {slashed(k): float(v.square().mean().sqrt()) for k, v in weights.items()}

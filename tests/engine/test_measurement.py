@@ -16,15 +16,10 @@ from grok.experiment import advice
 from grok.experiment.experiment import load
 from grok.measures import decomposition
 from tests.conftest import PROJECT
+from tests.helpers import SMALL_ORDERING
 
 SMALL = {
-    "p": 11,
-    "train_count": 60,
-    "test_count": 40,
-    "width": 8,
-    "heads": 2,
-    "mlp_width": 16,
-    "batch_size": 20,
+    **SMALL_ORDERING,
     "epochs": 14,
     "seed": 3,
     "snapshot_every": 4,

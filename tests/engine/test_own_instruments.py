@@ -11,15 +11,10 @@ from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
+from tests.helpers import SMALL_ORDERING
 
 SMALL = {
-    "p": 11,
-    "train_count": 60,
-    "test_count": 40,
-    "width": 8,
-    "heads": 2,
-    "mlp_width": 16,
-    "batch_size": 20,
+    **SMALL_ORDERING,
     "epochs": 3,
     "seed": 3,
 }

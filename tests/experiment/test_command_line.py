@@ -101,7 +101,7 @@ def test_a_saved_configuration_gives_the_same_run(liu_toy, tmp_path, capsys, nam
         ("c.json", '{"p": {"py/object": "os.system"}}', "expected a whole number"),
         ("c.yaml", "1: 2", "expected configuration keys with values"),
         ("c.yaml", "", "expected configuration keys with values"),
-        ("c.yaml", "p: [", "broken YAML in line"),
+        ("c.yaml", "p: [", "broken YAML in line 2"),
         ("c.yaml", "p: !!python/object/apply:os.getpid []", "tags are not read"),
         ("c.yaml", "p: !!python/name:os.system", "tags are not read"),
         ("c.pickle", "", "expected a name that ends with .json, .yaml, .yml"),

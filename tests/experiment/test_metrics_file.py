@@ -13,6 +13,7 @@ from grok.experiment import metrics_file
 from grok.experiment.experiment import load
 from grok.experiment.repeat import logged_values
 from tests.conftest import PROJECT
+from tests.helpers import SMALL_ORDERING
 
 RECORDS = [
     Record(0, 0, {"b": 1.0, "a": 0.1}, {}, ()),
@@ -21,13 +22,7 @@ RECORDS = [
     ),
 ]
 RUN = {
-    "p": 11,
-    "train_count": 60,
-    "test_count": 40,
-    "width": 8,
-    "heads": 2,
-    "mlp_width": 16,
-    "batch_size": 20,
+    **SMALL_ORDERING,
     "epochs": 3,
     "seed": 3,
     "measures": ["norms", "hessian"],
