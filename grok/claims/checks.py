@@ -9,6 +9,7 @@ from math import inf
 
 import numpy as np
 
+from grok.claims import statistics
 from grok.claims.model import Missing, Outcome, Run, Runs
 
 Bounds = tuple[str, str, float, float]  # named config, entry of the result, least, most
@@ -92,23 +93,16 @@ def rank_correlation(
     Arguments:
         a, b: the entries.
         train: runs with a final train accuracy below this are left out.
-        level: of the interval, by Fisher's transformation with the variance of Bonett and Wright
-            2000, "Sample size requirements for estimating Pearson, Kendall and Spearman
-            correlations".
+        level: the probability of the interval.
 
     Returns:
         "correlation", "low" and "high", the ends of its interval, and "runs", their number.
     """
-    from scipy.stats import norm, spearmanr  # takes a second to import
-
     fitted = [run for run in runs if run["train_accuracy"] >= train]
     if len(fitted) < 4:
         raise Missing("four runs that fit their train set")
-    correlation = float(spearmanr([run[a] for run in fitted], [run[b] for run in fitted]).statistic)
-    deviation = np.sqrt((1 + correlation**2 / 2) / (len(fitted) - 3))
-    margin = norm.ppf((1 + level) / 2) * deviation
-    center = np.arctanh(np.clip(correlation, -1 + 1e-12, 1 - 1e-12))
-    low, high = np.tanh([center - margin, center + margin])
+    x, y = [run[a] for run in fitted], [run[b] for run in fitted]
+    correlation, low, high = statistics.rank_correlation(x, y, level)
     return {"correlation": correlation, "low": low, "high": high, "runs": len(fitted)}
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from grok.claims.statistics import wilson_interval
 from grok.experiment.execution import Series
 from grok.experiment.experiment import Experiment
 from grok.phases import first_crossing, first_step_held
@@ -222,8 +223,6 @@ class Verdict:
         """The word, with the interval of the fraction of seeds if only most of them passed."""
         if self.word != "mostly":
             return self.word
-        from grok.claims.statistics import wilson_interval  # scipy takes a second to import
-
         low, high = wilson_interval(self.passed, self.asked)
         return f"mostly ({low:.0%} to {high:.0%})"
 

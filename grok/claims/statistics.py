@@ -1,8 +1,15 @@
-"""Statistics of claims and studies: times that some runs do not reach, fractions, paired ratios."""
+"""Statistics of claims and studies: times that some runs do not reach, fractions, paired ratios.
+
+Scipy takes a second to import, so each function imports it.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+
+if TYPE_CHECKING:
+    from scipy.stats import CensoredData
 
 BOOTSTRAP_SAMPLES = 9999  # scipy's default
 BOOTSTRAP_SEED = 0
@@ -33,13 +40,17 @@ def kaplan_meier(times: ArrayLike, reached: ArrayLike) -> tuple[np.ndarray, np.n
     Returns:
         Times (T,), ascending, and the probabilities (T,) that the event comes later than each.
     """
-    curve = stats.ecdf(_censored(times, reached)).sf
+    from scipy.stats import ecdf
+
+    curve = ecdf(_censored(times, reached)).sf
     return curve.quantiles, curve.probabilities
 
 
-def _censored(times: ArrayLike, reached: ArrayLike) -> stats.CensoredData:
+def _censored(times: ArrayLike, reached: ArrayLike) -> "CensoredData":
+    from scipy.stats import CensoredData
+
     time_array, is_reached = np.asarray(times, float), np.asarray(reached, bool)
-    return stats.CensoredData(uncensored=time_array[is_reached], right=time_array[~is_reached])
+    return CensoredData(uncensored=time_array[is_reached], right=time_array[~is_reached])
 
 
 def log_rank(
@@ -51,26 +62,32 @@ def log_rank(
         times, reached: of the runs of one recipe, as for `median`.
         other_times, other_reached: of the runs of the other one.
     """
+    from scipy.stats import logrank
+
     one, other = _censored(times, reached), _censored(other_times, other_reached)
-    return float(stats.logrank(one, other).pvalue)
+    return float(logrank(one, other).pvalue)
 
 
-def rank_correlation(x: ArrayLike, y: ArrayLike) -> tuple[float, float, float]:
-    """Spearman's rank correlation, and its 95 % interval by Fisher's transformation.
+def rank_correlation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Spearman's rank correlation, and its confidence interval by Fisher's transformation.
 
     The variance of the transformed correlation is that of Bonett and Wright 2000, "Sample size
     requirements for estimating Pearson, Kendall and Spearman correlations".
 
     Arguments:
         x, y: of equal length n. The ends of the interval are NaN for n below 4.
+        level: the probability of the interval.
     """
-    correlation = float(stats.spearmanr(x, y).statistic)
+    from scipy.stats import norm, spearmanr
+
+    correlation = float(spearmanr(x, y).statistic)
     count = len(np.asarray(x))
     if count < 4:
         return correlation, np.nan, np.nan
     if abs(correlation) >= 1:
         return correlation, correlation, correlation
-    half_width = stats.norm.ppf(0.975) * np.sqrt((1 + correlation**2 / 2) / (count - 3))
+    deviation = np.sqrt((1 + correlation**2 / 2) / (count - 3))
+    half_width = norm.ppf((1 + level) / 2) * deviation
     low, high = np.tanh(np.arctanh(correlation) + np.array([-half_width, half_width]))
     return correlation, float(low), float(high)
 
@@ -94,7 +111,9 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
-    interval = stats.binomtest(successes, total).proportion_ci(method="wilson")
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, total).proportion_ci(method="wilson")
     return interval.low, interval.high
 
 
@@ -111,6 +130,8 @@ def paired_ratio(
         The mean and the ends of the interval. The ends are NaN below two pairs, and all three are
         NaN without a pair.
     """
+    from scipy.stats import bootstrap
+
     logs = np.log(np.asarray(numerators, float) / np.asarray(denominators, float))
     if len(logs) == 0:
         return np.nan, np.nan, np.nan
@@ -119,7 +140,7 @@ def paired_ratio(
         return mean, np.nan, np.nan
     if np.ptp(logs) == 0:  # scipy warns of a degenerate distribution
         return mean, mean, mean
-    result = stats.bootstrap(
+    result = bootstrap(
         (logs,),
         np.mean,
         n_resamples=samples,

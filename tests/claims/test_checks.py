@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-import scipy.stats  # noqa: F401  # `checks` imports it late; each process of `make mutants` would
+import scipy.stats  # noqa: F401  # `statistics` imports it late; each process of `make mutants` would
 
 from grok.claims import checks
 from grok.claims.model import Missing, Run, Runs

@@ -25,6 +25,9 @@ def test_rank_correlation_has_an_interval_by_fishers_transformation():
     expected = (rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half))
     assert statistics.rank_correlation(x, y) == pytest.approx(expected)
     assert statistics.rank_correlation(x, [v**3 for v in x]) == pytest.approx((1, 1, 1))
+    at_half = statistics.rank_correlation(x, y, level=0.5)
+    half = 0.674490 * sqrt((1 + rho**2 / 2) / 7)
+    assert at_half == pytest.approx((rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half)))
     few = statistics.rank_correlation([1, 2, 3], [1, 3, 2])
     assert few[0] == pytest.approx(0.5) and isnan(few[1]) and isnan(few[2])
 
