@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from grok.models.mlp import ACTIVATIONS
 from grok.randomness import uniform
 
+# Sequences for each token of the vocabulary from which the first layer's products are computed once
+# for each token and position: the gathers cost less than the products then.
+TABLE_PAYS_FROM = 2
 NORMS = ("pre", "post", "none")
 POSITIONS = ("learned", "sinusoidal")
 
@@ -125,7 +128,9 @@ class Transformer(nn.Module):
         """Logits at the last `count` positions of sequences that share prefixes.
 
         A prefix is computed once, however many sequences begin with it, and the last layer only at
-        the positions asked for.
+        the positions asked for. Queries, keys and values of the first layer depend on the token and
+        its position alone. Where there are fewer of these than positions in all sequences, they are
+        computed once for each token and position.
 
         Arguments:
             prefixes: tokens (U, K), K = 0 unless the model is causal.
@@ -139,7 +144,14 @@ class Transformer(nn.Module):
         """
         prefix_length = prefixes.shape[1]
         prefix_x = self._embed(prefixes, 0) if prefix_length else None
-        x = self._embed(suffixes, prefix_length)
+        length, vocabulary = suffixes.shape[1], self.config.vocabulary
+        rows = None
+        if TABLE_PAYS_FROM * vocabulary <= len(suffixes):
+            every_token = torch.arange(vocabulary, device=suffixes.device)
+            x = self._embed(every_token[:, None].expand(-1, length), prefix_length).flatten(0, 1)
+            rows = suffixes * length + torch.arange(length, device=suffixes.device)
+        else:
+            x = self._embed(suffixes, prefix_length)
         layers = self.layers()
         for index, block in enumerate(layers):
             is_last = index == len(layers) - 1
@@ -148,8 +160,9 @@ class Transformer(nn.Module):
                 # the last layer needs of the prefixes only the keys and values
                 prefix_x, keys_values = block(prefix_x, None, 0 if is_last else prefix_length)
                 past = keys_values[prefix_index]  # (N, K, 2D)
-            positions = count if is_last and not self.config.pool else x.shape[1]
-            x, _ = block(x, past, positions, key if key is None else key + index)
+            positions = count if is_last and not self.config.pool else length
+            x, _ = block(x, past, positions, key if key is None else key + index, rows)
+            rows = None
         return self.unembed(x)
 
     def layers(self) -> list["Block"]:
@@ -211,15 +224,21 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, past: Tensor | None, count: int, key: Tensor | None = None
+        self,
+        x: Tensor,
+        past: Tensor | None,
+        count: int,
+        key: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor]:
         """The residual stream after this layer, at the last `count` positions.
 
         Arguments:
-            x: the residual stream before it, (N, S, D).
+            x: the residual stream before it, (N, S, D); with `rows`, its different values (T, D).
             past: keys and values (N, K, 2D) of the positions before x; None if there are none.
             count: positions to compute.
             key: random key for dropout; None for no dropout.
+            rows: (N, S), the row of x of each position; None if x has all positions.
 
         Returns:
             The residual stream (N, count, D), None if count is 0; keys and values (N, S, 2D) of x.
@@ -228,10 +247,14 @@ class Block(nn.Module):
         keys_values = self.keys_values(inner)
         if not count:
             return None, keys_values
+        if rows is None:
+            start = x.shape[1] - count
+            x, queries = x[:, start:], self.queries(inner[:, start:])
+        else:
+            last_rows = rows[:, rows.shape[1] - count :]
+            x, queries, keys_values = x[last_rows], self.queries(inner)[last_rows], keys_values[rows]
         visible = keys_values if past is None else torch.cat([past, keys_values], -2)
-        start = x.shape[1] - count
-        attended = self._attend(self.queries(inner[:, start:]), visible)
-        x = self._add(x[:, start:], self.mix(attended), self.norm1)
+        x = self._add(x, self.mix(self._attend(queries, visible)), self.norm1)
         inner = self.norm2(x) if self.norm == "pre" else x
         update = self.down(self.activation(self.up(inner)))
         if key is not None and self.dropout:
