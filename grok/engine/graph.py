@@ -19,6 +19,12 @@ READ_NUMBER = torch.ops.aten._local_scalar_dense.default
 RESULT = "result"  # key of a node's `meta` that holds its TensorInfo
 # Operators whose results have undefined values.
 UNDEFINED_VALUES = ("aten::empty", "aten::new_empty")
+VIEWS = (
+    torch.ops.aten.view.default,
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.expand.default,
+)
+TRANSPOSE = torch.ops.aten.t.default
 PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
 
 
@@ -55,6 +61,7 @@ def record(function: Callable, arguments: list[Tensor]) -> fx.GraphModule:
         result = function(*arguments)
     recorder.graph.output(pytree.tree_map(recorder.node_of, result))
     _merge_equal_calls(recorder.graph)
+    _skip_idle_views(recorder.graph)
     recorder.graph.eliminate_dead_code()
     return fx.GraphModule(recorder.constants, recorder.graph)
 
@@ -169,6 +176,20 @@ def _merge_equal_calls(graph: fx.Graph) -> None:
             graph.erase_node(node)
         else:
             first[key] = node
+
+
+def _skip_idle_views(graph: fx.Graph) -> None:
+    """Use tensors in place of views that are equal to them: of the same shape, or transposed twice."""
+    for node in graph.nodes:
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node):
+            continue
+        if node.target in VIEWS and node.meta[RESULT].shape == source.meta[RESULT].shape:
+            node.replace_all_uses_with(source)
+        elif node.target is TRANSPOSE and source.target is TRANSPOSE:
+            original = source.args[0]
+            assert isinstance(original, fx.Node), "a tensor is transposed"
+            node.replace_all_uses_with(original)
 
 
 def _hashable(leaf: Any) -> Any:

@@ -348,8 +348,8 @@ class MeasurementState:
         rates, update = {}, {}
         for name, mean in moments["mean"].items():
             group = scalars[self.problem.optimizer.group_of(name)]
-            root = moments["square"][name].sqrt() * group.inv_sqrt_bias_correction2 + group.eps
-            rates[name] = group.lr / root
+            root = moments["square"][name].sqrt() + group.eps
+            rates[name] = group.lr * (1 - group.beta2**group.t) ** 0.5 / root
             update[name] = group.step_size * mean / root
         return decomposition.adam_dynamics(
             self.flat(self.gradient),

@@ -38,18 +38,18 @@ class StepScalars(NamedTuple, Generic[Value]):
     """What a step multiplies by, for one parameter group: scalar tensors, or arrays of many steps.
 
     They are computed ahead, outside the compiled step, which would otherwise compute them again for
-    every vector of weights. `bias_correction` is Adam's, as in torch.optim.
+    every vector of weights. Adam's bias corrections are in `step_size` and `eps`: Kingma & Ba 2015,
+    end of section 2.
     """
 
     lr: Value
-    step_size: Value  # lr / bias_correction1
+    step_size: Value  # lr * sqrt(bias_correction2) / bias_correction1, as torch.optim names them
     lr_times_decay: Value
     weight_decay: Value
     one_minus_beta1: Value
     beta2: Value
     one_minus_beta2: Value
-    inv_sqrt_bias_correction2: Value
-    eps: Value
+    eps: Value  # the hyperparameter * sqrt(bias_correction2)
     momentum: Value
     t: Value  # number of the step, from 1
 
@@ -73,23 +73,23 @@ def initial_state(optimizer: Optimizer, params: Tensors) -> dict[str, Tensors]:
 
 
 def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
-    """The StepScalars of steps t (from 1) along the last axis, (..., 11).
+    """The StepScalars of steps t (from 1) along the last axis, (..., 10).
 
     Arguments:
         numbers: (groups,) or (R, groups) each.
         t: numbers of steps; broadcasts against the hyperparameters.
     """
     lr = learning_rate(numbers, t)
+    root = np.sqrt(1 - numbers.beta2**t)
     columns: StepScalars[np.ndarray] = StepScalars(
         lr=lr,
-        step_size=lr / (1 - numbers.beta1**t),
+        step_size=lr * root / (1 - numbers.beta1**t),
         lr_times_decay=lr * numbers.weight_decay,
         weight_decay=numbers.weight_decay,
         one_minus_beta1=1 - numbers.beta1,
         beta2=numbers.beta2,
         one_minus_beta2=1 - numbers.beta2,
-        inv_sqrt_bias_correction2=1 / np.sqrt(1 - numbers.beta2**t),
-        eps=numbers.eps,
+        eps=numbers.eps * root,
         momentum=numbers.momentum,
         t=t,
     )
@@ -97,12 +97,12 @@ def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
 
 
 def by_group(scalars_GC: Tensor) -> list[StepScalars[Tensor]]:
-    """The rows of a tensor (groups, 11) from `step_scalars`, by name."""
+    """The rows of a tensor (groups, 10) from `step_scalars`, by name."""
     return [StepScalars(*row.unbind()) for row in scalars_GC.unbind()]
 
 
 def step_number(scalars_GC: Tensor) -> Tensor:
-    """The number of the step, from 1, that these scalars (groups, 11) are of."""
+    """The number of the step, from 1, that these scalars (groups, 10) are of."""
     return scalars_GC[0, StepScalars._fields.index("t")]
 
 
@@ -162,7 +162,7 @@ def update(
         params: the parameters.
         grads: their gradient.
         state: accumulators, by their name and the parameter's.
-        scalars_GC: (groups, 11) of this step, from `step_scalars`.
+        scalars_GC: (groups, 10) of this step, from `step_scalars`.
         decay_target: weights that the decay pulls towards; None for zero.
         keys: of the noise, by its name.
     """
@@ -175,11 +175,11 @@ def update(
     new_params: Tensors = {}
     new_state: dict[str, Tensors] = {key: {} for key in state}
     for index, (name, value) in enumerate(params.items()):
-        noise: Tensor | float = 0.0
+        noise = None
         if optimizer.update_noise and keys is not None:
             noise_key = keys["update_noise"] + index
             noise = optimizer.update_noise * normal(noise_key, value.shape, value.dtype)
-        target = 0.0 if decay_target is None else decay_target[name]
+        target = None if decay_target is None else decay_target[name]
         scalars = scalars_of_group[optimizer.group_of(name)]
         accumulators = {key: tensors[name] for key, tensors in state.items()}
         if optimizer.kind == "sgd":
@@ -214,19 +214,25 @@ def _adam(
     grad: Tensor,
     state: Tensors,
     scalars: StepScalars[Tensor],
-    decay_target: Tensor | float,
-    noise: Tensor | float,
+    decay_target: Tensor | None,
+    noise: Tensor | None,
     decoupled: bool,
 ) -> tuple[Tensor, Tensors]:
-    """AdamW (Loshchilov & Hutter 2019), or Adam (Kingma & Ba 2015) with decay in the gradient."""
-    if decoupled:
-        value = value - scalars.lr_times_decay * (value - decay_target)
+    """AdamW (Loshchilov & Hutter 2019), or Adam (Kingma & Ba 2015) with decay in the gradient.
+
+    It makes as few calls as it can: a small network takes as long as its calls, compiled or not.
+    """
+    if not decoupled:
+        grad = torch.addcmul(grad, value, scalars.weight_decay)
+    elif decay_target is None:
+        value = value * (1 - scalars.lr_times_decay)
     else:
-        grad = grad + scalars.weight_decay * value
-    mean = state["mean"] + (grad - state["mean"]) * scalars.one_minus_beta1
-    square = state["square"] * scalars.beta2 + grad * grad * scalars.one_minus_beta2
-    direction = mean / (square.sqrt() * scalars.inv_sqrt_bias_correction2 + scalars.eps)
-    value = value - scalars.step_size * direction - scalars.lr * noise
+        value = torch.addcmul(value, decay_target - value, scalars.lr_times_decay)
+    mean = torch.addcmul(state["mean"], grad - state["mean"], scalars.one_minus_beta1)
+    square = torch.addcmul(state["square"] * scalars.beta2, grad * grad, scalars.one_minus_beta2)
+    value = torch.addcdiv(value, mean * -scalars.step_size, square.sqrt() + scalars.eps)
+    if noise is not None:
+        value = value - scalars.lr * noise
     return value, {"mean": mean, "square": square}
 
 
@@ -235,13 +241,15 @@ def _sgd(
     grad: Tensor,
     state: Tensors,
     scalars: StepScalars[Tensor],
-    decay_target: Tensor | float,
-    noise: Tensor | float,
+    decay_target: Tensor | None,
+    noise: Tensor | None,
 ) -> tuple[Tensor, Tensors]:
     """SGD with momentum as torch.optim.SGD with dampening 0: v <- mu v + g, w <- w - lr v."""
-    decay = scalars.weight_decay * (value - decay_target)
-    velocity = scalars.momentum * state["velocity"] + grad + decay
-    return value - scalars.lr * (velocity + noise), {"velocity": velocity}
+    excess = value if decay_target is None else value - decay_target
+    decayed = torch.addcmul(grad, excess, scalars.weight_decay)
+    velocity = torch.addcmul(decayed, state["velocity"], scalars.momentum)
+    direction = velocity if noise is None else velocity + noise
+    return torch.addcmul(value, direction, -scalars.lr), {"velocity": velocity}
 
 
 def _norm(tensors: Tensors) -> Tensor:

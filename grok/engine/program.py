@@ -215,8 +215,10 @@ class Program:
         with held_back:
             if self.fused is not None:
                 return [self._evaluate_slot(slot) for slot in slots]
-            metrics = self._call("evaluate", self._evaluate_all)
+            metrics = self._call("evaluate", self._mapped(self._evaluate_one))
             metrics = {name: value.cpu() for name, value in metrics.items()}
+        if self.slots == 1:
+            return [metrics]
         return [{name: value[slot] for name, value in metrics.items()} for slot in slots]
 
     def reordered(self, problem: Problem, slots: int) -> "Program":
@@ -326,8 +328,16 @@ class Program:
         t = optimizers.step_number(state["scalars"]).long()
         return randomness.key_of(state["seed"], t, RNG_STREAMS.index(stream))
 
+    def _mapped(self, function: Callable[[dict, dict], dict]) -> Callable[[dict, dict], dict]:
+        """`function` of a slot's state and the shared data, for all slots.
+
+        One slot alone is not mapped, since vmap makes more calls: products in batches of one, and
+        biases added apart from them.
+        """
+        return function if self.slots == 1 else vmap(function, in_dims=(0, None))
+
     def _step_all(self, state: dict, shared: dict) -> tuple:
-        new = vmap(self._step_one, in_dims=(0, None))(state, shared)
+        new = self._mapped(self._step_one)(state, shared)
         for key, value in new.items():
             pytree.tree_map(lambda old, fresh: old.copy_(fresh), state[key], value)
         return ()
@@ -343,16 +353,17 @@ class Program:
             squares = [(value**2).sum() for value in state["params"].values()]
             return {**metrics, "weight_norm": sum(squares).sqrt()}
 
-    def _evaluate_all(self, state: dict, shared: dict) -> dict:
-        return vmap(self._evaluate_one, in_dims=(0, None))(state, shared)
-
     def _call(self, name: str, function: Callable) -> Any:
         """`function` of state and shared data: traced at its first call, compiled if asked for.
 
-        On CUDA its kernels become one captured graph.
+        The state is that of all slots, or of a single one without the slots' axis. On CUDA the
+        kernels become one captured graph.
         """
         if name not in self._calls:
-            arguments, spec = pytree.tree_flatten((self.state, self.shared))
+            state = self.state
+            if self.slots == 1:
+                state = pytree.tree_map(lambda x: x[0], state)
+            arguments, spec = pytree.tree_flatten((state, self.shared))
             if name not in self._traced:
                 self._traced[name] = self._trace(function, arguments, spec)
             call = partial(self._traced[name], *arguments)
@@ -362,7 +373,7 @@ class Program:
     def _evaluate_slot(self, slot: int) -> dict[str, Tensor]:
         """The metrics of one slot."""
         state = {key: self.state[key] for key in READ_BY_METRICS if key in self.state}
-        state = pytree.tree_map(lambda x: x[slot : slot + 1], state)
+        state = pytree.tree_map(lambda x: x[slot], state)
         if slot > 0:  # a copy, which is aligned as slot 0 is: sums of MKL's depend on that
             if self._copy is None:
                 self._copy = pytree.tree_map(torch.empty_like, state)
@@ -370,8 +381,8 @@ class Program:
             state = self._copy
         arguments, spec = pytree.tree_flatten((state, self.shared))
         if "evaluate" not in self._traced:
-            self._traced["evaluate"] = self._trace(self._evaluate_all, arguments, spec)
-        return {name: value[0] for name, value in self._traced["evaluate"](*arguments).items()}
+            self._traced["evaluate"] = self._trace(self._evaluate_one, arguments, spec)
+        return self._traced["evaluate"](*arguments)
 
     def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
@@ -410,7 +421,7 @@ class Program:
         return count * multiplications(graph) >= COMPILE_EVALUATION_FROM
 
     def _next_scalars(self, most: int) -> Tensor:
-        """The StepScalars (T, R, groups, 11) of the next T steps of every slot, 1 <= T <= most."""
+        """The StepScalars (T, R, groups, 10) of the next T steps of every slot, 1 <= T <= most."""
         if self.scheduled == 0:
             t_TR1 = np.array(self.steps)[:, None] + np.arange(1, SCHEDULED_STEPS + 1)[:, None, None]
             scalars = torch.from_numpy(optimizers.step_scalars(self.hyperparameters_RG, t_TR1))

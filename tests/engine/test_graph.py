@@ -8,6 +8,8 @@ import torch
 from torch.func import grad, vmap
 
 from grok.engine.graph import record
+from grok.engine.train import make_program
+from tests.engine.toy import problem
 
 
 def calls(graph) -> list[str]:
@@ -40,6 +42,33 @@ def test_repeated_and_unused_calls_are_left_out():
     assert calls(graph) == ["aten.sin.default", "aten.add.Tensor"]
     total, sine = graph(torch.full((3,), 2.0))
     assert torch.equal(total, 2 * sine)
+
+
+def test_views_that_change_nothing_are_left_out():
+    """A short, uncompiled run takes as long as its calls."""
+
+    def function(x):
+        return x.view(2, 3).t().t().expand(2, 3) * 2, x.view(3, 2), x.t()
+
+    graph = record(function, [torch.ones(2, 3)])
+    assert calls(graph) == ["aten.mul.Tensor", "aten.view.default", "aten.t.default"]
+    doubled, reshaped, transposed = graph(torch.arange(6.0).view(2, 3))
+    assert doubled.tolist() == [[0, 2, 4], [6, 8, 10]]
+    assert reshaped.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert transposed.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_one_slot_makes_the_calls_of_the_plain_module():
+    """vmap would multiply batches of one matrix, and add biases apart."""
+    names = []
+    for slots in (1, 2):
+        program = make_program([problem(0)] * slots, slots, compiled=False, fused=False)
+        program.step()
+        names.append(calls(program._traced["step"]))
+    alone, together = names
+    assert "aten.bmm.default" not in alone
+    assert alone.count("aten.addmm.default") == 2
+    assert len(alone) < len(together)
 
 
 def test_a_value_read_again_after_a_change_is_the_new_one():

@@ -245,14 +245,13 @@ def test_step_scalars_are_those_of_adam_at_step_t():
             assert scalars._asdict() == pytest.approx(
                 {
                     "lr": lr,
-                    "step_size": lr / (1 - 0.8**t),
+                    "step_size": lr * math.sqrt(1 - 0.95**t) / (1 - 0.8**t),
                     "lr_times_decay": lr * 0.3,
                     "weight_decay": 0.3,
                     "one_minus_beta1": 0.2,
                     "beta2": 0.95,
                     "one_minus_beta2": 0.05,
-                    "inv_sqrt_bias_correction2": 1 / math.sqrt(1 - 0.95**t),
-                    "eps": 1e-3,
+                    "eps": 1e-3 * math.sqrt(1 - 0.95**t),
                     "momentum": 0.7,
                     "t": t,
                 }

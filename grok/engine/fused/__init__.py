@@ -28,7 +28,7 @@ __all__ = ["CompilerError", "FusedStep", "Unsupported"]
 # products are faster than one that fuses them.
 MOST_MULTIPLICATIONS = 5e7
 ALIGNMENT = 64  # bytes, of a thread's workspace
-# Trains slots for T steps. Arguments: the slots, their StepScalars (T, R, groups, 11) and mini-batches
+# Trains slots for T steps. Arguments: the slots, their StepScalars (T, R, groups, 10) and mini-batches
 # (T, R, B) or None for full-batch training, each of all slots, and how many threads to use.
 Steps = Callable[[Sequence[int], Tensor, Tensor | None, int], None]
 

@@ -127,8 +127,8 @@ struct Gelu {
 // -- optimizers -----------------------------------------------------------------------------------
 
 struct Scalars {  // grok.engine.optimizers.StepScalars
-    real lr, step_size, lr_times_decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2,
-        inv_sqrt_bias_correction2, eps, momentum, t;
+    real lr, step_size, lr_times_decay, weight_decay, one_minus_beta1, beta2, one_minus_beta2, eps,
+        momentum, t;
 };
 
 // Change weights by their gradient, and their accumulators, which lie ARENA and 2 ARENA behind them.
@@ -151,7 +151,7 @@ INLINE void update(real* at, V gradient, const Scalars& s) {
     V mean = load(at + ARENA), square = load(at + 2 * ARENA);
     mean += (gradient - mean) * s.one_minus_beta1;
     square = square * s.beta2 + gradient * gradient * s.one_minus_beta2;
-    V direction = mean / (root(square) * s.inv_sqrt_bias_correction2 + s.eps);
+    V direction = mean / (root(square) + s.eps);
     store(at, value - s.step_size * direction);
     store(at + ARENA, mean);
     store(at + 2 * ARENA, square);
