@@ -29,7 +29,7 @@ from grok.experiment.experiment import Experiment, load
 from grok.experiment.progress import duration
 from grok.experiment.show import format_number
 from grok.paths import experiment_file, experiment_names
-from grok.store.documents import find_metrics
+from grok.store.documents import commits_of, find_metrics
 from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
@@ -136,11 +136,7 @@ def _trained(database: Database, wanted: Mapping[str, Any]) -> dict[str, Any]:
     fields = {"start_time": 1, "experiment.repositories": 1}
     runs = [*database.runs.find(wanted, fields)]
     times = [run["start_time"].replace(tzinfo=UTC) for run in runs if run.get("start_time")]
-    commits = {
-        repository["commit"][:12] + ("+" if repository.get("dirty") else "")
-        for run in runs
-        for repository in (run.get("experiment") or {}).get("repositories") or ()
-    }
+    commits = {commit for run in runs for commit in commits_of(run)}
     return {
         "first": min(times, default=None),
         "last": max(times, default=None),

@@ -15,7 +15,7 @@ from grok.experiment.environment import differences, environment
 from grok.experiment.experiment import Experiment, load, load_registered
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store, find_run
-from grok.store.documents import find_metrics
+from grok.store.documents import commits_of, find_metrics
 from grok.store.observer import check_recorded
 
 Difference = tuple[int, str, float, float]  # step, metric, value then, value now
@@ -28,7 +28,7 @@ class Repetition:
     run: the id of the repetition.
     values: the number of logged values that were compared.
     first: the first difference, None if all values are equal.
-    environment: what differs in the environment, a line each.
+    environment: what differs in the environment and in the commit of the code, a line each.
     """
 
     run: int
@@ -57,6 +57,9 @@ def repeat(store: Store, number: int, program: Path | None = None) -> Repetition
     assert isinstance(new, int), "a store that has runs gives them numbers"
     values, first = compare(logged_values(store, number), logged_values(store, new))
     changes = differences(run["info"].get("environment", {}), environment())
+    then, now = (commits_of(one) for one in (run, find_run(store.database, new)))
+    if then and now and then != now:
+        changes.append(f"commit: {', '.join(then)} then, {', '.join(now)} now")
     return Repetition(new, values, first, changes)
 
 

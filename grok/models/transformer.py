@@ -252,7 +252,11 @@ class Block(nn.Module):
             x, queries = x[:, start:], self.queries(inner[:, start:])
         else:
             last_rows = rows[:, rows.shape[1] - count :]
-            x, queries, keys_values = x[last_rows], self.queries(inner)[last_rows], keys_values[rows]
+            x, queries, keys_values = (
+                x[last_rows],
+                self.queries(inner)[last_rows],
+                keys_values[rows],
+            )
         visible = keys_values if past is None else torch.cat([past, keys_values], -2)
         x = self._add(x, self.mix(self._attend(queries, visible)), self.norm1)
         inner = self.norm2(x) if self.norm == "pre" else x

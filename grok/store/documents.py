@@ -111,6 +111,17 @@ def check_storable(config: Mapping[str, Any]) -> None:
             )
 
 
+def commits_of(run: Mapping[str, Any]) -> list[str]:
+    """The commits of a run's code, abbreviated; with "+" if files differed from the commit."""
+    repositories = (run.get("experiment") or {}).get("repositories") or ()
+    return sorted(
+        {
+            repository["commit"][:12] + ("+" if repository.get("dirty") else "")
+            for repository in repositories
+        }
+    )
+
+
 def end_of_output(text: str) -> str:
     """The captured output as a run's document holds it: whole, or its end."""
     if len(text) <= OUTPUT_IN_DOCUMENT:

@@ -4,9 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
-from grok.experiment.environment import environment
 from grok.experiment.repeat import logged_values, repeat, resume
 from grok.reports import page
 from grok.reports.page.collect import summary_of
@@ -15,7 +13,6 @@ from grok.store.connection import Store
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "3ee297d"
 KILLED = 8
-WHAT_NUMBERS_DEPEND_ON = ("torch", "cpu", "cpu_capability")
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +29,6 @@ def imported(tmp_path_factory):
         yield store
 
 
-def is_same_machine(run: dict) -> bool:
-    """Whether the run was made where its numbers come out bit for bit."""
-    before, now = run["info"]["environment"], environment()
-    return all(before[key] == now[key] for key in WHAT_NUMBERS_DEPEND_ON)
-
-
 def test_the_report_shows_them(imported: Store, tmp_path: Path):
     """All eight runs, the sweep with its two keys, and curves are in the page."""
     summary = summary_of(imported, {}, [])
@@ -50,21 +41,16 @@ def test_the_report_shows_them(imported: Store, tmp_path: Path):
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_repetition_equals_the_stored_run(imported: Store, number: int):
-    """The same code on the same machine gives every logged value again, bit for bit."""
-    run = connection.find_run(imported.database, number)
+    """Every value is logged again, at the same steps. The losses are equal to rounding errors, since
+    the step is computed in another way than at that commit, and the repetition says so."""
     repetition = repeat(imported, number)
-    assert repetition.values == sum(map(len, logged_values(imported, number).values())) > 50
-    if is_same_machine(run):
-        assert repetition.first is None
-    else:
-        before, now = (logged_values(imported, i)["test_loss"] for i in (number, repetition.run))
-        assert list(before) == list(now)
-        torch.testing.assert_close(
-            torch.tensor(list(before.values())),
-            torch.tensor(list(now.values())),
-            rtol=1e-3,
-            atol=1e-3,
-        )
+    before, now = (logged_values(imported, i) for i in (number, repetition.run))
+    assert repetition.values == sum(map(len, before.values())) > 50
+    assert any(line.startswith("commit: 3ee297d") for line in repetition.environment)
+    for name, values in before.items():
+        assert list(values) == list(now[name])
+        if name.endswith("loss"):
+            assert list(now[name].values()) == pytest.approx(list(values.values()), 1e-3, 1e-3)
 
 
 def test_the_killed_run_resumes_from_its_checkpoint(imported: Store):
