@@ -15,14 +15,14 @@ os.environ["OMP_NUM_THREADS"] = (
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave what a mere collection has imported out of later garbage collections.
+def pytest_collection_finish() -> None:
+    """Leave what the collection has imported out of later garbage collections.
 
-    `make mutants` collects once and then forks a process for each mutant; looking through all
-    imported modules for garbage would be most of its time.
+    There is one after each module, and `make mutants` forks a process for each mutant: looking
+    through all imported modules for garbage would be a fifth of the suite's time.
     """
-    if config.option.collectonly:
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
