@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import requests
 import torch
-from sklearn.datasets import load_digits
 
 from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
@@ -28,6 +27,8 @@ def digits(train_count: int, seed: int) -> Tensors:
 
     8 x 8 pixels in [0, 1]; `train_count` of the 1797 images are the train set, by the seed alone.
     """
+    from sklearn.datasets import load_digits  # two seconds, for those who need them
+
     data = load_digits()
     images = torch.tensor(data.data / 16, dtype=torch.float64)
     labels = torch.tensor(data.target, dtype=torch.long)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_diabetes
 
 from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
@@ -22,6 +21,8 @@ def diabetes(train_count: int, seed: int) -> Tensors:
 
     `train_count` of the 442 rows are the train set, by the seed alone.
     """
+    from sklearn.datasets import load_diabetes  # two seconds, for those who need it
+
     data = load_diabetes()
     return _split(data.data, data.target, train_count, len(data.data), seed)
 

@@ -1,5 +1,6 @@
 """The report: a page of its own, opened in a browser."""
 
+import math
 import os
 import re
 import shutil
@@ -83,6 +84,22 @@ def test_long_curves_are_thinned_but_keep_their_ends():
     kept = list(collect.thinned(1000, 50))
     assert kept[0] == 0 and kept[-1] == 999 and len(kept) == 50
     assert list(collect.thinned(7, 50)) == list(range(7))
+
+
+def test_curves_are_text_with_nothing_where_there_is_no_finite_number():
+    """The page draws a gap there; a number has the four digits that a plot can show."""
+    assert collect.numbers_text([0.123456, 1e-9, 123456.0]) == "0.1235,1e-09,1.235e+05"
+    values = [0.5, math.nan, math.inf, None, "<b>", 3]
+    assert collect.numbers_text(values) == "0.5,,,,,3"
+
+
+def test_a_sparkline_keeps_the_ends_and_the_range_of_accuracies():
+    """24 characters from A (0) to / (1), however long the curve."""
+    for count in (1, 5, 24, 1000):
+        assert collect.sparkline([0.0] * (count - 1) + [1.0])[-1] == "/"
+        assert len(collect.sparkline([0.5] * count)) == 24
+    assert collect.sparkline([math.nan, 2.0, -1.0])[::23] == "AA"
+    assert collect.sparkline([]) == ""
 
 
 @pytest.fixture(scope="module")

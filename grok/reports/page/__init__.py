@@ -13,6 +13,7 @@ from grok.reports.page.collect import details_of, summary_of
 from grok.store.connection import Store
 
 HERE = Path(__file__).parent
+COMPRESSION = 4  # of gzip's 9; at 6, a page is 3 % smaller and takes a third longer to write
 
 
 def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
@@ -25,7 +26,7 @@ def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path])
         the number of runs.
     """
     summary = summary_of(store, wanted, figures)
-    details = details_of(store.database, summary["runs"]["run"])
+    summary["spark"], details = details_of(store.database, summary["runs"]["run"])
     page = (HERE / "page.html").read_text()
     parts = {
         "css": (HERE / "page.css").read_text(),
@@ -44,4 +45,4 @@ def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path])
 def packed(data: Any) -> str:
     """JSON, compressed, as text that is safe inside HTML."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), 6)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), COMPRESSION)).decode()

@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,6 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         "tags": coded_column([tags_of(run) for run in runs]),
         "claims": coded_column([claims_of(run) for run in runs]),
         "commands": [command_of(run) for run in runs],
-        "spark": sparklines(database, [run["_id"] for run in runs]),
     }
 
 
@@ -249,24 +249,12 @@ def command_of(run: dict[str, Any]) -> str:
     return f"git checkout {shlex.quote(repositories[0]['commit'][:12])}{changed}\n{line}"
 
 
-def sparklines(database: Database, ids: list[Any]) -> list[str]:
-    """Of each run, its test accuracy by logged step in 24 characters of 64 heights; "" for none."""
-    lines: dict[Any, str] = {}
-    wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
-    for metric in find_metrics(database.metrics, wanted, ["values"]):
-        values = np.array([rounded(value) for value in metric["values"]], float)
-        if len(values):
-            shown = values[np.linspace(0, len(values) - 1, SPARKLINE_POINTS).astype(int)]
-            heights = np.nan_to_num(np.clip(shown, 0, 1), nan=0.0) * (SPARKLINE_HEIGHTS - 1)
-            lines[metric["run_id"]] = "".join(ALPHABET[int(height)] for height in heights)
-    return [lines.get(number, "") for number in ids]
-
-
-def details_of(database: Database, ids: list[Any]) -> dict[str, Any]:
-    """Thinned curves of every run, in the order of `ids`.
+def details_of(database: Database, ids: list[Any]) -> tuple[list[str], dict[str, Any]]:
+    """What the page draws of every run's metrics, in the order of `ids`.
 
     Returns:
-        "curves": for each run, {metric: [index of its steps, values]}.
+        The sparkline of the test accuracy, "" for none; and all thinned curves,
+        "curves": for each run, {metric: [index of its steps, values]},
         "steps": the different lists of steps. The more runs, the fewer points a curve has.
     """
     names = database.metrics.distinct("name", {"run_id": {"$in": ids[:200]}})
@@ -274,30 +262,56 @@ def details_of(database: Database, ids: list[Any]) -> dict[str, Any]:
     points = MOST_VALUES / max(1, len(ids)) / metrics_per_run
     points = int(np.clip(points, LEAST_POINTS, MOST_POINTS))
     place = {number: i for i, number in enumerate(ids)}
+    lines = [""] * len(ids)
     curves: list[dict[str, list[Any]]] = [{} for _ in ids]
     steps: dict[tuple[int, ...], int] = {}
     for metric in find_metrics(database.metrics, {"run_id": {"$in": ids}}):
-        curves_of_run = curves[place[metric["run_id"]]]
-        if len(curves_of_run) >= MOST_METRICS and metric["name"] not in ALWAYS_SHOWN:
+        row, name, values = place[metric["run_id"]], metric["name"], metric["values"]
+        if name == "test_accuracy":
+            lines[row] = sparkline(values)
+        if len(curves[row]) >= MOST_METRICS and name not in ALWAYS_SHOWN:
             continue
-        kept = thinned(len(metric["steps"]), points)
-        index = steps.setdefault(tuple(metric["steps"][i] for i in kept), len(steps))
-        curves_of_run[metric["name"]] = [index, [rounded(metric["values"][i]) for i in kept]]
-    return {"steps": [list(one) for one in steps], "curves": curves}
+        kept = thinned(len(values), points)
+        index = steps.setdefault(tuple([metric["steps"][i] for i in kept]), len(steps))
+        curves[row][name] = [index, numbers_text([values[i] for i in kept])]
+    return lines, {"steps": [list(one) for one in steps], "curves": curves}
 
 
+def sparkline(values: list[Any]) -> str:
+    """Accuracies in 24 characters of 64 heights."""
+    if not values:
+        return ""
+    shown = [values[i] for i in spread(len(values), SPARKLINE_POINTS)]
+    heights = [min(max(value, 0.0), 1.0) if _is_finite(value) else 0.0 for value in shown]
+    return "".join(ALPHABET[int(height * (SPARKLINE_HEIGHTS - 1))] for height in heights)
+
+
+@cache
 def thinned(count: int, most: int) -> Sequence[int]:
     """At most `most` of `count` indices, evenly spaced, the first and the last among them."""
     if count <= most:
         return range(count)
-    return np.unique(np.linspace(0, count - 1, most).astype(int)).tolist()
+    return sorted({*spread(count, most)})
 
 
-def rounded(value: Any) -> float | None:
-    """The number with four digits; None for what is no finite number."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(f"{value:.4g}")
+@cache
+def spread(count: int, points: int) -> list[int]:
+    """Indices of `points` of `count` values, evenly spaced from the first to the last."""
+    return np.linspace(0, count - 1, points).astype(int).tolist()
+
+
+def numbers_text(values: list[Any]) -> str:
+    """Numbers with four digits, separated by commas; nothing for what is no finite number.
+
+    It is written several times as fast as a list of rounded numbers as JSON.
+    """
+    if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
+        return ",".join(["%.4g"] * len(values)) % tuple(values)
+    return ",".join([f"{value:.4g}" if _is_finite(value) else "" for value in values])
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def plain(value: Any) -> Any:

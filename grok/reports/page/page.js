@@ -103,7 +103,8 @@ async function showRun(id) {
   details = details ?? await unpack("details");
   if (decodeURIComponent(location.hash) !== `#run=${id}`) return;  // the reader has gone on
   const curves = details.curves[row], names = Object.keys(curves).sort();
-  const traces = chosen => chosen.map(name => ({x: details.steps[curves[name][0]], y: curves[name][1], name: name.replaceAll("_", " "), mode: "lines"}));
+  const numbers = text => text.split(",").map(number => number === "" ? null : Number(number));
+  const traces = chosen => chosen.map(name => ({x: details.steps[curves[name][0]], y: numbers(curves[name][1]), name: name.replaceAll("_", " "), mode: "lines"}));
   const ofKind = kind => names.filter(name => name === `train_${kind}` || name === `test_${kind}`);
   plot("accuracies", traces(ofKind("accuracy")), {yaxis: {title: {text: "accuracy"}, range: [-0.03, 1.03]}});
   plot("losses", traces(ofKind("loss")), {yaxis: {title: {text: "loss"}, exponentformat: "power", type: "log"}});
