@@ -45,10 +45,8 @@ def run(
 
     from grok.sweep import commands
 
-    if dry_run:
-        commands.describe(file, limit, seeds, slots, workers)
-    else:
-        commands.run(file, limit, seeds, slots, workers, resume or bool(sweep_id), sweep_id)
+    act = commands.describe if dry_run else commands.run
+    act(file, limit, seeds, slots, workers, resume or bool(sweep_id), sweep_id)
 
 
 @sweep.command()

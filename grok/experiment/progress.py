@@ -165,12 +165,11 @@ class RunProgress:
         if isinstance(event, Start):
             self.bar.update(self.task, rate=activity(event))
             if self.has_lines:
-                steps, where = (
-                    self.problem.train_steps,
-                    hardware(self.problem.device, event.threads),
-                )
+                steps = f"{self.problem.train_steps:,} steps"
+                begin = f" from step {self.first_step:,}" if self.first_step else ""
+                where = hardware(self.problem.device, event.threads)
                 self._print(
-                    f"{self.place}: {self.label}, {steps:,} steps on {where}, {activity(event)}; "
+                    f"{self.place}: {self.label}, {steps}{begin} on {where}, {activity(event)}; "
                     "the time is known after the first evaluations"
                 )
         elif isinstance(event, Timing) and self.has_lines:

@@ -1,5 +1,6 @@
 """The command `grok sweep run`."""
 
+from itertools import islice
 from pathlib import Path
 
 from rich.table import Table
@@ -18,9 +19,17 @@ SHOWN_POINTS = 10
 
 
 def describe(
-    path: Path, limit: int | None, seeds: int | None, slots: int | None, workers: int | None
+    path: Path,
+    limit: int | None,
+    seeds: int | None,
+    slots: int | None,
+    workers: int | None,
+    resume: bool,
+    sweep_id: str | None,
 ) -> None:
-    """Print a sweep's points, its batches and an upper bound of its time; nothing is stored.
+    """Print the points that `run` would train, their batches, and an upper bound of the time.
+
+    Nothing is trained, and no sweep is stored.
 
     Arguments:
         path: The sweep file.
@@ -28,18 +37,29 @@ def describe(
         seeds: How many seeds each point runs with, or None for the file's own.
         slots: How many runs train at once, or None to choose.
         workers: How many processes train, or None to choose.
+        resume: Describe what is left of a sweep instead of a new one.
+        sweep_id: The sweep to resume; None for the latest of this file.
     """
     file = files.read(path)
-    points = points_of(file, limit or file.config.get("run_cap"), seeds)
+    if resume:
+        sweep = LocalSweep.resume(file, stores.mongo(), sweep_id, slots, workers)
+        points, groups = sweep.pending(), sweep.groups
+    else:
+        points = dict(enumerate(points_of(file, limit or file.config.get("run_cap"), seeds)))
+        groups = plan(file, points)
+    if not points:
+        is_bayes = file.config["method"] == "bayes"
+        print("a Bayes search chooses its points while it runs" if is_bayes else "no runs to do")
+        return
     screen = Console()
     table = Table("point", "config")
-    for number, point in enumerate(points[:SHOWN_POINTS]):
+    for number, point in islice(points.items(), SHOWN_POINTS):
         table.add_row(str(number), "  ".join(f"{key}={value}" for key, value in point.items()))
     if len(points) > SHOWN_POINTS:
         table.add_row("...", f"{len(points)} points in all")
     screen.print(table)
     total = 0.0
-    parts = split(plan(file, dict(enumerate(points))), slots)
+    parts = split(groups, slots)
     count = min(workers or choose_workers(parts), len(parts))
     for part in parts:
         seconds = estimate(part)
@@ -64,9 +84,8 @@ def run(
     """Run or resume a sweep; prints its id first and a summary last.
 
     Arguments:
-        path, limit, seeds, slots, workers: As in `describe`.
+        path, limit, seeds, slots, workers, sweep_id: As in `describe`.
         resume: Continue a sweep instead of starting one.
-        sweep_id: The sweep to resume; None for the latest of this file.
     """
     file = files.read(path)
     store = stores.mongo()
@@ -76,7 +95,10 @@ def run(
         sweep = LocalSweep.begin(file, store, limit, seeds, slots, workers)
     planned = [run for group in sweep.groups for run in group]
     runs = len(planned) or sweep.document["limit"] or 0
-    print(f"sweep {sweep.id}: {runs} runs to do, in {store.describe()}", flush=True)
+    begun = sum(run.resume_point is not None for run in planned)
+    from_checkpoints = f", {begun} of them from their checkpoints" if begun else ""
+    where = store.describe()
+    print(f"sweep {sweep.id}: {runs} runs to do{from_checkpoints}, in {where}", flush=True)
     total_steps = sum(run.problem.train_steps for run in planned)
     message = f'interrupted; "grok sweep run {path} --resume" continues'
     with exit_on_interrupt(message), SweepProgress(total_steps, runs) as progress:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from grok.engine.events import Timing
+from grok.engine.events import Start, Timing
 from grok.experiment import progress
 from grok.experiment.progress import LineSchedule, ask, line, mode, panels, sparkline
 from tests.conftest import PROJECT
@@ -116,6 +116,19 @@ def test_the_time_of_a_long_run_is_told_before_its_first_record(liu_toy, monkeyp
     line = capfd.readouterr().err
     assert "step 10 of 10,000" in line and "0.25 steps/s" in line
     assert f"about {(9990 * 4 + 60) / 3600:.0f} h for all steps and 3 evaluations" in line
+
+
+@pytest.mark.parametrize(
+    ("first_step", "words"), [(0, "800 steps on"), (300, "800 steps from step 300 on")]
+)
+def test_a_resumed_run_says_at_its_start_from_which_step_it_goes_on(
+    liu_toy, monkeypatch, capfd, first_step, words
+):
+    monkeypatch.setenv("GROK_CONSOLE", "normal")
+    problem = liu_toy.problem_of(liu_toy.full_config({"train_steps": 800}))
+    start = Start(0, 0, 1, compiled=True, threads=1, fused=False)
+    progress.RunProgress("toy", "run 1", problem, first_step).show(start)
+    assert f"run 1: toy, {words} " in capfd.readouterr().err
 
 
 def test_live_shows_every_metric_on_a_screen_of_its_own():

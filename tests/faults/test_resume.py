@@ -137,7 +137,8 @@ def test_a_killed_sweep_goes_on_in_its_batch(home, tmp_path):
     wait_until(lambda: all(store.checkpoint_path(run).exists() for run in range(5, 9)), 180)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    finish(grok("sweep", "run", str(file), "--resume"))
+    out, _ = finish(grok("sweep", "run", str(file), "--resume"))
+    assert "4 runs to do, 4 of them from their checkpoints, in" in out
     assert store.database.runs.count_documents({}) == 8
     for seed in range(4):
         first, second = (

@@ -201,6 +201,34 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store, caps
     assert store.database.runs.count_documents(wanted) == 12
 
 
+def test_a_dry_run_of_a_resumption_lists_what_is_left(written, store, capsys):
+    """Points with a finished run are not listed; the others keep their numbers."""
+    path = written(parameters={"seed": {"values": list(range(10, 16))}})
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+
+    def finish(*points: int) -> None:
+        result = {"ended": "budget"}
+        for point in points:
+            entry = {"sweep": {"id": sweep.id, "point": point}}
+            run = {"_id": f"{sweep.id}-{point}", "status": "COMPLETED", "meta": entry}
+            store.database.runs.insert_one({**run, "result": result})
+
+    def describe() -> list[str]:
+        commands.describe(path, None, None, 2, 1, resume=True, sweep_id=None)
+        return capsys.readouterr().out.splitlines()
+
+    finish(0, 1, 3, 4)
+    lines = describe()
+    assert [line.split()[1::2] for line in lines if "seed=" in line] == [
+        ["2", "seed=12"],
+        ["5", "seed=15"],
+    ]
+    assert any(line.startswith("2 runs, ") for line in lines), lines
+    finish(2, 5)
+    assert describe() == ["no runs to do"]
+    store.database.runs.delete_many({"meta.sweep.id": sweep.id})
+
+
 def test_a_sweep_that_is_running_is_not_resumed(written, store):
     """Fault 1: every point would be trained twice."""
     file = files.read(written())
