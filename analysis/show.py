@@ -1,6 +1,8 @@
 """The latest runs as a table.
 
 `python analysis/show.py [-n 20] [experiment=liu_toy p=10]`
+
+If all of them are of one sweep, there is a column for each key that the sweep varies.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from rich.table import Column, Table
 from analysis import query
 from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.experiment.show import wide_console
-from grok.store.connection import Store
+from grok.store.connection import Store, find_sweep, swept_keys
 from grok.store.status import DEAD_AFTER, silence
 
 RESULTS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
@@ -26,7 +28,10 @@ TABLE_WIDTH = 140  # characters, where the output is not a terminal
 def main(filters: tuple[str, ...], count: int) -> None:
     store = query.connect()
     runs = query.selected_runs(store, filters, count)
-    table = Table("run", "experiment", "status", Column("started", no_wrap=True), *RESULTS)
+    started = Column("started", no_wrap=True)
+    keys = keys_of_sweep(store, runs)
+    values = [Column(name, overflow="fold") for name in (*keys, *RESULTS)]
+    table = Table("run", "experiment", "status", started, *values)
     for _, row in runs.iterrows():
         start_time = row["start_time"]
         table.add_row(
@@ -34,9 +39,21 @@ def main(filters: tuple[str, ...], count: int) -> None:
             str(row["experiment"]),
             run_status(store, row),
             f"{start_time:%m-%d %H:%M:%S}" if pd.notna(start_time) else "",
+            *(format_setting(row[f"config.{key}"]) for key in keys),
             *(format_result(row.get(f"result.{name}"), name) for name in RESULTS),
         )
     wide_console(TABLE_WIDTH).print(table)
+
+
+def keys_of_sweep(store: Store, runs: pd.DataFrame) -> list[str]:
+    """The config keys whose values the sweep of these runs varies; none if not all are of one sweep."""
+    ids = runs["sweep.id"].unique() if "sweep.id" in runs else []
+    sweep = find_sweep(store.database, ids[0]) if len(ids) == 1 else None
+    if sweep is None:
+        return []
+    keys = [key for key in swept_keys(sweep) if f"config.{key}" in runs]
+    has_other_seeds = "seed" not in keys and runs["config.seed"].nunique() > 1  # of --seeds
+    return [*keys, "seed"] if has_other_seeds else keys
 
 
 def run_status(store: Store, row: pd.Series) -> str:
@@ -46,6 +63,13 @@ def run_status(store: Store, row: pd.Series) -> str:
     run_id = query.mongo_id(row["run"])
     seconds = silence(store.database.runs, {"_id": run_id}).get(run_id, 0.0)
     return "dead" if seconds > DEAD_AFTER else "RUNNING"
+
+
+def format_setting(value: Any) -> str:
+    """A configuration value as text."""
+    if value is None or value != value:
+        return "None"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def format_result(value: Any, name: str) -> str:

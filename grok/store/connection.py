@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -212,6 +212,21 @@ def find_sweep(database: Database, name: str) -> dict[str, Any] | None:
     """The sweep with this id, or the latest of the file with this name; None if there is none."""
     wanted = {"$or": [{"_id": name}, {"name": name}]}
     return database.sweeps.find_one(wanted, sort=[("created", -1)])
+
+
+def swept_keys(sweep: Mapping[str, Any]) -> list[str]:
+    """The parameters to which a stored sweep can give more than one value, in their order."""
+    config = sweep.get("config")
+    parameters = config.get("parameters") if isinstance(config, dict) else None
+    return [key for key, spec in (parameters or {}).items() if _has_several_values(spec)]
+
+
+def _has_several_values(parameter: Any) -> bool:
+    """Whether a parameter of a sweep has a distribution, or a list of at least two values."""
+    if not isinstance(parameter, dict) or "value" in parameter:
+        return False
+    values = parameter.get("values")
+    return not isinstance(values, list) or len(values) > 1
 
 
 def find_run(database: Database, number: int | str) -> dict[str, Any]:

@@ -92,6 +92,38 @@ def test_a_document_that_is_hardly_a_run_is_shown_too(made, tmp_path):
         made.database.runs.delete_one({"_id": FIRST + 70})
 
 
+def test_the_runs_of_one_sweep_are_shown_with_the_keys_that_it_varies(made, tmp_path):
+    """Not with a parameter of one value; the seed is shown too where runs differ in it (--seeds)."""
+    parameters = {
+        "decoder_lr": {"distribution": "uniform", "min": 0.001, "max": 0.1},
+        "p": {"value": 10},
+        "decoder_weight_decay": {"values": [5]},
+    }
+    sweep = {"_id": "shown-1", "name": "shown", "config": {"parameters": parameters}}
+    made.database.sweeps.insert_one(sweep)
+    places = {"_id": {"$gte": FIRST, "$lt": FIRST + 6}}
+    before = {run["_id"]: run["meta"] for run in made.database.runs.find(places)}
+
+    def columns(runs: str) -> list[str]:
+        """The names of the columns between the start time and the results."""
+        lines = call_script("show", f"run={runs}", cwd=tmp_path).stdout.splitlines()
+        header = lines[1 : next(i for i, line in enumerate(lines) if line.startswith("┡"))]
+        cells = zip(*(line.strip("┃").split("┃") for line in header), strict=True)
+        names = ["".join(map(str.strip, parts)) for parts in cells]  # long ones are folded
+        return names[names.index("started") + 1 : names.index("phase")]
+
+    try:
+        made.database.runs.update_many(places, {"$set": {"meta.sweep.id": "shown-1"}})
+        assert columns(f"{FIRST}..{FIRST + 5}") == ["decoder_lr", "seed"]
+        assert columns(f"{FIRST}") == ["decoder_lr"]
+        assert columns(f"{FIRST + 6}") == columns(f"{FIRST}..{FIRST + 6}") == []
+        assert "0.1 " in call_script("show", f"run={FIRST}", cwd=tmp_path).stdout
+    finally:
+        made.database.sweeps.delete_one({"_id": "shown-1"})
+        for run, meta in before.items():
+            made.database.runs.update_one({"_id": run}, {"$set": {"meta": meta}})
+
+
 def test_a_run_with_a_name_does_not_hide_the_numbered_ones(made):
     synthetic.fill(made.database, 1, steps=16, first=FIRST + 60)
     run = made.database.runs.find_one_and_delete({"_id": FIRST + 60})

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from grok.claims import scorecard
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
-from grok.store.connection import Store
+from grok.store.connection import Store, swept_keys
 from grok.store.documents import find_metrics
 
 RESULT_COLUMNS = (
@@ -116,12 +116,6 @@ def picture(path: Path) -> dict[str, str]:
 
 def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
     """A sweep, which of its keys vary, and the findings of its claims."""
-    parameters = part_of(sweep, "config").get("parameters", {})
-    varying = [
-        key
-        for key, spec in parameters.items()
-        if isinstance(spec, dict) and "value" not in spec and not _is_one(spec.get("values"))
-    ]
     findings = sweep.get("claims", {}).get("findings", [])
     passed = sum(finding["passed"] for finding in findings)
     return {
@@ -131,15 +125,10 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "created": f"{sweep['created']:%Y-%m-%d %H:%M}",
         "seconds": plain(sweep.get("seconds")),
         "state": sweep.get("state", ""),
-        "keys": [key for key in varying if key != "seed"],
+        "keys": [key for key in swept_keys(sweep) if key != "seed"],
         "claims": f"{passed}/{len(findings)}" if findings else "",
         "findings": [{key: f.get(key) for key in ("claim", "passed", "seed")} for f in findings],
     }
-
-
-def _is_one(values: Any) -> bool:
-    """Whether these are the values of a parameter that has only one."""
-    return isinstance(values, list) and len(values) <= 1
 
 
 def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
