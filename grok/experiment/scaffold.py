@@ -12,6 +12,8 @@ from grok.engine.instruments import BY_NAME, GROUPS
 from grok.errors import UserError
 from grok.tasks import operations
 
+LINE_LENGTH = 100  # as ruff.toml has it
+
 
 @dataclass(frozen=True)
 class ModelParts:
@@ -75,6 +77,8 @@ MODELS = {
 }
 EXPERIMENT = Template('''"""$description
 
+One run, and the sweep on which the claims are checked:
+
     python experiments/$name.py with cpu
     grok replicate $name
 """
@@ -134,7 +138,7 @@ $keys
 
     # Evaluation
     log_points: Count = 100  # evaluation steps, logarithmically spaced
-    measures: str | Texts = $measures  # instruments, by name or group
+$measures
 
     # Numerics
     dtype: Dtype = "float32"  # of weights and activations
@@ -278,7 +282,7 @@ def write(
         "name": name,
         "description": textwrap.fill(sentence, 97),
         "operation": json.dumps(operation),
-        "measures": json.dumps(measures),
+        "measures": _measures_key(measures),
         **asdict(MODELS[model]),
     }
     comment = textwrap.fill(sentence, 100, initial_indent="# ", subsequent_indent="# ")
@@ -293,3 +297,13 @@ def write(
     for path, text in files.items():
         path.write_text(text)
     return list(files)
+
+
+def _measures_key(measures: list[str]) -> str:
+    """The key `measures` of a configuration, in the formatter's layout."""
+    key, comment = "    measures: str | Texts = ", "# instruments, by name or group"
+    line = f"{key}{json.dumps(measures)}  {comment}"
+    if len(line) <= LINE_LENGTH:
+        return line
+    names = "".join(f"        {json.dumps(name)},\n" for name in measures)
+    return f"    {comment}\n{key}[\n{names}    ]"

@@ -17,7 +17,14 @@ from grok.experiment import scaffold
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 
-MEASURES = {"transformer": ["norms", "fourier"], "mlp": ["norms"]}
+MEASURES = {
+    "transformer": ["norms", "fourier", "path_length", "variance"],  # more than fit in a line
+    "mlp": ["norms"],
+}
+DESCRIPTIONS = {
+    "transformer": "A line that is longer than one of a docstring. " * 3,
+    "mlp": "Short",
+}
 FOLDERS = ("experiments", "sweeps", "tests/papers")
 
 
@@ -38,9 +45,8 @@ def written(tmp_path_factory):
     root = make_folders(tmp_path_factory.mktemp("project"))
     for name in ("tests/__init__.py", "tests/conftest.py", "tests/helpers.py", "ruff.toml"):
         shutil.copy(PROJECT / name, root / name)
-    description = "A description that is longer than one line of a docstring " * 2
     for model, measures in MEASURES.items():
-        scaffold.write(root, f"my_{model}", description, "x_minus_y", model, measures)
+        scaffold.write(root, f"my_{model}", DESCRIPTIONS[model], "x_minus_y", model, measures)
     return root
 
 
@@ -81,7 +87,7 @@ def test_the_example_claim_has_a_sweep_file(written, model):
     experiment = load(written / "experiments" / f"my_{model}.py")
     sweeps = [written / "sweeps" / f"{claim.sweep}.yaml" for claim in experiment.claims]
     assert len(sweeps) == 1
-    assert "# A description that is longer" in sweeps[0].read_text()
+    assert sweeps[0].read_text().startswith(f"# {DESCRIPTIONS[model][:40]}")
 
 
 @pytest.mark.parametrize("model", scaffold.MODELS)
