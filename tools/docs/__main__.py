@@ -70,6 +70,8 @@ def content(name: str, page: Path) -> str:
         return papers.scorecard(_by_name().values(), page)
     if name == "instruments":
         return _instruments()
+    if name == "operations":
+        return reference.operations()
     tables = {
         "commands": reference.commands,
         "shared-keys": reference.shared_keys,

@@ -1,4 +1,4 @@
-"""The generated parts of the reference: commands, shared keys, metrics, instruments."""
+"""The generated parts of the reference: commands, shared keys, operations, metrics, instruments."""
 
 import inspect
 import re
@@ -19,6 +19,7 @@ from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import Experiment, load
 from grok.paths import PROJECT, experiment_file
+from grok.tasks.operations import NAMED
 from tools.docs.markdown import cell, code, code_spans, section_rows, table
 from tools.docs.papers import PAPERS, key_comments, keys_table
 
@@ -140,6 +141,11 @@ def shared_keys(experiments: Iterable[Experiment]) -> str:
         "seed": "seed of all randomness of the run",
     }
     return keys_table(["seed", *defaults], experiment.types, defaults, comments)
+
+
+def operations() -> str:
+    """A table of the operations modulo p that have a name."""
+    return table(["name", "expression"], ([code(name), code(e)] for name, e in NAMED.items()))
 
 
 # -- metrics -------------------------------------------------------------------------------------
