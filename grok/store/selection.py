@@ -158,7 +158,7 @@ def _sweep_ids(database: Database, conditions: list[Any]) -> list[str]:
     for name in map(str, conditions):
         sweep = find_sweep(database, name)
         # a sweep of W&B's own server is known by its runs only
-        if sweep is None and not database.runs.distinct("_id", of_sweeps(name)):
+        if sweep is None and not database.runs.count_documents(of_sweeps(name)):
             known = database.sweeps.distinct("name") + database.sweeps.distinct("_id")
             raise UserError(f"no sweep {name}{did_you_mean(name, known)}")
         ids.append(sweep["_id"] if sweep else name)
