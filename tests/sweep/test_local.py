@@ -348,7 +348,7 @@ def one_per_value(points: list[dict]) -> list[dict]:
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_point_of_a_sweep_file_is_valid_and_makes_a_problem(path, monkeypatch):
+def test_every_point_of_a_sweep_file_is_valid_and_makes_a_problem(path, monkeypatch, mlxtend):
     """Every configuration is checked; a problem is built for every value of every parameter."""
     file = files.read(path)
     points = points_of(file, None, None)
