@@ -18,7 +18,7 @@ from grok.store.connection import Store, find_sweep, swept_keys
 from grok.store.status import DEAD_AFTER, silence
 
 RESULTS = ("phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "seconds")
-TABLE_WIDTH = 140  # characters, where the output is not a terminal
+TABLE_WIDTH = 180  # characters, where the output is not a terminal
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
