@@ -17,7 +17,8 @@ from grok.theory import linear
 # lambda, the number of inputs per sample, of the named configs whose curves are shown.
 CURVE_LAMBDAS = {"ratio_30": 0.3, "cpu": 0.9, "ratio_150": 1.5}
 DELAY_LAMBDA = 0.9  # of the runs that vary weight decay or outputs
-# The runs' learning rate, and the squared error up to which an output counts as accurate.
+# The learning rate at which delays are shown, and the squared error up to which an output counts as
+# accurate.
 LR, EPS = 0.01, 1e-3
 SPLIT_LABELS = {"train": "train", "test": "generalization"}
 SPLIT_COLOURS = {"train": style.TRAIN, "test": style.TEST}
@@ -61,7 +62,12 @@ def plot_curves(store: Store, runs: pd.DataFrame) -> Figure:
 
 
 def plot_delays(runs: pd.DataFrame) -> Figure:
-    """Delay to 95 % accuracy against lambda, weight decay and number of outputs."""
+    """Delay to 95 % accuracy against lambda, weight decay and number of outputs.
+
+    Delays go with 1 / learning rate; those of runs with another one are converted to LR.
+    """
+    at_lr = runs["result.delay"] * runs["config.lr"] / LR
+    runs = runs.assign(**{"result.delay": at_lr})
     is_linear = runs["config.hidden_dim"].isna()
     has_no_decay = runs["config.weight_decay"] == 0
     has_one_output = runs["config.output_dim"] == 1

@@ -5,8 +5,8 @@ on the squared error. Both losses fall smoothly. Accuracy, the fraction of input
 below a bound, still rises on the train set long before it rises on new inputs. The paper gives both
 losses in closed form by the Marchenko-Pastur law, and from them the delay.
 
-    python experiments/levi.py with cpu    # less than a minute
-    grok replicate levi                    # all claims, eight seeds: 160 runs, about 3 minutes
+    python experiments/levi.py with cpu    # a minute
+    grok replicate levi                    # all claims: 85 runs, about an hour
     python analysis/levi_figures.py        # figures 1 to 3
 """
 
@@ -32,6 +32,8 @@ from grok.objectives.regression import RegressionLoss, RegressionMetrics
 from grok.tasks import gaussian
 from grok.tensors import Tensors
 from grok.theory import linear as theory
+
+PARTS = ("train", "test")
 
 # threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("levi", threshold=0.95, delay=100)
@@ -59,10 +61,12 @@ def config() -> None:
 
     # Training
     train_steps: Count = 100_000  # number of steps
-    rotated: bool = True  # train one layer in the covariance's eigenvectors: equal, but far cheaper
+    rotated: bool = (
+        False  # train one layer in the covariance's eigenvectors: equal, but far cheaper
+    )
 
     # Evaluation
-    log_points: Count = 200  # number of evaluations, at logarithmically spaced steps
+    log_points: Count = 1000  # number of evaluations, at logarithmically spaced steps
 
     # Numerics
     dtype: Dtype = "float64"  # of weights and data
@@ -77,37 +81,48 @@ TWO_LAYERS = {
     "lr": 0.5,
     "eps": 1e-4,
     "train_steps": 20_000,
+    "log_points": 200,
 }
-PERCENTS = (30, 50, 70, 80, 95, 150, 200)  # lambda
-DECAYS = {"1e5": 1e-5, "1e4": 1e-4, "1e3": 1e-3, "3e3": 3e-3, "1e2": 1e-2, "3e2": 3e-2}
-OUTPUTS = (10, 30, 100, 500)
+# Steps that are enough to generalize, by the closed form, or to come near the final loss.
+STEPS = {
+    30: 1500,
+    50: 2000,
+    70: 5000,
+    80: 10_000,
+    95: 100_000,
+    150: 3000,
+    200: 3000,
+}  # by 100 lambda
+DECAYS = {"1e4": 1e-4, "1e3": 1e-3, "3e3": 3e-3, "1e2": 1e-2}
+# Learning rate and steps by the number of outputs. The gradient is divided by this number, and all
+# times go with 1 / learning rate.
+OUTPUTS = {10: (0.3, 3000), 30: (0.3, 3500), 500: (1.0, 250)}
 
-ex.preset("paper", "Figure 1 at lambda = 0.9; less than a minute.")
-ex.preset("cpu", "The same: the paper's own setting is small enough.")
-ex.preset(
-    "inputs",
-    "The first 30,000 steps on the inputs themselves; minutes.",
-    {"rotated": False, "train_steps": 30_000},
-)
+ex.preset("paper", "Figure 1 at lambda = 0.9, in eigenvectors; seconds.", {"rotated": True})
+ex.preset("cpu", "Figure 1 at lambda = 0.9, on the inputs; a minute.", {"train_steps": 30_000})
 ex.preset("two_layers", "A two-layer linear student, figure 5; a minute.", TWO_LAYERS)
 ex.preset(
     "two_layers_tanh",
     "A student with a hidden layer of tanh, figure 5; a minute.",
     {**TWO_LAYERS, "activation": "tanh"},
 )
-for percent in PERCENTS:
+for percent, steps in STEPS.items():
     ex.preset(
         f"ratio_{percent}",
         f"lambda = {percent / 100}: a point of figure 1, right.",
-        {"inputs_per_sample": percent / 100},
+        {"inputs_per_sample": percent / 100, "train_steps": steps},
     )
 for name, value in DECAYS.items():
-    ex.preset(f"decay_{name}", f"Weight decay {value:g}, figure 3.", {"weight_decay": value})
-for count in OUTPUTS:
+    ex.preset(
+        f"decay_{name}",
+        f"Weight decay {value:g}, figure 3.",
+        {"weight_decay": value, "train_steps": 35_000},
+    )
+for count, (lr, steps) in OUTPUTS.items():
     ex.preset(
         f"outputs_{count}",
-        f"{count} outputs, figure 2; 3000 steps.",
-        {"output_dim": count, "train_steps": 3000},
+        f"{count} outputs, figure 2.",
+        {"output_dim": count, "lr": lr, "train_steps": steps},
     )
 
 
@@ -181,20 +196,29 @@ class RotatedMetrics:
         return metrics
 
 
-@torch.no_grad()
-def rotate(network: Student, eigenvectors: Tensor) -> None:
-    """Replace the weights of one layer by their components along eigenvectors (d, d), in place."""
-    W = network.layers[0]
-    W.copy_(eigenvectors.to(W).T @ W)
+def train_count(c: Config) -> int:
+    """The number of train inputs."""
+    return round(c.input_dim / c.inputs_per_sample)
 
 
-def sampled_data(c: Config, teacher: Student, train_count: int, seed: int) -> Tensors:
+def eigen(c: Config) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (d,) and eigenvectors (d, d) of the covariance of the run's train inputs."""
+    return gaussian.principal(train_count(c), c.input_dim, parts.data_seed(c))
+
+
+def components(W: Tensor, eigenvectors: Tensor) -> Tensor:
+    """The components of weights (d, d_out) along eigenvectors (d, d)."""
+    return eigenvectors.to(W).T @ W.detach()
+
+
+def sampled_data(c: Config, teacher: Student) -> Tensors:
     """Train inputs, 2000 test inputs (seeds `seed` and seed + 2^20), and the teacher's outputs."""
+    seed = parts.data_seed(c)
     inputs = {
-        "train": gaussian.inputs(train_count, c.input_dim, seed),
+        "train": gaussian.inputs(train_count(c), c.input_dim, seed),
         "test": gaussian.inputs(2000, c.input_dim, seed + 2**20),
     }
-    data = {}
+    data = {"teacher": teacher.layers[0].detach()}
     for part, x in inputs.items():
         data[f"{part}_inputs"] = x.to(teacher.layers[0])
         data[f"{part}_targets"] = teacher(data[f"{part}_inputs"]).detach()
@@ -208,21 +232,18 @@ def build(c: Config) -> Problem:
     with drawing(c.seed, DTYPES[c.dtype]):
         student = Student(sizes, c.activation)
         teacher = Student(sizes, c.activation)
-    train_count = round(c.input_dim / c.inputs_per_sample)
-    seed = parts.data_seed(c)
     decay = c.weight_decay / c.output_dim  # as in the paper
     optimizer = Optimizer("sgd", (Group("", c.lr, decay),))
 
     if hidden or not c.rotated:
-        data = sampled_data(c, teacher, train_count, seed)
         loss = RegressionLoss(c.loss_dtype)
         metrics = RegressionMetrics(loss, c.eps)
-        return parts.make_problem(c, student, data, loss, metrics, optimizer)
+        return parts.make_problem(c, student, sampled_data(c, teacher), loss, metrics, optimizer)
 
-    eigenvalues, eigenvectors = gaussian.principal(train_count, c.input_dim, seed)
-    rotate(student, eigenvectors)
-    rotate(teacher, eigenvectors)
-    target = teacher.layers[0].detach()
+    eigenvalues, eigenvectors = eigen(c)
+    with torch.no_grad():
+        student.layers[0].copy_(components(student.layers[0], eigenvectors))
+    target = components(teacher.layers[0], eigenvectors)
     data = {"eigenvalues": eigenvalues.to(target), "teacher": target}
     rotated_loss = RotatedLoss(c.loss_dtype)
     rotated_metrics = RotatedMetrics(rotated_loss, c.eps)
@@ -231,51 +252,61 @@ def build(c: Config) -> Problem:
 
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
-    """Steps to 95 % and their delay, exactly for this sample and by the Marchenko-Pastur law.
+    """The delay of one layer from 95 % train to 95 % test accuracy, and what theory says of it.
 
-    `recursion_error` is the largest relative difference of a logged loss from the exact recursion.
+    Returns:
+        delay: steps between the two, each reached and held; infinite if one never is.
+        recursion_delay: by the exact recursion for this run's inputs and initial weights.
+        predicted_delay: by the Marchenko-Pastur law.
+        recursion_error: the largest relative difference of a logged loss from the exact recursion,
+            of the train loss and, of a rotated run, the test loss.
     """
-    if "eigenvalues" not in problem.data:
+    if c.hidden_dim:
         return {}
-    eigenvalues, teacher = (problem.data[name].cpu().numpy() for name in ("eigenvalues", "teacher"))
-    assert isinstance(problem.module, Student)
-    initial_student = problem.module.layers[0].detach().cpu().numpy()
+    eigenvalues, eigenvectors = eigen(c)
+    student, teacher = problem.module.get_parameter("layers.0").detach(), problem.data["teacher"]
+    if not c.rotated:
+        student, teacher = (components(W, eigenvectors) for W in (student, teacher))
     exact_losses = partial(
         theory.descent,
-        nu=eigenvalues,
-        gap=initial_student - teacher,
-        teacher=teacher,
+        nu=eigenvalues.numpy(),
+        gap=(student - teacher).cpu().numpy(),
+        teacher=teacher.cpu().numpy(),
         lr=c.lr,
         decay=c.weight_decay,
     )
-    exact = np.array(exact_losses(np.array(recorder.series["train_loss"][0])))
-    logged = np.array([recorder.series[f"{part}_loss"][1] for part in ("train", "test")])
-    above_rounding = exact > 1e-14
-    errors = np.abs(logged[above_rounding] / exact[above_rounding] - 1)
+    exact = exact_losses(np.array(recorder.series["train_loss"][0]))
+    errors = []
+    for part, loss in zip(PARTS if c.rotated else PARTS[:1], exact, strict=False):
+        above_rounding = loss > 1e-14
+        logged = np.array(recorder.series[f"{part}_loss"][1])
+        errors.append(np.abs(logged / loss - 1)[above_rounding].max())
+    train, test = (recorder.first_step_held(f"{p}_accuracy", ex.threshold) for p in PARTS)
     times = theory.sample_times(exact_losses, c.eps, c.output_dim)
     law = theory.times(c.inputs_per_sample, c.lr, c.eps, decay=c.weight_decay, d_out=c.output_dim)
     return {
-        "recursion_error": float(errors.max()),
-        "train_time": times[0],
-        "test_time": times[1],
-        "delay": theory.delay(times),
+        "delay": np.inf if train is None or test is None else test - train,
+        "recursion_delay": theory.delay(times),
         "predicted_delay": theory.delay(law),
+        "recursion_error": float(max(errors)),
     }
 
 
-# Claims. All but the last are checked on eight seeds together. Delays are from 95 % train to 95 %
-# test accuracy, by the exact recursion of each run's sample. The law is that of infinitely many
-# dimensions; with 1000 of them, single seeds deviate by some percent.
+# Claims. All but the last are checked on five seeds together. Delays are from 95 % train to 95 % test
+# accuracy, both counted on the inputs that the student is trained and tested on: steps at which an
+# accuracy is reached and held. 09b-recursion is on the exact recursion of each run's sample. The law
+# is that of infinitely many dimensions; with 1000 of them, single seeds deviate by some percent.
 # 09 is the paper's number in the laboratory's list.
 
-TOLERANCE = 0.1  # of the mean delay over eight seeds, relative to the law's
+TOLERANCE = 0.1  # of the mean delay over the seeds, relative to the law's
+UNTRAINED = {"train_steps": 1}
 
 
-def delays_over_law(runs: Runs, *named_configs: str) -> dict[str, float]:
-    """Mean delay over the seeds divided by the law's; 1 where both are infinite."""
+def over_law(runs: Runs, entry: str, *named_configs: str) -> dict[str, float]:
+    """The mean of a delay over the seeds divided by the law's; 1 where both are infinite."""
     ratios = {}
     for name in named_configs:
-        measured, predicted = runs.mean(name, "delay"), runs.mean(name, "predicted_delay")
+        measured, predicted = runs.mean(name, entry), runs.mean(name, "predicted_delay")
         ratios[name] = 1.0 if measured == predicted else measured / predicted
     return ratios
 
@@ -290,80 +321,97 @@ def agree_with_law(ratios: dict[str, float]) -> bool:
 LEAST_TEST_ACCURACY = 0.99
 
 
-@claim("09a", source="figure 1", pooled=True)
+@claim("09a", source="figure 1", pooled=True, fails_on=UNTRAINED)
 def accuracy_groks_while_losses_fall(runs: Runs) -> Outcome:
     """Accuracy groks while both losses fall smoothly."""
-    ratios = delays_over_law(runs, "cpu")
+    ratios = over_law(runs, "delay", "cpu")
     test = runs.mean("cpu", "test_accuracy")
     numbers = {**ratios, "delay": runs.mean("cpu", "delay"), "test": test}
-    losses = [run.logged(f"{p}_loss")[1] for run in runs.all("cpu") for p in ("train", "test")]
+    losses = [run.logged(f"{p}_loss")[1] for run in runs.all("cpu") for p in PARTS]
     falls = max(np.diff(loss).max() for loss in losses) <= 0
     return agree_with_law(ratios) and test > LEAST_TEST_ACCURACY and falls, numbers
 
 
 # 09b. The paper's closed form at lambda = 0.5, 0.7, 0.8, 0.9: delays of 431, 1849, 4873 and 20,481
-# steps at its level eps / 4. Gradient descent follows the exact recursion to rounding.
+# steps at its level eps / 4; at ours, 430, 1840, 4840 and 20,281.
+@claim("09b", source="section 3", pooled=True, fails_on=UNTRAINED)
+def delays_follow_closed_form(runs: Runs) -> Outcome:
+    """The delays of students that are trained on their inputs follow the closed form."""
+    ratios = over_law(runs, "delay", "ratio_50", "ratio_70", "ratio_80", "cpu")
+    return agree_with_law(ratios), ratios
+
+
+# 09b-recursion. The paper solves gradient descent on a sample exactly, and takes the mean over samples
+# of infinitely many dimensions. Ours: train losses follow the recursion to rounding.
 MOST_RECURSION_ERROR = 1e-6
 
 
-@claim("09b", source="section 3", pooled=True)
-def delays_follow_closed_form(runs: Runs) -> Outcome:
-    """Losses and delays follow the closed form."""
-    ratios = delays_over_law(runs, "ratio_50", "ratio_70", "ratio_80", "cpu")
-    error = max(run.result.get("recursion_error", 0) for run in runs)
+@claim(
+    "09b-recursion", source="section 3", pooled=True, fails_on={"input_dim": 10, "train_steps": 1}
+)
+def losses_follow_recursion(runs: Runs) -> Outcome:
+    """Losses follow the exact recursion of each sample, and its delays the closed form."""
+    one_layer = [run for run in runs if run.config["hidden_dim"] is None]
+    error = max(run["recursion_error"] for run in one_layer)
+    outputs = (f"outputs_{count}" for count in OUTPUTS)
+    decays = (f"decay_{name}" for name in DECAYS)
+    names = "ratio_50", "ratio_70", "ratio_80", "cpu", *decays, *outputs
+    ratios = over_law(runs, "recursion_delay", *names)
     numbers = {**ratios, "recursion error": error}
     return agree_with_law(ratios) and error <= MOST_RECURSION_ERROR, numbers
 
 
 # 09c. The paper: the delay diverges at lambda = 1, and above it the generalization loss ends at
-# 1 - 1 / lambda (1/3 at 1.5, 1/2 at 2). By the law, the delay grows 168-fold from 0.5 to 0.95.
+# 1 - 1 / lambda (1/3 at 1.5, 1/2 at 2). By the law, the delay grows 168-fold from 0.5 to 0.95. The
+# final loss is on 2000 test inputs, for a sample of initial weights, so it has a tolerance of a tenth.
 LEAST_GROWTH = 100
 MOST_ACCURACY_ABOVE_1 = 0.1
-FLOOR_TOLERANCE = 0.05
 
 
-@claim("09c", source="figure 1", pooled=True)
+@claim("09c", source="figure 1", pooled=True, fails_on=UNTRAINED)
 def delay_diverges_at_one(runs: Runs) -> Outcome:
     """The delay diverges as lambda nears 1; above 1 nothing generalizes."""
     growth = runs.mean("ratio_95", "delay") / runs.mean("ratio_50", "delay")
-    losses_over_floor = [
-        runs.mean(f"ratio_{percent}", "test_loss") / (1 - 100 / percent) for percent in (150, 200)
-    ]
-    accuracy = max(runs.mean(f"ratio_{percent}", "test_accuracy") for percent in (150, 200))
-    numbers = {
-        "growth": growth,
-        "loss / floor": losses_over_floor[0],
-        "accuracy above 1": accuracy,
+    losses_over_floor = {
+        f"ratio_{percent} loss / floor": runs.mean(f"ratio_{percent}", "test_loss")
+        / (1 - 100 / percent)
+        for percent in (150, 200)
     }
+    accuracy = max(runs.mean(f"ratio_{percent}", "test_accuracy") for percent in (150, 200))
+    numbers = {"growth": growth, **losses_over_floor, "accuracy above 1": accuracy}
     passed = (
-        growth > LEAST_GROWTH
+        LEAST_GROWTH < growth < np.inf
         and accuracy < MOST_ACCURACY_ABOVE_1
-        and np.allclose(losses_over_floor, 1, atol=FLOOR_TOLERANCE)
+        and agree_with_law(losses_over_floor)
     )
     return passed, numbers
 
 
 # 09d. By the closed form at lambda = 0.9 (equation 15): 95 % test accuracy at 22,634 steps without
-# weight decay, at 27,072 with 1e-3, and never from 3e-3 on.
-@claim("09d", source="figure 3", pooled=True)
+# weight decay, at 27,072 with 1e-3, and never from 3e-3 on. Ours: not in 35,000 steps.
+@claim("09d", source="figure 3", pooled=True, fails_on=UNTRAINED)
 def decay_lengthens_the_delay(runs: Runs) -> Outcome:
     """Weight decay lengthens the delay, then forbids generalizing."""
-    ratios = delays_over_law(runs, *(f"decay_{name}" for name in DECAYS))
-    return agree_with_law(ratios), ratios
+    ratios = over_law(runs, "delay", *(f"decay_{name}" for name in DECAYS))
+    without, small, large = (runs.mean(name, "delay") for name in ("cpu", "decay_1e3", "decay_3e3"))
+    return agree_with_law(ratios) and without < small < large, ratios
 
 
 # 09e. The paper: the longest delay is near 50 outputs. By the closed form it is 20,281 steps with
-# 1 output, 71,744 with 30 and 10,380 with 500.
-@claim("09e", source="figure 2", pooled=True)
+# 1 output, 71,744 with 30 and 10,380 with 500, at the learning rate 0.01. Ours are delays times
+# learning rate.
+@claim("09e", source="figure 2", pooled=True, fails_on=UNTRAINED)
 def delay_has_a_maximum_in_outputs(runs: Runs) -> Outcome:
     """The delay has a maximum in the number of outputs."""
-    ratios = delays_over_law(runs, *(f"outputs_{count}" for count in OUTPUTS))
-    single, some, many = (runs.mean(r, "delay") for r in ("cpu", "outputs_30", "outputs_500"))
-    return agree_with_law(ratios) and single < some > many, ratios
+    names = ["cpu", *(f"outputs_{count}" for count in OUTPUTS)]
+    ratios = over_law(runs, "delay", *names)
+    times = {name: runs.mean(name, "delay") * runs.all(name)[0].config["lr"] for name in names}
+    is_longest_with_30 = times["cpu"] < times["outputs_30"] > times["outputs_500"]
+    return agree_with_law(ratios) and is_longest_with_30, ratios
 
 
 # 09f. Steps are the first logged ones at which an accuracy is reached and held.
-@claim("09f", source="figure 5")
+@claim("09f", source="figure 5", fails_on=UNTRAINED)
 def two_layers_grok(runs: Runs) -> Outcome:
     """Two-layer students, linear or tanh, grok too."""
     linear_train, linear_test = runs.one("two_layers").steps_to_both(0.95)

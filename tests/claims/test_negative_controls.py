@@ -15,7 +15,6 @@ NOT_DONE = {
     "circuit_efficiency",
     "doshi",
     "grokfast",
-    "levi",
     "liu_toy",
     "minegishi",
     "nanda",
