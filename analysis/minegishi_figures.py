@@ -41,6 +41,7 @@ TICKET_PANELS = {
         "search": "1000 before it generalized",
         "search_no_decay": "without weight decay",
         "search_memorized": "memorized alone (step 500)",
+        "search_memorized_no_decay": "the same without weight decay",
     },
 }
 WEIGHT_DECAYS = {1.0: "weight decay 1", 0.0: "no weight decay"}

@@ -14,11 +14,12 @@ take a mask, a norm or weights from a dense run, their parent run (key `initial_
 
     python experiments/minegishi.py with cpu seed=0       # the dense network, half a minute
     python experiments/minegishi.py with ticket seed=0    # its ticket, seconds
-    grok replicate minegishi                              # all claims, 3 seeds: 81 runs, 15 minutes
+    grok replicate minegishi                              # all claims, 5 seeds: 150 runs, half an hour
     python analysis/minegishi_figures.py                  # tickets and controls; how a ticket forms
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, Literal, get_args
@@ -27,8 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grok.claims.checks import steps_to_test, within
-from grok.claims.model import Claims, Outcome, Runs
+from grok.claims.checks import delay, each, is_slower, steps_to_test
+from grok.claims.model import Claims, Missing, Outcome, Run, Runs, Undecided
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS
 from grok.engine.problem import Problem
@@ -122,8 +123,15 @@ def config() -> None:
 
 # The dense network keeps its weights at every 25th evaluation, which is every 500th step.
 KEPT_WEIGHTS = {"record_trajectory": True, "trajectory_every": 25}
+MEMORIZED_STEP = 500  # of `cpu`: it has memorized, and is far from generalizing
+TICKET_DELAY = 4000  # steps after `cpu` generalized at which its ticket is taken
 CPU_RETRAIN = {"train_fraction": 0.5, "train_steps": 8000, "stop_when_grokked": True}
-CPU_TICKET = {**CPU_RETRAIN, "mask": "ticket", "initial_run": "cpu"}
+CPU_TICKET = {
+    **CPU_RETRAIN,
+    "mask": "ticket",
+    "initial_run": "cpu",
+    "mask_delay": TICKET_DELAY,
+}
 SEARCH = {
     **CPU_RETRAIN,
     "train_steps": 2000,
@@ -131,9 +139,11 @@ SEARCH = {
     "mask_delay": -1000,
     "initial_run": "cpu",
 }
-KEPT_PERCENTS = (5, 10, 20, 30, 50, 60)
+SEARCH_MEMORIZED = {**SEARCH, "mask_step": MEMORIZED_STEP, "stop_when_grokked": False}
+KEPT_PERCENTS = (10, 20, 30, 50, 60, 70, 80, 90)  # besides the 40 % of `ticket`
+KEPT_PERCENTS_NO_DECAY = (10, 20, 30, 50, 60)
 
-ex.preset("paper", "The dense network on 40 % of the pairs: 45,000 steps (no claim).", KEPT_WEIGHTS)
+ex.preset("paper", "The dense network on 40 % of the pairs: 45,000 steps, a minute.", KEPT_WEIGHTS)
 ex.preset(
     "paper_ticket",
     "The ticket of `paper`, trained for 45,000 steps (no claim).",
@@ -158,7 +168,7 @@ ex.preset(
 ex.preset(
     "ticket_memorized",
     "The mask of `cpu` at step 500, when it had only memorized.",
-    {**CPU_TICKET, "mask_step": 500},
+    {**CPU_TICKET, "mask_step": MEMORIZED_STEP},
 )
 ex.preset(
     "l1_norm",
@@ -183,6 +193,7 @@ for percent in KEPT_PERCENTS:
         f"A ticket of `cpu` with {percent} % of the weights.",
         {**CPU_TICKET, "keep": percent / 100},
     )
+for percent in KEPT_PERCENTS_NO_DECAY:
     ex.preset(
         f"keep_{percent}_no_decay",
         f"As keep_{percent}, without weight decay (for a figure).",
@@ -194,14 +205,19 @@ ex.preset(
     SEARCH,
 )
 ex.preset(
-    "search_memorized",
-    "Learns a mask of the fixed weights of `cpu` at step 500.",
-    {**SEARCH, "mask_step": 500},
-)
-ex.preset(
     "search_no_decay",
     "As search, without weight decay of the scores.",
     {**SEARCH, "weight_decay": 0.0},
+)
+ex.preset(
+    "search_memorized",
+    "Learns a mask of the fixed weights of `cpu` at step 500, when it had only memorized.",
+    SEARCH_MEMORIZED,
+)
+ex.preset(
+    "search_memorized_no_decay",
+    "As search_memorized, without weight decay of the scores.",
+    {**SEARCH_MEMORIZED, "weight_decay": 0.0},
 )
 
 
@@ -424,138 +440,162 @@ def ticket_history(
     return {name: points for name, points in history.items() if points}
 
 
-def changes_at_generalization(
-    history: Mapping[str, Points], generalized: float | None
-) -> dict[str, float]:
-    """How much ticket and periodicity change as the network generalizes.
-
-    Arguments:
-        history: what `ticket_history` returns.
-        generalized: t, the step at which it generalized; None if it did not.
-
-    Returns:
-        ticket_change_rise: the largest ticket_change from t to 1.5 t, minus the smallest
-            ticket_change before that maximum.
-        entropy_ratio: fourier_entropy at the last kept step up to t + 2000, divided by that at
-            step 0.
-        Nothing if the network did not generalize, or if there is no ticket_change in that window.
-    """
-    if generalized is None or "ticket_change" not in history:
-        return {}
-    steps, changes = _arrays(history["ticket_change"])
-    window = np.flatnonzero((steps >= generalized) & (steps <= 1.5 * generalized))
-    if not len(window):
-        return {}
-    peak = window[changes[window].argmax()]
-    entropy_steps, entropies = _arrays(history["fourier_entropy"])
-    later = np.searchsorted(entropy_steps, generalized + TICKET_INTERVAL, side="right") - 1
-    return {
-        "ticket_change_rise": float(changes[peak] - changes[: peak + 1].min()),
-        "entropy_ratio": float(entropies[later] / entropies[0]),
-    }
-
-
-def _arrays(points: Points) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values as two arrays."""
-    return np.array(list(points)), np.array(list(points.values()))
-
-
 @ex.summarize
 def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]:
-    """How ticket and periodicity changed as the network generalized.
+    """Log how ticket and periodicity changed; the result has nothing of its own.
 
-    Only for a dense network that kept its weights. Logs the metrics of `ticket_history` at the
-    steps at which it kept them, and returns what `changes_at_generalization` does.
+    Only a dense network that kept its weights has the metrics of `ticket_history`, at the steps at
+    which it kept them.
     """
-    if not c.record_trajectory or c.mask != "none":
-        return {}
-    weights_by_step = {r.step: below(r.arrays, WEIGHTS) for r in recorder.records if r.arrays}
-    history = ticket_history(weights_by_step, c.keep)
-    for name, points in history.items():
-        recorder.add(name, list(points), list(points.values()))
-    generalized = recorder.first_step_held("test_accuracy", ex.threshold)
-    return changes_at_generalization(history, generalized)
+    if c.record_trajectory and c.mask == "none":
+        weights_by_step = {r.step: below(r.arrays, WEIGHTS) for r in recorder.records if r.arrays}
+        for name, points in ticket_history(weights_by_step, c.keep).items():
+            recorder.add(name, list(points), list(points.values()))
+    return {}
 
 
-# Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (dense networks)
-# or sweeps/minegishi_cpu.yaml (tickets and controls, 8000 steps at most). 10 is the paper's number
-# in the laboratory's list. Steps to an accuracy are the first evaluation step that reaches it and
-# holds it at the next one; here it is 95 %. delay_ratio is the steps to test accuracy divided by
-# those to train accuracy. `within(runs, (config, entry, low, high))` passes if every value is in
-# [low, high]. The paper trains on 40 % of the pairs, where the network generalizes at 20,000 to
-# 25,000 steps; ours on 50 %.
+# Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (`cpu`),
+# sweeps/minegishi_paper.yaml (`paper`) or sweeps/minegishi_cpu.yaml (tickets and controls, 8000
+# steps at most). 10 is the paper's number in the laboratory's list. Steps to an accuracy are the
+# first evaluation step that reaches it and holds it at the next one; here it is 95 %, and a network
+# has generalized when test accuracy has reached it. The delay ratio is the steps to test accuracy
+# divided by those to train accuracy. The paper trains on 40 % of the pairs, where the network
+# generalizes at 20,000 to 25,000 steps; `cpu` has 50 %.
+
+NOT_TRAINED = {"train_steps": 20}
 
 # 10-dense. The paper: a delay far above tenfold.
 LEAST_DENSE_DELAY = 20
 
 
-@claim("10-dense", source="figure 1", sweep="minegishi_dense")
+@claim("10-dense", source="figure 1", sweep="minegishi_dense", fails_on={"weight_decay": 0.0})
 def dense_network_groks(runs: Runs) -> Outcome:
     """The dense network generalizes long after it has memorized."""
-    return within(runs, ("cpu", "delay_ratio", LEAST_DENSE_DELAY, inf))
+    ratio = delay(runs.one("cpu"), train=0.95, test=0.95)
+    return LEAST_DENSE_DELAY <= ratio < inf, {"delay ratio": ratio}
+
+
+def settling_ticket(runs: Runs) -> Runs:
+    """The same changes of the ticket in falling order: it only settles."""
+
+    def settle(run: Run) -> Run:
+        steps, changes = run.series["ticket_change"]
+        series = {
+            "test_accuracy": run.series["test_accuracy"],
+            "ticket_change": (steps, sorted(changes, reverse=True)),
+        }
+        return replace(run, series=series)
+
+    return Runs(settle(run) for run in runs)
 
 
 # 10e. The paper: the distance of tickets 2000 steps apart has a maximum at 16,000 to 20,000 steps,
-# just before test accuracy is high. Ours: `ticket_change_rise` of `changes_at_generalization`.
-LEAST_TICKET_CHANGE_RISE = 0.08
+# just before the network generalizes at 20,000 to 25,000. Ours: from 0.6 to 1.2 times the step at
+# which it generalizes, the distance reaches at least 0.08 more than its smallest value before. A
+# network that does not generalize within 45,000 steps decides nothing.
+WINDOW = (0.6, 1.2)
+LEAST_RISE = 0.08
 
 
-@claim("10e", source="figure 6", sweep="minegishi_dense")
+@claim("10e", source="figure 6", sweep="minegishi_paper", fails_on=settling_ticket)
 def ticket_changes_at_generalization(runs: Runs) -> Outcome:
     """The ticket changes again after it had settled, as the network generalizes."""
-    return within(runs, ("cpu", "ticket_change_rise", LEAST_TICKET_CHANGE_RISE, 1))
+    run = runs.one("paper")
+    generalized = run.first_step_held("test_accuracy", 0.95)
+    if generalized == inf:
+        raise Undecided("the dense network did not generalize")
+    steps, changes = run.logged("ticket_change")
+    first, last = (factor * generalized for factor in WINDOW)
+    window = np.flatnonzero((first <= steps) & (steps <= last))
+    if not len(window):
+        raise Missing("a ticket near the step at which the network generalized")
+    peak = window[changes[window].argmax()]
+    rise = changes[peak] - changes[: peak + 1].min()
+    numbers = {"generalized at": generalized, "largest change at": steps[peak], "rise": rise}
+    return rise >= LEAST_RISE, numbers
 
 
-# 10g. The paper: the Fourier entropy of E W_in declines. Ours: `entropy_ratio`.
+# 10g. The paper: the Fourier entropy of E W_in declines. Ours: 2000 steps after generalizing it is
+# at most half of its initial value.
 MOST_ENTROPY_RATIO = 0.5
 
 
-@claim("10g", source="figure 7", sweep="minegishi_dense")
+@claim("10g", source="figure 7", sweep="minegishi_dense", fails_on={"weight_decay": 0.0})
 def network_becomes_periodic(runs: Runs) -> Outcome:
     """The dense network becomes periodic: 2000 steps after generalizing, the Fourier entropy is at
     most half of its initial value."""
-    return within(runs, ("cpu", "entropy_ratio", 0, MOST_ENTROPY_RATIO))
+    run = runs.one("cpu")
+    generalized = run.first_step_held("test_accuracy", 0.95)
+    later = run.at("fourier_entropy", generalized + TICKET_INTERVAL)
+    ratio = later / run.at("fourier_entropy", 0)
+    numbers = {"generalized at": generalized, "entropy ratio": ratio}
+    return generalized < inf and ratio <= MOST_ENTROPY_RATIO, numbers
+
+
+# 10g-graph. The paper gives the signs alone. Ours: the ticket that 10a trains is compared with the
+# one at step 500, when the network had only memorized.
+@claim("10g-graph", source="abstract", sweep="minegishi_dense", fails_on={"weight_decay": 0.0})
+def graph_of_ticket_changes(runs: Runs) -> Outcome:
+    """The graph of a ticket of the generalized network has longer average paths and a lower
+    clustering coefficient than that of a network that has only memorized."""
+    run = runs.one("cpu")
+    generalized = run.first_step_held("test_accuracy", 0.95)
+    paths, clustering = (
+        [run.at(metric, step) for step in (MEMORIZED_STEP, generalized + TICKET_DELAY)]
+        for metric in ("path_length", "clustering")
+    )
+    numbers = {
+        "path, memorized": paths[0],
+        "path, generalized": paths[1],
+        "clustering, memorized": clustering[0],
+        "clustering, generalized": clustering[1],
+    }
+    return generalized < inf and paths[1] > paths[0] and clustering[1] < clustering[0], numbers
 
 
 # 10a. The paper: a delay ratio of about 1 to 3.
 MOST_TICKET_DELAY = 5
 
 
-@claim("10a", source="figure 1")
+@claim("10a", source="figure 1", fails_on=NOT_TRAINED)
 def ticket_generalizes_without_delay(runs: Runs) -> Outcome:
     """The ticket, trained from the same initial weights, generalizes with hardly any delay."""
-    return within(runs, ("ticket", "delay_ratio", 1, MOST_TICKET_DELAY))
+    ratio = delay(runs.one("ticket"), train=0.95, test=0.95)
+    return ratio <= MOST_TICKET_DELAY, {"delay ratio": ratio}
 
 
-# 10b. Steps to 95 % test accuracy; a run that never reaches it counts as infinitely many. The paper
-# gives no ratio.
+def all_are_slower(runs: Runs, others: tuple[str, ...], ratio: float) -> Outcome:
+    """Whether all these named configs take at least `ratio` times the steps of the ticket."""
+    ticket = runs.one("ticket")
+    passed = [is_slower(runs.one(other), ticket, ratio) for other in others]
+    return all(passed), steps_to_test(runs, "ticket", *others)
+
+
+# 10b. The paper gives no ratio. A dense network that did not generalize within 8000 steps is slower
+# if 8000 are enough for the ratio, and decides nothing otherwise.
 LEAST_SLOWER_AT_NORM = 5
 
 
-@claim("10b", source="figure 3")
+@claim("10b", source="figure 3", fails_on=NOT_TRAINED)
 def norm_does_not_explain_it(runs: Runs) -> Outcome:
     """Dense networks rescaled to the ticket's L1 or L2 norm still generalize late: the norm does
     not explain the ticket."""
-    steps = steps_to_test(runs, "ticket", "l1_norm", "l2_norm")
-    ticket, *dense = steps.values()
-    return ticket < inf and LEAST_SLOWER_AT_NORM * ticket <= min(dense), steps
+    return all_are_slower(runs, ("l1_norm", "l2_norm"), LEAST_SLOWER_AT_NORM)
 
 
 # 10c. As 10b, for masks of the same sparsity that are chosen before training.
 LEAST_SLOWER_AT_SPARSITY = 20
 
 
-@claim("10c", source="figure 4")
+@claim("10c", source="figure 4", fails_on=NOT_TRAINED)
 def sparsity_does_not_explain_it(runs: Runs) -> Outcome:
     """Networks under other masks of the same sparsity generalize late: sparsity does not explain
     the ticket."""
-    steps = steps_to_test(runs, "ticket", *MASKS_AT_START)
-    ticket, *others = steps.values()
-    return ticket < inf and LEAST_SLOWER_AT_SPARSITY * ticket <= min(others), steps
+    return all_are_slower(runs, MASKS_AT_START, LEAST_SLOWER_AT_SPARSITY)
 
 
 # 10d. Within 8000 steps. The mask at the step of generalization (ticket_at_once) is reported only.
-@claim("10d", source="figure 2")
+@claim("10d", source="figure 2", fails_on=NOT_TRAINED)
 def mask_must_be_of_generalized_network(runs: Runs) -> Outcome:
     """A mask from when the network had only memorized does not generalize."""
     steps = steps_to_test(runs, "ticket", "ticket_at_once", "ticket_memorized")
@@ -566,46 +606,59 @@ def mask_must_be_of_generalized_network(runs: Runs) -> Outcome:
 MOST_STEPS_WITHOUT_DECAY = 1000
 
 
-@claim("10f", source="figure 5")
+@claim("10f", source="figure 5", fails_on=NOT_TRAINED)
 def ticket_needs_no_decay(runs: Runs) -> Outcome:
     """The ticket generalizes without weight decay."""
-    return within(runs, ("ticket_no_decay", "steps_to_test", 1, MOST_STEPS_WITHOUT_DECAY))
+    steps = steps_to_test(runs, "ticket_no_decay")
+    return steps["ticket_no_decay"] <= MOST_STEPS_WITHOUT_DECAY, steps
 
 
-# 10h. The paper, after 2000 steps: test accuracy 1.0 with weight decay of the scores, 0.92 without.
-# Ours: the final test accuracy of `search`, which stops at 95 % or after 2000 steps.
-# `search_no_decay` and `search_memorized` are reported only.
+# 10h. The paper's test accuracies after 600, 1000, 1400 and 2000 steps: 0.82, 0.96, 0.99 and 1.0 with
+# weight decay of the scores; 0.68, 0.80, 0.84 and 0.92 without.
+SEARCH_STEPS = (600, 1000, 1400, 2000)
+SEARCHED = {
+    "search_memorized": (0.82, 0.96, 0.99, 1.0),
+    "search_memorized_no_decay": (0.68, 0.80, 0.84, 0.92),
+}
+MOST_DIFFERENCE = 0.1
+
+
+@claim("10h", source="table 1", fails_on=NOT_TRAINED)
+def search_makes_memorized_weights_generalize(runs: Runs) -> Outcome:
+    """The weights of a network that has only memorized contain a subnetwork that generalizes, and a
+    search of the mask alone finds it."""
+    differences, numbers = [], {}
+    for name, published in SEARCHED.items():
+        run = runs.one(name)
+        for step, accuracy in zip(SEARCH_STEPS, published, strict=True):
+            measured = run.at("test_accuracy", step)
+            decay = "with" if run.config["weight_decay"] else "without"
+            numbers[f"step {step}, {decay} decay"] = measured
+            differences.append(abs(measured - accuracy))
+    return max(differences) <= MOST_DIFFERENCE, numbers
+
+
+# 10h-late. Final test accuracy of `search`, which stops at 95 % or after 2000 steps;
+# `search_no_decay` is reported only.
 LEAST_SEARCHED_ACCURACY = 0.9
 
 
-@claim("10h", source="table 1")
+@claim("10h-late", source="added to table 1", control=True, fails_on=NOT_TRAINED)
 def search_finds_a_subnetwork(runs: Runs) -> Outcome:
     """The weights 1000 steps before generalization contain a subnetwork that generalizes."""
-    return within(
-        runs,
-        ("search", "test_accuracy", LEAST_SEARCHED_ACCURACY, 1),
-        ("search_no_decay", "test_accuracy", 0, 1),
-        ("search_memorized", "test_accuracy", 0, 1),
-    )
+    accuracies = each(runs, lambda run: run.final("test_accuracy"), "search", "search_no_decay")
+    return accuracies["search"] >= LEAST_SEARCHED_ACCURACY, accuracies
 
 
-# 10i. The paper: keeping 30 % is best, 19 % is critical without weight decay, 10 % fails. Ours:
-# 30 % beats 10 % and 60 %; 5 % never generalizes in 8000 steps; 20 % and 50 % are reported only.
-@claim("10i", source="figure 8")
+# 10i. The paper: keeping 30 % is best among the multiples of 10 %, 10 % fails. Ours: within 8000 steps.
+@claim("10i", source="figure 8", fails_on=NOT_TRAINED)
 def keeping_30_percent_is_best(runs: Runs) -> Outcome:
-    """Keeping 30 % of the weights is faster than 10 % or 60 %, and 5 % never generalizes."""
-    steps = steps_to_test(runs, *(f"keep_{percent}" for percent in KEPT_PERCENTS))
-    fastest = steps["keep_30"] < min(steps["keep_10"], steps["keep_60"])
-    return fastest and steps["keep_5"] == inf, steps
-
-
-# Claims of the paper that are not checked here.
-claim.not_tried(
-    "10g-graph",
-    "Subnetworks that generalize have longer average paths and a lower clustering coefficient",
-    "text",
-    reason="Graph properties are not measured here.",
-)
+    """Keeping 30 % of the weights is faster than any other multiple of 10 %, and a tenth of the
+    weights never generalizes."""
+    steps = steps_to_test(runs, "ticket", *(f"keep_{percent}" for percent in KEPT_PERCENTS))
+    best = steps["keep_30"]
+    others = [value for name, value in steps.items() if name != "keep_30"]
+    return best < min(others) and steps["keep_10"] == inf, steps
 
 
 if __name__ == "__main__":

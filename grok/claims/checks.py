@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 
 from grok.claims import statistics
-from grok.claims.model import Missing, Outcome, Run, Runs
+from grok.claims.model import Missing, Outcome, Run, Runs, Undecided
 
 Bounds = tuple[str, str, float, float]  # named config, entry of the result, least, most
 
@@ -36,6 +36,20 @@ def each(runs: Runs, measure: Callable[[Run], float], *named_configs: str) -> di
 def steps_to_test(runs: Runs, *named_configs: str, test: float = 0.95) -> dict[str, float]:
     """Steps to a test accuracy, reached and held, of the one run of each of these named configs."""
     return each(runs, lambda run: run.first_step_held("test_accuracy", test), *named_configs)
+
+
+def is_slower(slow: Run, fast: Run, ratio: float, test: float = 0.95) -> bool:
+    """Whether a run takes at least `ratio` times as many steps to a test accuracy as another one,
+    both reached and held.
+
+    Raises:
+        Undecided: the slow run does not reach it, and its steps are fewer than the ratio needs.
+    """
+    steps, fast_steps = (run.first_step_held("test_accuracy", test) for run in (slow, fast))
+    budget = slow.config["train_steps"]
+    if steps == inf and budget < ratio * fast_steps < inf:
+        raise Undecided(f"more than {budget} steps are needed")
+    return fast_steps < inf and steps >= ratio * fast_steps
 
 
 def delays(

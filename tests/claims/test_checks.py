@@ -6,7 +6,7 @@ import pytest
 import scipy.stats  # noqa: F401  # `statistics` imports it late; each process of `make mutants` would
 
 from grok.claims import checks
-from grok.claims.model import Missing, Run, Runs
+from grok.claims.model import Missing, Run, Runs, Undecided
 from tests.claims.runs import run
 
 
@@ -49,6 +49,23 @@ def test_a_delay_needs_both_accuracies():
     assert checks.delay(one, train=0.5, test=0.25) == 10
     assert checks.delay(one, train=0.5, test=0.75) == inf
     assert checks.delay(run(train_accuracy=[0, 0], test_accuracy=[0, 1]), 0.5, 0.5) == inf
+
+
+def reaching(step: float, budget: int = 1000) -> Run:
+    """A run of `budget` steps that reaches its test set at a step, or never."""
+    steps = [0, budget] if step == inf else [0, int(step)]
+    return Run({"train_steps": budget}, {}, {"test_accuracy": (steps, [0.0, float(step < inf)])})
+
+
+def test_a_run_is_slower_by_a_ratio_of_steps():
+    """A run that never reaches the accuracy is slower if it had enough steps for the ratio."""
+    assert checks.is_slower(reaching(500), reaching(100), 5)
+    assert not checks.is_slower(reaching(499), reaching(100), 5)
+    assert checks.is_slower(reaching(inf), reaching(200), 5)
+    with pytest.raises(Undecided, match="more than 1000 steps"):
+        checks.is_slower(reaching(inf), reaching(201), 5)
+    assert not checks.is_slower(reaching(900), reaching(inf), 5)
+    assert not checks.is_slower(reaching(inf), reaching(inf), 5)
 
 
 def test_least_fractions_are_the_smallest_that_suffice():
