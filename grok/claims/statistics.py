@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from scipy.stats import CensoredData
 
-BOOTSTRAP_SAMPLES = 9999  # scipy's default
 BOOTSTRAP_SEED = 0
 
 
@@ -117,14 +116,11 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def paired_ratio(
-    numerators: ArrayLike, denominators: ArrayLike, samples: int = BOOTSTRAP_SAMPLES
-) -> tuple[float, float, float]:
+def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float, float, float]:
     """Geometric mean of the ratios of pairs, and its 95 % bootstrap interval.
 
     Arguments:
         numerators, denominators: positive numbers, of equal length.
-        samples: number of bootstrap samples.
 
     Returns:
         The mean and the ends of the interval. The ends are NaN below two pairs, and all three are
@@ -143,7 +139,6 @@ def paired_ratio(
     result = bootstrap(
         (logs,),
         np.mean,
-        n_resamples=samples,
         method="percentile",
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     )

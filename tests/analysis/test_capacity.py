@@ -1,9 +1,8 @@
-"""The capacity study: survival statistics by hand, and a small grid from sweep to files."""
+"""The capacity study: sustained crossings by hand, and a small grid from sweep to files."""
 
 import json
 from copy import deepcopy
 from itertools import product
-from math import inf
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pytest
 import yaml
 
 from analysis import capacity_study
-from grok.claims import statistics
 from grok.errors import UserError
 from grok.experiment.experiment import load
 from grok.reports import exports
@@ -30,24 +28,6 @@ SWEEP = {
         "seed": {"values": [0, 1]},
     },
 }
-
-
-def test_the_median_counts_censored_runs():
-    assert statistics.median([3, 1, 2], [True] * 3) == 2
-    # At 10 half of the runs have reached it; the censored run leaves at 20.
-    assert statistics.median([10, 20, 30, 5], [True, False, True, True]) == 10
-    assert statistics.median([5, 100, 100, 100], [True, False, False, False]) == inf
-
-
-def test_wilson_interval_of_none_and_all_of_five():
-    assert statistics.wilson_interval(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)
-    assert statistics.wilson_interval(5, 5) == pytest.approx((0.5655, 1), abs=1e-4)
-
-
-def test_paired_ratio_is_geometric_and_its_interval_holds_it():
-    ratio, low, high = statistics.paired_ratio([2, 8, 4], [1, 1, 1])
-    assert ratio == pytest.approx(4) and low < 4 < high
-    assert statistics.paired_ratio([2, 4], [1, 2]) == (2, 2, 2)
 
 
 def test_a_crossing_counts_when_five_evaluations_hold_it():

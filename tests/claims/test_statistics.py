@@ -1,11 +1,46 @@
 """Statistics of claims against their formulas."""
 
-from math import atanh, isnan, sqrt, tanh
+from math import atanh, inf, isnan, sqrt, tanh
 
 import pytest
 from scipy.stats import norm
 
 from grok.claims import statistics
+
+
+def test_kaplan_meier_multiplies_the_fractions_that_survive_each_event():
+    """Events at 5 (of 4 at risk), 10 (of 3) and 30 (of 1); the run censored at 20 leaves the risk set."""
+    times, probabilities = statistics.kaplan_meier([10, 20, 30, 5], [True, False, True, True])
+    assert times.tolist() == [5, 10, 20, 30]
+    assert probabilities == pytest.approx([3 / 4, 3 / 4 * 2 / 3, 1 / 2, 0])
+
+
+def test_the_median_counts_censored_runs():
+    """It is the first time at which half of the runs are through, and inf where none is."""
+    assert statistics.median([3, 1, 2], [True] * 3) == 2
+    assert statistics.median([10, 20, 30, 5], [True, False, True, True]) == 10
+    assert statistics.median([5, 100, 100, 100], [True, False, False, False]) == inf
+
+
+def test_wilson_interval_of_none_and_all_of_five():
+    """Published values, which a normal approximation would put outside of [0, 1]."""
+    assert statistics.wilson_interval(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)
+    assert statistics.wilson_interval(5, 5) == pytest.approx((0.5655, 1), abs=1e-4)
+
+
+def test_paired_ratio_is_geometric_with_percentiles_of_resampled_pairs():
+    """Of two ratios 1 and 4, a quarter of the samples has 1 twice and a quarter 4 twice. Of nine ratios
+    1 and one 2^10, the 97.5th percentile of the number of times that the last is drawn is 3."""
+    assert statistics.paired_ratio([3, 8], [3, 2]) == pytest.approx((2, 1, 4))
+    assert statistics.paired_ratio([1] * 9 + [2**10], [1] * 10) == pytest.approx((2, 1, 2**3))
+
+
+def test_paired_ratio_of_equal_ratios_one_pair_and_none():
+    """An interval needs two pairs; equal ratios make it a point."""
+    assert statistics.paired_ratio([2, 4], [1, 2]) == (2, 2, 2)
+    ratio, low, high = statistics.paired_ratio([3], [2])
+    assert ratio == pytest.approx(1.5) and isnan(low) and isnan(high)
+    assert all(map(isnan, statistics.paired_ratio([], [])))
 
 
 def test_log_rank_is_the_sum_of_observed_less_expected_events():
@@ -28,6 +63,15 @@ def test_rank_correlation_has_an_interval_by_fishers_transformation():
     at_half = statistics.rank_correlation(x, y, level=0.5)
     half = 0.674490 * sqrt((1 + rho**2 / 2) / 7)
     assert at_half == pytest.approx((rho, tanh(atanh(rho) - half), tanh(atanh(rho) + half)))
+    reversed_order = statistics.rank_correlation(x, [-v for v in x])
+    assert reversed_order == pytest.approx((-1, -1, -1))
+
+
+def test_a_rank_correlation_of_fewer_than_four_pairs_has_no_interval():
+    """Its deviation has n - 3 in the denominator. At n = 4 and rho = 0.8 it is sqrt(1.32)."""
+    half = 1.959964 * sqrt(1.32)
+    expected = (0.8, tanh(atanh(0.8) - half), tanh(atanh(0.8) + half))
+    assert statistics.rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == pytest.approx(expected)
     few = statistics.rank_correlation([1, 2, 3], [1, 3, 2])
     assert few[0] == pytest.approx(0.5) and isnan(few[1]) and isnan(few[2])
 
