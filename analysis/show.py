@@ -47,7 +47,9 @@ def main(filters: tuple[str, ...], count: int) -> None:
 
 def keys_of_sweep(store: Store, runs: pd.DataFrame) -> list[str]:
     """The config keys whose values the sweep of these runs varies; none if not all are of one sweep."""
-    ids = runs["sweep.id"].unique() if "sweep.id" in runs else []
+    if "sweep.id" not in runs:
+        return []
+    ids = runs["sweep.id"].unique()
     sweep = find_sweep(store.database, ids[0]) if len(ids) == 1 else None
     if sweep is None:
         return []

@@ -173,12 +173,12 @@ class RunProgress:
                     "the time is known after the first evaluations"
                 )
         elif isinstance(event, Timing) and self.has_lines:
-            steps, rate = self.problem.train_steps, format_rate(1 / event.step_seconds)
+            train_steps, rate = self.problem.train_steps, format_rate(1 / event.step_seconds)
             evaluations = sum(step > event.step for step in self.problem.log_steps)
-            seconds = (steps - event.step) * event.step_seconds
+            seconds = (train_steps - event.step) * event.step_seconds
             seconds += evaluations * event.evaluation_seconds
             self._print(
-                f"step {event.step:,} of {steps:,}  {rate} steps/s  about {duration(seconds)} for "
+                f"step {event.step:,} of {train_steps:,}  {rate} steps/s  about {duration(seconds)} for "
                 f"all steps and {evaluations:,} evaluations"
             )
         elif isinstance(event, Record) and event.step >= self.first_step:
