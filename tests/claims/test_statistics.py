@@ -1,7 +1,8 @@
 """Statistics of claims against their formulas."""
 
-from math import atanh, inf, isnan, sqrt, tanh
+from math import atanh, e, inf, isnan, sqrt, tanh
 
+import numpy as np
 import pytest
 from scipy.stats import norm
 
@@ -33,6 +34,18 @@ def test_paired_ratio_is_geometric_with_percentiles_of_resampled_pairs():
     1 and one 2^10, the 97.5th percentile of the number of times that the last is drawn is 3."""
     assert statistics.paired_ratio([3, 8], [3, 2]) == pytest.approx((2, 1, 4))
     assert statistics.paired_ratio([1] * 9 + [2**10], [1] * 10) == pytest.approx((2, 1, 2**3))
+
+
+def test_paired_ratio_of_two_ratios_a_factor_of_e_apart():
+    """Only equal ratios, whose logarithms span nothing, make the interval a point."""
+    assert statistics.paired_ratio([1, e], [1, 1]) == pytest.approx((sqrt(e), 1, e))
+
+
+def test_paired_ratio_gives_the_same_interval_at_every_call():
+    """A verdict must not depend on random numbers that nobody can draw again."""
+    numerators = np.random.default_rng(0).uniform(1, 10, 40)
+    intervals = {statistics.paired_ratio(numerators, np.ones(40)) for _ in range(3)}
+    assert len(intervals) == 1
 
 
 def test_paired_ratio_of_equal_ratios_one_pair_and_none():
