@@ -1,31 +1,29 @@
 """Speed of the Liu toy: ours beside a textbook loop and JAX, and the limits of the hardware.
 
 Each row is printed as soon as it is measured; its programs take turns, and each shows its best turn.
-The textbook loop is a plain module, torch.optim and one process; "fused" and "compiled" are ways of
-our engine, R replicas as one program; JAX is `jit(lax.scan(vmap(step)))` in an environment of its own,
-which is made at the first call. The textbook loop and ours evaluate at every 1 % of the steps, JAX
-never. Compiling is not counted.
+The textbook loop is a plain module, torch.optim and one process; "t. compiled" is the same with the
+module compiled by torch.compile. "fused" and "compiled" are ways of our engine, R replicas as one
+program. JAX is `jit(lax.scan(vmap(step)))` in an environment of its own, which is made at the first
+call. The textbook loops and ours evaluate at every 1 % of the steps, JAX never. Compiling is not
+counted.
 """
 
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import cache
 
 import click
 import torch
 from torch import nn
 
 from benchmarks import limits
+from benchmarks.peers import JaxServer, print_machine
 from grok.engine.events import Record
 from grok.engine.problem import Problem
 from grok.engine.threads import usable_cores
 from grok.engine.train import train
-from grok.experiment.environment import cpu_model
 from grok.experiment.experiment import Experiment, load
 from grok.objectives.losses import nearest
-from grok.paths import PROJECT, home
+from grok.paths import PROJECT
 
 CONFIG = {
     "variant": "table",
@@ -46,8 +44,7 @@ PRODUCTS = [
     (30, 45, 200),
 ]
 REPLICAS = (1, 4, 8, 16, 32)
-PROGRAMS = ("textbook", "compiled", "fused", "JAX")
-BUSY = 0.3  # load average from which the machine is not idle
+PROGRAMS = ("textbook", "t. compiled", "compiled", "fused", "JAX")
 
 
 @click.command(help=__doc__)
@@ -57,15 +54,12 @@ BUSY = 0.3  # load average from which the machine is not idle
 @click.option("--repeats", default=3, show_default=True, help="turns of each program")
 def main(steps: int, repeats: int) -> None:
     paper = load(PROJECT / "experiments" / "liu_toy.py")
-    load_average = os.getloadavg()[0]
-    if load_average > BUSY:
-        print(f"warning: the machine is not idle (load {load_average:.1f}): compare ratios only")
-    print(f"{cpu_model()}, {usable_cores()} cores, torch {torch.__version__}")
+    print_machine()
     for threads in sorted({1, usable_cores()}):
         torch.set_num_threads(threads)
         jax = JaxServer(threads)
         print(f"\n{threads} thread{'s' * (threads > 1)}, JAX {jax.version}; replica-steps/s")
-        print(f"{'dtype':8} {'R':>3}", *(f"{name:>9}" for name in PROGRAMS), end="")
+        print(f"{'dtype':8} {'R':>3}", *(f"{name:>11}" for name in PROGRAMS), end="")
         print(f" {'of JAX':>8} {'of textbook':>12} {'of products':>12} {'of registers':>13}")
         for dtype in ("float32", "float64"):
             products = limits.products(getattr(torch, dtype), PRODUCTS)
@@ -76,7 +70,7 @@ def main(steps: int, repeats: int) -> None:
                 )
                 best, gflops = rates["fused"], rates["fused"] * FLOPS / 1e9
                 print(
-                    f"{dtype:8} {count:3}", *(f"{rates[name]:9,.0f}" for name in PROGRAMS), end=""
+                    f"{dtype:8} {count:3}", *(f"{rates[name]:11,.0f}" for name in PROGRAMS), end=""
                 )
                 print(f" {best / rates['JAX']:7.2f}x {best / rates['textbook']:11.1f}x", end="")
                 print(f" {gflops / products:11.0%} {gflops / registers:12.0%}", flush=True)
@@ -101,9 +95,10 @@ def measure(
     for _ in range(repeats):
         turn = {
             "textbook": textbook(problem(paper, dtype, 0, max(steps, 400))),
+            "t. compiled": textbook(problem(paper, dtype, 0, max(steps, 400)), compiled=True),
             "compiled": ours(problems(), threads, fused=False),
             "fused": ours(problems(), threads, fused=True),
-            "JAX": jax.rate(dtype, count, steps),
+            "JAX": jax.rate("toy", {"dtype": dtype}, count, steps),
         }
         rates = {name: max(rate, turn[name]) for name, rate in rates.items()}
     return rates
@@ -116,50 +111,6 @@ def problem(paper: Experiment, dtype: str, seed: int, steps: int) -> Problem:
     )
     made.log_steps = list(range(0, steps + 1, max(steps // 100, 1)))
     return made
-
-
-class JaxServer:
-    """JAX in a process and a virtual environment of its own, measured by benchmarks/jax_toy.py.
-
-    threads: cores that the process may use.
-    """
-
-    def __init__(self, threads: int):
-        cores = sorted(os.sched_getaffinity(0))[:threads]
-        self.process = subprocess.Popen(
-            [str(jax_python()), str(Path(__file__).with_name("jax_toy.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
-        self.version = self._read()
-
-    def rate(self, dtype: str, replicas: int, steps: int) -> float:
-        """Replica-steps per second."""
-        assert self.process.stdin is not None, "it is a pipe"
-        print(dtype, replicas, steps, file=self.process.stdin, flush=True)
-        return float(self._read())
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None, "it is a pipe"
-        return self.process.stdout.readline().strip()
-
-
-def jax_python() -> Path:
-    """The Python of an environment with JAX, which is made if it is not there."""
-    folder = home() / "bench" / "jax"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        print(f"installing JAX in {folder}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "jax[cpu]"], check=True)
-        (folder / "complete").touch()
-    return python
 
 
 class Textbook(nn.Module):
@@ -180,18 +131,37 @@ class Textbook(nn.Module):
         return self.decoder(self.table[pairs[:, 0]] + self.table[pairs[:, 1]])
 
 
-def textbook(problem: Problem) -> float:
-    """Steps per second of the textbook loop on a problem's data, evaluations included."""
+@cache
+def textbook_model(dtype: torch.dtype, compiled: bool) -> tuple[Textbook, nn.Module]:
+    """The module, and what is called in its place; compiled once for all measurements."""
+    module = Textbook(dtype)
+    return module, torch.compile(module, dynamic=False) if compiled else module
+
+
+def textbook(problem: Problem, compiled: bool = False) -> float:
+    """Steps per second of the textbook loop on a problem's data, evaluations included.
+
+    compiled: whether the module is compiled by torch.compile.
+    """
     data = problem.data
-    model = Textbook(data["targets"].dtype)
+    module, model = textbook_model(data["targets"].dtype, compiled)
     optimizer = torch.optim.AdamW(
         [
-            {"params": [model.table], "lr": 1e-3, "weight_decay": 0.0},
-            {"params": model.decoder.parameters(), "lr": 1e-4, "weight_decay": 0.0},
+            {"params": [module.table], "lr": 1e-3, "weight_decay": 0.0},
+            {"params": module.decoder.parameters(), "lr": 1e-4, "weight_decay": 0.0},
         ]
     )
     log_steps = set(problem.log_steps)
     targets = data["targets"][data["train_labels"]]
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            for split in ("train", "test"):
+                predictions = nearest(model(data[f"{split}_pairs"]), data["targets"])
+                (predictions == data[f"{split}_labels"]).double().mean().item()
+
+    evaluate()
+    model(data["train_pairs"]).sum().backward()  # both are compiled before the clock starts
     began = time.perf_counter()
     for step in range(problem.train_steps):
         optimizer.zero_grad()
@@ -199,10 +169,7 @@ def textbook(problem: Problem) -> float:
         loss.backward()
         optimizer.step()
         if step in log_steps:
-            with torch.no_grad():
-                for split in ("train", "test"):
-                    predictions = nearest(model(data[f"{split}_pairs"]), data["targets"])
-                    (predictions == data[f"{split}_labels"]).double().mean().item()
+            evaluate()
     return problem.train_steps / (time.perf_counter() - began)
 
 
