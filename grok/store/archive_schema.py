@@ -1,6 +1,8 @@
-"""The form of an archive's documents, which commands rely on whoever has written the file.
+"""The form of stored documents, which commands rely on whoever has written an archive of them.
 
-A model has the fields that some command reads. Documents may have others, of plain values.
+A model has the fields that some command reads; documents may have others, of plain values. `Run`,
+`Metric`, `Sweep` and `File` have all fields that are stored, and the texts below them are those of
+docs/reference/formats.md.
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,9 @@ Document = dict[str, Any]
 class Part(BaseModel):
     """A document, or a part of one."""
 
-    model_config = ConfigDict(strict=True, extra="allow", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        strict=True, extra="allow", arbitrary_types_allowed=True, use_attribute_docstrings=True
+    )
 
 
 class Repository(Part):
@@ -96,19 +100,55 @@ class Omniboard(Part):
 
 class Run(Part):
     id: RunId = Field(alias="_id")
+    """the run's number, or the name that Sacred's option `--id` gave it"""
     status: Name
+    """RUNNING, COMPLETED, INTERRUPTED or FAILED; IMPORTING while an archive is imported"""
     experiment: Experiment
+    """`name`, `mainfile`, `sources` (names and ids of stored files), `dependencies`, and
+    `repositories` with the commit of the code, and whether it had changes that were not committed
+    (`dirty`)"""
     start_time: datetime | None = None
+    """when the run began, in UTC"""
     stop_time: datetime | None = None
+    """when it ended, in UTC"""
     heartbeat: datetime | None = None
+    """when it was last known to be alive, in UTC; there is a heartbeat every second"""
     config: Document | None = None
+    """every configuration key with its value, `seed` included"""
     meta: Meta = Meta()
+    """the command and its options, `named_configs`, `config_updates`; `sweep` for a run of a sweep,
+    `repeats` for one that `grok repeat` made"""
+    command: Any = None
+    """Sacred's name of what was executed, `main`"""
     info: Info = Info()
+    """`environment`, `program`, `claims`, `metrics`, and `initial_run` or `wandb` where there is one"""
+    result: Any = None
+    """phase, steps to thresholds, how the run ended, the last value of each metric"""
     host: Host = Host()
+    """the machine, its system, processor and GPUs, and the version of Python"""
     omniboard: Omniboard = Omniboard()
+    """`tags` that the program Omniboard has given to the run"""
     artifacts: list[Artifact] = []
+    """names and ids of the stored files"""
     resources: list[FileReference] = []
+    """names and ids of the files that the program has opened with Sacred's `open_resource`"""
     captured_out: str | None = None
+    """the output of the program, for a run that was alone in its process. Of more than 100,000
+    characters it has the last ones; the file `captured_out.txt` has all"""
+    seq: Any = None
+    """the number of the last event that was delivered"""
+    uid: Any = None
+    """the run's own id, which no other run ever has"""
+    lease: Any = None
+    """who may write the run: `term`, `holder`, `host`, `machine`, `journals`, `taken` and `renewed`
+    (the server's time), `is_dead` once a dead process's journal is delivered, and `metrics` with the
+    ids of the metrics' documents"""
+    format: Any = None
+    """the name of the documents' format, which Sacred writes: `MongoObserver-0.7.0`"""
+    fail_trace: Any = None
+    """of a run that has failed: the lines of the traceback"""
+    refused_events: Any = None
+    """events that MongoDB did not take, with the reason, if there are any"""
 
     @model_validator(mode="after")
     def has_a_time(self) -> "Run":
@@ -119,12 +159,24 @@ class Run(Part):
 
 class Metric(Part):
     id: ObjectId = Field(alias="_id")
+    """chosen by MongoDB's driver"""
     run_id: RunId
+    """the `_id` of the run"""
     name: Name
-    part: Count = 0  # of a long metric, which has several documents
+    """the metric's name"""
+    part: Count = 0
+    """of a metric of more than 50,000 values, which has several documents: its place among them, from
+    0. Each of them but the last has 50,000 values"""
     steps: list[int | Annotated[float, Field(allow_inf_nan=False)]]
+    """the steps at which it was logged"""
     values: list[int | float]
+    """a value for each step"""
     timestamps: list[datetime] = []
+    """the time at which each value was logged, in UTC"""
+    seq: Any = None
+    """the number of the last event that was delivered"""
+    term: Any = None
+    """the term of the lease of the process that wrote it last"""
 
     @model_validator(mode="after")
     def has_a_value_at_each_step(self) -> "Metric":
@@ -151,21 +203,49 @@ class SweepConfig(Part):
 
 class Sweep(Part):
     id: NamedId = Field(alias="_id")
+    """the id that `grok sweep run` prints, such as `nanda_cpu-1f0c2a`"""
     name: Name
+    """the name of its file"""
     created: datetime
+    """when it began, in UTC"""
     config: SweepConfig
+    """the checked content of the file"""
     experiment: Name | None = None
+    """the name of the experiment"""
     seconds: Annotated[float, Field(ge=0, lt=1e12)] | None = None
+    """how long it took"""
     state: Name | None = None
+    """`running`, `interrupted` or `finished`; of a served sweep RUNNING, PAUSED, FINISHED or CANCELED"""
     points: list[Document] = []
+    """the configuration updates of each point; those of a served sweep are in `sweep_points`"""
     claims: SweepFindings = SweepFindings(findings=[])
+    """what was checked at its end: `findings`, `checked` (when), `commit` (of the code that checked)
+    and `runs` (when the first and the last began, and the commits of their code)"""
+    claims_before: Any = None
+    """the same for earlier versions of the claims"""
+    limit: Any = None
+    """the largest number of points, if there is one"""
+    batches: Any = None
+    """the groups of runs that train together: `id`, the numbers of their `points`, and `slots`"""
+    served: Any = None
+    """`True` for a sweep that `grok sweep serve` gives to agents"""
+    seed: Any = None
+    """of a served sweep: the seed of points that name none"""
+    lease: Any = None
+    """which process may run the sweep, as for a run; not of a served sweep"""
 
 
 class File(Part):
     id: ObjectId = Field(alias="_id")
+    """the id that a run's `artifacts`, `sources` or `resources` name"""
     length: Count
+    """bytes"""
     uploadDate: datetime
+    """when it was stored, in UTC"""
     filename: Name | None = None
+    """its name"""
+    metadata: Any = None
+    """of an artifact: what the program has given with it, if anything"""
 
 
 def check(document: Mapping[str, Any], model: type[Part]) -> None:

@@ -16,11 +16,16 @@ from grok.engine.train import train
 from grok.experiment.experiment import load
 from grok.experiment.recording import Recorder
 from grok.paths import experiment_file, experiment_names
+from grok.store import archive_schema
+from grok.store.connection import connect
+from grok.sweep import file as files
+from grok.sweep.local import LocalSweep
+from grok.sweep.progress import SweepProgress
 from tests.conftest import PROJECT
 from tests.docs.blocks import PAGES
 from tools.docs.markdown import code_spans, section_rows
 from tools.docs.papers import verdicts
-from tools.docs.reference import documented_metrics
+from tools.docs.reference import documented, documents
 
 DOCS = PROJECT / "docs"
 LARGEST_DOCS = 8_000_000  # bytes
@@ -49,15 +54,15 @@ def test_every_metric_of_ordered_learning_has_a_test_here():
     """The page for its users names tests that exist, for each of its hooks."""
     page = (DOCS / "guides" / "from" / "ordered-learning.md").read_text()
     rows = section_rows(page, "Metrics")
-    assert {code_spans(hook)[0] for hook, *_ in rows} == {measure.name for measure in MEASURES}
+    assert {code_spans(row["hook"])[0] for row in rows} == {measure.name for measure in MEASURES}
     sources = [
         (PROJECT / "tests" / path).read_text()
         for path in ("measures/test_measures.py", "engine/test_measurement.py")
     ]
-    for _, _, here, test in rows:
-        if here != "none":
-            (name,) = code_spans(test)
-            assert f"def {name}(" in sources["*" in test]
+    for row in rows:
+        if row["here"] != "none":
+            (name,) = code_spans(row["test"])
+            assert f"def {name}(" in sources["*" in row["test"]]
 
 
 def test_every_command_has_its_entry():
@@ -91,6 +96,36 @@ def test_every_claim_has_its_verdict():
     """A claim that is new since the last replication is "not run" until the next."""
     ids = {experiment.path: {c.id for c in experiment.claims} for experiment in experiments()}
     assert {name: {*paper["claims"]} for name, paper in verdicts().items()} == ids
+
+
+SMALL_SWEEP = """
+program: experiments/liu_toy.py
+method: grid
+parameters:
+  seed: {values: [0, 1]}
+  p: {value: 5}
+  train_steps: {value: 2}
+"""
+PRIVATE = {"chunkSize", "md5", "contentType"}  # of GridFS
+
+
+def test_every_field_of_stored_documents_has_its_entry(home, tmp_path):
+    """File formats are a public interface; the fields of a sweep's documents are in the reference."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL_SWEEP)
+    store = connect()
+    with SweepProgress(1, 1) as progress:
+        LocalSweep.begin(files.read(path), store, None, None).run(progress)
+    for collection, model in {
+        "runs": archive_schema.Run,
+        "metrics": archive_schema.Metric,
+        "sweeps": archive_schema.Sweep,
+        "fs.files": archive_schema.File,
+    }.items():
+        stored = {key for document in store.database[collection].find() for key in document}
+        entries = {code_spans(row.split("|")[1])[0] for row in documents(model).splitlines()[2:]}
+        assert len(stored) >= 4
+        assert stored - PRIVATE <= entries, collection
 
 
 # The named config and the updates of a small run of each paper.
@@ -133,12 +168,43 @@ def logged_metrics(paper: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_every_metric_of_a_paper_has_its_entry(paper, monkeypatch):
     """In an entry's name, words in capital letters stand for anything."""
     page = (DOCS / "papers" / f"{paper}.md").read_text()
-    entries = [name for name, _ in documented_metrics(page)]
+    entries = [name for name, _ in documented(page, "metric")]
     patterns = [re.sub(r"[A-Z]+", ".+", re.escape(entry)) for entry in entries]
     metrics = logged_metrics(paper, monkeypatch)
     assert len(metrics) >= 4
     missing = {name for name in metrics if not any(re.fullmatch(p, name) for p in patterns)}
     assert not missing
+
+
+def test_explanations_stand_alone():
+    """The reference sorts names, so that "the same" would refer to another row than on the page."""
+    for page in sorted((DOCS / "papers").glob("*.md")):
+        for column in ("metric", "entry"):
+            for name, meaning in documented(page.read_text(), column):
+                assert not re.match(r"the same\b", meaning), (page.name, name)
+
+
+PARTS = [
+    "How to run",
+    "Figures",
+    "Metrics",
+    "What differs from the paper",
+    "Claims",
+    "Configuration",
+]
+
+
+@pytest.mark.parametrize("paper", experiment_names())
+def test_the_page_of_a_paper_has_all_parts(paper):
+    """docs/papers/index.md promises them; readers find the same part at the same place."""
+    text = (DOCS / "papers" / f"{paper}.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in PARTS] == PARTS
+    tables = ["claims", "keys"] if load(experiment_file(paper)).claims else ["keys"]
+    assert re.findall(r"^<!-- generated: ([\w-]+) -->$", text, re.MULTILINE) == tables
+    run = text.split("## How to run")[1].split("\n## ")[0]
+    assert "```bash" in run
+    assert re.search(r"\bmin(utes)?\b|\bseconds\b|\d s\b|\bhours?\b", run), "no time is given"
 
 
 # -- pictures and sizes --------------------------------------------------------------------------

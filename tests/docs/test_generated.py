@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from grok.claims.scorecard import experiments
 from grok.paths import PROJECT
 from tools.docs import __main__ as generator
-from tools.docs import markdown, papers
+from tools.docs import markdown, papers, reference
 from tools.docs.__main__ import filled, main
 
 CLAIMS = """
@@ -128,12 +128,39 @@ def test_a_cell_keeps_code_and_escapes_the_rest():
     assert markdown.cell("a|b *c* `d|e_f` g_h _i") == r"a\|b \*c\* `d\|e_f` g_h \_i"
 
 
+PAGE = """
+# A
+
+## Metrics
+
+| metric | meaning |
+| --- | --- |
+| `a`, `b` | a \\| b |
+
+| entry | unit | meaning |
+|---|---|---|
+| `c` | steps | text |
+
+## B
+
+| metric | meaning |
+| --- | --- |
+| `d` | text |
+"""
+
+
 def test_rows_of_a_section_end_with_it():
-    page = (
-        "# A\n\n## Metrics\n\n| m | what |\n| --- | --- |\n| `a`, `b` | text |\n\n## B\n| x | y |\n"
-    )
-    assert markdown.section_rows(page, "Metrics") == [["`a`, `b`", "text"]]
-    assert markdown.section_rows(page, "Other") == []
+    assert markdown.section_rows(PAGE, "Metrics") == [
+        {"metric": "`a`, `b`", "meaning": r"a \| b"},
+        {"entry": "`c`", "unit": "steps", "meaning": "text"},
+    ]
+    assert markdown.section_rows(PAGE, "Other") == []
+
+
+def test_metrics_and_the_entries_of_a_result_are_told_apart():
+    """The reference of metrics once listed both, with the entries' units as explanations."""
+    assert [*reference.documented(PAGE, "metric")] == [("a", r"a \| b"), ("b", r"a \| b")]
+    assert [*reference.documented(PAGE, "entry")] == [("c", "text")]
 
 
 def test_the_scorecard_counts_every_claim_of_the_papers():

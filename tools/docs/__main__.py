@@ -14,12 +14,20 @@ import click
 from grok.claims.scorecard import experiments
 from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT
+from grok.store import archive_schema
 from tools.docs import papers, reference
 
 BLOCK = re.compile(
     r"(?P<start>^<!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end>^<!-- end -->$)",
     re.DOTALL | re.MULTILINE,
 )
+
+DOCUMENTS: dict[str, type[archive_schema.Part]] = {
+    "run-document": archive_schema.Run,
+    "metric-document": archive_schema.Metric,
+    "sweep-document": archive_schema.Sweep,
+    "file-document": archive_schema.File,
+}
 
 
 @click.command()
@@ -70,12 +78,15 @@ def content(name: str, page: Path) -> str:
         return papers.scorecard(_by_name().values(), page)
     if name == "instruments":
         return _instruments()
+    if name in DOCUMENTS:
+        return reference.documents(DOCUMENTS[name])
     if name == "operations":
         return reference.operations()
     tables = {
         "commands": reference.commands,
         "shared-keys": reference.shared_keys,
         "metrics": reference.metrics,
+        "result-entries": reference.result_entries,
         "negative-controls": papers.negative_controls,
     }
     if name not in tables:

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
+RULE = re.compile(r"^\|[ :|-]+\|$")  # the line below a table's header
 CODE_SPAN = re.compile(r"`[^`]*`")
 
 
@@ -27,7 +29,7 @@ def code(text: object) -> str:
     return "`" + str(text).replace("|", r"\|") + "`"
 
 
-def section_rows(page: str, heading: str) -> list[list[str]]:
+def section_rows(page: str, heading: str) -> list[dict[str, str]]:
     """The rows of the tables in a page's section.
 
     Arguments:
@@ -36,21 +38,27 @@ def section_rows(page: str, heading: str) -> list[list[str]]:
             level.
 
     Returns:
-        the cells of each row, without the header.
+        the cells of each row by the header of their column.
     """
     match = re.search(rf"^(#+) +{re.escape(heading)} *$", page, re.MULTILINE | re.IGNORECASE)
     if match is None:
         return []
     text = page[match.end() :]
     end = re.search(rf"^#{{1,{len(match[1])}}} ", text, re.MULTILINE)
-    rows = []
     lines = text[: end.start() if end else None].splitlines()
-    for number, line in enumerate(lines):
-        is_header = number + 1 < len(lines) and re.match(r"^\|[ :|-]+\|$", lines[number + 1])
-        if line.startswith("|") and not is_header and not re.match(r"^\|[ :|-]+\|$", line):
-            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-            rows.append([text.strip() for text in cells])
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    for line, following in pairwise([*lines, ""]):
+        if RULE.match(following):
+            header = _cells(line)
+        elif line.startswith("|") and not RULE.match(line):
+            rows.append(dict(zip(header, _cells(line), strict=True)))
     return rows
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line of a table."""
+    return [text.strip() for text in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
 
 
 def code_spans(text: str) -> list[str]:

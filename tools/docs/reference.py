@@ -19,6 +19,7 @@ from grok.engine.problem import Problem
 from grok.engine.train import train
 from grok.experiment.experiment import Experiment, load
 from grok.paths import PROJECT, experiment_file
+from grok.store.archive_schema import Part
 from grok.tasks.operations import NAMED
 from tools.docs.markdown import cell, code, code_spans, section_rows, table
 from tools.docs.papers import PAPERS, key_comments, keys_table
@@ -148,28 +149,54 @@ def operations() -> str:
     return table(["name", "expression"], ([code(name), code(e)] for name, e in NAMED.items()))
 
 
+# -- file formats --------------------------------------------------------------------------------
+
+
+def documents(model: type[Part]) -> str:
+    """A table of the fields of stored documents."""
+    rows = [
+        [code(field.alias or name), cell(field.description)]
+        for name, field in model.model_fields.items()
+    ]
+    return table(["field", "content"], rows)
+
+
 # -- metrics -------------------------------------------------------------------------------------
 
 
 def metrics(experiments: Iterable[Experiment]) -> str:
     """A table of the metrics of all papers' pages; equal explanations are listed once."""
+    return _explained(experiments, "metric", "logged by")
+
+
+def result_entries(experiments: Iterable[Experiment]) -> str:
+    """A table of the entries of results that all papers' pages explain, in the same way."""
+    return _explained(experiments, "entry", "in the results of")
+
+
+def _explained(experiments: Iterable[Experiment], column: str, papers_header: str) -> str:
     papers: dict[tuple[str, str], list[str]] = {}
     for experiment in experiments:
         page = PAPERS / f"{experiment.path}.md"
-        for name, meaning in documented_metrics(page.read_text() if page.exists() else ""):
+        for name, meaning in documented(page.read_text() if page.exists() else "", column):
             papers.setdefault((name, meaning), []).append(experiment.path)
     rows = [
-        [code(name), meaning, ", ".join(f"[{one}](../papers/{one}.md)" for one in logged_by)]
-        for (name, meaning), logged_by in sorted(papers.items())
+        [code(name), meaning, ", ".join(f"[{one}](../papers/{one}.md)" for one in having)]
+        for (name, meaning), having in sorted(papers.items())
     ]
-    return table(["metric", "meaning", "logged by"], rows)
+    return table([column, "meaning", papers_header], rows)
 
 
-def documented_metrics(page: str) -> Iterator[tuple[str, str]]:
-    """Names and meanings in the table of a page's section "Metrics"."""
-    for name_cell, meaning, *_ in section_rows(page, "Metrics"):
-        for name in code_spans(name_cell):
-            yield name, meaning
+def documented(page: str, column: str) -> Iterator[tuple[str, str]]:
+    """Names and meanings in those tables of a page's section "Metrics" that have a column.
+
+    Arguments:
+        page: Markdown.
+        column: "metric", or "entry" for the entries of a run's result.
+    """
+    for row in section_rows(page, "Metrics"):
+        for name in code_spans(row.get(column, "")):
+            yield name, row["meaning"]
 
 
 # -- instruments ---------------------------------------------------------------------------------
