@@ -29,7 +29,7 @@ docs: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy grok analysis experiments tools
+	$(BIN)/mypy grok analysis experiments tools benchmarks
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -19,7 +19,6 @@ from grok.paths import home
 from grok.tensors import Tensors
 
 BUSY = 0.3  # load average from which the machine is not idle
-COMPILE = {"dynamic": False}  # options of torch.compile
 
 
 def print_machine() -> None:
@@ -54,7 +53,7 @@ class PlainLoop:
         if problem.needs_rng:
             self.data["key"] = torch.tensor([0, 0])
         self.loss: Callable[[Any, Tensors], Tensor] = (
-            torch.compile(problem.loss, **COMPILE) if compiled else problem.loss
+            torch.compile(problem.loss, dynamic=False) if compiled else problem.loss
         )
 
     def steps(self, count: int) -> None:

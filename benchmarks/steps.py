@@ -19,7 +19,7 @@ import torch
 from benchmarks.peers import JaxServer, PlainLoop, print_machine, rate
 from grok.engine.problem import Problem
 from grok.engine.threads import usable_cores
-from grok.engine.train import make_program
+from grok.engine.train import choose_slots, make_program
 from grok.experiment.experiment import load
 from grok.paths import PROJECT
 
@@ -34,7 +34,8 @@ class Recipe:
     Arguments:
         paper, named: the experiment and its named config.
         jax: a model of benchmarks/jax_server.py and its specification.
-        replicas: how many train as one program, in ours and in JAX.
+        replicas: how many there are to train; JAX maps over them, ours takes as many at once as it
+            chooses to.
         updates: further configuration.
     """
 
@@ -51,7 +52,7 @@ class Recipe:
 
 def transformer(**spec: Any) -> tuple[str, dict[str, Any]]:
     """JAX's transformer: one layer of width 128 on three tokens, unless the specification differs."""
-    default = {"width": 128, "depth": 1, "heads": 4, "mlp_width": 512, "length": 3}
+    default: dict[str, Any] = {"width": 128, "depth": 1, "heads": 4, "mlp_width": 512, "length": 3}
     default |= {"norm": "none", "final_norm": False, "biases": False, "pool": False}
     return "transformer", {**default, "activation": "relu", **spec}
 
@@ -141,10 +142,11 @@ def measure(
     config = paper.full_config(recipe.updates, [recipe.named])
     problems = [paper.problem_of({**config, "seed": seed}) for seed in range(recipe.replicas)]
     plain = PlainLoop(deepcopy(problems[0]))
+    slots = min(choose_slots(problems[0]), recipe.replicas)
     programs: dict[str, Callable[[int], Any]] = {
         "plain": plain.steps,
-        "traced": our_steps(problems, threads, compiled=False),
-        "ours": our_steps(problems, threads, compiled=True),
+        "traced": our_steps(problems[:slots], threads, compiled=False),
+        "ours": our_steps(problems[:slots], threads, compiled=True),
     }
     if torch_compile:
         programs["plain compiled"] = PlainLoop(deepcopy(problems[0]), compiled=True).steps
@@ -155,7 +157,7 @@ def measure(
     rates = dict.fromkeys(PROGRAMS, 0.0)
     for _ in range(repeats):
         for name, steps in programs.items():
-            factor = 1 if name.startswith("plain") else recipe.replicas
+            factor = 1 if name.startswith("plain") else slots
             rates[name] = max(rates[name], factor * rate(steps, max(count // factor, 3)))
         for spec in jax_forms(recipe.jax):
             turn = jax.rate(

@@ -1,6 +1,7 @@
 """Synthetic runs in a database of their own, with the fields of real ones, to time and test queries."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from pymongo.database import Database
@@ -36,7 +37,10 @@ def fill(database: Database, count: int, steps: int = 200, first: int = 1, seed:
             config = {**defaults, "seed": number % 10, "decoder_lr": lr}
             curve = np.sort(rng.random((4, steps)), axis=1)
             reached = int(rng.choice(logged))
-            result = {"phase": "grokking" if reached > 1000 else "comprehension", "ended": "budget"}
+            result: dict[str, Any] = {
+                "phase": "grokking" if reached > 1000 else "comprehension",
+                "ended": "budget",
+            }
             result |= {"steps_to_train": 100, "steps_to_test": reached, "threshold": 0.9}
             result |= {name: float(curve[i, -1]) for i, name in enumerate(METRICS)}
             stamp = start_time + timedelta(minutes=number)
