@@ -66,13 +66,15 @@ def operation_table(c: SimpleNamespace) -> operations.Table:
         raise ConfigError(error.key, vars(c)[error.key], expected) from None
 
 
-def split_operation_table(c: SimpleNamespace, table: operations.Table) -> Tensors:
+def split_operation_table(
+    c: SimpleNamespace, table: operations.Table, least: float = LEAST_TRAIN_FRACTION
+) -> Tensors:
     """Train and test rows of a table, drawn from `data_seed`.
 
     There are `train_count` train rows, or `train_fraction` of all rows; `noisy_answers` of them
-    have a random label.
+    have a random label. `least` is the smallest fraction for training that is accepted.
     """
-    train_count = train_row_count(c, len(table.pairs))
+    train_count = train_row_count(c, len(table.pairs), least)
     noisy_labels = getattr(c, "noisy_answers", 0)
     if noisy_labels > train_count:
         raise ConfigError("noisy_answers", noisy_labels, f"at most {train_count}, the train rows")

@@ -65,21 +65,123 @@ def test_ungroks_between_200_and_700_pairs(paper, little, much, train, passed):
 
 @pytest.mark.parametrize(("half_decay", "passed"), [(0.41, True), (0.59, True), (0.39, False)])
 def test_weight_decay_may_move_no_accuracy_by_more_than_a_tenth(paper, half_decay, passed):
-    accuracies = {f"test_{size}": 0.5 for size in paper.SIZES} | {"test_500": half_decay}
-    runs = ungrokked(paper.SIZES) + ungrokked(paper.SIZES, suffix="_half_decay", **accuracies)
+    ends = {"test_100": 0.1, "test_200": 0.1, "test_700": 0.9, "test_1000": 0.9}
+    runs = ungrokked(paper.SIZES, **ends)
+    runs += ungrokked(paper.SIZES, suffix="_half_decay", **ends, test_500=half_decay)
     outcome = finding(paper, "E2b-decay", *runs)
     assert outcome.passed == passed
     assert outcome.measured["gap, 500 pairs"] == pytest.approx(0.5 - half_decay)
     assert outcome.measured["gap, 700 pairs"] == 0
 
 
+@pytest.mark.parametrize(("little", "much"), [(1.0, 1.0), (0.0, 0.0)])
+def test_a_network_that_does_not_ungrok_has_no_critical_size(paper, little, much):
+    """Equal accuracies do not pass if nothing is forgotten, or if everything is."""
+    ends = {"test_200": little, "test_700": much}
+    runs = ungrokked(paper.SIZES, **ends) + ungrokked(paper.SIZES, suffix="_half_decay", **ends)
+    assert not finding(paper, "E2b-decay", *runs).passed
+
+
 @pytest.mark.parametrize(("accuracy", "passed"), [(0.11, True), (0.89, True), (0.1, False)])
-def test_semi_grokking_is_neither_forgotten_nor_kept(paper, accuracy, passed):
+def test_ungrokking_in_part_is_neither_forgotten_nor_kept(paper, accuracy, passed):
     runs = ungrokked([350], test_350=accuracy)
-    assert finding(paper, "E2c", *runs).passed == passed
+    assert finding(paper, "E2b-middle", *runs).passed == passed
 
 
 @pytest.mark.parametrize(("accuracy", "passed"), [(0.99, True), (0.98, False)])
 def test_the_initial_network_must_have_grokked(paper, accuracy, passed):
     run = claim_run("grokked", {"test_accuracy": accuracy})
-    assert finding(paper, "E2-start", run).passed == passed
+    assert finding(paper, "E2-control-grokked", run).passed == passed
+
+
+def test_memorizing_networks_are_trained_on_random_labels(paper):
+    """All labels of the train set are drawn anew, and the table keeps the true ones."""
+    data = problem(paper, train_count=500, noisy_answers=500).data
+    true = data["train_pairs"].sum(1) % 67
+    assert (data["train_labels"][:, 0] == true).float().mean() < 0.1
+    assert (data["table_labels"] == data["table_pairs"].sum(1) % 67).all()
+    config = paper.ex.full_config({"seed": 0}, ["memorize_350"])
+    assert (config["noisy_answers"], config["train_count"], config["initial_run"]) == (
+        350,
+        350,
+        None,
+    )
+
+
+def test_norm_at_unit_logit_does_not_depend_on_the_scale_of_the_weights(paper):
+    """Logits are of degree 4 in the weights, so efficiency is compared without training to a
+    certain logit."""
+    found = []
+    for factor in (1.0, 1.7):
+        task = problem(paper, dtype="float64")
+        with torch.no_grad():
+            for parameter in task.module.parameters():
+                parameter.mul_(factor)
+        norm = sum(p.square().sum() for p in task.module.parameters()) ** 0.5
+        logit = task.metrics(task.module, task.data)["correct_logit"]
+        run = claim_run("grokked", {"correct_logit": abs(logit.item()), "weight_norm": norm.item()})
+        found.append(paper.norm_at_unit_logit(run))
+    assert found[0] == pytest.approx(found[1], rel=1e-10)
+
+
+def test_share_is_that_of_the_waves_of_the_paper(paper):
+    """Logits cos(2 pi k (a + b - c) / p) have the share 1, and cos(2 pi k (a - c) / p) none. Over the
+    table of all ordered pairs, the two are orthogonal."""
+    task = problem(paper, p=7, symmetric=False, train_fraction=0.5)
+    a, b = task.data["table_pairs"].T
+    c = torch.arange(7)
+    labels = task.data["table_labels"]
+    of_sum, of_one = (
+        torch.cos(2 * torch.pi * 3 * (x.unsqueeze(1) - c) / 7).double() for x in (a + b, a)
+    )
+    share = task.metrics.generalizing_share
+    assert share(of_sum + 5, labels).item() == pytest.approx(1)
+    assert share(of_one, labels).item() == pytest.approx(0, abs=1e-6)
+    assert share(3 * of_sum + 4 * of_one, labels).item() == pytest.approx(0.6, abs=1e-6)
+
+
+def trained_to(name, norm, share=1.0):
+    """A run whose norm at a correct logit of 1 is this."""
+    entries = {"correct_logit": 16.0, "weight_norm": 2 * norm, "generalizing_share": share}
+    return claim_run(name, entries)
+
+
+def norm_runs(paper, memorizing=0.2, generalizing=0.0, share=1.0, level=3.4):
+    """Norms that go with these powers of the number of pairs; `level` is that of generalization."""
+    return [trained_to(f"memorize_{size}", size**memorizing, share=0.1) for size in paper.SIZES] + [
+        trained_to(f"generalize_{size}", level * (size / 1550) ** generalizing, share)
+        for size in paper.LARGE_SIZES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("memorizing", "generalizing", "share", "passed"),
+    [
+        (0.2, 0.049, 1.0, True),
+        (0.2, -0.049, 0.95, True),
+        (0.2, 0.051, 1.0, False),
+        (0.2, -0.051, 1.0, False),
+        (0.2, 0.0, 0.94, False),
+        (-0.1, 0.0, 1.0, False),
+    ],
+)
+def test_memorizing_must_cost_more_with_more_data(paper, memorizing, generalizing, share, passed):
+    """A network that does not only generalize is left out, and nothing generalizes without one."""
+    runs = norm_runs(paper, memorizing, generalizing, share)
+    outcome = finding(paper, "E2a", *runs)
+    assert outcome.passed == passed
+    assert outcome.measured["power of the memorizing circuit"] == pytest.approx(memorizing)
+
+
+def test_memorizing_norm_must_grow_at_each_size(paper):
+    runs = norm_runs(paper)
+    runs[3] = trained_to("memorize_500", 350**0.2)
+    assert not finding(paper, "E2a", *runs).passed
+
+
+@pytest.mark.parametrize(
+    ("level", "passed"), [(200**0.2, False), (200**0.2 + 0.01, True), (700**0.2, False)]
+)
+def test_norms_must_cross_between_200_and_700_pairs(paper, level, passed):
+    runs = norm_runs(paper, level=level)
+    assert finding(paper, "E2a-crossing", *runs).passed == passed
