@@ -25,10 +25,12 @@ LAZINESS = {
     "cpu_little_data": "α = 1, P = 30",
 }
 GRADIENT_DIRECTION = {"cpu": "gradient across the weights", "cpu_plain": "plain AdamW"}
+COLLAPSES = "numerical_stability_collapse"
 LOSS_PRECISION = {"cpu_collapse": "float32", "cpu_collapse_float64": "float64 loss"}
 GRADIENT_FILTER = {
-    "cpu": "slow gradients amplified",
-    "cpu_decay_alone": "its weight decay alone",
+    "cpu": "slow gradients amplified, weight decay",
+    "cpu_filter_alone": "slow gradients amplified",
+    "cpu_decay_alone": "weight decay",
     "cpu_baseline": "neither",
 }
 GROKFAST_THRESHOLD = 0.95  # test accuracy that counts as generalization
@@ -90,12 +92,14 @@ def plot_numerical_stability(store: Store, runs: pd.DataFrame) -> Figure:
     plot_presets(store, panels[0], runs, "test_accuracy", GRADIENT_DIRECTION)
     plot_presets(store, panels[0], runs, "train_accuracy", GRADIENT_DIRECTION, ":")
     plot_presets(store, panels[1], runs, "alignment", GRADIENT_DIRECTION)
-    plot_presets(store, panels[2], runs, "collapsed", LOSS_PRECISION)
+    if query.has_finished_run(store, COLLAPSES):
+        _, collapses = query.sweep(store, COLLAPSES)
+        plot_presets(store, panels[2], collapses, "collapsed", LOSS_PRECISION)
+        panels[2].legend(fontsize="small")
     panels[0].set(ylabel="test accuracy; train accuracy dotted", ylim=(-0.03, 1.03))
     panels[1].set_ylabel("cosine of descent and weights")
     panels[2].set(ylabel="fraction of train rows without gradient", xscale="linear")
     panels[0].legend(fontsize="small")
-    panels[2].legend(fontsize="small")
     return figure
 
 
@@ -125,7 +129,7 @@ def plot_circuit_efficiency(store: Store, runs: pd.DataFrame) -> Figure:
 
 
 def plot_grokfast(store: Store, runs: pd.DataFrame) -> Figure:
-    """Test accuracy (train dotted) with the filter, without, and with its weight decay alone."""
+    """Test accuracy (train dotted) with and without the filter, with and without weight decay."""
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     plot_presets(store, axes, runs, "test_accuracy", GRADIENT_FILTER)
     plot_presets(store, axes, runs, "train_accuracy", GRADIENT_FILTER, ":")

@@ -9,7 +9,7 @@ generalizes at once, and with StableMax in place of the softmax after many steps
 `orthogonal_gradient` and `stablemax`, options of every experiment.
 
     python experiments/numerical_stability.py with cpu    # generalizes at once, seconds
-    grok replicate numerical_stability                    # all claims, three seeds: 12 runs, 5 minutes
+    grok replicate numerical_stability                    # all claims: 19 runs, about 90 minutes
     python analysis/extras_figures.py                     # both directions, and the collapse
 """
 
@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad
 
-from grok.claims.model import Claims, Outcome, Run, Runs
+from grok.claims.model import Claims, Outcome, Run, Runs, Undecided
 from grok.engine.functional import run_with
 from grok.engine.problem import Problem
+from grok.engine.spec import Stop
 from grok.experiment import datasets, parts
 from grok.experiment.config_types import (
     Activation,
@@ -84,6 +85,7 @@ def config() -> None:
 
     # Evaluation
     log_points: Count = 200  # evaluation steps, logarithmically spaced
+    stop_when_grokked: bool = False  # end the run when test accuracy is held at 95 %
 
     # Numerics
     dtype: Dtype = "float32"  # of weights and activations
@@ -92,7 +94,8 @@ def config() -> None:
 
 
 SHORT = {"betas": (0.9, 0.999), "eps": 1e-8, "train_steps": 300}
-COLLAPSE = {"p": 59, "lr": 5e-4, "train_steps": 4000}
+COLLAPSE = {"p": 59, "train_fraction": 0.7, "lr": 5e-4, "train_steps": 20_000}
+STABLEMAX = {"stablemax": True, "loss_dtype": "float64", "betas": (0.9, 0.999)}
 
 ex.preset("paper", "Plain AdamW, p = 113: memorizes and never generalizes; 80,000 steps.")
 ex.preset(
@@ -103,7 +106,7 @@ ex.preset(
 ex.preset(
     "paper_stablemax",
     "StableMax in place of the softmax: 80,000 steps, for a GPU.",
-    {"stablemax": True, "loss_dtype": "float64", "betas": (0.9, 0.999)},
+    STABLEMAX,
 )
 ex.preset(
     "mnist",
@@ -116,11 +119,20 @@ ex.preset(
     {**SHORT, "orthogonal_gradient": True},
 )
 ex.preset("cpu_plain", "As cpu with the whole gradient: memorizes; seconds.", SHORT)
-ex.preset("cpu_collapse", "Plain AdamW, p = 59: the softmax collapses; half a minute.", COLLAPSE)
+ex.preset(
+    "cpu_collapse",
+    "Plain AdamW on 70 % of the pairs, p = 59: the softmax collapses; 5 minutes.",
+    COLLAPSE,
+)
 ex.preset(
     "cpu_collapse_float64",
-    "As cpu_collapse with the loss in float64, in which it does not collapse.",
+    "As cpu_collapse with the loss in float64, in which it collapses later or never.",
     {**COLLAPSE, "loss_dtype": "float64"},
+)
+ex.preset(
+    "cpu_stablemax",
+    "As paper_stablemax, p = 59, until it groks, at most 100,000 steps; up to 20 minutes.",
+    {**STABLEMAX, "p": 59, "train_steps": 100_000, "stop_when_grokked": True},
 )
 
 
@@ -150,6 +162,9 @@ class SaturationMetrics:
         }
 
 
+GROKKED = 0.95  # test accuracy at which stop_when_grokked ends a run
+
+
 @ex.build
 def build(c: Config) -> Problem:
     hidden_widths = [c.width] * (c.depth - 1)
@@ -165,17 +180,21 @@ def build(c: Config) -> Problem:
         model = parts.init_with_seed(c, lambda: mlp(widths, c.activation, bias=False))
         logits = InputLogits("images")
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
-    problem = parts.classification_problem(c, model, data, loss)
+    stop = Stop((("test_accuracy", GROKKED),)) if c.stop_when_grokked else None
+    problem = parts.classification_problem(c, model, data, loss, stop=stop)
     assert isinstance(problem.metrics, ClassificationMetrics)
     return replace(problem, metrics=SaturationMetrics(problem.metrics))
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/numerical_stability_cpu.yaml. A step
-# "at" which a value is reached is the first evaluation step that reaches it and holds it at the
-# next one.
+# Claims. Each is checked seed by seed. A step "at" which a value is reached is the first evaluation
+# step that reaches it and holds it at the next one.
 # E4 is the paper's number in the laboratory's list.
 
+UNTRAINED = {"train_steps": 1}
+COLLAPSES = "numerical_stability_collapse"
 COLLAPSED = 0.05  # the fraction of train rows without gradient that counts as a collapse
+# Test accuracy that float64 must gain over float32: nothing can be lost where nothing generalizes.
+LEAST_GAIN = 0.1
 
 
 def step_of_collapse(run: Run) -> float:
@@ -183,27 +202,48 @@ def step_of_collapse(run: Run) -> float:
     return run.first_step_held("collapsed", COLLAPSED)
 
 
-# E4a. The paper: accuracy stops to change when the softmax has collapsed. Ours, p = 59: some time
-# more than 5 % of the train rows have collapsed, and test accuracy is near zero in the end.
-MOST_TEST_ACCURACY = 0.1
+# E4a. The paper, p = 113, 20,000 steps: test accuracy stalls when the softmax has collapsed, most
+# visibly with 60 and 70 % of the pairs, and goes on to rise in float64. Ours, p = 59, 70 %: in
+# float32 it gains at most 0.05 after the collapse, and float64 gets further.
+MOST_GAIN_AFTER_COLLAPSE = 0.05
 
 
-@claim("E4a", source="figure 2")
-def softmax_collapses_without_regularization(runs: Runs) -> Outcome:
-    """Without regularization the softmax collapses and learning ends."""
-    run = runs.one("cpu_collapse")
-    largest = run.logged("collapsed")[1].max()
-    accuracy = run.final("test_accuracy")
-    numbers = {"most collapsed": largest, "from step": step_of_collapse(run), "test": accuracy}
-    return largest > COLLAPSED and accuracy < MOST_TEST_ACCURACY, numbers
+@claim("E4a", source="figure 2", sweep=COLLAPSES, fails_on=UNTRAINED)
+def softmax_collapse_ends_learning(runs: Runs) -> Outcome:
+    """Without regularization the softmax collapses, and its collapse ends learning."""
+    single, double = runs.one("cpu_collapse"), runs.one("cpu_collapse_float64")
+    collapse = step_of_collapse(single)
+    then, last = single.at("test_accuracy", collapse), single.final("test_accuracy")
+    last_double = double.final("test_accuracy")
+    passed = (
+        collapse < inf
+        and single.first_step_held("train_accuracy", 0.99) <= collapse
+        and last - then <= MOST_GAIN_AFTER_COLLAPSE
+        and last_double - last >= LEAST_GAIN
+    )
+    numbers = {
+        "collapsed from step": collapse,
+        "test then": then,
+        "test in the end": last,
+        "test in the end, float64": last_double,
+    }
+    return passed, numbers
 
 
-@claim("E4b", source="figure 2")
-def higher_precision_defers_collapse(runs: Runs) -> Outcome:
-    """A higher precision of the loss defers the collapse."""
-    single = step_of_collapse(runs.one("cpu_collapse"))
-    double = step_of_collapse(runs.one("cpu_collapse_float64"))
-    return single < double, {"float32 at": single, "float64 at": double}
+@claim("E4b", source="figure 2", sweep=COLLAPSES, fails_on=UNTRAINED)
+def higher_precision_postpones_collapse(runs: Runs) -> Outcome:
+    """A higher precision of the loss postpones the collapse, and with it the stall of test accuracy.
+
+    Undecided if the softmax does not collapse in float64 within the run.
+    """
+    single, double = runs.one("cpu_collapse"), runs.one("cpu_collapse_float64")
+    steps = {"float32 at": step_of_collapse(single), "float64 at": step_of_collapse(double)}
+    gain = double.final("test_accuracy") - single.final("test_accuracy")
+    may_pass = steps["float32 at"] < inf and gain >= LEAST_GAIN
+    if may_pass and steps["float64 at"] == inf:
+        raise Undecided(f"no collapse in float64 in {double.config['train_steps']} steps")
+    passed = may_pass and steps["float32 at"] < steps["float64 at"]
+    return passed, {**steps, "gain of test accuracy": gain}
 
 
 # E4d. The paper, p = 113: test accuracy is 100 % within 300 steps. The plain gradient, at the step
@@ -212,7 +252,7 @@ MOST_STEPS = 300
 MOST_PLAIN_ACCURACY = 0.1
 
 
-@claim("E4d", source="figure 5")
+@claim("E4d", source="figure 5", fails_on={"orthogonal_gradient": False})
 def orthogonal_gradient_generalizes_at_once(runs: Runs) -> Outcome:
     """Gradients orthogonal to the weights generalize at once, without weight decay."""
     run, plain = runs.one("cpu"), runs.one("cpu_plain")
@@ -227,7 +267,7 @@ def orthogonal_gradient_generalizes_at_once(runs: Runs) -> Outcome:
 LEAST_COSINE = 0.5
 
 
-@claim("E4d-along", source="section 5")
+@claim("E4d-along", source="section 5", fails_on=UNTRAINED)
 def plain_gradient_aligns_with_weights(runs: Runs) -> Outcome:
     """The plain gradient comes to lie along the weights."""
     run = runs.one("cpu_plain")
@@ -235,11 +275,21 @@ def plain_gradient_aligns_with_weights(runs: Runs) -> Outcome:
     return cosine > LEAST_COSINE, {"train 99 % at": memorized, "cosine": cosine}
 
 
-@claim("E4c", source="figure 3", report_only=True)
+# E4c. The paper, p = 113: test accuracy is 100 % after 80,000 to 100,000 steps. Ours, p = 59: 95 %
+# within 100,000 steps, at least 1000 steps after train accuracy.
+LEAST_DELAY = 1000
+
+
+@claim(
+    "E4c",
+    source="figure 4",
+    sweep="numerical_stability_stablemax",
+    fails_on={"train_steps": 100},
+)
 def stablemax_groks(runs: Runs) -> Outcome:
     """StableMax groks without weight decay."""
-    step = runs.one("paper_stablemax").first_step_held("test_accuracy", 0.95)
-    return step < inf, {"test 95 % at": step}
+    train, test = runs.one("cpu_stablemax", "paper_stablemax").steps_to_both(GROKKED)
+    return train + LEAST_DELAY <= test < inf, {"train 95 % at": train, "test 95 % at": test}
 
 
 # Claims of the paper that are not checked here.
@@ -247,7 +297,7 @@ claim.not_tried(
     "E4e",
     "Binary inputs eliminate the delay",
     "text",
-    reason="It is not implemented yet.",
+    reason="The authors' program has such inputs, but no command for these runs: their recipe is unknown.",
 )
 
 

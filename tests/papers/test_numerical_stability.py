@@ -5,6 +5,8 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.model import Runs, evaluate
+from grok.engine.spec import Stop
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
 from tests.helpers import claim_run, finding
@@ -88,28 +90,84 @@ def test_alignment_is_the_rate_at_which_scaling_the_weights_lowers_the_loss(pape
     assert slope == pytest.approx(-cosine * gradient.norm().item() * norm.item(), rel=1e-5)
 
 
-def collapsing(name, largest, step=2000, test=0.05):
-    """A run of which this fraction of the train rows collapses at a step; inf: never."""
-    fractions = [0.0, 0.0, 0.0] if step == inf else [0.0, largest, largest]
-    steps = [0, 2000, 4000] if step == inf else [0, step, 4000]
-    series = {"collapsed": (steps, fractions), "test_accuracy": (steps, [0.0, 0.0, test])}
-    return claim_run(name, series=series)
+def collapsing(name, step=2000, then=0.3, last=0.35, memorized=500, budget=20_000):
+    """A run whose softmax collapses at a step, with the test accuracy then and in the end; inf:
+    never."""
+    middle = min(step, 10_000)
+    steps = [0, middle, budget]
+    fraction = 0.0 if step == inf else 0.06
+    series = {
+        "collapsed": (steps, [0.0, fraction, fraction]),
+        "test_accuracy": (steps, [0.0, then, last]),
+        "train_accuracy": ([0, memorized, budget], [0.0, 0.99, 1.0]),
+    }
+    return claim_run(name, series=series, train_steps=budget)
+
+
+def both_precisions(single, double):
+    """Runs in float32 and in float64, from the arguments of `collapsing`."""
+    return collapsing("cpu_collapse", **single), collapsing("cpu_collapse_float64", **double)
 
 
 @pytest.mark.parametrize(
-    ("largest", "test", "passed"), [(0.06, 0.09, True), (0.05, 0.09, False), (0.06, 0.1, False)]
+    ("single", "last_double", "passed"),
+    [
+        ({}, 0.45, True),
+        ({"step": inf}, 0.9, False),
+        ({"last": 0.36}, 0.9, False),
+        ({}, 0.44, False),
+        ({"then": 0.0, "last": 0.0}, 0.0, False),
+        ({"memorized": 2001}, 0.9, False),
+    ],
 )
-def test_collapse_with_a_low_accuracy(paper, largest, test, passed):
-    assert finding(paper, "E4a", collapsing("cpu_collapse", largest, test=test)).passed == passed
+def test_collapse_must_end_learning(paper, single, last_double, passed):
+    """Not shown if the softmax does not collapse, if test accuracy rises after it, if there was
+    nothing more to learn, or if the train set had not been learned."""
+    runs = both_precisions(single, {"step": 9000, "last": last_double})
+    assert finding(paper, "E4a", *runs).passed == passed
 
 
-@pytest.mark.parametrize(("double", "passed"), [(2001, True), (inf, True), (2000, False)])
-def test_float64_must_collapse_later(paper, double, passed):
-    runs = (
-        collapsing("cpu_collapse", 0.2, 2000),
-        collapsing("cpu_collapse_float64", 0.2, double),
-    )
+@pytest.mark.parametrize(
+    ("single", "double", "last_double", "passed"),
+    [
+        (2000, 2001, 0.45, True),
+        (2000, 2000, 0.45, False),
+        (2000, 2001, 0.44, False),
+        (inf, 2000, 0.9, False),
+        (inf, inf, 0.9, False),
+        (2000, inf, 0.35, False),
+    ],
+)
+def test_float64_must_collapse_later_and_get_further(paper, single, double, last_double, passed):
+    """Fails if the softmax does not collapse in float32, or where nothing generalizes."""
+    runs = both_precisions({"step": single}, {"step": double, "last": last_double})
     assert finding(paper, "E4b", *runs).passed == passed
+
+
+def test_a_run_without_collapse_in_float64_decides_nothing(paper):
+    runs = Runs(both_precisions({}, {"step": inf, "last": 0.9}))
+    (claim,) = (claim for claim in paper.claim if claim.id == "E4b")
+    outcome = evaluate(claim, runs)
+    assert outcome.state == "undecided" and "20000 steps" in outcome.why
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "passed"), [(500, 1500, True), (501, 1500, False), (500, inf, False)]
+)
+def test_stablemax_must_generalize_long_after_memorizing(paper, train, test, passed):
+    steps = [0, test, test + 1] if test < inf else [0, 99_999, 100_000]
+    values = [0.0, 0.95, 0.95] if test < inf else [0.0, 0.5, 0.94]
+    series = {
+        "train_accuracy": ([0, train, 2000], [0.0, 0.95, 1.0]),
+        "test_accuracy": (steps, values),
+    }
+    assert finding(paper, "E4c", claim_run("cpu_stablemax", series=series)).passed == passed
+
+
+def test_stablemax_ends_when_it_has_grokked(paper):
+    task = paper.ex.problem_of(paper.ex.full_config({"seed": 1}, ["cpu_stablemax"]))
+    assert task.stop == Stop((("test_accuracy", 0.95),)) and task.train_steps == 100_000
+    assert problem(paper).stop is None
 
 
 @pytest.mark.parametrize(
