@@ -150,11 +150,67 @@ def test_cycles_without_generalization(thilak, cycles, accuracy, passed):
     assert finding(thilak, "07g", run).passed == passed
 
 
-@pytest.mark.parametrize(("rise", "passed"), [(2200, True), (3500, False), (500, False)])
-def test_rise_is_within_a_cycle(thilak, rise, passed):
-    """Cycles at 1000 and 2000: the rise comes less than a cycle's length after a spike."""
-    series = {"test_accuracy": ([0, rise, rise + 20], [0.1, 0.5, 0.6])}
-    run = claim_run("paper", {"cycle_steps": [1000, 2000]}, series)
-    outcome = finding(thilak, "07c", run)
-    assert outcome.passed == passed
-    assert outcome.measured["after a spike by"] == (rise - 2000 if rise > 2000 else inf)
+@pytest.mark.parametrize("claim", ["07a", "07d", "07e"])
+def test_a_run_without_cycles_fails(thilak, claim):
+    """It is evaluated, not left out."""
+    series = {
+        name: ([0, 20], [1.0, 1.0])
+        for name in ("classifier_norm", "representation_change", "update_sharpness")
+    }
+    run = claim_run("cpu", {"cycles": 0, "cycle_steps": []}, series)
+    assert not finding(thilak, claim, run).passed
+
+
+def grokking(rise, final=0.9, spikes=(1000, 2000, 4000), memorized=500):
+    """A `cpu_transformer` run whose test accuracy is 50 % from a step on; inf: never."""
+    steps = [0, rise, rise + 20, 90_000] if rise < inf else [0, 90_000]
+    accuracies = [0.1, 0.5, 0.6, final] if rise < inf else [0.1, 0.4]
+    series = {
+        "test_accuracy": (steps, accuracies),
+        "train_accuracy": ([0, memorized, memorized + 20], [0.0, 0.99, 1.0]),
+    }
+    return claim_run("cpu_transformer", {"cycle_steps": [*spikes]}, series)
+
+
+@pytest.mark.parametrize(
+    ("run", "passed"),
+    [
+        ({"rise": 2500}, True),
+        ({"rise": 2501}, False),
+        ({"rise": 4375}, True),
+        ({"rise": 4380}, False),
+        ({"rise": 980}, False),
+        ({"rise": inf}, False),
+        ({"rise": 2500, "final": 0.89}, False),
+        ({"rise": 2500, "spikes": (2000, 4000)}, False),
+        ({"rise": 2500, "memorized": 1501}, False),
+        ({"rise": 2500, "spikes": ()}, False),
+    ],
+)
+def test_rise_is_in_the_first_quarter_of_a_cycle(thilak, run, passed):
+    """Cycles of 1000 and 2000 steps; the length of the last one is their mean, 1500. Before the first
+    spike nothing counts, and neither does a network that does not grok."""
+    assert finding(thilak, "07c", grokking(**run)).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("test", "cycles", "large_eps", "passed"),
+    [(0.9, 0, 0.5, True), (0.89, 0, 0.1, False), (0.9, 1, 0.1, False), (0.9, 0, 0.51, False)],
+)
+def test_a_large_epsilon_must_prevent_grokking(thilak, test, cycles, large_eps, passed):
+    runs = (
+        claim_run("cpu_transformer", {"test_accuracy": test}),
+        claim_run("cpu_transformer_large_eps", {"cycles": cycles, "test_accuracy": large_eps}),
+    )
+    assert finding(thilak, "07c-absent", *runs).passed == passed
+
+
+def test_small_transformer_differs_from_the_papers_in_size_and_length_alone(thilak):
+    """Two layers, four heads, no LayerNorm, Adam without weight decay; 744 of 930 divisions."""
+    paper, small = (
+        thilak.ex.full_config({"seed": 0}, (name,)) for name in ("paper", "cpu_transformer")
+    )
+    differing = {key for key in paper if paper[key] != small[key]}
+    assert differing == {"p", "train_fraction", "width", "batch_size", "train_steps"}
+    problem = thilak.ex.problem_of(small)
+    assert len(problem.data["train_labels"]) == 744 == 2 * small["batch_size"]
