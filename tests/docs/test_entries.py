@@ -29,6 +29,8 @@ from tools.docs.reference import documented, documents
 
 DOCS = PROJECT / "docs"
 LARGEST_DOCS = 8_000_000  # bytes
+LARGEST_PICTURE = 500_000  # bytes
+WIDEST_PICTURE = 3000  # pixels
 LONGEST_README = 150  # lines
 LEAST_WORDS = 4  # of a picture's alternative text
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -261,6 +263,14 @@ def test_links_lead_to_files_and_headings(page):
 def test_docs_are_small():
     sizes = {path: path.stat().st_size for path in DOCS.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < LARGEST_DOCS
+
+
+def test_pictures_are_sized_for_a_page():
+    """A PNG file has its width in the bytes 16 to 19."""
+    pictures = {path: path.read_bytes() for path in (DOCS / "images").rglob("*.png")}
+    widths = {path.name: int.from_bytes(data[16:20], "big") for path, data in pictures.items()}
+    assert [name for name, width in widths.items() if width > WIDEST_PICTURE] == []
+    assert [path.name for path, data in pictures.items() if len(data) > LARGEST_PICTURE] == []
 
 
 def test_readme_is_short():
