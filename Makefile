@@ -21,7 +21,8 @@ test: .venv/.installed
 test-slow: .venv/.installed
 	$(RUN) -m pytest -m slow
 
-# site/ opens in a browser; a page that is not current, or a dead link, is an error.
+# site/index.html opens in a browser; its search needs a server (python -m http.server -d site).
+# A page that is not current, one that the site does not list, or a dead link is an error.
 docs: .venv/.installed
 	$(RUN) -m tools.docs --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

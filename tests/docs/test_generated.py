@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from grok.claims.scorecard import experiments
 from grok.paths import PROJECT
 from tools.docs import __main__ as generator
-from tools.docs import markdown, papers, reference
+from tools.docs import hooks, markdown, papers, reference
 from tools.docs.__main__ import filled, main
 
 CLAIMS = """
@@ -184,3 +184,12 @@ def test_the_scorecard_counts_every_claim_of_the_papers():
     assert counted == len(claims) == len(words)
     assert runs == sum(paper["runs"] or 0 for paper in papers.verdicts().values())
     assert "(docs/papers/nanda.md)" in table
+
+
+def test_pictures_of_the_site_are_links_to_themselves():
+    """Wide figures cannot be read at the width of a page, still less of a phone."""
+    page = '<p><img alt="a > b" src="images/x.png" /></p>'
+    assert (
+        hooks.on_page_content(page)
+        == '<p><a href="images/x.png"><img alt="a > b" src="images/x.png" /></a></p>'
+    )
