@@ -17,7 +17,6 @@ NOT_DONE = {
     "grokfast",
     "liu_toy",
     "minegishi",
-    "nanda",
     "numerical_stability",
     "omnigrok",
     "ordering",
