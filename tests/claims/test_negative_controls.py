@@ -22,7 +22,6 @@ NOT_DONE = {
     "ordering",
     "power",
     "thilak",
-    "wang",
 }
 
 
