@@ -18,7 +18,6 @@ NOT_DONE = {
     "liu_toy",
     "minegishi",
     "numerical_stability",
-    "omnigrok",
     "ordering",
     "power",
     "thilak",
