@@ -162,14 +162,20 @@ def test_examples_that_exceed_the_cache_are_taken_in_parts(monkeypatch):
     assert_equals_traced(regression(4))
 
 
-@pytest.mark.parametrize("embedding", [None, 4])
-def test_layers_of_looked_up_rows(embedding):
-    """Both halves of the first layer's weights, or of a product of two parameters, are tables."""
+@pytest.mark.parametrize("embedding", [None, 4, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-2)])
+def test_layers_of_looked_up_rows(embedding, dtype, tolerance):
+    """Both halves of the first layer's weights, or of a product of two parameters, are tables.
+
+    The second half of 8 or 6 columns begins within a vector of the CPU: at an address that must not
+    be loaded as an aligned one.
+    """
 
     def network():
         return PairMLP(11, 7, [13], "relu", embedding)
 
-    assert_equals_traced(classification(5, network, loss="squared_error"))
+    problem = classification(5, network, loss="squared_error", dtype=dtype)
+    assert_equals_traced(problem, tolerance)
 
 
 def test_products_of_parameters_and_a_loss_of_higher_precision():

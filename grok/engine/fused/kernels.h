@@ -17,13 +17,15 @@ constexpr int VECTOR_BYTES = 16, REGISTERS = 16;
 
 template <class T> struct Vector {
     typedef T type __attribute__((vector_size(VECTOR_BYTES)));
+    // Half of a matrix's columns may begin within a vector.
+    typedef T in_memory __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T))));
     static constexpr long size = VECTOR_BYTES / sizeof(T);
 };
 typedef Vector<real>::type V;
 constexpr long W = Vector<real>::size;
 
-INLINE V load(const real* at) { return *(const V*)at; }
-INLINE void store(real* at, V value) { *(V*)at = value; }
+INLINE V load(const real* at) { return *(const Vector<real>::in_memory*)at; }
+INLINE void store(real* at, V value) { *(Vector<real>::in_memory*)at = value; }
 
 template <class T> INLINE T root(T x) {
 #if defined(__clang__)
