@@ -51,5 +51,6 @@ replicate: .venv/.installed
 bench: .venv/.installed
 	$(RUN) -m benchmarks.toy
 	$(RUN) -m benchmarks.steps
+	$(RUN) -m benchmarks.transformer
 	$(RUN) -m benchmarks.queries
 	$(RUN) -m benchmarks.endpoint
