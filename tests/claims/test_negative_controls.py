@@ -15,13 +15,16 @@ NOT_DONE = {
     "circuit_efficiency",
     "doshi",
     "grokfast",
-    "liu_toy",
     "minegishi",
     "numerical_stability",
     "ordering",
     "power",
     "thilak",
 }
+
+# A claim that reads the authors' numbers, which are not in this repository. The test of its paper
+# checks that it fails where cells disagree.
+ON_PUBLISHED_NUMBERS = {"02-C6-published"}
 
 
 def papers():
@@ -36,8 +39,8 @@ def test_every_claim_fails_on_its_negative_control(name):
     """
     (experiment,) = experiments([name])
     outcomes = {id: word(finding) for id, (finding, _) in evaluated(experiment).items()}
-    tried = [claim.id for claim in experiment.claims if not claim.not_tried]
-    assert outcomes == dict.fromkeys(tried, "fails")
+    tried = {claim.id for claim in experiment.claims if not claim.not_tried}
+    assert outcomes == dict.fromkeys(tried - ON_PUBLISHED_NUMBERS, "fails")
 
 
 def test_the_stored_controls_are_small():
