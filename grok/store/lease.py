@@ -56,6 +56,12 @@ class Lease:
         """The filter of every write: it matches the document while this lease is valid."""
         return {"_id": self.document_id, "lease.holder": self.holder}
 
+    def renew(self, documents: Collection) -> None:
+        """Renew the lease; LeaseLost if the document has another holder by now, or is not there."""
+        change = {"$currentDate": {"lease.renewed": True}}
+        if not documents.update_one(self.fence, change).matched_count:
+            self.require(documents)
+
     def require(self, documents: Collection) -> None:
         """LeaseLost if the document has another holder by now, or is not there."""
         kind = _kind(documents)
@@ -80,6 +86,11 @@ def new_holder(store: Store) -> dict[str, Any]:
     }
 
 
+def entries_of_holder(store: Store) -> dict[str, Any]:
+    """The fields of a document that a new lease of this process changes."""
+    return {f"lease.{key}": entry for key, entry in new_holder(store).items()}
+
+
 def take(
     store: Store,
     documents: Collection,
@@ -100,7 +111,6 @@ def take(
         UserError: it has another holder by now, or one that is alive.
     """
     field, value = running
-    change = {f"lease.{key}": entry for key, entry in new_holder(store).items()}
     free: dict[str, Any] = {"_id": seen["_id"], "lease.holder": _holder(seen)}
     if holder_is_alive_here(store, seen) is not False:
         silent = {"$expr": {"$gt": [SILENCE, 1000 * DEAD_AFTER]}}
@@ -108,7 +118,7 @@ def take(
     taken = documents.find_one_and_update(
         free,
         {
-            "$set": {**change, field: value},
+            "$set": {**entries_of_holder(store), field: value},
             "$inc": {"lease.term": 1},
             "$currentDate": {"lease.taken": True},
             "$unset": {"lease.renewed": "", "lease.is_dead": ""},

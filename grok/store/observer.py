@@ -71,6 +71,9 @@ class DurableObserver(MongoObserver):
     Only the holder of the run's lease can write it. Where the run has been taken over, or the journal
     cannot be written, `check` raises an error.
 
+    Arguments:
+        sweep: the lease of the sweep that the run belongs to, without which it does not begin.
+
     Attributes:
         resumes: the stored run that is resumed under its id; None for a new run.
         failure: why the journal takes no more events; None while it does. They then go to the
@@ -82,11 +85,13 @@ class DurableObserver(MongoObserver):
     run_entry: dict[str, Any]  # the run's document
     delivery: Delivery  # of this run's events
 
-    def __init__(self, store: Store, prefix: str = "", **options: Any) -> None:
+    def __init__(
+        self, store: Store, prefix: str = "", sweep: Lease | None = None, **options: Any
+    ) -> None:
         super().__init__(
             client=store.client, db_name=store.db_name, collection_prefix=prefix, **options
         )
-        self.store = store
+        self.store, self.sweep = store, sweep
         self.prefix = f"{prefix}_" if prefix else ""
         self.journal: Journal | None = None
         self.recording = threading.Lock()  # heartbeats come from a thread of their own
@@ -103,7 +108,10 @@ class DurableObserver(MongoObserver):
     def started_event(self, *args: Any, **kwargs: Any) -> int | str:
         """Insert the run and return its id; UserError if the server does not answer.
 
-        It must answer at once; a server that does may be slow, where many runs keep it busy.
+        LeaseLost if another process has taken the run's sweep over. That is known for certain only
+        when the run is in the store, where that process has then seen it; it has FAILED then.
+
+        The server must answer at once; a server that does may be slow, where many runs keep it busy.
         """
         self.store.greet()
         began = time.time()
@@ -124,8 +132,9 @@ class DurableObserver(MongoObserver):
             "holder": lease.holder,
         }
         try:
+            self._renew_sweep()
             self.journal = Journal.create(self.store.journals, header)
-        except JournalError as error:
+        except UserError as error:
             failed = {
                 "status": "FAILED",
                 "stop_time": datetime.now(UTC),
@@ -137,6 +146,17 @@ class DurableObserver(MongoObserver):
         self.delivery = Delivery(self.store.database, self.prefix, lease, renews_lease=True)
         DELIVERY.ensure_started(self.store)
         return run_id
+
+    def _renew_sweep(self) -> None:
+        """Renew the sweep's lease; LeaseLost if another process has it by now."""
+        if self.sweep is None:
+            return
+        began = time.time()
+        try:
+            with pymongo.timeout(START_TIMEOUT):
+                self.sweep.renew(self.store.database.sweeps)
+        except PyMongoError as error:
+            raise UserError(self.store.explain(error, began)) from error
 
     def insert(self) -> None:
         """Insert the run under the next free number, or under the name that Sacred's `-i` gave.

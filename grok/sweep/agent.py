@@ -123,7 +123,7 @@ class BatchAgent:
         self.client, self.name, self.file, self.threads = client, name, file, threads
         host = host_name()
         self.slots = [AgentSlot(client.register(name, host)) for _ in range(batch)]
-        self.batch = Batch(self.file, store, self._meta, self._identity)
+        self.batch = Batch(self.file, store, self._meta, identity=self._identity)
         self.is_over = False
         self.away_since: float | None = None
 

@@ -9,6 +9,7 @@ from grok.engine.train import train
 from grok.experiment.run_thread import EventQueue, RunThread
 from grok.experiment.wandb_mirror import Identity
 from grok.store.connection import Store
+from grok.store.lease import Lease
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import PlannedRun
 
@@ -20,6 +21,7 @@ class Batch:
         file: The sweep.
         store: Where the runs are stored.
         meta: The entries about the sweep in a run's stored `meta`.
+        lease: The sweep's, without which no run begins; None for the runs of an agent.
         identity: The W&B run that mirrors a run, or None.
 
     Attributes:
@@ -31,9 +33,11 @@ class Batch:
         file: SweepFile,
         store: Store,
         meta: Callable[[PlannedRun], dict[str, Any]],
+        lease: Lease | None = None,
         identity: Callable[[PlannedRun], Identity | None] = lambda run: None,
     ):
-        self.file, self.store, self.meta, self.identity = file, store, meta, identity
+        self.file, self.store, self.meta, self.lease = file, store, meta, lease
+        self.identity = identity
         self.runs: dict[int, RunThread] = {}
 
     def train(
@@ -95,6 +99,7 @@ class Batch:
             self.file.named_configs,
             self.meta(run),
             self.identity(run),
+            sweep=self.lease,
         )
         self.runs[run.number] = thread = RunThread(sacred_run, events)
         thread.start()

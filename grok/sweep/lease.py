@@ -1,7 +1,7 @@
 """Who may run a sweep of `grok sweep run`: one process at a time, by a lease in the sweep's document."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -12,26 +12,27 @@ from grok.store.connection import Store
 from grok.store.journal import Journal
 from grok.store.lease import Lease, LeaseLost
 from grok.store.maintenance import interrupt
+from grok.store.status import FINISHED
 
 RUNNING_SWEEP = ("state", "running")
 RENEWAL_INTERVAL = 5.0  # seconds
 
 
 def check_is_free(store: Store, sweep: Mapping[str, Any]) -> None:
-    """UserError if a living process runs the sweep, or one of its runs; dead runs become INTERRUPTED."""
+    """UserError if a living process runs the sweep, or one of its runs."""
     database = store.database
     if lease.is_alive(store, database.sweeps, sweep, RUNNING_SWEEP):
         raise UserError(f"sweep {sweep['_id']} is still running")
-    runs = list(database.runs.find({"meta.sweep.id": sweep["_id"], "status": "RUNNING"}))
-    alive = [run["_id"] for run in runs if lease.is_alive(store, database.runs, run)]
-    if alive:
-        raise UserError(f"run {alive[0]} of sweep {sweep['_id']} is still running")
-    for run in runs:
-        interrupt(database, run)
+    for run in database.runs.find({"meta.sweep.id": sweep["_id"], "status": "RUNNING"}):
+        if lease.is_alive(store, database.runs, run):
+            raise UserError(f"run {run['_id']} of sweep {sweep['_id']} is still running")
 
 
 class SweepLease:
     """The lease of a sweep while a block runs it. A thread renews it.
+
+    Each run of the sweep is stored before it renews the lease, and begins only if that succeeds. So
+    what a former holder begins is either refused, or in the store when the lease is taken.
 
     Arguments:
         sweep: the stored document, as it was when its pending points were read.
@@ -62,17 +63,32 @@ class SweepLease:
         finally:
             self.lock.discard()
 
+    def end_unfinished_runs(self, resumed: Collection[Any]) -> None:
+        """Take the leases of the sweep's unfinished runs, and mark those RUNNING as INTERRUPTED.
+
+        A former holder of the sweep could still finish them, or have finished them in a journal, and
+        their points are trained again.
+
+        Arguments:
+            resumed: ids of those that go on; who resumes one takes its lease then.
+        """
+        runs = self.store.database.runs
+        of_sweep = {"meta.sweep.id": self.sweep["_id"]}
+        ended = {**of_sweep, "_id": {"$nin": list(resumed)}, "status": {"$ne": "IMPORTING"}}
+        taken = {"$set": lease.entries_of_holder(self.store), "$inc": {"lease.term": 1}}
+        runs.update_many({**ended, "$nor": [FINISHED]}, taken)
+        for run in runs.find({**of_sweep, "status": "RUNNING"}):
+            interrupt(self.store.database, run)
+
     def check(self) -> None:
         """UserError if another process has taken the sweep over."""
         if self.loss is not None:
             raise self.loss
 
     def _renew(self) -> None:
-        change = {"$currentDate": {"lease.renewed": True}}
         while True:
             try:
-                if not self.sweeps.update_one(self.lease.fence, change).matched_count:
-                    self.lease.require(self.sweeps)
+                self.lease.renew(self.sweeps)
             except LeaseLost as loss:
                 self.loss = loss
                 return

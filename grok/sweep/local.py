@@ -14,6 +14,7 @@ from grok.errors import UserError
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
 from grok.store.delivery import recover
+from grok.store.lease import Lease
 from grok.store.status import FINISHED
 from grok.sweep import file as files
 from grok.sweep import search
@@ -142,6 +143,7 @@ class LocalSweep:
         An interrupt ends the live runs as INTERRUPTED and is raised.
         """
         with SweepLease(self.store, self.document) as self.lease:
+            self._drop_finished_runs()
             for groups in self._groups():
                 parts = split(groups, self.slots)
                 count = min(self.workers or choose_workers(parts), len(parts))
@@ -153,6 +155,14 @@ class LocalSweep:
             seconds = {"$inc": {"seconds": progress.seconds}}
             self.store.database.sweeps.update_one({"_id": self.id}, seconds)
             check_sweep(self.store.database, self.file.experiment, self.document)
+
+    def _drop_finished_runs(self) -> None:
+        """Leave out the runs whose points a former holder has finished since they were planned."""
+        points = [run.resume_point for group in self.groups for run in group]
+        self.lease.end_unfinished_runs([point.run["_id"] for point in points if point])
+        pending = self.pending()
+        groups = ([run for run in group if run.number in pending] for group in self.groups)
+        self.groups = [group for group in groups if group]
 
     def _groups(self) -> Iterator[list[list[PlannedRun]]]:
         """The groups of runs to train; those of a Bayes sweep are made as earlier ones finish."""
@@ -179,12 +189,13 @@ class LocalSweep:
             progress.show(event, run.problem.train_steps, run.problem.device)
             terminate.update(self._losers_after(event))
 
-        train_part(self.file, self.store, self._record_part(part), part, terminate, on_event)
+        meta = self._record_part(part)
+        train_part(self.file, self.store, self.lease.lease, meta, part, terminate, on_event)
 
     def _train_in_workers(self, parts: list[Part], count: int, progress: SweepProgress) -> None:
         """Train parts in `count` processes, each of which gets the next part when it is free."""
         waiting = parts[::-1]
-        arguments = (self.file.config, self.file.name, replace(self.store), self.id)
+        arguments = (self.file.config, self.file.name, replace(self.store), self.lease.lease)
         with Workers(_train_parts, [arguments] * count) as workers:
             for worker, message in workers.messages():
                 self.lease.check()
@@ -263,6 +274,7 @@ class Task:
 def train_part(
     file: SweepFile,
     store: Store,
+    lease: Lease,
     meta: dict[str, Any],
     part: Part,
     terminate: Set[int],
@@ -271,11 +283,12 @@ def train_part(
     """Train and store the runs of a part.
 
     Arguments:
+        lease: The sweep's.
         meta: The entries about the sweep in the runs' stored `meta`.
         terminate: Numbers of points whose runs are to end as INTERRUPTED; it may grow.
         on_event: Called with every event of every run; its replica is the number of the point.
     """
-    batch = Batch(file, store, lambda run: {"sweep": {**meta, "point": run.number}})
+    batch = Batch(file, store, lambda run: {"sweep": {**meta, "point": run.number}}, lease)
     ended: set[int] = set()  # indices in the part
 
     def with_number(run: PlannedRun, event: Event) -> None:
@@ -287,7 +300,7 @@ def train_part(
 
 
 def _train_parts(
-    parent: Connection, config: dict[str, Any], name: str, store: Store, sweep_id: str
+    parent: Connection, config: dict[str, Any], name: str, store: Store, lease: Lease
 ) -> None:
     """What a worker process does: train the parts that its parent gives it, one after another."""
     file = files.checked(config, name)
@@ -308,9 +321,9 @@ def _train_parts(
         (runs,) = plan(file, task.points, lambda: store)
         for run in runs:
             if run.number in task.resumed:
-                run.resume_point = resume_point(store, sweep_id, run.number)
+                run.resume_point = resume_point(store, lease.document_id, run.number)
         part = Part(runs, task.slots, task.threads)
-        train_part(file, store, task.meta, part, terminate, on_event)
+        train_part(file, store, lease, task.meta, part, terminate, on_event)
 
 
 def resume_point(store: Store, sweep_id: str, point: int) -> ResumePoint | None:

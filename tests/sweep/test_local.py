@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.store.observer import DurableObserver
 from grok.sweep import commands, local, search
 from grok.sweep import file as files
 from grok.sweep import lease as sweep_lease
@@ -20,6 +21,7 @@ from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
 from tests.conftest import PROJECT
 from tests.helpers import wait_until
+from tests.store.writers import Writer, held_delivery, node
 
 SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (PROJECT / "experiments").glob("*.py"))
@@ -258,6 +260,83 @@ def test_a_sweep_that_another_process_has_taken_over_ends(written, store, monkey
     assert store.database.sweeps.find_one({"_id": sweep.id})["state"] == "running"
 
 
+def be_elsewhere_and_silent(store, documents, wanted: dict) -> None:
+    """Make the holders of leases seem to be on another machine, and silent for two minutes."""
+    long_ago = datetime.now(UTC) - timedelta(minutes=2)
+    changes = {"lease.machine": "elsewhere", "lease.renewed": long_ago, "lease.taken": long_ago}
+    documents.update_many(wanted, {"$set": changes})
+
+
+def complete_points(store, sweep: LocalSweep) -> list[int]:
+    complete = store.database.runs.find({"meta.sweep.id": sweep.id, "status": "COMPLETED"})
+    return sorted(run["meta"]["sweep"]["point"] for run in complete)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_begins_when_its_sweep_is_taken_over_is_refused(
+    written, store, monkeypatch, moment
+):
+    """Fault 1: the former holder is held up just before or after it stores a run, for as long as it
+    takes to take the sweep over. Each point must have one complete run in the end."""
+    monkeypatch.setattr(sweep_lease, "RENEWAL_INTERVAL", 1000.0)
+    file, runs, sweeps = files.read(written()), store.database.runs, store.database.sweeps
+    sweep = LocalSweep.begin(file, store, None, None, slots=1)
+    insert, begun, taken = DurableObserver.insert, [], []
+
+    def take_over() -> None:
+        be_elsewhere_and_silent(store, sweeps, {"_id": sweep.id})
+        with SweepLease(store, sweeps.find_one({"_id": sweep.id})) as second:
+            second.end_unfinished_runs([])
+            taken.append(second.lease.term)
+
+    def held_up(observer: DurableObserver) -> None:
+        begun.append(observer)
+        if len(begun) == 2 and moment == "before":
+            take_over()
+        insert(observer)
+        if len(begun) == 2 and moment == "after":
+            take_over()
+
+    monkeypatch.setattr(DurableObserver, "insert", held_up)
+    with pytest.raises(UserError, match=r"taken over by another process on .* \(term 2\)"):
+        run_all(sweep)
+    assert taken == [2] and 1 not in complete_points(store, sweep)
+    monkeypatch.setattr(DurableObserver, "insert", insert)
+    run_all(LocalSweep.resume(file, store, sweep.id))
+    assert complete_points(store, sweep) == list(range(6))
+    assert not runs.count_documents({"meta.sweep.id": sweep.id, "status": "RUNNING"})
+
+
+def test_a_run_of_a_former_holder_is_not_finished_after_its_point_was_trained_again(
+    written, store, tmp_path
+):
+    """Fault 1: a node was away with a run of the sweep, or with the journal of one that was marked as
+    INTERRUPTED. What it sends when it comes back must not make a second complete run of the point."""
+    file, runs = files.read(written()), store.database.runs
+    sweep = LocalSweep.begin(file, store, None, None)
+    away = node(store, tmp_path / "away")
+    away.db_name = store.db_name
+    writers = []
+    with held_delivery():
+        for point, status in enumerate(("RUNNING", "INTERRUPTED")):
+            writers.append(Writer(away))
+            runs.update_one(
+                {"_id": writers[-1].run},
+                {"$set": {"status": status, "meta.sweep": {"id": sweep.id, "point": point}}},
+            )
+    be_elsewhere_and_silent(store, runs, {"_id": {"$in": [writer.run for writer in writers]}})
+    run_all(LocalSweep.resume(file, store, sweep.id))
+    assert complete_points(store, sweep) == list(range(6))
+    for writer in writers:
+        writer.observer.run_entry["result"] = {"ended": "budget"}
+        writer.observer.completed_event(datetime.now(UTC), {"ended": "budget"})
+        writer.observer.join()
+        assert "taken over" in writer.observer.superseded
+    assert complete_points(store, sweep) == list(range(6))
+    stored = runs.find({"_id": {"$in": [writer.run for writer in writers]}})
+    assert {run["status"] for run in stored} == {"INTERRUPTED"}
+
+
 def test_a_run_that_was_killed_after_its_result_is_not_left_running(written, store):
     """Fault 5: its files are missing, so its result does not count, and its point is trained again."""
     file = files.read(written())
@@ -270,9 +349,14 @@ def test_a_run_that_was_killed_after_its_result_is_not_left_running(written, sto
         "result": {"ended": "budget", "steps": 60},
     }
     store.database.runs.insert_one(killed)
-    assert 3 in LocalSweep.resume(file, store, sweep.id).pending()
+    resumed = LocalSweep.resume(file, store, sweep.id)
+    assert 3 in resumed.pending()
+    assert store.database.runs.find_one({"_id": killed["_id"]}) == killed  # as for a dry run
+    run_all(resumed)
     run = store.database.runs.find_one({"_id": killed["_id"]})
     assert run["status"] == "INTERRUPTED" and run["result"]["ended"] == "interrupted"
+    trained = store.database.runs.find({"meta.sweep.id": sweep.id, "status": "COMPLETED"})
+    assert sorted(run["meta"]["sweep"]["point"] for run in trained) == list(range(6))
     store.database.runs.delete_one({"_id": killed["_id"]})
 
 
