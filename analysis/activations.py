@@ -51,9 +51,11 @@ def main(
     number = query.mongo_id(query.run(store, run)["run"])
     document = connection.find_run(store.database, number)
     experiment = experiment_of(document)
-    # The final weights are loaded below, so no parent run is needed.
-    overrides = {"device": "cpu", "initial_run": None}
-    problem = experiment.problem_of({**experiment.defaults(), **document["config"], **overrides})
+    # The final weights are loaded below, so no other run is needed.
+    alone = dict(
+        document["config"], device="cpu", initial_run=None, reference_run=None, measures=[]
+    )
+    problem = experiment.problem_of({**experiment.defaults(), **alone})
     inputs, operands = model_inputs(problem.data)
     second_operand, rows = rows_of_operand(operands, second_operand)
     weights = connection.final_weights(store, number)

@@ -40,6 +40,7 @@ class Problem:
     measures: which measures the run takes; None for none.
     fused: the run may use a fused step (grok/engine/fused).
     parent_run: id of the run that the initial weights, or their mask, come from; None for none.
+    reference_run: id of the run whose final weights are the reference of its measures; None for none.
     """
 
     module: nn.Module
@@ -64,6 +65,7 @@ class Problem:
     measures: MeasureConfig | None = None
     fused: bool = True
     parent_run: int | None = None
+    reference_run: int | None = None
 
     @property
     def device(self) -> torch.device:

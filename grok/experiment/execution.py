@@ -74,6 +74,8 @@ class Execution:
         run.info["environment"] = environment()
         if self.problem.parent_run is not None:
             run.info["initial_run"] = self.problem.parent_run
+        if self.problem.reference_run is not None:
+            run.info["reference_run"] = self.problem.reference_run
         if observer is not None:
             if self.resume_point is not None and isinstance(observer, DurableObserver):
                 observer.resumes = self.resume_point.run

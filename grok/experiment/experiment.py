@@ -225,14 +225,15 @@ class Experiment(sacred.Experiment):
         self,
         config: Mapping[str, Any],
         connect: Connect = connection.connect,
-        parent_run: int | None = None,
+        named_runs: Mapping[str, int] = {},
     ) -> Problem:
         """The problem of a full configuration.
 
         Arguments:
             config: every key, seed included.
             connect: gives the store, if the configuration refers to another run.
-            parent_run: the run to start from, if not the one that `initial_run` names.
+            named_runs: ids of the runs that `initial_run` and `reference_run` name, where they are
+                not those of the configuration.
 
         Raises:
             ConfigError: it cannot be run.
@@ -241,18 +242,20 @@ class Experiment(sacred.Experiment):
         validation.check_values(config, self.types)
         c = Config(**config)
         reference = None
-        if c.reference_run is not None:
-            reference = connection.final_weights(connect(), c.reference_run)
+        reference_run = named_runs.get("reference_run", c.reference_run)
+        if reference_run is not None:
+            reference = connection.final_weights(connect(), reference_run)
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
         own = tuple(self.instruments.values())
         problem = with_engine_options(self.build_function(c), c, reference, own)
+        problem = replace(problem, reference_run=reference_run)
         advice.warn_of_coupled_decay(problem.optimizer)
         advice.warn_of_large_batch(problem)
         advice.warn_of_late_measures(problem)
         if c.initial_run is None:
             return problem
-        parent = self._parent_run(c, connect(), parent_run)
+        parent = self._parent_run(c, connect(), named_runs.get("initial_run"))
         return replace(self.warm_start_function(c, problem, parent), parent_run=parent.number)
 
     def _parent_run(self, c: Config, store: Store, number: int | None) -> ParentRun:

@@ -15,7 +15,7 @@ from grok.experiment.environment import differences, environment
 from grok.experiment.experiment import Experiment, load, load_registered
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store, find_run
-from grok.store.documents import commits_of, find_metrics
+from grok.store.documents import RUN_KEYS, commits_of, find_metrics, named_run
 from grok.store.observer import check_recorded
 
 Difference = tuple[int, str, float, float]  # step, metric, value then, value now
@@ -47,12 +47,12 @@ def repeat(store: Store, number: int, program: Path | None = None) -> Repetition
     if run["status"] != "COMPLETED":
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
     experiment = experiment_of(run, program)
-    config = run["config"]
-    if config.get("initial_run") is not None:  # that very run, not the latest of its kind
-        if "initial_run" not in run["info"]:
-            raise UserError(f"run {number} was imported without the run that it started from")
-        config = {**config, "initial_run": run["info"]["initial_run"]}
-    again = _execute(store, run, experiment, config, None, {"repeats": number})
+    named = named_runs(run)
+    config = {
+        **run["config"],
+        **named,
+    }  # the very run that it started from, not the latest of its kind
+    again = _execute(store, run, experiment, config, named, None, {"repeats": number})
     new = again._id
     assert isinstance(new, int), "a store that has runs gives them numbers"
     values, first = compare(logged_values(store, number), logged_values(store, new))
@@ -82,7 +82,7 @@ def resume(store: Store, number: int, program: Path | None = None) -> tuple[Run,
     check_can_resume(store, run)
     experiment = experiment_of(run, program)
     point = load_resume_point(store, run)
-    ended = _execute(store, run, experiment, run["config"], point, None)
+    ended = _execute(store, run, experiment, run["config"], named_runs(run), point, None)
     return ended, point.step
 
 
@@ -91,13 +91,13 @@ def _execute(
     run: Mapping[str, Any],
     experiment: Experiment,
     config: Mapping[str, Any],
+    named: Mapping[str, int],
     point: ResumePoint | None,
     meta: Mapping[str, Any] | None,
 ) -> Run:
     """A run of a stored configuration, trained in the slot that the stored run had."""
     config = {**experiment.defaults(), **config}  # a key that was added since has its default
-    parent = run["info"].get("initial_run") if point is not None else None
-    problem = experiment.problem_of(config, lambda: store, parent)
+    problem = experiment.problem_of(config, lambda: store, named)
     threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
     # of a run that was killed before its first heartbeat, only the checkpoint knows the program
     recorded = (point and point.program) or run["info"].get("program")
@@ -113,6 +113,24 @@ def _execute(
     again()
     check_recorded(again)
     return again
+
+
+def named_runs(run: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of the runs of this store that the keys of a run's configuration name.
+
+    UserError if that is not known: the number that an imported configuration has is that of another
+    run here. A run that was cut short before it said which run its named config means has none.
+    """
+    named = {}
+    for key in RUN_KEYS:
+        value, known = run["config"].get(key), named_run(run, key)
+        if known is not None:
+            named[key] = known
+        elif value is not None and not (isinstance(value, str) and "uid" in run):
+            raise UserError(
+                f"run {run['_id']} was imported without the run that its {key}={value} names"
+            )
+    return named
 
 
 def experiment_of(run: Mapping[str, Any], program: Path | None = None) -> Experiment:

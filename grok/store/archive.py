@@ -31,6 +31,7 @@ from grok.errors import UserError
 from grok.paths import atomic_write
 from grok.store import archive_schema
 from grok.store.connection import file_ids, files_in_use, next_number
+from grok.store.documents import RUN_KEYS, named_run
 from grok.store.selection import Query
 
 FORMAT = 1
@@ -297,7 +298,7 @@ class _Import:
         _write(database.metrics, (metric for metric in metrics if metric is not None))
         for sweep in _documents(self.archive, "sweeps.bson"):
             with contextlib.suppress(DuplicateKeyError):
-                database.sweeps.insert_one(sweep)
+                database.sweeps.insert_one({**sweep, "imported": True})
                 self.written_sweeps.append(sweep["_id"])
         for run in _documents(self.archive, "runs.bson"):
             if run["_id"] in self.new:
@@ -349,7 +350,8 @@ class _Import:
         info = run.get("info", {})
         for entry in info.get("metrics", []):
             entry["id"] = str(self._metric_id(run["_id"], entry["id"]))
-        info.pop("initial_run", None)
+        for key in RUN_KEYS:
+            info.pop(key, None)
         run.get("meta", {}).pop("repeats", None)
         return run
 
@@ -358,11 +360,10 @@ class _Import:
         return self.contents.files.get(file) or _derived_id("missing", str(file))
 
     def _references(self, run: Document) -> dict[str, Any]:
-        """The ids here of the run's parent and of the run that it repeats, if the archive has them."""
-        references = {
-            "info.initial_run": run.get("info", {}).get("initial_run"),
-            "meta.repeats": run.get("meta", {}).get("repeats"),
-        }
+        """The ids here of the runs that its configuration names, and of the run that it repeats, if
+        the archive has them."""
+        references = {f"info.{key}": named_run(run, key) for key in RUN_KEYS}
+        references["meta.repeats"] = run.get("meta", {}).get("repeats")
         return {key: self.id_here[run] for key, run in references.items() if run in self.id_here}
 
     def _metric_here(self, metric: Document) -> Document | None:

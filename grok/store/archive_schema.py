@@ -87,6 +87,7 @@ class Info(Part):
     claims: list[Finding] | None = None
     metrics: list[MetricEntry] = []
     initial_run: RunId | None = None
+    reference_run: RunId | None = None
     wandb: Wandb | None = None
 
 

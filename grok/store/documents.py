@@ -19,6 +19,7 @@ OUTPUT_IN_DOCUMENT = 100_000  # characters of a run's captured output that its d
 COLUMNS = ("steps", "values", "timestamps")
 LARGEST_VALUE = 1 << 20  # bytes of one configuration value
 LARGEST_INTEGER = 2**63 - 1
+RUN_KEYS = ("initial_run", "reference_run")  # keys of a configuration that name other runs
 Document = dict[str, Any]
 
 
@@ -109,6 +110,22 @@ def check_storable(config: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{key}={value!r:.60}: {size} bytes; a run's document has no room for it"
             )
+
+
+def named_run(run: Mapping[str, Any], key: str) -> Any:
+    """The id of the run of its own store that a key of a run's configuration names; None if it is
+    not known.
+
+    A configuration keeps the ids of the store in which the run was made. In another store they are
+    those of other runs: there only `info` has the id, which an import has translated.
+
+    Arguments:
+        key: one of RUN_KEYS.
+    """
+    known = (run.get("info") or {}).get(key)
+    if known is None and "uid" in run:  # made in this store
+        known = (run.get("config") or {}).get(key)
+    return None if isinstance(known, str) else known
 
 
 def commits_of(run: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -14,6 +14,7 @@ from grok.errors import UserError
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
 from grok.store.delivery import recover
+from grok.store.documents import RUN_KEYS
 from grok.store.lease import Lease
 from grok.store.status import FINISHED
 from grok.sweep import file as files
@@ -118,6 +119,7 @@ class LocalSweep:
         if document is None:
             raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
         check_is_free(store, document)
+        _check_named_runs(document)
         sweep = cls(file, store, document, slots, workers)
         for group in sweep.groups:
             for run in group:
@@ -334,6 +336,16 @@ def resume_point(store: Store, sweep_id: str, point: int) -> ResumePoint | None:
             check_can_resume(store, run)
             return load_resume_point(store, run)
     return None
+
+
+def _check_named_runs(sweep: Mapping[str, Any]) -> None:
+    """UserError if points of an imported sweep name runs by their ids in another store."""
+    values = ((key, point.get(key)) for point in sweep["points"] for key in RUN_KEYS)
+    for key, value in values if sweep.get("imported") else ():
+        if isinstance(value, int):
+            raise UserError(
+                f"sweep {sweep['_id']} was imported: its {key}={value} is a run of another store"
+            )
 
 
 def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[search.Point]:

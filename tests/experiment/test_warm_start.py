@@ -7,8 +7,10 @@ import pytest
 
 from grok.errors import UserError
 from grok.experiment.experiment import load
-from grok.experiment.repeat import repeat
+from grok.experiment.repeat import repeat, resume
+from grok.store import archive, maintenance
 from grok.store.connection import artifact
+from grok.store.documents import RUN_KEYS
 from tests.conftest import PROJECT
 
 TINY = {"train_steps": 30, "p": 5, "embedding_width": 6, "width": 4, "log_points": 10, "seed": 3}
@@ -32,6 +34,50 @@ def test_it_starts_with_the_weights_and_its_lineage_is_a_query(store, paper):
     assert start == end
     assert store.database.runs.find_one({"info.initial_run": first._id})["_id"] == second._id
     assert repeat(store, second._id).first is None
+
+
+def test_a_run_that_was_imported_alone_never_follows_its_ids(store, paper, tmp_path):
+    """In another store its `initial_run=1` is whatever run has that number there. Here the number
+    is free after the import, and then that of a run that would fit."""
+    runs, path = store.database.runs, tmp_path / "runs.zip"
+    for key in RUN_KEYS:
+        named = paper.run(config_updates=TINY)
+        run = paper.run(config_updates={**TINY, key: named._id, "train_count": 6})
+        assert run.info[key] == named._id
+        archive.export(store.database, {"_id": run._id}, path)
+        assert maintenance.delete(store, {"_id": run._id}) == (1, 0)
+        archive.import_(store.database, path)
+        with pytest.raises(
+            UserError, match=rf"imported without the run that its {key}={named._id}"
+        ):
+            repeat(store, run._id)
+        runs.update_one({"_id": run._id}, {"$set": {"status": "INTERRUPTED"}})
+        with pytest.raises(
+            UserError, match=rf"imported without the run that its {key}={named._id}"
+        ):
+            resume(store, run._id)
+
+
+def test_a_run_that_was_imported_with_its_parent_follows_it_under_its_new_id(
+    store, paper, tmp_path
+):
+    """Repeated and resumed, it is equal bit for bit; its configuration stays as it was."""
+    runs, path = store.database.runs, tmp_path / "runs.zip"
+    parent = paper.run(config_updates=TINY)
+    updates = {"initial_run": parent._id, "reference_run": parent._id, "train_count": 6}
+    run = paper.run(config_updates={**TINY, **updates})
+    values = logged(store, run, "weight_norm")
+    archive.export(store.database, {"_id": {"$in": [parent._id, run._id]}}, path)
+    runs.update_many({"_id": {"$in": [parent._id, run._id]}}, {"$set": {"config.seed": 99}})
+    renamed = archive.import_(store.database, path).renamed
+    new = renamed[run._id]
+    assert repeat(store, new).first is None
+    runs.update_one({"_id": new}, {"$set": {"status": "INTERRUPTED"}})
+    resumed, _ = resume(store, new)
+    assert logged(store, resumed, "weight_norm") == values
+    found = runs.find_one({"_id": new})
+    assert [found["info"][key] for key in RUN_KEYS] == [renamed[parent._id]] * 2
+    assert [found["config"][key] for key in RUN_KEYS] == [parent._id] * 2
 
 
 def test_a_named_config_means_its_latest_run_of_this_seed(store, paper):

@@ -15,6 +15,7 @@ from benchmarks import synthetic
 from grok.cli import main
 from grok.errors import UserError
 from grok.store import archive, maintenance
+from grok.store.documents import RUN_KEYS, named_run
 from grok.store.status import DEAD_AFTER
 
 LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
@@ -104,6 +105,32 @@ def test_references_between_renamed_runs_go_along(made, tmp_path):
     made.database.runs.update_many({"_id": {"$in": [7, 8]}}, {"$set": {"config.p": 77}})
     assert archive.import_(made.database, path).renamed == {7: 11, 8: 12}
     assert made.database.runs.find_one({"_id": 12})["info"]["initial_run"] == 11
+
+
+def test_ids_in_a_configuration_are_translated_and_never_read_as_those_of_this_store(
+    made, tmp_path
+):
+    """`reference_run=7` is run 7 of the store in which the run was made. Exported from there, it is
+    run 11 here; exported without that run, or a second time, it is none that is known here."""
+    runs, path = made.database.runs, tmp_path / "runs.zip"
+    change = {"config.reference_run": 7, "config.initial_run": 7, "uid": "made here"}
+    runs.update_one({"_id": 8}, {"$set": change})
+    for exported, ids, known in (([7, 8], {7: 11, 8: 12}, 11), ([8], {8: 11}, None)):
+        archive.export(made.database, {"_id": {"$in": exported}}, path)
+        runs.update_many({"_id": {"$in": exported}}, {"$inc": {"config.p": 1}})
+        assert archive.import_(made.database, path).renamed == ids
+        imported = runs.find_one({"_id": ids[8]})
+        assert imported["config"]["reference_run"] == imported["config"]["initial_run"] == 7
+        assert {named_run(imported, key) for key in RUN_KEYS} == {known}
+        assert archive.import_(made.database, path).new == 0  # it is known by its configuration
+        runs.delete_many({"_id": {"$in": [*ids.values()]}})
+    archive.export(made.database, {"_id": 8}, path)
+    runs.delete_one({"_id": 8})
+    archive.import_(made.database, path)
+    archive.export(made.database, {"_id": {"$in": [7, 8]}}, path)
+    runs.delete_one({"_id": 8})
+    archive.import_(made.database, path)
+    assert named_run(runs.find_one({"_id": 8}), "reference_run") is None
 
 
 def test_files_of_runs_under_a_prefix_are_not_orphans(made):

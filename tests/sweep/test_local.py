@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.store import archive, maintenance
 from grok.store.observer import DurableObserver
 from grok.sweep import commands, local, search
 from grok.sweep import file as files
@@ -229,6 +230,27 @@ def test_a_dry_run_of_a_resumption_lists_what_is_left(written, store, capsys):
     finish(2, 5)
     assert describe() == ["no runs to do"]
     store.database.runs.delete_many({"meta.sweep.id": sweep.id})
+
+
+def test_an_imported_sweep_that_names_runs_by_id_is_not_resumed(written, store, tmp_path):
+    """Its points have ids of the store that it comes from; here they are those of other runs."""
+    file = files.read(written())
+    sweep = LocalSweep.begin(file, store, None, None)
+    archived = tmp_path / "runs.zip"
+    run = {"_id": f"run-{sweep.id}", "status": "FAILED", "experiment": {"name": "liu_toy"}}
+    store.database.runs.insert_one({**run, "meta": {"sweep": {"id": sweep.id, "point": 0}}})
+    for points, refused in (([{"seed": 1}], False), ([{"seed": 1, "reference_run": 3}], True)):
+        store.database.sweeps.update_one({"_id": sweep.id}, {"$set": {"points": points}})
+        archive.export(store.database, {"_id": run["_id"]}, archived)
+        maintenance.delete(store, {"_id": run["_id"]})
+        store.database.sweeps.delete_one({"_id": sweep.id})
+        archive.import_(store.database, archived)
+        if refused:
+            with pytest.raises(UserError, match="was imported: its reference_run=3 is a run of"):
+                LocalSweep.resume(file, store, sweep.id)
+        else:
+            assert LocalSweep.resume(file, store, sweep.id).pending() == dict(enumerate(points))
+    maintenance.delete(store, {"_id": run["_id"]})
 
 
 def test_a_sweep_that_is_running_is_not_resumed(written, store):
