@@ -113,31 +113,15 @@ class LocalSweep:
         Raises:
             UserError: There is none, or it is still running.
         """
-        recover(store)  # a run of a killed process may have finished in its journal
-        wanted = {"_id": sweep_id} if sweep_id else {"name": file.name}
-        document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
-        if document is None:
-            raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
-        check_is_free(store, document)
-        _check_named_runs(document)
-        sweep = cls(file, store, document, slots, workers)
+        sweep = cls(file, store, find_to_resume(file, store, sweep_id), slots, workers)
         for group in sweep.groups:
             for run in group:
                 run.resume_point = resume_point(store, sweep.id, run.number)
         return sweep
 
-    def finished(self) -> dict[int, dict]:
-        """The finished runs of this sweep, by point number."""
-        wanted = {"meta.sweep.id": self.id, **FINISHED}
-        fields = {"meta.sweep.point": 1, "result": 1}
-        runs = self.store.database.runs.find(wanted, fields)
-        return {run["meta"]["sweep"]["point"]: run for run in runs}
-
     def pending(self) -> dict[int, search.Point]:
         """The points without a finished run, by number."""
-        finished = self.finished()
-        points = enumerate(self.document["points"])
-        return {number: point for number, point in points if number not in finished}
+        return pending_points(self.store, self.document)
 
     def run(self, progress: SweepProgress) -> None:
         """Train all pending points and check the claims on them.
@@ -176,7 +160,7 @@ class LocalSweep:
                 return
             runs = [
                 search.run_of(str(number), points[number], "finished", [], run["result"])
-                for number, run in sorted(self.finished().items())
+                for number, run in sorted(_finished_runs(self.store, self.id).items())
             ]
             points += search.suggest(self.file.config, runs, count, default_seed(self.file))
             self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"points": points}})
@@ -346,6 +330,35 @@ def _check_named_runs(sweep: Mapping[str, Any]) -> None:
             raise UserError(
                 f"sweep {sweep['_id']} was imported: its {key}={value} is a run of another store"
             )
+
+
+def find_to_resume(file: SweepFile, store: Store, sweep_id: str | None) -> dict[str, Any]:
+    """The document of the sweep with this id, or of the latest of a file.
+
+    Raises:
+        UserError: There is none, or it cannot be resumed.
+    """
+    recover(store)  # a run of a killed process may have finished in its journal
+    wanted = {"_id": sweep_id} if sweep_id else {"name": file.name}
+    document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
+    if document is None:
+        raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
+    check_is_free(store, document)
+    _check_named_runs(document)
+    return document
+
+
+def pending_points(store: Store, sweep: Mapping[str, Any]) -> dict[int, search.Point]:
+    """The points of a stored sweep without a finished run, by number."""
+    finished = _finished_runs(store, sweep["_id"])
+    return {n: point for n, point in enumerate(sweep["points"]) if n not in finished}
+
+
+def _finished_runs(store: Store, sweep_id: str) -> dict[int, dict[str, Any]]:
+    """The finished runs of a sweep, by point number."""
+    wanted = {"meta.sweep.id": sweep_id, **FINISHED}
+    runs = store.database.runs.find(wanted, {"meta.sweep.point": 1, "result": 1})
+    return {run["meta"]["sweep"]["point"]: run for run in runs}
 
 
 def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[search.Point]:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.experiment.progress import duration
 from grok.store import archive, maintenance
 from grok.store.observer import DurableObserver
 from grok.sweep import commands, local, search
@@ -230,6 +231,56 @@ def test_a_dry_run_of_a_resumption_lists_what_is_left(written, store, capsys):
     finish(2, 5)
     assert describe() == ["no runs to do"]
     store.database.runs.delete_many({"meta.sweep.id": sweep.id})
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "resumed"])
+def test_a_dry_run_of_a_large_sweep_plans_few_of_its_points(
+    written, store, capsys, monkeypatch, method
+):
+    """Each point that is planned holds a problem with its data and weights, and takes 10 ms; each
+    batch whose time is measured takes a second. Both are counted here, for 99,990 points."""
+    parameters = {"decoder_width": {"values": list(range(1, 34))}, "seed": {"min": 0, "max": 3029}}
+    path = written(
+        method="random" if method == "random" else "grid",
+        parameters=parameters,
+        run_cap=99_990 if method == "random" else None,
+    )
+    file = files.read(path)
+    if method == "resumed":
+        points = points_of(file, None, None)
+        created = {"_id": "large", "name": file.name, "created": datetime.now(UTC)}
+        store.database.sweeps.insert_one({**created, "points": points, "limit": None})
+    suggested, planned, measured = [], [], []
+
+    def plan(file, points):
+        planned.extend(points)
+        return plan_points(file, points)
+
+    def suggest(config, runs, count, seed):
+        suggested.append(count)
+        return draw(config, runs, count, seed)
+
+    def estimate(part):
+        measured.append(part)
+        return 2.0 * sum(run.problem.train_steps for run in part.runs)
+
+    plan_points, draw = commands.plan, search.suggest
+    monkeypatch.setattr(commands, "plan", plan)
+    monkeypatch.setattr(commands, "estimate", estimate)
+    monkeypatch.setattr(search, "suggest", suggest)
+    assert commands.MOST_PLANNED <= 500 and commands.SHOWN_PARTS <= 10
+    monkeypatch.setattr(commands, "MOST_PLANNED", 30)
+    resumed = {"resume": method == "resumed", "sweep_id": None}
+    commands.describe(path, None, None, None, 1, **resumed)
+    store.database.sweeps.delete_one({"_id": "large"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(planned) == len(set(planned)) == 30 and max(planned) < 99_990
+    assert len(measured) == 10 and len(lines) < 40
+    assert suggested == ([30] if method == "random" else [])
+    assert "99990 points in all" in "".join(lines)
+    assert "batches of 30 points that were drawn at random:" in lines
+    seconds = 2.0 * 60 * 99_990  # steps of a run, and points
+    assert f"together about {duration(seconds)}; early stopping may save some of it" in lines
 
 
 def test_an_imported_sweep_that_names_runs_by_id_is_not_resumed(written, store, tmp_path):
