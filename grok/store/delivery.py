@@ -96,10 +96,6 @@ class Delivery:
             ]
         )
 
-    def note_death(self) -> None:
-        """Say in the run's document that the holder of its lease is dead."""
-        self.runs.update_one(self.lease.fence, {"$set": {"lease.is_dead": True}})
-
     def note_refused(self, reason: str) -> None:
         """Say in the run's document that an event of it was not taken."""
         self.runs.update_one(self.lease.fence, {"$addToSet": {"refused_events": reason}})
@@ -316,21 +312,26 @@ def _recover(store: Store, journal: Journal) -> str | None:
             if "sha256" in event:  # an artifact of a version that has it
                 journal.check_copy(event["file"], event["sha256"])
             deliver(event, journal, delivery)
-        delivery.note_death()
+        _note_death(store, journal)
     except LeaseLost as error:
         journal.superseded = str(error)
     except DamagedJournal as error:
-        holder = journal.folder.name.rpartition("-")[2]
-        with pymongo.timeout(OPERATION_TIMEOUT):  # it is dead: this process has the journal's lock
-            store.database.runs.update_one(
-                {"lease.holder": holder}, {"$set": {"lease.is_dead": True}}
-            )
+        _note_death(store, journal)
         reason = f"{error}; what was before that is delivered" if journal.header else str(error)
         return f"{reason}; set aside in {journal.set_aside(reason)}"
     except JournalError as error:
         journal.close()
         return str(error)
     return _settle(journal)
+
+
+def _note_death(store: Store, journal: Journal) -> None:
+    """Say in a run's document that the holder of its lease is dead: this process has the lock of its
+    journal, which is about to go away."""
+    database = store.client[journal.header.get("database", store.db_name)]
+    runs = database[f"{journal.header.get('prefix', '')}runs"]
+    with pymongo.timeout(OPERATION_TIMEOUT):
+        runs.update_one({"lease.holder": journal.holder}, {"$set": {"lease.is_dead": True}})
 
 
 def _delivery_of(store: Store, journal: Journal) -> Delivery:
@@ -342,8 +343,8 @@ def _delivery_of(store: Store, journal: Journal) -> Delivery:
     header = journal.header
     database = store.client[header["database"]]
     if "holder" not in header:
-        header = {**header, "holder": journal.folder.name, "term": FIRST_TERM}
-        first = {"term": FIRST_TERM, "holder": header["holder"]}
+        header = {**header, "holder": journal.holder, "term": FIRST_TERM}
+        first = {"term": FIRST_TERM, "holder": journal.holder}
         without = {"_id": header["run_id"], "lease": {"$exists": False}}
         with pymongo.timeout(OPERATION_TIMEOUT):
             runs = database[f"{header['prefix']}runs"]

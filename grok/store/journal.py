@@ -259,6 +259,14 @@ class Journal:
         self.close()
         return self.folder
 
+    @property
+    def holder(self) -> str:
+        """The holder of the lease under which it was written, which a damaged header does not say."""
+        name = self.folder.name
+        if self.header:
+            return self.header.get("holder", name)  # of a version without leases: the folder is one
+        return name.rpartition("-")[2]
+
     def belongs_to(self, store: Store) -> bool:
         """Whether the run was begun in this store."""
         if self.header.get("kind_of_store") == "embedded":
