@@ -130,11 +130,15 @@ class Imported:
     renamed: dict[Any, Any]
 
 
-def import_(database: Database, path: Path) -> Imported:
+def import_(database: Database, path: Path, is_backup: bool = False) -> Imported:
     """Bring an archive's runs in; a second time changes nothing.
 
     The whole archive is checked before anything is written. If writing fails, what was written is
     removed again.
+
+    Arguments:
+        is_backup: the archive is of this very store, and the database is empty: all documents stay
+            as they are. Others get new ids, so that none of them can be that of a run here.
 
     Raises:
         UserError: the file is no archive, a damaged one, or one whose documents are not in the form
@@ -143,14 +147,14 @@ def import_(database: Database, path: Path) -> Imported:
     with contextlib.ExitStack() as stack:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
-            contents = _check(archive, path.stat().st_size)
+            contents = _check(archive, path.stat().st_size, is_backup)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         except ERRORS_OF_DAMAGE as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(f"{path}: no archive of runs, or a damaged one ({reason})") from error
         _check_sweeps(database, archive, contents, path)
-        writer = _Import(database, archive, contents)
+        writer = _Import(database, archive, contents, is_backup)
         try:
             return writer.write()
         except BaseException as error:
@@ -176,7 +180,7 @@ class _Contents:
     files: dict[Any, ObjectId]
 
 
-def _check(archive: zipfile.ZipFile, size: int) -> _Contents:
+def _check(archive: zipfile.ZipFile, size: int, is_backup: bool) -> _Contents:
     """What a file of `size` bytes has; UserError or one of ERRORS_OF_DAMAGE if it is no archive."""
     hashes = _hashes(archive, size)
     runs: set[Any] = set()
@@ -196,7 +200,8 @@ def _check(archive: zipfile.ZipFile, size: int) -> _Contents:
         name = f"data/{file['_id']}"
         if archive.getinfo(name).file_size != file["length"]:
             raise ValueError(f"{name} has not the size that is written of it")
-        files[file["_id"]] = _derived_id(hashes[name], file.get("filename"))
+        derived = _derived_id(hashes[name], file.get("filename"))
+        files[file["_id"]] = file["_id"] if is_backup else derived
     if len(hashes) != len(DOCUMENTS) + len(files):
         raise ValueError("files of which nothing is written")
     for name in hashes.keys() - set(DOCUMENTS):
@@ -273,8 +278,11 @@ def _derived_id(*parts: Any) -> ObjectId:
 class _Import:
     """One import of a checked archive: its writes, and how they are undone."""
 
-    def __init__(self, database: Database, archive: zipfile.ZipFile, contents: _Contents):
+    def __init__(
+        self, database: Database, archive: zipfile.ZipFile, contents: _Contents, is_backup: bool
+    ):
         self.database, self.archive, self.contents = database, archive, contents
+        self.is_backup = is_backup
         self.id_here: dict[Any, Any] = {}  # of every run, by its id in the archive
         self.new: set[Any] = set()  # ids in the archive
         self.identities: dict[Any, str] = {}  # what makes each run that run, by id in the archive
@@ -298,7 +306,7 @@ class _Import:
         _write(database.metrics, (metric for metric in metrics if metric is not None))
         for sweep in _documents(self.archive, "sweeps.bson"):
             with contextlib.suppress(DuplicateKeyError):
-                database.sweeps.insert_one({**sweep, "imported": True})
+                database.sweeps.insert_one(sweep if self.is_backup else {**sweep, "imported": True})
                 self.written_sweeps.append(sweep["_id"])
         for run in _documents(self.archive, "runs.bson"):
             if run["_id"] in self.new:
@@ -341,6 +349,8 @@ class _Import:
 
         References to other runs follow when all runs have their ids.
         """
+        if self.is_backup:
+            return run
         run = {key: value for key, value in run.items() if key not in OF_ONE_STORE}
         run = copy.deepcopy(run)
         for artifact in run.get("artifacts", []):
@@ -362,6 +372,8 @@ class _Import:
     def _references(self, run: Document) -> dict[str, Any]:
         """The ids here of the runs that its configuration names, and of the run that it repeats, if
         the archive has them."""
+        if self.is_backup:
+            return {}
         references = {f"info.{key}": named_run(run, key) for key in RUN_KEYS}
         references["meta.repeats"] = run.get("meta", {}).get("repeats")
         return {key: self.id_here[run] for key, run in references.items() if run in self.id_here}
@@ -376,7 +388,7 @@ class _Import:
 
     def _metric_id(self, run: Any, metric: Any) -> ObjectId:
         """The id here of a metric: no archive can name one of another run that is here."""
-        return _derived_id(self.identities[run], run, str(metric))
+        return metric if self.is_backup else _derived_id(self.identities[run], run, str(metric))
 
     def _write_file(self, file: Document) -> None:
         """Write a file of a new run: its chunks first, then the entry that makes it a file."""

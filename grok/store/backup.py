@@ -200,7 +200,7 @@ def _merge_latest_backup(client: pymongo.MongoClient, home: Path, report: Report
         backup = client[SCRATCH_DATABASE]
         client.drop_database(backup)
         try:
-            archive.import_(backup, path)
+            archive.import_(backup, path, is_backup=True)
         except UserError as error:
             report(f"the backup is passed over: {error}")
             continue
@@ -224,10 +224,17 @@ def _merge_runs(backup: Database, database: Database) -> int:
         found = database.runs.find_one({"_id": run["_id"]}, {"start_time": 1})
         # another run may have got the number of one that has been deleted since
         if found is None or found.get("start_time") == run.get("start_time"):
-            present = database.metrics.distinct("name", {"run_id": run["_id"]})
-            _merge(backup.metrics, database, {"run_id": run["_id"], "name": {"$nin": present}})
+            present, known = (_parts(one, run["_id"]) for one in (database, backup))
+            missing = [known[part] for part in known.keys() - present.keys()]
+            _merge(backup.metrics, database, {"_id": {"$in": missing}})
     _merge(backup.runs, database, {})
     return _count(database) - before
+
+
+def _parts(database: Database, run: Any) -> dict[tuple[str, int], Any]:
+    """The id of each part of a run's metrics, by the metric's name and the number of the part."""
+    found = database.metrics.find({"run_id": run}, {"name": 1, "part": 1})
+    return {(metric["name"], metric.get("part", 0)): metric["_id"] for metric in found}
 
 
 def _merge(
@@ -252,7 +259,7 @@ def _count(database: Database) -> int:
 
 
 def losses(store: Store) -> list[str]:
-    """A line for each run of which metrics or files are missing."""
+    """A line for each run of which metrics, parts of metrics or files are missing."""
     database = store.database
     lengths = {file["_id"]: file["length"] for file in database["fs.files"].find({}, {"length": 1})}
     sizes = [{"$group": {"_id": "$files_id", "size": {"$sum": {"$binarySize": "$data"}}}}]
@@ -260,11 +267,11 @@ def losses(store: Store) -> list[str]:
     whole = {key for key, length in lengths.items() if stored.get(key, 0) == length}
     metrics = {str(metric["_id"]) for metric in database.metrics.find({}, {"_id": 1})}
     lines = []
-    for run in database.runs.find({}, {**FILE_FIELDS, "info.metrics": 1}):
+    for run in database.runs.find({}, {**FILE_FIELDS, "info.metrics": 1, "lease.metrics": 1}):
         files = set(file_ids(run)) - whole
-        names = [
-            m["name"] for m in run.get("info", {}).get("metrics", ()) if m["id"] not in metrics
-        ]
+        begun = [*run.get("info", {}).get("metrics", ())]
+        begun += [one for one in run.get("lease", {}).get("metrics", ()) if one.get("part")]
+        names = {one["name"] for one in begun if str(one["id"]) not in metrics}
         missing = [f"{len(files)} files"] * bool(files) + [f"{len(names)} metrics"] * bool(names)
         if missing:
             lines.append(f"run {run['_id']}: {' and '.join(missing)} are lost")

@@ -15,6 +15,7 @@ from grok.store.connection import Store
 from grok.store.journal import Event, Journal
 from grok.store.observer import DurableObserver
 
+LOGGED = datetime(2026, 1, 1)
 INFO = {"name": "x", "base_dir": "/", "mainfile": "x.py", "sources": [], "dependencies": []}
 
 
@@ -71,7 +72,7 @@ class Writer:
         series = self.logged.setdefault(name, [])
         steps = list(range(len(series), len(series) + len(values)))
         series.extend(values)
-        new = {"steps": steps, "values": list(values), "timestamps": [0.0] * len(values)}
+        new = {"steps": steps, "values": list(values), "timestamps": [LOGGED] * len(values)}
         self.observer.log_metrics({name: new}, self.info)
         self.observer.heartbeat_event(self.info, "", datetime.now(UTC), None)
 
