@@ -2,6 +2,7 @@
 
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,13 +70,17 @@ def try_kind(
             row.skipped = str(reason)
             report(f"{name}: skipped: {reason}")
             return row
+        except Exception as error:
+            row.trials, row.lost = 1, 1
+            report(f"{name}: LOST: it could not be prepared: {_line(error)}")
+            return row
         for number in range(trials):
             row.trials += 1
             try:
                 outcome = kind.trial(random.Random(f"{seed} {name} {number}"))
-            except NotRecovered as error:
+            except Exception as error:  # whatever it is, the other trials are made
                 row.lost += 1
-                report(f"{name} {number}: LOST: {error}")
+                report(f"{name} {number}: LOST: {_line(error)}")
                 continue
             row.survived += outcome.survived
             row.lost += outcome.lost > 0
@@ -88,6 +93,14 @@ def try_kind(
             report(f"{name} {number}: {outcome.line}: {ending}")
     row.seconds = time.monotonic() - began
     return row
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line; an unexpected one with its kind and place."""
+    if isinstance(error, NotRecovered):
+        return " ".join(str(error).split())
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return " ".join(f"{error!r} in {place.filename}:{place.lineno}".split())
 
 
 def table(rows: list[Row]) -> str:

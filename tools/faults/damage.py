@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gridfs
@@ -13,7 +14,7 @@ import gridfs
 from grok.errors import UserError
 from grok.store import archive, delivery
 from grok.store.connection import file_ids, find_run
-from tools.faults.commands import NotRecovered
+from tools.faults.commands import Command, NotRecovered
 from tools.faults.laboratory import RUN, Laboratory, Outcome, compare, records, wait_until
 
 SCRATCH_DATABASE = "faults_archives"
@@ -157,16 +158,24 @@ class Damaged:
 
 
 def _undelivered_run(lab: Laboratory) -> int:
-    """A run that has ended while the server did not answer: its journal has all of it."""
-    before, run = lab.last_run(), lab.start(*RUN)
-    wait_until(lambda: lab.runs_after(before), "no run")
-    mongod = lab.mongod()
-    os.kill(mongod, signal.SIGSTOP)
-    try:
-        run.succeed()
-    finally:
-        os.kill(mongod, signal.SIGCONT)
-    return lab.last_run()
+    """A run that has ended while the server did not answer: its journal has all of it.
+
+    The server is stopped when the run has a journal. Before that, the run waits for the server.
+    """
+    while True:
+        mongod, run = lab.mongod(), lab.start(*RUN)
+        wait_until(partial(_has_journal_or_ended, lab, run), "no journal")
+        os.kill(mongod, signal.SIGSTOP)
+        try:
+            run.succeed()
+        finally:
+            os.kill(mongod, signal.SIGCONT)
+        if any(lab.store.journals.iterdir()):  # it had not ended before that
+            return lab.last_run()
+
+
+def _has_journal_or_ended(lab: Laboratory, run: Command) -> bool:
+    return any(lab.store.journals.iterdir()) or run.has_ended
 
 
 def _killed_run(lab: Laboratory) -> int:
