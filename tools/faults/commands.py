@@ -9,7 +9,8 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from grok.cli import main
@@ -59,6 +60,13 @@ class Command:
         self.process.kill()
         self.process.join()
         return self.process.exitcode == -signal.SIGKILL
+
+    def kill_once(self, has_begun: Callable[[], object], seconds: float) -> None:
+        """Kill the process some time after what it does has begun."""
+        deadline = time.monotonic() + TIMEOUT
+        while not (has_begun() or self.has_ended or time.monotonic() > deadline):
+            time.sleep(0.02)
+        self.kill_after(seconds)
 
     def wait(self) -> int:
         """The exit code; NotRecovered if the process does not end."""

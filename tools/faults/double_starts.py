@@ -55,11 +55,7 @@ class DoubleStarts:
 
     def _resumed_run(self, rng: random.Random, line: str) -> Outcome:
         lab = self.laboratory
-        found: list[int] = []
-        while not found or lab.status(found[0]) == "COMPLETED":
-            before, _ = lab.kill_run(rng)
-            found = lab.runs_after(before)
-        number = found[0]
+        number = lab.killed_run(rng)
         both = [lab.start("grok", "resume", str(number)) for _ in range(2)]
         codes = [each.wait() for each in both]
         lab.resume(number)
@@ -67,8 +63,9 @@ class DoubleStarts:
 
     def _resumed_sweep(self, rng: random.Random, line: str) -> Outcome:
         lab, before = self.laboratory, self.sweeps.latest()
-        while self.sweeps.latest() == before:
-            lab.start(*self.sweeps.run).kill_after(rng.uniform(0, 1.5) * lab.seconds)
+        lab.start(*self.sweeps.run).kill_once(
+            lambda: self.sweeps.latest() != before, rng.uniform(0, lab.seconds)
+        )
         resume = [*self.sweeps.run, "--resume"]
         both = [lab.start(*resume) for _ in range(2)]
         codes = [each.wait() for each in both]

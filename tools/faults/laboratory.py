@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,6 +131,14 @@ class Laboratory:
             before, moment = self.last_run(), rng.uniform(0, self.seconds)
             if self.start(*RUN).kill_after(moment):
                 return before, moment
+
+    def killed_run(self, rng: random.Random) -> int:
+        """The id of a run that was killed at a random moment after it was stored."""
+        while True:
+            before, moment = self.last_run(), rng.uniform(0, self.seconds)
+            self.start(*RUN).kill_once(partial(self.runs_after, before), moment)
+            if self.status(self.last_run()) != "COMPLETED":
+                return self.last_run()
 
     def recover_or_not(
         self, rng: random.Random, environment: Mapping[str, str] | None = None
