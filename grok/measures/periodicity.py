@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grok.measures.fourier import power_spectrum
 
-PRUNING_STEPS = 10  # of equal numbers of neurons, until none are left
+PRUNING_STEPS = 10  # a tenth of the neurons each
 
 
 def participation(table: Tensor) -> Tensor:
@@ -77,8 +77,8 @@ def pruning_curves(
         activations = hidden_activations(inputs, symbols)
         for first, sequence in (("low", ranked), ("high", ranked.flip(0))):
             curve = curves[f"{first}_{name}"] = []
-            for removed in range(0, len(ranked), len(ranked) // PRUNING_STEPS):
-                kept = sequence[removed:]
+            for step in range(PRUNING_STEPS):
+                kept = sequence[len(ranked) * step // PRUNING_STEPS :]
                 correct = (activations[:, kept] @ outputs[:, kept].T).argmax(1) == labels
                 curve.append(float(correct.double().mean()))
     return curves

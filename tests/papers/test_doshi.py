@@ -6,6 +6,7 @@ import torch
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.experiment.experiment import load_module
+from grok.measures import periodicity
 from grok.theory import modular
 from tests.conftest import PROJECT
 from tests.helpers import claim_run, finding
@@ -96,6 +97,15 @@ def test_pruning_tells_corrupted_from_clean_rows(doshi):
     assert curves["low_clean"][:3] == curves["low_test"][:3] == [1, 1, 1]
     assert curves["low_corrupted"][0] < 0.2
     assert curves["high_test"][9] < 0.2  # only random neurons are left
+
+
+@pytest.mark.parametrize("width", [7, 256])
+def test_pruning_has_ten_steps_at_any_width(width):
+    """The curves are logged at 0, 10, ..., 90 percent: a run of another length failed at its end."""
+    inputs, outputs = torch.rand(2, 5, width), torch.rand(5, width)
+    rows = {"test": (torch.tensor([[0, 1], [2, 3]]), torch.tensor([1, 0]))}
+    curves = periodicity.pruning_curves(inputs, outputs, torch.arange(5), rows)
+    assert {len(curve) for curve in curves.values()} == {10}
 
 
 @pytest.mark.parametrize(
