@@ -12,14 +12,10 @@ from tools.controls import FOLDER, description, evaluated, word
 
 # Papers whose claims have no negative controls yet.
 NOT_DONE = {
-    "circuit_efficiency",
     "doshi",
-    "grokfast",
     "minegishi",
-    "numerical_stability",
     "ordering",
     "power",
-    "thilak",
 }
 
 # A claim that reads the authors' numbers, which are not in this repository. The test of its paper
