@@ -35,6 +35,8 @@ GRADIENT_FILTER = {
 }
 GROKFAST_THRESHOLD = 0.95  # test accuracy that counts as generalization
 THEORY_STEPS = 30_000
+NORMS = "circuit_efficiency_norms"
+DEGREE = 4  # of the logits of circuit_efficiency in its weights
 
 
 @click.command(help=__doc__)
@@ -104,8 +106,11 @@ def plot_numerical_stability(store: Store, runs: pd.DataFrame) -> Figure:
 
 
 def plot_circuit_efficiency(store: Store, runs: pd.DataFrame) -> Figure:
-    """Left: the two circuits in theory. Right: test accuracy after training on with less data."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    """The two circuits in theory, test accuracy after training on with less data, and the norm that
+    each circuit takes."""
+    has_norms = query.has_finished_run(store, NORMS)
+    figure, panels = plt.subplots(1, 3 if has_norms else 2, figsize=(13, 3.8), layout="constrained")
+    left, right = panels[:2]
     circuits = Circuits()
     train_loss, test_loss = circuits.losses(circuits.descend(THEORY_STEPS))
     left.loglog(train_loss, color=style.TRAIN, label="train loss")
@@ -125,7 +130,26 @@ def plot_circuit_efficiency(store: Store, runs: pd.DataFrame) -> Figure:
         xscale="log",
     )
     right.legend()
+    if has_norms:
+        _, norms = query.sweep(store, NORMS)
+        plot_norms(panels[2], norms)
     return figure
+
+
+def plot_norms(axes: Axes, runs: pd.DataFrame) -> None:
+    """The norm of the weights at a correct logit of 1, against the number of train pairs."""
+    norm = runs["result.weight_norm"] / runs["result.correct_logit"] ** (1 / DEGREE)
+    is_memorizing = runs["config.noisy_answers"] > 0
+    for rows, label, colour in (
+        (is_memorizing, "random labels", style.TRAIN),
+        (~is_memorizing, "true labels", style.TEST),
+    ):
+        sizes = runs.loc[rows, "config.train_count"]
+        axes.plot(sizes, norm[rows], "o", ms=4, alpha=0.6, color=colour)
+        means = norm[rows].groupby(sizes).mean()
+        axes.plot(means.index, means, color=colour, label=label)
+    axes.set(xlabel="train pairs", ylabel="norm at a correct logit of 1", xscale="log")
+    axes.legend()
 
 
 def plot_grokfast(store: Store, runs: pd.DataFrame) -> Figure:
