@@ -8,7 +8,7 @@ from tools.faults.campaign import KINDS, try_kind
 from tools.faults.laboratory import Laboratory, Outcome, compare
 
 SEED = 0
-TRIALS = {"damage": 12, "requests": 10}  # of kinds that are cheap
+TRIALS = {"damage": 9, "requests": 10}  # of kinds that are cheap
 OTHERS = 2
 
 
@@ -24,16 +24,21 @@ def laboratory(tmp_path_factory):
         laboratory.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
-def test_nothing_is_lost_and_nothing_is_doubled(laboratory: Laboratory, name: str) -> None:
-    """What was disturbed records exactly what an uninterrupted run does, each value once."""
+def test_nothing_is_lost_and_nothing_is_doubled(laboratory: Laboratory) -> None:
+    """What was disturbed records exactly what an uninterrupted run does, each value once.
+
+    One test for all kinds: the laboratory takes a fifth of the time, and each process that runs tests
+    would have its own.
+    """
     lines: list[str] = []
-    row = try_kind(laboratory, name, TRIALS.get(name, OTHERS), SEED, lines.append)
-    if row.skipped:
-        pytest.skip(row.skipped)
-    unexpected = [line for line in lines if not line.endswith("survived")]
-    assert (row.survived, row.lost, row.doubled, unexpected) == (row.trials, 0, 0, [])
+    trials = {name: TRIALS.get(name, OTHERS) for name in KINDS}
+    rows = [try_kind(laboratory, name, trials[name], SEED, lines.append) for name in KINDS]
+    skipped = [row.name for row in rows if row.skipped]
+    assert skipped in ([], ["disks"])  # where nothing can be mounted
+    endings = ("survived", *(row.skipped for row in rows if row.skipped))
+    assert [line for line in lines if not line.endswith(endings)] == []
+    tried = {row.name: trials[row.name] for row in rows if not row.skipped}
+    assert {row.name: row.survived for row in rows if not row.skipped} == tried
 
 
 def test_what_is_lost_and_what_is_doubled_is_counted() -> None:
