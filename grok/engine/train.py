@@ -44,6 +44,7 @@ def train(
     resume: Mapping[int, Saved] | None = None,
     threads: int | None = None,
     fused: bool | None = None,
+    steps: float | None = None,
 ) -> Iterator[Event]:
     """The events of training problems of equal signature together, as they happen.
 
@@ -62,6 +63,8 @@ def train(
         threads: of the CPU; None decides by the size of the step and the machine's load.
         fused: whether to use a fused step where there is one; None decides by the number of steps,
             unless `compiled` is given.
+        steps: how many steps, one after the other, programs of this signature make in all; None for
+            those of these problems.
 
     Raises:
         ValueError: the problems cannot share a program, or a saved state is of another problem.
@@ -73,7 +76,7 @@ def train(
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
     memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
-    program = make_program(problems, slots, compiled, fused, threads)
+    program = make_program(problems, slots, compiled, fused, threads, steps)
     yield from _Training(problems, program, terminate, resume or {}).run()
 
 
@@ -91,11 +94,12 @@ def make_program(
     compiled: bool | None = None,
     fused: bool | None = None,
     threads: int | None = None,
+    steps: float | None = None,
 ) -> Program:
     """A program for these problems, without any in its slots, and torch's threads set for it.
 
     Arguments:
-        compiled, fused, threads: see `train`.
+        compiled, fused, threads, steps: see `train`.
     """
     first = problems[0]
     shared = {
@@ -103,7 +107,8 @@ def make_program(
         for name, value in first.data.items()
         if all(problem.data[name] is value for problem in problems)
     }
-    steps = sum(problem.train_steps for problem in problems) / slots
+    if steps is None:
+        steps = sum(problem.train_steps for problem in problems) / slots
     if fused is None:
         fused = compiled is None and first.fused and steps >= FUSE_FROM_STEPS
     fused_step = _fused_step(problems) if fused else None

@@ -13,9 +13,11 @@ from types import FrameType, ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import sacred
+import sacred.initialize
 from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
 from sacred.dependencies import gather_sources_and_dependencies, get_commit_if_possible
+from sacred.host_info import get_host_info
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
@@ -64,6 +66,9 @@ from grok.store.observer import check_recorded, observer_of, store_and_observer
 # argument of `save_config`.
 NEEDLESS_WARNINGS = ("Changed type of config", "Added new config entry")
 logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(NEEDLESS_WARNINGS))
+# Sacred asks several programs about the machine for every run of a process; here they are asked once.
+host_info = functools.cache(get_host_info)
+sacred.initialize.get_host_info = lambda additional: dict(host_info())
 MAIN = "main"
 DEFAULT_CONFIG_FILE = "config.json"
 COMMANDS_WITH_SOURCES = (None, MAIN, "print_dependencies")  # None: Sacred's default, main
@@ -127,6 +132,7 @@ class Experiment(sacred.Experiment):
         self.claims: Sequence[Any] = ()  # set by grok.claims.Claims
         self.exits_on_error = False
         self._has_sources = False
+        self._experiment_info: dict[str, Any] | None = None
         self.config(engine_options)
         self.main(main)
         self.command(save_config, unobserved=True)
@@ -478,6 +484,14 @@ class Experiment(sacred.Experiment):
                     source.repo, source.commit, source.is_dirty = state_of(folder)
                     break
         self._has_sources = True
+
+    def get_experiment_info(self) -> dict[str, Any]:
+        """Sacred's description of the sources; once they are gathered it stays the same."""
+        if not self._has_sources:
+            return super().get_experiment_info()
+        if self._experiment_info is None:
+            self._experiment_info = super().get_experiment_info()
+        return dict(self._experiment_info)
 
 
 def engine_options() -> None:

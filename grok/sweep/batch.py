@@ -48,6 +48,7 @@ class Batch:
         on_event: Callable[[PlannedRun, Event], None],
         on_end: Callable[[PlannedRun], None] = lambda run: None,
         threads: int | None = None,
+        steps: float | None = None,
     ) -> None:
         """Train a group to its end.
 
@@ -60,6 +61,7 @@ class Batch:
             on_event: Called with every event of every run.
             on_end: Called with every run that is completely stored.
             threads: Threads of the CPU; None to choose.
+            steps: How many steps programs of this signature make in all; None for the group's.
         """
         problems = [run.problem for run in group]
         states = {
@@ -68,9 +70,7 @@ class Batch:
             if run.resume_point and run.resume_point.saved
         }
         try:
-            for event in train(
-                problems, slots, terminate=terminate, resume=states, threads=threads
-            ):
+            for event in train(problems, slots, None, terminate, states, threads, steps=steps):
                 run = group[event.replica]
                 if isinstance(event, Start):
                     self._start(run)

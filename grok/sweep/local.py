@@ -196,7 +196,7 @@ class LocalSweep:
     def _task(self, part: Part) -> "Task":
         points = {run.number: self.document["points"][run.number] for run in part.runs}
         resumed = {run.number for run in part.runs if run.resume_point is not None}
-        return Task(points, resumed, part.slots, part.threads, self._record_part(part))
+        return Task(points, resumed, part.slots, part.steps, part.threads, self._record_part(part))
 
     def _record_part(self, part: Part) -> dict[str, Any]:
         """Add the part to the stored sweep; the entries about both in its runs' stored `meta`."""
@@ -246,13 +246,14 @@ class Task:
     Attributes:
         points: Its points, by number.
         resumed: Numbers of the points whose killed runs are resumed.
-        slots, threads: As in Part.
+        slots, steps, threads: As in Part.
         meta: The entries about the sweep in the runs' stored `meta`.
     """
 
     points: dict[int, search.Point]
     resumed: set[int]
     slots: int
+    steps: float
     threads: int | None
     meta: dict[str, Any]
 
@@ -282,7 +283,7 @@ def train_part(
         if run.number in terminate:
             ended.add(event.replica)
 
-    batch.train(part.runs, part.slots, ended, with_number, threads=part.threads)
+    batch.train(part.runs, part.slots, ended, with_number, threads=part.threads, steps=part.steps)
 
 
 def _train_parts(
@@ -308,7 +309,7 @@ def _train_parts(
         for run in runs:
             if run.number in task.resumed:
                 run.resume_point = resume_point(store, lease.document_id, run.number)
-        part = Part(runs, task.slots, task.threads)
+        part = Part(runs, task.slots, task.steps, task.threads)
         train_part(file, store, lease, task.meta, part, terminate, on_event)
 
 

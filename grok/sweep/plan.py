@@ -44,11 +44,13 @@ class Part:
     Attributes:
         runs: The runs.
         slots: How many of them train at once.
+        steps: How many steps, one after the other, its group of runs makes.
         threads: Threads of the CPU; None to choose.
     """
 
     runs: list[PlannedRun]
     slots: int
+    steps: float
     threads: int | None = None
 
     @property
@@ -109,7 +111,8 @@ def split(groups: Iterable[list[PlannedRun]], slots: int | None) -> list[Part]:
         is_gpu = group[0].problem.device.type == "cuda"
         count = 1 if is_gpu else min(MOST_PARTS, max(1, len(group) // at_once))
         # runs that are neighbours in a grid take similar numbers of steps: spread over the parts
-        parts += [Part(group[first::count], at_once) for first in range(count)]
+        steps = sum(run.problem.train_steps for run in group) / at_once
+        parts += [Part(group[first::count], at_once, steps) for first in range(count)]
     if len(parts) > 1:
         for part in parts:
             part.threads = single_thread()
@@ -134,7 +137,7 @@ def estimate(part: Part) -> float:
     problems = [run.problem for run in part.runs]
     count = part.slots
     started = time.perf_counter()
-    program = make_program(problems, count, threads=part.threads)
+    program = make_program(problems, count, threads=part.threads, steps=part.steps)
     for slot in range(count):
         program.load(slot, problems[slot])
     program.step()

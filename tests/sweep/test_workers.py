@@ -70,6 +70,13 @@ def test_every_run_is_in_one_part_that_fills_its_slots(written, seeds, slots, si
     assert threads == ({None} if len(parts) == 1 else {1})
 
 
+def test_a_part_is_compiled_for_the_steps_of_its_whole_group(written):
+    """40 runs of 100 steps, two at once, make 2,000 steps: enough to pay for a fused step, which each of
+    eight parts alone would not."""
+    parts = split(groups_of(written(40, train_steps=100)), 2)
+    assert [part.steps for part in parts] == [2000] * MOST_PARTS
+
+
 def test_processes_are_started_where_they_save_time(written, monkeypatch):
     """The start of a process takes 5 CPU seconds: a short sweep trains in one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
