@@ -404,14 +404,18 @@ class Program:
             if not self._evaluates_much(graph):
                 return graph
         deleted: set[Path] = set()
+        options = CPU_COMPILER_OPTIONS if arguments[0].device.type == "cpu" else COMPILER_OPTIONS
         while self.compiled:
             try:
-                return _compile(recorded(), arguments)
+                return _compile(recorded(), arguments, options)
             except Exception as error:  # no C++ compiler, or a fault of Inductor's
                 path = _unloadable_file(error)
                 if path is not None and path not in deleted:
                     path.unlink(missing_ok=True)
                     deleted.add(path)
+                    continue
+                if options is not COMPILER_OPTIONS:  # the one C++ file fails on some operations
+                    options = COMPILER_OPTIONS
                     continue
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
@@ -481,7 +485,9 @@ def _kind(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
-def _compile(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> Callable:
+def _compile(
+    graph: torch.fx.GraphModule, arguments: list[Tensor], options: dict[str, bool]
+) -> Callable:
     """The graph as a program of Inductor's, loaded from disk if it was compiled before."""
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
@@ -491,8 +497,6 @@ def _compile(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> Callable:
     # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor uses
     # its cache on disk only within a tracing context.
     fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
-    is_on_cpu = arguments[0].device.type == "cpu"
-    options = CPU_COMPILER_OPTIONS if is_on_cpu else COMPILER_OPTIONS
     with tracing(TracingContext(fake_mode)):
         return torch._inductor.compile(graph, [*arguments], options=options)
 

@@ -17,7 +17,7 @@ import sacred.initialize
 from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
 from sacred.dependencies import gather_sources_and_dependencies, get_commit_if_possible
-from sacred.host_info import get_host_info
+from sacred.host_info import HostInfoGetter, get_host_info
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
@@ -66,9 +66,6 @@ from grok.store.observer import check_recorded, observer_of, store_and_observer
 # argument of `save_config`.
 NEEDLESS_WARNINGS = ("Changed type of config", "Added new config entry")
 logging.getLogger().addFilter(lambda record: not str(record.msg).startswith(NEEDLESS_WARNINGS))
-# Sacred asks several programs about the machine for every run of a process; here they are asked once.
-host_info = functools.cache(get_host_info)
-sacred.initialize.get_host_info = lambda additional: dict(host_info())
 MAIN = "main"
 DEFAULT_CONFIG_FILE = "config.json"
 COMMANDS_WITH_SOURCES = (None, MAIN, "print_dependencies")  # None: Sacred's default, main
@@ -86,6 +83,19 @@ KEYS_OF_ANY_VALUE = (
 )
 Config = SimpleNamespace  # a run's configuration, as papers read it: c.p, c.lr
 Connect = Callable[[], Store]
+
+
+@functools.cache
+def _machine() -> dict[str, Any]:
+    return get_host_info()
+
+
+def host_info(additional_host_info: list[HostInfoGetter] | None = None) -> dict[str, Any]:
+    """What Sacred stores of the machine, which it would ask several programs about for every run."""
+    return dict(_machine())
+
+
+sacred.initialize.get_host_info = host_info
 
 
 class Experiment(sacred.Experiment):

@@ -46,7 +46,8 @@ def absorbed(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (...).
     """
     label_logit = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    others = logits.scatter(-1, labels.unsqueeze(-1), -torch.inf).amax(-1)
+    is_label = labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=labels.device)
+    others = logits.masked_fill(is_label, -torch.inf).amax(-1)
     return (label_logit - others > ABSORPTION_MARGIN).double().mean()
 
 

@@ -249,6 +249,20 @@ def test_a_compiler_that_fails_ends_no_run(monkeypatch, capsys, new_traces):
     assert "training uncompiled, slower: no C++ compiler was found" in capsys.readouterr().err
 
 
+def test_what_one_cpp_file_cannot_hold_is_compiled_in_several(monkeypatch, capsys, new_traces):
+    """Inductor's C++ wrapper writes some numbers, such as -inf, as no C++ compiler reads them."""
+    compile_graph = program._compile
+
+    def failing(graph, arguments, options):
+        if options.get("cpp_wrapper"):
+            raise RuntimeError("'inf' was not declared")
+        return compile_graph(graph, arguments, options)
+
+    monkeypatch.setattr(program, "_compile", failing)
+    assert outcome(list(train([problem(0)], compiled=True))).compiled
+    assert not capsys.readouterr().err
+
+
 def test_an_incomplete_file_of_a_killed_compiler_is_compiled_again(
     monkeypatch, tmp_path, capsys, new_traces
 ):
@@ -270,6 +284,7 @@ def test_an_incomplete_file_of_a_killed_compiler_is_compiled_again(
 def test_a_file_that_cannot_be_loaded_once_it_is_complete_is_not_compiled_forever(
     monkeypatch, tmp_path, new_traces
 ):
+    """It is deleted once; then the kernels are compiled in several files, and that is the last try."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     attempts = []
 
@@ -279,4 +294,4 @@ def test_a_file_that_cannot_be_loaded_once_it_is_complete_is_not_compiled_foreve
 
     monkeypatch.setattr(program, "_compile", load)
     assert not outcome(list(train([problem(0)], compiled=True))).compiled
-    assert len(attempts) == 2
+    assert len(attempts) == 3
