@@ -1,17 +1,18 @@
-"""The fenced blocks of commands in README.md and docs."""
+"""The fenced blocks of commands and of Python in README.md and docs."""
 
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 from tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-# A comment before the block says how it is tested: `run` in every test run, `slow` only with the
-# slow tests, `skip: REASON` never. The commands of all blocks are checked without running them.
+# A block runs in every test run, unless a comment before it says `slow` (only with the slow tests) or
+# `skip: REASON` (never). The commands of all blocks are checked without running them.
 FENCE = re.compile(
-    r"(?:^ *<!-- docs: (?P<mode>run|slow|skip)(?:: (?P<reason>[^>]*?))? -->\n\s*?)?"
+    r"(?:^ *<!-- docs: (?P<mode>slow|skip)(?:: (?P<reason>[^>]*?))? -->\n\s*?)?"
     r"^(?P<indent> *)```bash[^\n]*\n(?P<code>.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -21,14 +22,14 @@ FENCE = re.compile(
 class Block:
     """A fenced block of commands.
 
-    mode: run, slow, skip, or None.
+    mode: run, slow or skip.
     reason: why it is skipped.
     """
 
     page: Path
     line: int
     code: str
-    mode: str | None
+    mode: str
     reason: str | None
 
     def __str__(self) -> str:
@@ -41,13 +42,19 @@ def blocks_in(page: Path, text: str) -> list[Block]:
     for match in FENCE.finditer(text):
         code = re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
         line = text.count("\n", 0, match.start("indent")) + 1
-        found.append(Block(page, line, code, match["mode"], match["reason"]))
+        found.append(Block(page, line, code, match["mode"] or "run", match["reason"]))
     return found
 
 
 def all_blocks() -> list[Block]:
     """The blocks of all pages."""
     return [block for page in PAGES for block in blocks_in(page, page.read_text())]
+
+
+def python_blocks(page: Path) -> list[str]:
+    """The code of a page's blocks of Python."""
+    found = re.findall(r"^ *```python\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [dedent(code) for code in found]
 
 
 def commands(code: str) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Every command in a fenced block of README.md and docs exists; those marked to be run succeed."""
 
+import ast
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from grok.experiment.experiment import load
 from grok.paths import experiment_file
 from tests.conftest import PROJECT
-from tests.docs.blocks import PAGES, Block, all_blocks, blocks_in, commands
+from tests.docs.blocks import PAGES, Block, all_blocks, blocks_in, commands, python_blocks
 from tests.docs.commands import problem
 from tools.docs.papers import VERDICTS, verdicts
 
@@ -110,6 +111,24 @@ def test_the_blocks_that_replicate_a_paper_are_skipped_if_a_claim_fails(paper):
     assert is_passed or [str(b) for b in blocks if b.mode != "skip"] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_python_in_blocks_is_python(page):
+    """A block may begin within a function, and is then indented."""
+    for code in python_blocks(page):
+        ast.parse(code)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/query.md"])
+def test_blocks_of_queries_run(page, liu_toy):
+    """In a store with runs that they select; others read a block for the names of functions."""
+    for seed in (0, 1):
+        liu_toy.run(config_updates={"p": 10, "seed": seed, "train_steps": 2})
+    blocks = python_blocks(PROJECT / page)
+    assert blocks
+    for code in blocks:
+        exec(code, {})
+
+
 def test_a_block_is_skipped_for_a_reason():
     assert [str(block) for block in all_blocks() if block.mode == "skip" and not block.reason] == []
 
@@ -146,7 +165,6 @@ def test_blocks_and_commands_are_read_from_a_page():
     text = """
 Text.
 
-<!-- docs: run -->
 ```bash
 # a comment
 grok store status | head -3   # another
@@ -165,14 +183,15 @@ GROK_HOME=/tmp/x python a.py with \\
 x = 1
 ```
 
+<!-- docs: slow -->
 ```bash
 grok papers
 ```
 """
     first, second, third = blocks_in(PROJECT / "README.md", text)
-    assert [first.mode, second.mode, third.mode] == ["run", "skip", None]
+    assert [first.mode, second.mode, third.mode] == ["run", "skip", "slow"]
     assert second.reason == "it needs an account"
-    assert first.line == 5 and str(first) == "README.md:5"
+    assert first.line == 4 and str(first) == "README.md:4"
     assert commands(second.code) == [["wandb", "login"]]
     assert commands(first.code) == [
         ["grok", "store", "status"],
