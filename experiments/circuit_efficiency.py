@@ -181,7 +181,10 @@ def build(c: Config) -> Problem:
 
 # Claims. Those without a sweep of their own are checked on the runs of
 # sweeps/circuit_efficiency_cpu.yaml, which train on the networks of circuit_efficiency_grokked.
-# Accuracies are those at the end of a run. E2 is the paper's number in the laboratory's list.
+# Accuracies are those at the end of a run. The ids begin with E2 for this paper. A claim that is
+# checked seed by seed passes if it holds on all of them; every claim must fail on runs changed as
+# `fails_on` says, and `control=True` marks a statement of ours, not of the paper
+# (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 1}
 

@@ -333,8 +333,10 @@ def pruning_curves(
 
 # Claims. Each is checked on the runs of one seed of sweeps/doshi_cpu.yaml. steps_to_test is the
 # first evaluation step that reaches 99 % test accuracy and holds it at the next one, delay_ratio
-# its quotient by the same of the train set.
-# 08 is the paper's number in the laboratory's list.
+# its quotient by the same of the train set. The ids begin with 08 for this paper. A claim that is
+# checked seed by seed passes if it holds on all of them; every claim must fail on runs changed as
+# `fails_on` says, and `control=True` marks a statement of ours, not of the paper
+# (docs/concepts/claims.md).
 
 # 08a. The paper, p = 97: train accuracy reaches 100 %, and later test accuracy (no steps stated).
 MOST_STEPS_OF_DESCENT = 2000

@@ -205,7 +205,10 @@ def images(c: Config) -> tuple[Tensors, Logits, nn.Module]:
 
 # Claims. Each is checked on the runs of one seed of sweeps/grokfast_cpu.yaml if no other sweep is
 # named. All steps are the first evaluation step that reaches a test accuracy of 95 % (of images:
-# 80 %) and holds it at the next one. E1 is the paper's number in the laboratory's list.
+# 80 %) and holds it at the next one. The ids begin with E1 for this paper. A claim that is checked
+# seed by seed passes if it holds on all of them; every claim must fail on runs changed as
+# `fails_on` says, and `control=True` marks a statement of ours, not of the paper
+# (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 1}
 

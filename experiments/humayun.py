@@ -398,10 +398,12 @@ def build(c: Config) -> Problem:
 
 
 # Claims. They are about two settings: digits from initial weights eight times torch's, the paper's
-# figures 7 and 29, and MNIST from torch's own, its figures 1, 2 and 12. Every claim but 06g is checked
-# seed by seed. A step that is "reached" is the first evaluation step at a level that holds at the next
-# one. A network has memorized at the step at which train accuracy reaches 99 %.
-# 06 is the paper's number in the laboratory's list.
+# figures 7 and 29, and MNIST from torch's own, its figures 1, 2 and 12. Every claim but 06g is
+# checked seed by seed. A step that is "reached" is the first evaluation step at a level that holds
+# at the next one. A network has memorized at the step at which train accuracy reaches 99 %. The
+# ids begin with 06 for this paper. A claim passes if its check holds on every seed; it must fail
+# on runs changed as `fails_on` says, and `control=True` marks a statement of ours, not of the
+# paper (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 1}
 ON_MNIST = "humayun_mnist"

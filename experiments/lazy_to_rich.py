@@ -177,8 +177,9 @@ def build(c: Config) -> Problem:
     return parts.make_problem(c, module, data, loss, metrics, optimizer)
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/lazy_to_rich_cpu.yaml.
-# E3 is the paper's number in the laboratory's list.
+# Claims. Each is checked on the runs of one seed of sweeps/lazy_to_rich_cpu.yaml. The ids begin
+# with E3 for this paper. A claim that is checked seed by seed passes if it holds on all of them;
+# every claim must fail on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 FITTED_LOSS = 0.05  # a loss below this counts as fitted
 

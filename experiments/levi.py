@@ -292,11 +292,13 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     }
 
 
-# Claims. All but the last are checked on five seeds together. Delays are from 95 % train to 95 % test
-# accuracy, both counted on the inputs that the student is trained and tested on: steps at which an
-# accuracy is reached and held. 09b-recursion is on the exact recursion of each run's sample. The law
-# is that of infinitely many dimensions; with 1000 of them, single seeds deviate by some percent.
-# 09 is the paper's number in the laboratory's list.
+# Claims. All but the last are checked on five seeds together. Delays are from 95 % train to 95 %
+# test accuracy, both counted on the inputs that the student is trained and tested on: steps at
+# which an accuracy is reached and held. 09b-recursion is on the exact recursion of each run's
+# sample. The law is that of infinitely many dimensions; with 1000 of them, single seeds deviate by
+# some percent. The ids begin with 09 for this paper. A claim that is checked seed by seed passes
+# if it holds on all of them; every claim must fail on runs changed as `fails_on` says
+# (docs/concepts/claims.md).
 
 TOLERANCE = 0.1  # of the mean delay over the seeds, relative to the law's
 UNTRAINED = {"train_steps": 1}

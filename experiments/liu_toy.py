@@ -350,8 +350,9 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     return result
 
 
-# Claims. Steps are evaluation steps at which a threshold is reached and held at the next one.
-# 02 is the paper's number in the laboratory's list.
+# Claims. Steps are evaluation steps at which a threshold is reached and held at the next one. The
+# ids begin with 02 for this paper. A claim passes if its check holds on every seed; it must fail
+# on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 20}  # negative control of several claims
 

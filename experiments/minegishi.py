@@ -92,11 +92,11 @@ def config() -> None:
     # Subnetwork
     # none: the dense network. random, magnitude, snip, grasp, synflow: under a mask that is chosen
     # from the initial weights. ticket: under the mask of the parent run's largest weights. l1_norm,
-    # l2_norm: the dense network, rescaled to that ticket's norm. search: the parent run's weights
-    # are fixed, and a mask is learned.
+    # l2_norm: the initial weights of the dense network, rescaled to the norm that they have under
+    # that ticket's mask. search: the parent run's weights are fixed, and a mask is learned.
     mask: Mask = "none"  # kind of subnetwork, see above
     keep: KeptFraction = 0.4  # fraction of the weights that a mask keeps
-    mask_step: CountFromZero | None = None  # step of the parent run; None: see mask_delay
+    mask_step: CountFromZero | None = None  # step of the parent run's weights; None: mask_delay
     mask_delay: Whole = 4000  # steps after initial_run generalized; negative: before
 
     # Optimization
@@ -456,11 +456,13 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 # Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (`cpu`),
 # sweeps/minegishi_paper.yaml (`paper`) or sweeps/minegishi_cpu.yaml (tickets and controls, 8000
-# steps at most). 10 is the paper's number in the laboratory's list. Steps to an accuracy are the
-# first evaluation step that reaches it and holds it at the next one; here it is 95 %, and a network
-# has generalized when test accuracy has reached it. The delay ratio is the steps to test accuracy
-# divided by those to train accuracy. The paper trains on 40 % of the pairs, where the network
-# generalizes at 20,000 to 25,000 steps; `cpu` has 50 %.
+# steps at most). Steps to an accuracy are the first evaluation step that reaches it and holds it
+# at the next one; here it is 95 %, and a network has generalized when test accuracy has reached
+# it. The delay ratio is the steps to test accuracy divided by those to train accuracy. The paper
+# trains on 40 % of the pairs, where the network generalizes at 20,000 to 25,000 steps; `cpu` has
+# 50 %. The ids begin with 10 for this paper. A claim that is checked seed by seed passes if it
+# holds on all of them; every claim must fail on runs changed as `fails_on` says, and
+# `control=True` marks a statement of ours, not of the paper (docs/concepts/claims.md).
 
 NOT_TRAINED = {"train_steps": 20}
 

@@ -132,9 +132,10 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     W_L = W_U W_out is the neuron-logit map. The key frequencies are those with at least a tenth of
     the largest Fourier power in W_L of the final network. Logged, at these frequencies (section
     5.1):
-        restricted_loss: the loss of the logits projected on these frequencies, with their mean
-            over pairs (all pairs; restricted_test_loss: test pairs).
-        excluded_loss: the loss after that projection is removed (train pairs).
+        restricted_loss: the loss over all pairs when of the logits only their mean over pairs and
+            their components cos and sin w_k (a + b) at these frequencies are kept
+            (restricted_test_loss: over the test pairs).
+        excluded_loss: the loss over the train pairs when these components are removed.
         embedding_gini, neuron_logit_gini: Gini coefficients of the Fourier spectra of W_E and W_L.
         cosine_share: the fraction of the logits' variance that cosines of a + b - c explain.
 
@@ -162,12 +163,13 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     return summary
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml. The number before the
-# dash is the paper's in the laboratory's list. `runs.one("cpu", "paper")` is the run of whichever
-# of these named configs was run; the thresholds are for `cpu`. A step "at" which an accuracy is
-# reached is the first evaluation step that reaches it and holds it at the next one.
-# `run.at(metric, step)` is the value at the last evaluation up to that step.
-# `within(runs, (config, entry, low, high))` passes if every value is in [low, high].
+# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml. `runs.one("cpu",
+# "paper")` is the run of whichever of these named configs was run; the thresholds are for `cpu`. A
+# step "at" which an accuracy is reached is the first evaluation step that reaches it and holds it
+# at the next one. `run.at(metric, step)` is the value at the last evaluation up to that step.
+# `within(runs, (config, entry, low, high))` passes if every value is in [low, high]. The ids begin
+# with 03 for this paper. A claim that is checked seed by seed passes if it holds on all of them;
+# every claim must fail on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 # Negative controls: networks that have memorized and, without weight decay, learn no circuit; and
 # networks that generalize without delay, since they have most of the data.

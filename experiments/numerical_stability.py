@@ -186,9 +186,10 @@ def build(c: Config) -> Problem:
     return replace(problem, metrics=SaturationMetrics(problem.metrics))
 
 
-# Claims. Each is checked seed by seed. A step "at" which a value is reached is the first evaluation
-# step that reaches it and holds it at the next one.
-# E4 is the paper's number in the laboratory's list.
+# Claims. Each is checked seed by seed. A step "at" which a value is reached is the first
+# evaluation step that reaches it and holds it at the next one. The ids begin with E4 for this
+# paper. A claim that is checked seed by seed passes if it holds on all of them; every claim must
+# fail on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 1}
 COLLAPSES = "numerical_stability_collapse"

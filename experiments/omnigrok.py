@@ -422,8 +422,9 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 # Claims. Each is checked seed by seed. A delay is steps to a test accuracy (80 % if not said
 # otherwise) divided by steps to a train accuracy (99 %); both are evaluation steps at which the
-# accuracy is reached and held at the next one.
-# 05 is the paper's number in the laboratory's list.
+# accuracy is reached and held at the next one. The ids begin with 05 for this paper. A claim that
+# is checked seed by seed passes if it holds on all of them; every claim must fail on runs changed
+# as `fails_on` says (docs/concepts/claims.md).
 
 # Negative controls: untrained networks, runs that all have the same weight decay, and short ones that
 # have none, which memorize and do not generalize.

@@ -265,8 +265,10 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 # Claims. Steps to an accuracy are reached and held: the first evaluation step that has it, if the
 # next one has it too. The smallest train fraction at which an accuracy is ever logged is inf if it
-# is at none of those of the sweep.
-# 01 is the paper's number in the laboratory's list.
+# is at none of those of the sweep. The ids begin with 01 for this paper. A claim that is checked
+# seed by seed passes if it holds on all of them; every claim must fail on runs changed as
+# `fails_on` says, and `control=True` marks a statement of ours, not of the paper
+# (docs/concepts/claims.md).
 
 CENTER, DECAY = "power_figure1_center", "power_decay"
 RIGHT = "power_figure2_right"  # takes over an hour, so its claims do not count

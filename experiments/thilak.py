@@ -300,7 +300,9 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Each is checked on the runs of one seed of sweeps/thilak_cpu.yaml if no other sweep is
-# named. 07 is the paper's number in the laboratory's list.
+# named. The ids begin with 07 for this paper. A claim that is checked seed by seed passes if it
+# holds on all of them; every claim must fail on runs changed as `fails_on` says, and
+# `control=True` marks a statement of ours, not of the paper (docs/concepts/claims.md).
 
 UNTRAINED = {"train_steps": 1}
 
