@@ -59,7 +59,6 @@ from grok.interrupts import exit_code, raise_on_signals
 from grok.paths import PROJECT, experiment_names
 from grok.store import connection
 from grok.store.connection import Store
-from grok.store.lease import Lease
 from grok.store.observer import check_recorded, observer_of, store_and_observer
 
 # Sacred warns when a key goes from None to a number; here its type is checked. It also warns of the
@@ -313,7 +312,7 @@ class Experiment(sacred.Experiment):
         meta: Mapping[str, Any] | None = None,
         wandb: Identity | None = None,
         capture: Literal["sys", "no"] = "no",
-        sweep: Lease | None = None,
+        admit: Callable[[], object] = lambda: None,
     ) -> Run:
         """A Sacred run that executes a ready problem when it is called.
 
@@ -324,11 +323,11 @@ class Experiment(sacred.Experiment):
             wandb: the W&B run that mirrors it.
             capture: whether the process's output is kept with the run ("sys"), which only a run
                 that is alone in its process can do.
-            sweep: the lease of the sweep that it belongs to, without which it does not begin.
+            admit: is called before it begins; it raises LeaseLost if it must not.
         """
         run = self._configured_run(MAIN, updates, named_configs, meta)
         run.capture_mode = capture
-        execution.attach(run, store, observer_of(store, sweep=sweep), wandb)
+        execution.attach(run, store, observer_of(store, admit=admit), wandb)
         return run
 
     def _create_run(

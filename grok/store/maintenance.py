@@ -1,7 +1,7 @@
 """The store kept in order: runs deleted with all that is theirs, faults found and repaired."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,7 @@ def _take_to_delete(database: Database, runs: list[dict[str, Any]]) -> list[Any]
     return database.runs.distinct("_id", {"lease.holder": holder})
 
 
-def _holder(run: dict[str, Any]) -> str | None:
+def _holder(run: Mapping[str, Any]) -> str | None:
     return (run.get("lease") or {}).get("holder")  # None matches a missing field, too
 
 
@@ -127,17 +127,28 @@ def _interrupt(store: Store, dead: list[Any]) -> None:
             interrupt(database, run)
 
 
-def interrupt(database: Database, run: dict[str, Any]) -> None:
-    """Mark a dead run as INTERRUPTED, unless it has been taken over since it was read.
+def interrupt(
+    database: Database, run: Mapping[str, Any], taken: Mapping[str, Any] | None = None
+) -> bool:
+    """Mark a dead run as INTERRUPTED, unless it has ended or been taken over since it was read.
 
     A result that it had is not its outcome: values or files that belong to it can be missing.
+
+    Arguments:
+        taken: the fields of a new lease, by which its holder can write the run no more.
+
+    Returns:
+        whether it was marked.
     """
     stop = run.get("heartbeat") or run["start_time"]
     update = {"status": "INTERRUPTED", "stop_time": stop, "info.died": True}
     if run.get("result"):
         update["result.ended"] = "interrupted"
     unchanged = {"_id": run["_id"], "status": "RUNNING", "lease.holder": _holder(run)}
-    database.runs.update_one(unchanged, {"$set": update})
+    change: dict[str, Any] = {"$set": {**update, **(taken or {})}}
+    if taken is not None:
+        change["$inc"] = {"lease.term": 1}
+    return database.runs.update_one(unchanged, change).matched_count == 1
 
 
 def _unused_metrics() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,7 +72,8 @@ class DurableObserver(MongoObserver):
     cannot be written, `check` raises an error.
 
     Arguments:
-        sweep: the lease of the sweep that the run belongs to, without which it does not begin.
+        admit: is called when the run is in the store, before it begins; it raises LeaseLost if the
+            run must not begin.
 
     Attributes:
         resumes: the stored run that is resumed under its id; None for a new run.
@@ -86,12 +87,16 @@ class DurableObserver(MongoObserver):
     delivery: Delivery  # of this run's events
 
     def __init__(
-        self, store: Store, prefix: str = "", sweep: Lease | None = None, **options: Any
+        self,
+        store: Store,
+        prefix: str = "",
+        admit: Callable[[], object] = lambda: None,
+        **options: Any,
     ) -> None:
         super().__init__(
             client=store.client, db_name=store.db_name, collection_prefix=prefix, **options
         )
-        self.store, self.sweep = store, sweep
+        self.store, self.admit = store, admit
         self.prefix = f"{prefix}_" if prefix else ""
         self.journal: Journal | None = None
         self.recording = threading.Lock()  # heartbeats come from a thread of their own
@@ -108,8 +113,9 @@ class DurableObserver(MongoObserver):
     def started_event(self, *args: Any, **kwargs: Any) -> int | str:
         """Insert the run and return its id; UserError if the server does not answer.
 
-        LeaseLost if another process has taken the run's sweep over. That is known for certain only
-        when the run is in the store, where that process has then seen it; it has FAILED then.
+        LeaseLost if it must not begin, since its sweep or its point is another process's by now.
+        That is known for certain only when the run is in the store, where that process has then seen
+        it; it has FAILED then.
 
         The server must answer at once; a server that does may be slow, where many runs keep it busy.
         """
@@ -132,7 +138,7 @@ class DurableObserver(MongoObserver):
             "holder": lease.holder,
         }
         try:
-            self._renew_sweep()
+            self._be_admitted()
             self.journal = Journal.create(self.store.journals, header)
         except UserError as error:
             failed = {
@@ -147,14 +153,12 @@ class DurableObserver(MongoObserver):
         DELIVERY.ensure_started(self.store)
         return run_id
 
-    def _renew_sweep(self) -> None:
-        """Renew the sweep's lease; LeaseLost if another process has it by now."""
-        if self.sweep is None:
-            return
+    def _be_admitted(self) -> None:
+        """UserError if the run must not begin, or that is not known as the server does not answer."""
         began = time.time()
         try:
             with pymongo.timeout(START_TIMEOUT):
-                self.sweep.renew(self.store.database.sweeps)
+                self.admit()
         except PyMongoError as error:
             raise UserError(self.store.explain(error, began)) from error
 

@@ -24,11 +24,13 @@ from grok.experiment.wandb_mirror import Identity
 from grok.interrupts import exit_on_interrupt
 from grok.store import connection as stores
 from grok.store.connection import Store
+from grok.store.lease import LeaseLost
 from grok.sweep.batch import Batch
 from grok.sweep.client import Client, ServerAway, SweepName
 from grok.sweep.file import SweepFile, check, checked
 from grok.sweep.plan import PlannedRun, group_by_program, plan_run, slots_of
 from grok.sweep.progress import SweepProgress
+from grok.sweep.queue import check_assigned
 from grok.sweep.workers import AnyProgress, RemoteProgress, Workers, show
 
 HEARTBEAT_INTERVAL = 5.0  # seconds, as in W&B's agent
@@ -123,7 +125,7 @@ class BatchAgent:
         self.client, self.name, self.file, self.threads = client, name, file, threads
         host = host_name()
         self.slots = [AgentSlot(client.register(name, host)) for _ in range(batch)]
-        self.batch = Batch(self.file, store, self._meta, identity=self._identity)
+        self.batch = Batch(self.file, store, self._meta, self._admit, self._identity)
         self.is_over = False
         self.away_since: float | None = None
 
@@ -213,7 +215,10 @@ class BatchAgent:
             self.slots[run.number].run = None
 
         slots = slots_of(group, None)
-        self.batch.train(group, slots, terminate, on_event, on_end, self.threads)
+        try:
+            self.batch.train(group, slots, terminate, on_event, on_end, self.threads)
+        except LeaseLost as error:  # this agent was silent; the other runs' points come back
+            print(f"{error}; going on with the next points", file=sys.stderr)
 
     def _send_heartbeats(self, is_done: threading.Event) -> None:
         """Heartbeats of all runs while they train. Errors are ignored: the next one tries again."""
@@ -226,8 +231,14 @@ class BatchAgent:
                         if command["type"] in ("stop", "exit"):
                             slot.is_stopped = True
 
+    def _admit(self, run: PlannedRun) -> None:
+        wandb_run = self.slots[run.number].run
+        assert wandb_run is not None, "a run is trained in the slot that has it"
+        check_assigned(self.batch.store.database, self.name.sweep, wandb_run)
+
     def _meta(self, run: PlannedRun) -> dict[str, Any]:
-        return {"sweep": {"id": self.name.sweep, "agent": self.slots[run.number].agent}}
+        slot = self.slots[run.number]
+        return {"sweep": {"id": self.name.sweep, "agent": slot.agent, "run": slot.run}}
 
     def _identity(self, run: PlannedRun) -> Identity:
         wandb_run = self.slots[run.number].run

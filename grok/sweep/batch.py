@@ -9,7 +9,6 @@ from grok.engine.train import train
 from grok.experiment.run_thread import EventQueue, RunThread
 from grok.experiment.wandb_mirror import Identity
 from grok.store.connection import Store
-from grok.store.lease import Lease
 from grok.sweep.file import SweepFile
 from grok.sweep.plan import PlannedRun
 
@@ -21,7 +20,8 @@ class Batch:
         file: The sweep.
         store: Where the runs are stored.
         meta: The entries about the sweep in a run's stored `meta`.
-        lease: The sweep's, without which no run begins; None for the runs of an agent.
+        admit: Called when a run is in the store, before it begins; raises LeaseLost if it must not,
+            as its sweep or its point is another process's by now.
         identity: The W&B run that mirrors a run, or None.
 
     Attributes:
@@ -33,10 +33,10 @@ class Batch:
         file: SweepFile,
         store: Store,
         meta: Callable[[PlannedRun], dict[str, Any]],
-        lease: Lease | None = None,
+        admit: Callable[[PlannedRun], object],
         identity: Callable[[PlannedRun], Identity | None] = lambda run: None,
     ):
-        self.file, self.store, self.meta, self.lease = file, store, meta, lease
+        self.file, self.store, self.meta, self.admit = file, store, meta, admit
         self.identity = identity
         self.runs: dict[int, RunThread] = {}
 
@@ -99,7 +99,7 @@ class Batch:
             self.file.named_configs,
             self.meta(run),
             self.identity(run),
-            sweep=self.lease,
+            admit=lambda: self.admit(run),
         )
         self.runs[run.number] = thread = RunThread(sacred_run, events)
         thread.start()
@@ -114,10 +114,13 @@ class Batch:
         return self.runs[run.number].is_alive()
 
     def _join(self, group: list[PlannedRun], on_end: Callable[[PlannedRun], None]) -> None:
-        """Wait until these runs are stored; raise the exception of one that failed."""
+        """Wait until these runs are stored; raise the exception of the first that failed."""
+        failures = []
         for run in group:
             thread = self.runs.pop(run.number)
             thread.join()
             on_end(run)
             if thread.failure is not None:
-                raise thread.failure
+                failures.append(thread.failure)
+        if failures:
+            raise failures[0]

@@ -275,7 +275,12 @@ def train_part(
         terminate: Numbers of points whose runs are to end as INTERRUPTED; it may grow.
         on_event: Called with every event of every run; its replica is the number of the point.
     """
-    batch = Batch(file, store, lambda run: {"sweep": {**meta, "point": run.number}}, lease)
+    batch = Batch(
+        file,
+        store,
+        meta=lambda run: {"sweep": {**meta, "point": run.number}},
+        admit=lambda run: lease.renew(store.database.sweeps),
+    )
     ended: set[int] = set()  # indices in the part
 
     def with_number(run: PlannedRun, event: Event) -> None:

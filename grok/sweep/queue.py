@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import bson
 from bson.errors import BSONError
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
+from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from grok.errors import UserError
 from grok.store.connection import Store
 from grok.store.documents import find_metrics
+from grok.store.lease import LeaseLost, entries_of_holder
+from grok.store.maintenance import interrupt
 from grok.sweep import search
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ class SweepQueue:
     """
 
     def __init__(self, store: Store, lost_after: float = LOST_AFTER):
-        self.database = database = store.database
+        self.store, self.database = store, store.database
+        database = self.database
         self.sweeps, self.runs, self.metrics = database.sweeps, database.runs, database.metrics
         self.points, self.agents = database.sweep_points, database.sweep_agents
         self.lost_after = timedelta(seconds=lost_after)
@@ -67,6 +71,7 @@ class SweepQueue:
         self.points.create_index([("agent", ASCENDING), ("state", ASCENDING)])
         self.points.create_index("run")
         self.runs.create_index("info.wandb.run")
+        self.runs.create_index("meta.sweep.run")
 
     def create(self, config: Document, name: str | None = None) -> str:
         """The id of a new sweep with this W&B config.
@@ -213,7 +218,7 @@ class SweepQueue:
         for point in self.points.find(silent):
             run = self._run_of(point)
             has_ended = run is not None and run["status"] != "RUNNING"
-            is_alive = run is not None and _as_utc(run["heartbeat"]) > lost_since
+            is_alive = run is not None and _as_utc(_last_sign(run)) > lost_since
             if has_ended or (_as_utc(point["heartbeat"]) < lost_since and not is_alive):
                 self._finalize(point, is_agent_lost=True)
                 ended.append(point)
@@ -222,24 +227,33 @@ class SweepQueue:
     def _finalize(self, point: Document, is_agent_lost: bool = False) -> None:
         """Record how a point's run ended; the point is pending again if the run was cut short.
 
+        A run that is RUNNING for the store is ended there, so that it cannot be completed when the
+        point has been trained again. Nothing is recorded if the run has just ended or begun.
+
         Arguments:
             is_agent_lost: The agent is dead. A run that the store never saw is then repeated;
                 otherwise it has failed before it could be stored.
         """
         run = self._run_of(point)
         status = run["status"] if run else None
+        heartbeat = point["heartbeat"]
         if status == "COMPLETED":
-            self._update(point, state="finished")
+            self._update(point, heartbeat, state="finished")
         elif status == "INTERRUPTED" and point.get("stop"):
-            self._update(point, state="stopped")
+            self._update(point, heartbeat, state="stopped")
         elif (
             status == "FAILED"
             or (status is None and point["seen"] and not is_agent_lost)
             or len(point["attempts"]) >= MAX_ATTEMPTS
         ):
-            self._update(point, state="failed")
-        else:
-            self._update(point, state="pending", agent=None, run=None, stop=False, seen=False)
+            self._update(point, heartbeat, state="failed")
+        elif (
+            run is None
+            or status != "RUNNING"
+            or interrupt(self.database, run, entries_of_holder(self.store))
+        ):
+            again = {"state": "pending", "agent": None, "run": None, "stop": False, "seen": False}
+            self._update(point, heartbeat, **again)
 
     def _check_claims(self, sweep: Document) -> None:
         """Check the claims on the sweep's file, if all its points have ended."""
@@ -258,12 +272,21 @@ class SweepQueue:
         return config["method"] == "grid" or points >= config.get("run_cap", 0)
 
     def _run_of(self, point: Document) -> Document | None:
-        fields = {"status": 1, "heartbeat": 1, "result": 1}
-        return self.runs.find_one({"info.wandb.run": point["run"]}, fields)
+        fields = {"status": 1, "heartbeat": 1, "start_time": 1, "result": 1, "lease": 1}
+        named = [{key: point["run"]} for key in ("info.wandb.run", "meta.sweep.run")]
+        return self.runs.find_one({"$or": named}, fields)
 
-    def _update(self, point: Document, **fields: Any) -> None:
-        """Change a running point, unless it has ended or been given away since it was read."""
+    def _update(
+        self, point: Document, last_heartbeat: datetime | None = None, **fields: Any
+    ) -> None:
+        """Change a running point, unless it has ended or been given away since it was read.
+
+        Arguments:
+            last_heartbeat: That of the point, if it must not have had one since.
+        """
         same = {"_id": point["_id"], "run": point["run"], "state": "running"}
+        if last_heartbeat is not None:
+            same["heartbeat"] = last_heartbeat
         self.soon.update_one(same, {"$set": fields})
 
     # -- commands --------------------------------------------------------------------------------
@@ -370,6 +393,26 @@ class SweepQueue:
         return self.points.find_one(open_states, {"_id": 1}) is not None
 
 
+def check_assigned(database: Database, sweep_id: str, run: str) -> None:
+    """Make sure that a run may begin: that its point has not been given to another agent meanwhile.
+
+    It counts as a heartbeat. A sweep that this store does not serve, W&B's for example, is not known
+    here, and its runs begin.
+
+    Arguments:
+        run: The W&B run of the point.
+
+    Raises:
+        LeaseLost: The point is no longer that of this run.
+    """
+    point = {"sweep": sweep_id, "run": run, "state": "running"}
+    alive = {"$set": {"heartbeat": _now(), "seen": True}}
+    if database.sweep_points.update_one(point, alive).matched_count:
+        return
+    if database.sweeps.find_one({"_id": sweep_id, "served": True}, {"_id": 1}) is not None:
+        raise LeaseLost(f"the point of W&B run {run} of sweep {sweep_id} is no longer this agent's")
+
+
 def _pending_point(sweep_id: str, number: int, point: search.Point) -> Document:
     """The document of a point that no agent has had."""
     return {
@@ -382,6 +425,11 @@ def _pending_point(sweep_id: str, number: int, point: search.Point) -> Document:
         "attempts": [],
         "seen": False,
     }
+
+
+def _last_sign(run: Document) -> datetime:
+    """The time of the last heartbeat of a run, or else of its start."""
+    return run.get("heartbeat") or run["start_time"]
 
 
 def _now() -> datetime:

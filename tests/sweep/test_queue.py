@@ -7,10 +7,17 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.store.lease import LeaseLost
+from grok.store.observer import DurableObserver
+from grok.sweep import agent as agents
 from grok.sweep import queue as queues
-from grok.sweep.queue import SweepQueue
+from grok.sweep.client import SweepName
+from grok.sweep.progress import SweepProgress
+from grok.sweep.queue import SweepQueue, check_assigned
 from tests.conftest import PROJECT
+from tests.store.writers import Writer, held_delivery, node
 
+LONG_AGO = datetime(2026, 1, 1)
 GRID = {
     "program": "experiments/liu_toy.py",
     "method": "grid",
@@ -26,6 +33,13 @@ def queue(store, monkeypatch):
     for name in ("sweeps", "sweep_points", "sweep_agents"):
         store.database[name].delete_many({"served": True} if name == "sweeps" else {})
     store.database.runs.delete_many({"made_up": True})
+
+
+@pytest.fixture
+def held():
+    """Events of runs are delivered by the test alone."""
+    with held_delivery():
+        yield
 
 
 def store_run(queue, sweep, run, status, curve=(), ago=0.0) -> None:
@@ -123,6 +137,103 @@ def test_the_point_of_a_silent_agent_is_reclaimed_unless_its_run_is_alive(queue)
     (reclaimed,) = queue.heartbeat(other, [])
     assert reclaimed["args"] == first["args"]
     assert states(queue, sweep)[:3] == ["running", "running", "pending"]
+
+
+def test_a_run_that_was_given_up_is_not_completed_after_all(queue, store, held, tmp_path):
+    """Its agent was frozen: it is not dead, and goes on when its point has been trained again. The
+    same holds for a run that its agent has ended, when the store has not heard of the end."""
+    sweep = queue.create(GRID)
+    frozen, other = (queue.add_agent(sweep, host) for host in "ab")
+    for agent in (frozen, other):
+        (command,) = queue.heartbeat(agent, [])
+        writer = Writer(node(store, tmp_path))
+        made = {"meta.sweep": {"id": sweep, "run": command["run_id"]}, "made_up": True}
+        store.database.runs.update_one({"_id": writer.run}, {"$set": made})
+        if agent == frozen:
+            store.database.runs.update_one({"_id": writer.run}, {"$set": {"start_time": LONG_AGO}})
+            set_heartbeats(queue, sweep, 100)
+        (again,) = queue.heartbeat(other, [])
+        assert again["args"] == command["args"] and again["run_id"] != command["run_id"]
+        store_run(queue, sweep, again["run_id"], "COMPLETED")
+        queue.heartbeat(other, [again["run_id"]])
+        writer.complete()
+        with pytest.raises(LeaseLost, match="taken over by another process"):
+            writer.deliver()
+        writer.die()
+        assert store.database.runs.find_one({"_id": writer.run})["status"] == "INTERRUPTED"
+
+
+def test_a_run_begins_only_while_its_point_is_its_own(queue, store):
+    """An agent that was frozen before it stored its run is refused. One that begins just when its
+    point is to be given up keeps it."""
+    sweep = queue.create(GRID)
+    slow, other = (queue.add_agent(sweep, host) for host in "ab")
+    (command,) = queue.heartbeat(slow, [])
+    check_assigned(store.database, sweep, command["run_id"])
+    set_heartbeats(queue, sweep, 100)
+    run_of = queue._run_of
+
+    def begin_meanwhile(point):
+        check_assigned(store.database, sweep, point["run"])
+        return run_of({"run": "not seen yet"})
+
+    queue._run_of = begin_meanwhile
+    (second,) = queue.heartbeat(other, [])
+    assert second["args"] != command["args"]
+    queue._run_of = run_of
+    queue.heartbeat(other, [second["run_id"]])
+    set_heartbeats(queue, sweep, 100)
+    queue.last_looks.clear()
+    queue.heartbeat(queue.add_agent(sweep, "c"), [])
+    with pytest.raises(LeaseLost, match=f"W&B run {command['run_id']} of sweep .* no longer this"):
+        check_assigned(store.database, sweep, command["run_id"])
+    check_assigned(store.database, "a sweep of W&B's server", command["run_id"])
+
+
+class DirectClient:
+    """A queue as an agent's client, without HTTP."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def register(self, name, host):
+        return self.queue.add_agent(name.sweep, host)
+
+    def heartbeat(self, agent, run):
+        return self.queue.heartbeat(agent, [run] if run else [])
+
+
+def test_an_agent_whose_point_was_given_away_goes_on_with_the_next(
+    queue, store, monkeypatch, capsys
+):
+    """It is frozen when it has stored its first run, until another agent has trained that point."""
+    parameters = {"p": {"value": 5}, "train_steps": {"value": 20}, "seed": {"values": [0, 1, 2]}}
+    sweep = queue.create({**GRID, "parameters": parameters})
+    insert, inserted = DurableObserver.insert, []
+
+    def frozen(observer):
+        insert(observer)
+        inserted.append(observer.run_entry["_id"])
+        if len(inserted) == 1:
+            store.database.runs.update_one({"_id": inserted[0]}, {"$set": {"start_time": LONG_AGO}})
+            set_heartbeats(queue, sweep, 100)
+            other = queue.add_agent(sweep, "other")
+            (again,) = queue.heartbeat(other, [])
+            store_run(queue, sweep, again["run_id"], "COMPLETED")
+            queue.heartbeat(other, [again["run_id"]])
+            queue.points.update_one({"run": again["run_id"]}, {"$set": {"state": "finished"}})
+
+    monkeypatch.setattr(DurableObserver, "insert", frozen)
+    monkeypatch.setattr(agents, "HEARTBEAT_INTERVAL", 1000.0)
+    agent = agents.BatchAgent(
+        DirectClient(queue), SweepName(None, None, sweep), queue.file(sweep), store, 1, 1
+    )
+    with SweepProgress(0, 0) as progress:
+        agent.run(progress)
+    assert "is no longer this agent's; going on with the next points" in capsys.readouterr().err
+    assert states(queue, sweep) == ["finished"] * 3
+    runs = store.database.runs.find({"_id": {"$in": inserted}}).sort("_id")
+    assert [run["status"] for run in runs] == ["INTERRUPTED", "COMPLETED", "COMPLETED"]
 
 
 def test_a_point_whose_reply_was_lost_is_given_again_but_not_for_ever(queue):
