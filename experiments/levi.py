@@ -61,9 +61,7 @@ def config() -> None:
 
     # Training
     train_steps: Count = 100_000  # number of steps
-    rotated: bool = (
-        False  # train one layer in the covariance's eigenvectors: equal, but far cheaper
-    )
+    rotated: bool = False  # one layer in the eigenvectors of the covariance: equal, far cheaper
 
     # Evaluation
     log_points: Count = 1000  # number of evaluations, at logarithmically spaced steps
