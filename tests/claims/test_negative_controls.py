@@ -13,12 +13,15 @@ from tools.controls import FOLDER, description, evaluated, word
 # Papers whose claims have no negative controls yet.
 NOT_DONE = {
     "ordering",
-    "power",
 }
 
 # A claim that reads the authors' numbers, which are not in this repository. The test of its paper
 # checks that it fails where cells disagree.
 ON_PUBLISHED_NUMBERS = {"02-C6-published"}
+
+# It compares train fractions, and is decided only where networks of x - y generalize from some of
+# them, which takes longer than a negative control should.
+WITHOUT_CONTROL = {"01-C3-init"}
 
 # Claims that pass where there should be no delay: with 95 % of the table the delay ratio of gradient
 # descent is still 1.1, and their limits begin at 1.05.
@@ -38,7 +41,7 @@ def test_every_claim_fails_on_its_negative_control(name):
     (experiment,) = experiments([name])
     outcomes = {id: word(finding) for id, (finding, _) in evaluated(experiment).items()}
     tried = {claim.id for claim in experiment.claims if not claim.not_tried}
-    expected = dict.fromkeys(tried - ON_PUBLISHED_NUMBERS, "fails")
+    expected = dict.fromkeys(tried - ON_PUBLISHED_NUMBERS - WITHOUT_CONTROL, "fails")
     expected |= dict.fromkeys(tried & PASS_WITHOUT_DELAY, "passes")
     assert outcomes == expected
 
