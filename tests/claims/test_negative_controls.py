@@ -10,11 +10,6 @@ from grok.paths import PROJECT
 from tests.claims.runs import run
 from tools.controls import FOLDER, description, evaluated, word
 
-# Papers whose claims have no negative controls yet.
-NOT_DONE = {
-    "ordering",
-}
-
 # A claim that reads the authors' numbers, which are not in this repository. The test of its paper
 # checks that it fails where cells disagree.
 ON_PUBLISHED_NUMBERS = {"02-C6-published"}
@@ -32,7 +27,7 @@ def papers():
     return [path.stem for path in sorted((PROJECT / "experiments").glob("*.py"))]
 
 
-@pytest.mark.parametrize("name", [name for name in papers() if name not in NOT_DONE])
+@pytest.mark.parametrize("name", papers())
 def test_every_claim_fails_on_its_negative_control(name):
     """A check that cannot fail, or a claim without a negative control, is refused.
 
