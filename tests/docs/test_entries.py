@@ -142,7 +142,7 @@ RUNS: dict[str, tuple[list[str], dict]] = {
     "doshi": (["noisy"], {**TINY, "noisy_answers": 10}),
     "grokfast": (["cpu"], {**TINY, "batch_size": 32}),
     "minegishi": (["cpu"], {**TINY, "eval_steps": 1}),
-    "mlp": ([], {**TINY, "batch_size": 32}),
+    "mlp": ([], {**TINY, "batch_size": 32, "width": 16}),
     "nanda": (["cpu"], TINY),
     "numerical_stability": (["cpu"], TINY),
     "ordering": (["cpu"], {**TINY, "train_count": 64, "test_count": 32, "batch_size": 16}),
