@@ -18,11 +18,11 @@ from tests.helpers import mongods, wait_until
 LONG = [
     "p=5",
     "decoder_width=20",
-    "train_steps=1500",
-    "log_points=1500",
+    "train_steps=6000",
+    "log_points=6000",
     "seed=1",
-]  # a few seconds, many records
-EXPECTED = log_steps(1500, 1500)
+]  # many records, and on the fastest machine longer than it takes to see them and to send a signal
+EXPECTED = log_steps(6000, 6000)
 
 
 def is_start_of_expected(steps: list[int]) -> bool:
