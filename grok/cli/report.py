@@ -1,5 +1,6 @@
 """`grok report` and `grok measures`: the store as a page, and what measures there are."""
 
+import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,19 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 @click.option("--config", "named", multiple=True, help="a named config of it")
 def measures(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
     """List the measures that a run can take, show the options of one, or what each costs."""
+    if name is not None:
+        check_names([name], measure_names(), "instrument")
     if experiment:
         check_names([experiment.removesuffix(".py")], experiment_names(), "experiment")
 
     from grok.reports import measure_costs
 
     measure_costs.show(name, experiment, named)
+
+
+def measure_names() -> list[str]:
+    """The names of all measures, read from the source that defines them: importing it loads torch."""
+    source = Path(__file__).parents[1] / "engine" / "instruments.py"
+    calls = (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call))
+    measures = (call for call in calls if getattr(call.func, "id", None) == "Measure")
+    return [ast.literal_eval(call.args[0]) for call in measures]

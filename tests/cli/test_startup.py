@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from grok.cli.report import measure_names
+from grok.engine.instruments import BY_NAME
 from tests.conftest import PROJECT
 
 SLOW = ["torch", "sacred", "pandas", "sweeps", "wandb", "plotly"]
@@ -51,6 +53,7 @@ WITHOUT_A_STORE = [
     (("sweep", "run", "nothing.yaml"), "No such file"),
     (("sweep", "submit", "nothing.yaml"), "No such file"),
     (("measures", "--profile", "nanada"), "did you mean nanda?"),
+    (("measures", "hesian"), "did you mean hessian?"),
 ]
 
 
@@ -60,6 +63,11 @@ def test_a_wrong_name_needs_neither_torch_nor_a_store(words, message, home):
     assert (code, found) == (2, [])
     assert message in stderr and stderr.count("\n") == 1
     assert not list(home.iterdir())  # no database was started
+
+
+def test_the_names_of_measures_that_are_read_without_torch_are_those_of_the_catalogue():
+    """A measure whose name is missing there could not be shown by `grok measures`."""
+    assert measure_names() == list(BY_NAME)
 
 
 WITH_A_STORE = [
