@@ -86,9 +86,9 @@ def new_holder(store: Store) -> dict[str, Any]:
     }
 
 
-def entries_of_holder(store: Store) -> dict[str, Any]:
-    """The fields of a document that a new lease of this process changes."""
-    return {f"lease.{key}": entry for key, entry in new_holder(store).items()}
+def entries_of_holder(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a document that a lease of this holder changes."""
+    return {f"lease.{key}": entry for key, entry in holder.items()}
 
 
 def take(
@@ -96,6 +96,7 @@ def take(
     documents: Collection,
     seen: Mapping[str, Any],
     running: tuple[str, str] = RUNNING_RUN,
+    holder: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Take the lease of a run or sweep that no living process writes, and mark it as running.
 
@@ -103,6 +104,7 @@ def take(
         documents: its collection.
         seen: the document as it was when it was found to be free.
         running: the field that says whether it is running, and its value then.
+        holder: what `new_holder` returned, if the holder has locked its journal already.
 
     Returns:
         the document with its new lease.
@@ -118,7 +120,7 @@ def take(
     taken = documents.find_one_and_update(
         free,
         {
-            "$set": {**entries_of_holder(store), field: value},
+            "$set": {**entries_of_holder(holder or new_holder(store)), field: value},
             "$inc": {"lease.term": 1},
             "$currentDate": {"lease.taken": True},
             "$unset": {"lease.renewed": "", "lease.is_dead": ""},

@@ -49,8 +49,15 @@ class SweepLease:
         self.thread = threading.Thread(target=self._renew, name="sweep lease", daemon=True)
 
     def __enter__(self) -> "SweepLease":
-        self.lease = Lease.of(lease.take(self.store, self.sweeps, self.sweep, RUNNING_SWEEP))
-        self.lock = Journal.lock(self.store.journals, self.sweep["_id"], self.lease.holder)
+        # The lock comes first: a process that is killed after it has the lease is known to be dead.
+        holder = lease.new_holder(self.store)
+        self.lock = Journal.lock(self.store.journals, self.sweep["_id"], holder["holder"])
+        try:
+            taken = lease.take(self.store, self.sweeps, self.sweep, RUNNING_SWEEP, holder)
+        except BaseException:
+            self.lock.discard()
+            raise
+        self.lease = Lease.of(taken)
         self.thread.start()
         return self
 
@@ -75,7 +82,8 @@ class SweepLease:
         runs = self.store.database.runs
         of_sweep = {"meta.sweep.id": self.sweep["_id"]}
         ended = {**of_sweep, "_id": {"$nin": list(resumed)}, "status": {"$ne": "IMPORTING"}}
-        taken = {"$set": lease.entries_of_holder(self.store), "$inc": {"lease.term": 1}}
+        holder = lease.entries_of_holder(lease.new_holder(self.store))
+        taken = {"$set": holder, "$inc": {"lease.term": 1}}
         runs.update_many({**ended, "$nor": [FINISHED]}, taken)
         for run in runs.find({**of_sweep, "status": "RUNNING"}):
             interrupt(self.store.database, run)

@@ -23,7 +23,7 @@ from pymongo.errors import DuplicateKeyError
 from grok.errors import UserError
 from grok.store.connection import Store
 from grok.store.documents import find_metrics
-from grok.store.lease import LeaseLost, entries_of_holder
+from grok.store.lease import LeaseLost, entries_of_holder, new_holder
 from grok.store.maintenance import interrupt
 from grok.sweep import search
 
@@ -250,7 +250,7 @@ class SweepQueue:
         elif (
             run is None
             or status != "RUNNING"
-            or interrupt(self.database, run, entries_of_holder(self.store))
+            or interrupt(self.database, run, entries_of_holder(new_holder(self.store)))
         ):
             again = {"state": "pending", "agent": None, "run": None, "stop": False, "seen": False}
             self._update(point, heartbeat, **again)

@@ -13,7 +13,7 @@ import yaml
 
 from grok.errors import UserError
 from grok.experiment.progress import duration
-from grok.store import archive, maintenance
+from grok.store import archive, journal, lease, maintenance
 from grok.store.observer import DurableObserver
 from grok.sweep import commands, local, search
 from grok.sweep import file as files
@@ -318,6 +318,23 @@ def test_a_sweep_that_is_running_is_not_resumed(written, store):
         ):
             pass
     assert len(LocalSweep.resume(file, store, sweep.id).pending()) == 6
+
+
+def test_a_process_has_the_lock_of_a_sweep_before_its_lease(written, store, monkeypatch):
+    """One that is killed between the two would be taken for alive for a minute, and the sweep would
+    not be resumed until then."""
+    sweep = LocalSweep.begin(files.read(written()), store, None, None)
+    take, locked = lease.take, []
+
+    def observed(store, documents, seen, running, holder):
+        folder = store.journals / journal.folder_name(seen["_id"], holder["holder"])
+        locked.append(journal.is_locked(folder))
+        return take(store, documents, seen, running, holder)
+
+    monkeypatch.setattr(lease, "take", observed)
+    with SweepLease(store, sweep.document):
+        pass
+    assert locked == [True]
 
 
 def test_a_sweep_that_another_process_has_taken_over_ends(written, store, monkeypatch):
