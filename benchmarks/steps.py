@@ -4,8 +4,8 @@ Each row is printed as soon as it is measured; its programs take turns, and each
 The plain loop trains the same module with the same loss by torch.optim, the compiled one has its
 loss compiled by torch.compile. "traced" is our step for short runs, "ours" the one that long runs
 take: fused if it applies, compiled otherwise. JAX is the same model written plainly. Evaluations
-and compiling are not counted. Milliseconds for each replica's step, and how often the slower one
-of two programs needs the time of ours.
+and compiling are not counted. The table has the milliseconds of each replica's step, and the time of
+the plain loop or of JAX divided by ours.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,8 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        return f"{self.paper} {self.named}" + f" x {self.replicas}" * (self.replicas > 1)
+        updates = "".join(f" {key}={value}" for key, value in self.updates.items())
+        return f"{self.paper} {self.named}{updates}" + f" x {self.replicas}" * (self.replicas > 1)
 
 
 def transformer(**spec: Any) -> tuple[str, dict[str, Any]]:
@@ -123,12 +124,12 @@ def main(only: str, repeats: int, threads: int, torch_compile: bool) -> None:
     torch.set_num_threads(threads)
     jax = JaxServer(min(threads, usable_cores()))
     print(f"{threads} thread{'s' * (threads > 1)}, JAX {jax.version}; ms for each replica's step")
-    print(f"{'recipe':28}", *(f"{name:>14}" for name in PROGRAMS), f"{'plain/ours':>11}", end="")
+    print(f"{'recipe':43}", *(f"{name:>14}" for name in PROGRAMS), f"{'plain/ours':>11}", end="")
     print(f" {'JAX/ours':>9} {'plain/traced':>13}")
     for recipe in RECIPES:
         if only in recipe.label:
             ms = measure(recipe, repeats, threads, torch_compile, jax)
-            print(f"{recipe.label:28}", *(f"{ms[name]:14.2f}" for name in PROGRAMS), end="")
+            print(f"{recipe.label:43}", *(f"{ms[name]:14.2f}" for name in PROGRAMS), end="")
             print(f" {ms['plain'] / ms['ours']:10.2f}x {ms['JAX'] / ms['ours']:8.2f}x", end="")
             print(f" {ms['plain'] / ms['traced']:12.2f}x", flush=True)
     jax.close()

@@ -85,7 +85,7 @@ def measure(
     steps: int,
     repeats: int,
     threads: int,
-    jax: "JaxServer",
+    jax: JaxServer,
 ) -> dict[str, float]:
     """Replica-steps per second of each program, the best of `repeats` turns."""
 

@@ -48,10 +48,8 @@ def repeat(store: Store, number: int, program: Path | None = None) -> Repetition
         raise UserError(f"run {number} is {run['status']}; only a completed run can be repeated")
     experiment = experiment_of(run, program)
     named = named_runs(run)
-    config = {
-        **run["config"],
-        **named,
-    }  # the very run that it started from, not the latest of its kind
+    # a named config in `initial_run` means the run that it started from, not the latest of its kind
+    config = {**run["config"], **named}
     again = _execute(store, run, experiment, config, named, None, {"repeats": number})
     new = again._id
     assert isinstance(new, int), "a store that has runs gives them numbers"

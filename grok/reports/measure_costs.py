@@ -12,7 +12,6 @@ from grok.engine.measure import BURST, Measure
 from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
 from grok.engine.train import train
-from grok.errors import check_names
 from grok.experiment.experiment import load
 from grok.experiment.show import wide_console
 from grok.paths import experiment_file
@@ -24,7 +23,6 @@ CHOICES = ("minimal", "observers", "interventions")  # groups that say how many 
 def show(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
     """Print all measures, the options of one, or what each costs in an experiment."""
     if name is not None:
-        check_names([name], BY_NAME, "instrument")
         table = options_table(BY_NAME[name])
     else:
         table = measures_table() if experiment is None else profile(experiment, named)

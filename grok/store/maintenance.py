@@ -14,6 +14,7 @@ from pymongo.database import Database
 from grok.store import connection, delivery, journal
 from grok.store.connection import Store
 from grok.store.lease import is_alive
+from grok.store.status import last_sign_of_life
 
 MAY_BE_IN_USE = timedelta(hours=1)  # a younger file may be of a run that is just being written
 IDS_PER_QUERY = 1000
@@ -140,7 +141,7 @@ def interrupt(
     Returns:
         whether it was marked.
     """
-    stop = run.get("heartbeat") or run["start_time"]
+    stop = last_sign_of_life(run)
     update = {"status": "INTERRUPTED", "stop_time": stop, "info.died": True}
     if run.get("result"):
         update["result.ended"] = "interrupted"

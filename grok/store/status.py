@@ -1,5 +1,7 @@
 """Which runs the store holds, and which of them are dead."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pymongo.collection import Collection
@@ -35,6 +37,11 @@ def counts(database: Database) -> dict[str, int]:
         result["RUNNING"] -= dead
         result["DEAD"] = dead
     return {name: count for name, count in sorted(result.items()) if count}
+
+
+def last_sign_of_life(run: Mapping[str, Any]) -> datetime:
+    """The time of the last heartbeat of a run, or else of its start."""
+    return run.get("heartbeat") or run["start_time"]
 
 
 def unfinished(database: Database) -> list[dict[str, Any]]:

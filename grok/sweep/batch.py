@@ -70,7 +70,14 @@ class Batch:
             if run.resume_point and run.resume_point.saved
         }
         try:
-            for event in train(problems, slots, None, terminate, states, threads, steps=steps):
+            for event in train(
+                problems,
+                slots,
+                terminate=terminate,
+                resume=states,
+                threads=threads,
+                steps=steps,
+            ):
                 run = group[event.replica]
                 if isinstance(event, Start):
                     self._start(run)

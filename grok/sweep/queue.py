@@ -25,6 +25,7 @@ from grok.store.connection import Store
 from grok.store.documents import find_metrics
 from grok.store.lease import LeaseLost, entries_of_holder, new_holder
 from grok.store.maintenance import interrupt
+from grok.store.status import last_sign_of_life
 from grok.sweep import search
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class SweepQueue:
         for point in self.points.find(silent):
             run = self._run_of(point)
             has_ended = run is not None and run["status"] != "RUNNING"
-            is_alive = run is not None and _as_utc(_last_sign(run)) > lost_since
+            is_alive = run is not None and _as_utc(last_sign_of_life(run)) > lost_since
             if has_ended or (_as_utc(point["heartbeat"]) < lost_since and not is_alive):
                 self._finalize(point, is_agent_lost=True)
                 ended.append(point)
@@ -425,11 +426,6 @@ def _pending_point(sweep_id: str, number: int, point: search.Point) -> Document:
         "attempts": [],
         "seen": False,
     }
-
-
-def _last_sign(run: Document) -> datetime:
-    """The time of the last heartbeat of a run, or else of its start."""
-    return run.get("heartbeat") or run["start_time"]
 
 
 def _now() -> datetime:
