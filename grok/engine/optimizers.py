@@ -199,6 +199,12 @@ def norm_of(params: Tensors) -> Tensor:
     return _norm({name: value.double() for name, value in params.items()})
 
 
+def fixed_norm(optimizer: Optimizer, params: Tensors) -> Tensor:
+    """The norm, in float64, that the weights have after every step: a given one, or that of `params`."""
+    norm = norm_of(params)
+    return norm if optimizer.fixed_norm is True else torch.full_like(norm, optimizer.fixed_norm)
+
+
 def without_radial_part(grad: Tensor, weights: Tensor) -> Tensor:
     """The gradient without its component along the weights, rescaled to its norm.
 

@@ -80,7 +80,8 @@ class Problem:
         """What two problems must have in common to be trained as one program: shapes and code."""
         optimizer = self.optimizer
         groups = tuple(Group(group.prefix, part=group.part) for group in optimizer.groups)
-        schedule: dict[str, Any] = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
+        numbers: dict[str, Any] = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
+        numbers["fixed_norm"] = bool(optimizer.fixed_norm)
         return (
             repr(self.module),
             _shapes(dict(self.module.named_parameters())),
@@ -88,9 +89,8 @@ class Problem:
             _shapes(self.data),
             self.loss,
             self.metrics,
-            replace(
-                optimizer, groups=groups, **schedule
-            ),  # without the numbers that each replica has of its own
+            # without the numbers that each replica has of its own
+            replace(optimizer, groups=groups, **numbers),
             self.batch_size,
             self.minibatch_keys,
             self.sampling,

@@ -126,7 +126,7 @@ class Program:
         if problem.optimizer.decay_to == "init":
             state["decay_target"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.fixed_norm:
-            state["initial_norm"] = optimizers.norm_of(params)
+            state["fixed_norm"] = optimizers.fixed_norm(problem.optimizer, params)
         if problem.batch_size is not None:
             state["minibatch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
         return state
@@ -322,7 +322,7 @@ class Program:
             noise,
         )
         if settings.fixed_norm:
-            factor = state["initial_norm"] / optimizers.norm_of(new["params"])
+            factor = state["fixed_norm"] / optimizers.norm_of(new["params"])
             new["params"] = {k: (v * factor).to(v.dtype) for k, v in new["params"].items()}
         return new
 

@@ -55,8 +55,8 @@ class Optimizer:
     sam_rho: radius of sharpness-aware minimization (Foret et al. 2021); 0 for none.
     orthogonal: each tensor's gradient is used without its component along the weights (Prieto et
         al. 2025).
-    fixed_norm: after each step all weights are scaled alike to their initial norm (Liu et al. 2023,
-        Omnigrok, section 2).
+    fixed_norm: after each step all weights are scaled alike to this norm, or, if True, to their
+        initial one (Liu et al. 2023, Omnigrok, section 2).
     """
 
     kind: str = "adamw"
@@ -71,7 +71,7 @@ class Optimizer:
     sam_rho: float = 0.0
     grokfast: Grokfast | None = None
     orthogonal: bool = False
-    fixed_norm: bool = False
+    fixed_norm: bool | float = False
 
     def noises(self) -> list[str]:
         """The names of the kinds of noise that are on."""

@@ -24,6 +24,7 @@ from grok.engine.threads import (
     idle_cores,
     single_thread,
 )
+from grok.objectives.classification import TEMPERATURE
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
@@ -105,7 +106,7 @@ def make_program(
     shared = {
         name
         for name, value in first.data.items()
-        if all(problem.data[name] is value for problem in problems)
+        if name != TEMPERATURE and all(problem.data[name] is value for problem in problems)
     }
     if steps is None:
         steps = sum(problem.train_steps for problem in problems) / slots

@@ -51,6 +51,7 @@ MeasureOptions = Annotated[
     Mapping[str, Mapping[str, Any]],
     Field(description="options by instrument, such as measure_options.hessian.every=100"),
 ]
+FixedNorm = bool | Positive
 RunId = Count
 
 OptimizerKind = Literal["adamw", "adam", "sgd"]
@@ -72,6 +73,8 @@ _DESCRIPTIONS = {
 
 def is_valid(value: Any, declared: Any) -> bool:
     """Whether a configuration value is of its declared type. Nothing is converted."""
+    if get_origin(declared) in (Union, UnionType):
+        return any(is_valid(value, member) for member in get_args(declared))
     if declared in (bool, str):  # pydantic would take "yes" for True
         return isinstance(value, declared)
     try:

@@ -40,8 +40,10 @@ from grok.experiment import (
 from grok.experiment.config_types import (
     BelowOne,
     Count,
+    FixedNorm,
     MeasureOptions,
     NonNegative,
+    Positive,
     RunId,
     Seed,
     Texts,
@@ -520,7 +522,8 @@ def engine_options() -> None:
     grokfast_window: Count = 100  # steps that are averaged, for grokfast="window"
     orthogonal_gradient: bool = False  # drop the part along the weights (Prieto et al. 2025)
     stablemax: bool = False  # StableMax in place of the softmax (Prieto et al. 2025)
-    fixed_norm: bool = False  # rescale the weights to their initial norm at every step (Omnigrok)
+    fixed_norm: FixedNorm = False  # norm of the weights after each step; True: the initial norm
+    temperature: Positive | None = None  # divisor of the logits, in the loss and in the metrics
 
 
 def load_module(program: Path) -> ModuleType:

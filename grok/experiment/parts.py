@@ -21,7 +21,12 @@ from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
 from grok.errors import check_names
 from grok.experiment.validation import ConfigError, device_of
 from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
-from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
+from grok.objectives.classification import (
+    TEMPERATURE,
+    ClassificationLoss,
+    ClassificationMetrics,
+    DividedLogits,
+)
 from grok.objectives.losses import DTYPES
 from grok.tasks import operations
 from grok.tasks.lists import LIST_OPERATIONS, lists
@@ -350,6 +355,8 @@ def with_engine_options(
     )
     if c.stablemax:
         problem = with_stablemax(problem)
+    if c.temperature is not None:
+        problem = with_temperature(problem, c.temperature)
     if c.measures or c.measure_options:
         problem = replace(problem, measures=measure_config(c, problem, reference, own_measures))
     return problem
@@ -358,10 +365,25 @@ def with_engine_options(
 def with_stablemax(problem: Problem) -> Problem:
     """The problem with StableMax in place of the softmax in its cross-entropy."""
     loss: Any = problem.loss
-    metrics: Any = problem.metrics
     if getattr(loss, "kind", None) != "cross_entropy":
         raise ConfigError("stablemax", True, "False: no cross-entropy of classes to put it in")
-    loss = replace(loss, kind="stablemax")
+    return _with_loss(problem, replace(loss, kind="stablemax"))
+
+
+def with_temperature(problem: Problem, temperature: float) -> Problem:
+    """The problem with its logits divided by a temperature, in the loss and in the metrics."""
+    loss = problem.loss
+    if not isinstance(loss, ClassificationLoss):
+        raise ConfigError("temperature", temperature, "None: no logits of classes to divide")
+    dtype = next(problem.module.parameters()).dtype
+    divisor = torch.tensor(temperature, dtype=dtype, device=problem.device)
+    problem = replace(problem, data={**problem.data, TEMPERATURE: divisor})
+    return _with_loss(problem, replace(loss, logits=DividedLogits(loss.logits)))
+
+
+def _with_loss(problem: Problem, loss: Any) -> Problem:
+    """The problem with another loss, in training and in its metrics."""
+    metrics: Any = problem.metrics
     if hasattr(metrics, "classification"):
         metrics = replace(metrics, classification=replace(metrics.classification, loss=loss))
     else:

@@ -15,6 +15,8 @@ from grok.objectives.losses import cross_entropy, in_dtype, squared_error, stabl
 from grok.randomness import uniform
 from grok.tensors import Tensors
 
+TEMPERATURE = "temperature"  # entry of the data that logits are divided by, where they are
+
 
 class Logits(Protocol):
     """How a model's logits on one part of the data are computed.
@@ -70,6 +72,24 @@ class InputLogits:
 
     def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
         return model(data[f"{part}_{self.name}"]).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class DividedLogits:
+    """Logits divided by data[TEMPERATURE], a number of each replica's own."""
+
+    of: Logits
+
+    @property
+    def draws(self) -> bool:
+        return self.of.draws
+
+    @property
+    def batched(self) -> tuple[str, ...]:
+        return self.of.batched
+
+    def __call__(self, model: nn.Module, data: Tensors, part: str, training: bool) -> Tensor:
+        return self.of(model, data, part, training) / data[TEMPERATURE]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from grok.engine.optimizers import norm_of
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, Optimizer, Stop
 from grok.engine.train import train
+from grok.experiment import parts
 from grok.experiment.experiment import load
 from grok.models.mlp import PairMLP, mlp
 from grok.models.sum_mlp import SumMLP
@@ -144,6 +145,37 @@ def test_weights_that_keep_their_initial_norm(kind):
     weights = outcome(train([problem], fused=True)).weights
     initial = norm_of(dict(problem.module.named_parameters()))
     assert float(norm_of(weights)) == pytest.approx(initial.item())
+
+
+def test_weights_that_keep_a_given_norm():
+    problem = regression(2, optimizer=optimizer("adamw", fixed_norm=3.5))
+    assert_equals_traced(problem)
+    assert float(norm_of(outcome(train([problem], fused=True)).weights)) == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss_dtype", [None, "float64"])
+def test_divided_logits(loss, loss_dtype):
+    """A temperature is a number of each replica's own: runs that differ in it share a program."""
+    problems = [
+        parts.with_temperature(
+            classification(7, lambda: SumMLP(11, 6, 9), loss=loss, loss_dtype=loss_dtype), tau
+        )
+        for tau in (0.7, 2.5)
+    ]
+    for problem in problems:
+        assert_equals_traced(problem)
+    batch = list(train(problems, fused=True))
+    for replica, problem in enumerate(problems):
+        assert_equal_events([list(train([problem], fused=True))], [of(batch, replica)])
+
+
+def test_an_activated_output_is_not_divided():
+    """Its slope is computed from the undivided output, so that the traced step is used."""
+    network = lambda: nn.Sequential(nn.Linear(5, 7), nn.Tanh())  # noqa: E731
+    problem = parts.with_temperature(classification(7, network, name="images"), 2.0)
+    with pytest.raises(Unsupported):
+        FusedStep(problem)
 
 
 def test_mini_batches():

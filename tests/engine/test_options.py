@@ -6,12 +6,21 @@ import pytest
 import torch
 
 from grok.engine import products
+from grok.engine.determinism import drawing
 from grok.engine.filters import amplified, initial_state
 from grok.engine.optimizers import without_radial_part
-from grok.engine.problem import sampled_batches
+from grok.engine.problem import Problem, sampled_batches
 from grok.engine.spec import Grokfast, Group, Optimizer
 from grok.engine.train import train
+from grok.errors import UserError
 from grok.experiment.experiment import load
+from grok.experiment.parts import with_temperature
+from grok.models.sum_mlp import SumMLP
+from grok.objectives.classification import (
+    ClassificationLoss,
+    ClassificationMetrics,
+    InputLogits,
+)
 from tests.conftest import PROJECT
 from tests.engine.toy import losses, outcome, problem
 
@@ -164,6 +173,69 @@ def test_a_fixed_norm_is_kept_and_the_direction_is_the_updates(kind):
     fixed, free = (outcome(train([p], compiled=False)).weights for p in first)
     ratio = norm(free) / start
     assert all(torch.allclose(fixed[k] * ratio, free[k]) for k in free)
+
+
+def test_a_fixed_norm_may_be_a_number():
+    """The weights have it after the first step; runs with several norms share a program."""
+    norms = {"initial": True, "small": 2.0, "large": 30.0}
+    problems = [
+        replace(one, optimizer=replace(one.optimizer, fixed_norm=norm))
+        for one in (problem(1, train_steps=1, log_steps=[0, 1]),)
+        for norm in norms.values()
+    ]
+    events = list(train(problems, compiled=False))
+    for replica, norm in enumerate(norms.values()):
+        if norm is not True:
+            weights = outcome(events, replica).weights
+            assert sum((w**2).sum() for w in weights.values()) ** 0.5 == pytest.approx(norm)
+
+
+def test_a_homogeneous_network_at_a_fixed_norm_has_one_degree_of_freedom():
+    """With weights of norm c rho, temperature c^4 tau and rate c lr, the network of four matrices is
+    the one of rho, tau and lr: gradients are divided by c, which Adam does not see. Both options
+    would break this if either acted at another place than on the weights and the logits."""
+    c, tau = 1.2, 1.5
+    labels = torch.randint(7, (30, 1), generator=torch.Generator().manual_seed(0))
+    pairs = torch.randint(7, (30, 2), generator=torch.Generator().manual_seed(1))
+    data = {f"{part}_pairs": pairs for part in ("train", "test")}
+    data |= {f"{part}_labels": labels for part in ("train", "test")}
+    loss = ClassificationLoss(InputLogits())
+    found = []
+    for scale in (1.0, c):
+        with drawing(0, torch.float64):
+            module = SumMLP(7, 5, 12)
+        with torch.no_grad():
+            for weight in module.parameters():
+                weight *= scale
+        group = Group(lr=1e-2 * scale, weight_decay=0.0, eps=1e-30)
+        optimizer = Optimizer("adamw", (group,), fixed_norm=5.0 * scale)
+        metrics = ClassificationMetrics(loss)
+        one = Problem(module, data, loss, metrics, optimizer, 40, [0, 1, 10, 40])
+        one = with_temperature(one, tau * scale**4)
+        found.append(losses(train([one], compiled=False)))
+    for step, value in found[0].items():
+        assert found[1][step] == pytest.approx(value, rel=1e-9), step
+    assert found[0][40] < 0.9 * found[0][1]
+
+
+def test_a_temperature_divides_the_logits_of_loss_and_metrics():
+    paper = load(PROJECT / "experiments" / "minegishi.py")
+    hot, plain = (
+        paper.problem_of(paper.full_config({"seed": 0, "p": 7, "temperature": tau}))
+        for tau in (2.0, None)
+    )
+    with torch.no_grad():
+        logits = plain.loss.logits(plain.module, plain.data, "train", False)
+        expected = plain.loss.from_logits(logits / 2, plain.data["train_labels"])
+        assert torch.equal(hot.loss(hot.module, hot.data), expected)
+        assert torch.equal(hot.metrics(hot.module, hot.data)["train_loss"], expected)
+
+
+@pytest.mark.parametrize("updates", [{"temperature": 2.0}, {"fixed_norm": 0}, {"fixed_norm": "x"}])
+def test_a_temperature_without_logits_and_norms_that_are_none_are_refused(updates):
+    toy = load(PROJECT / "experiments" / "liu_toy.py")
+    with pytest.raises(UserError, match=f"{next(iter(updates))}="):
+        toy.problem_of(toy.full_config({"seed": 0, **updates}))
 
 
 def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_left():

@@ -82,8 +82,8 @@ class FusedStep:
             blocks.append(state["decay_target"])
         blocks.append(state.get("gradient", params))  # without measures, it is not written
         tensors = [(block[name], block[name][0].numel()) for block in blocks for name in params]
-        if "initial_norm" in state:
-            tensors.append((state["initial_norm"], 1))
+        if "fixed_norm" in state:
+            tensors.append((state["fixed_norm"], 1))
         for name in self.source.data:
             if name in shared:
                 tensors.append((shared[name], 0))

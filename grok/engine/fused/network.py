@@ -97,22 +97,25 @@ class Lookup(Layer):
 
 @dataclass(eq=False)
 class SquaredError:
-    """Mean of (outputs - targets)^2.
+    """Mean of (outputs / divisor - targets)^2.
 
     targets: rows of numbers, a table's rows at labels, or one-hot labels.
+    divisor: the number among the data by this name; None for 1.
     """
 
     outputs: Value
     targets: Rows | tuple[Rows, Index] | Index
+    divisor: str | None = None
 
 
 @dataclass(eq=False)
 class CrossEntropy:
-    """Mean of -log softmax(outputs)[label], computed in `dtype`."""
+    """Mean of -log softmax(outputs / divisor)[label], computed in `dtype`; divisor as above."""
 
     outputs: Value
     labels: Index
     dtype: torch.dtype
+    divisor: str | None = None
 
 
 Loss = SquaredError | CrossEntropy
@@ -148,9 +151,17 @@ ACTIVATIONS = {aten.tanh.default: "tanh", aten.relu.default: "relu", aten.gelu.d
 
 @dataclass(eq=False)
 class _Reshaped:
-    """A value, or rows of it, with another shape."""
+    """A value, or rows of it, with another shape, divided by a number among the data."""
 
     of: Any
+    divisor: str | None = None
+
+
+@dataclass(eq=False)
+class _Number:
+    """A number among the data."""
+
+    name: str
 
 
 @dataclass(eq=False)
@@ -161,6 +172,7 @@ class _Partial:
     of: Any
     other: Any = None
     dtype: torch.dtype | None = None
+    divisor: str | None = None
 
 
 class _Reader:
@@ -199,6 +211,8 @@ class _Reader:
             return Index(name, shape[0], *shape[1:])
         if dtype == self.dtype and len(shape) == 2:
             return Rows(shape[0], shape[1], name)
+        if dtype == self.dtype and not shape:
+            return _Number(name)
         return None  # of no use here
 
     def _value(self, node: fx.Node) -> Any:
@@ -393,34 +407,49 @@ def _mul(reader: _Reader, node: fx.Node, left: Any, right: Any) -> Any:
 
 def _reshape(reader: _Reader, node: fx.Node, value: Any, *_: Any) -> Any:
     """Outputs or labels with further axes of length 1."""
-    of = value.of if isinstance(value, _Reshaped) else value
+    of, divisor = _divided(value)
     is_known = isinstance(of, Layer) or (isinstance(of, Index) and of.width == 1)
-    return _Reshaped(of) if is_known and _shape(node)[0] == of.rows else None
+    return _Reshaped(of, divisor) if is_known and _shape(node)[0] == of.rows else None
+
+
+def _divide(reader: _Reader, node: fx.Node, value: Any, number: Any) -> Any:
+    """Outputs without an activation, divided by a number."""
+    of, divisor = _divided(value)
+    is_free = isinstance(of, Layer) and of.activation == "identity" and divisor is None
+    if is_free and isinstance(number, _Number) and _is_read_once(node):
+        return _Reshaped(of, number.name)
+    return None
+
+
+def _divided(value: Any) -> tuple[Any, str | None]:
+    """What a value with another shape is, and the number that it is divided by."""
+    return (value.of, value.divisor) if isinstance(value, _Reshaped) else (value, None)
 
 
 def _copy(reader: _Reader, node: fx.Node, value: Any, dtype: torch.dtype | None = None) -> Any:
     if isinstance(value, _Partial) and value.kind in ("onehot", "gap"):
         return value
-    of = value.of if isinstance(value, _Reshaped) else value
+    of, divisor = _divided(value)
     if isinstance(of, Layer) and dtype in (torch.float32, torch.float64):
-        return _Partial("cast", of, dtype=dtype)
+        return _Partial("cast", of, dtype=dtype, divisor=divisor)
     return None
 
 
-def _outputs(value: Any) -> tuple[Layer | None, torch.dtype | None]:
-    """The outputs (N, C) that a loss is computed from, and the type they are cast to."""
+def _outputs(value: Any) -> tuple[Layer | None, torch.dtype | None, str | None]:
+    """The outputs (N, C) that a loss is computed from, the type they are cast to, and the name of
+    what they are divided by."""
     if isinstance(value, _Partial) and value.kind == "cast":
-        return value.of, value.dtype
-    of = value.of if isinstance(value, _Reshaped) else value
-    return (of, None) if isinstance(of, Layer) else (None, None)
+        return value.of, value.dtype, value.divisor
+    of, divisor = _divided(value)
+    return (of, None, divisor) if isinstance(of, Layer) else (None, None, None)
 
 
 def _log_softmax(reader: _Reader, node: fx.Node, value: Any, dim: int, _: bool) -> Any:
-    outputs, dtype = _outputs(value)
+    outputs, dtype, divisor = _outputs(value)
     is_last = dim in (-1, len(_shape(node)) - 1)
     if outputs is None or not is_last or _shape(node).numel() != outputs.rows * outputs.columns:
         return None
-    return _Partial("logp", outputs, dtype=dtype or reader.dtype)
+    return _Partial("logp", outputs, dtype=dtype or reader.dtype, divisor=divisor)
 
 
 def _labels(value: Any) -> Index | None:
@@ -446,14 +475,14 @@ def _mean(reader: _Reader, node: fx.Node, value: Any, dims: Any = None, *_: Any)
     if value.kind == "picked":
         return replace(value, kind="mean")
     if value.kind == "square":
-        return SquaredError(value.of, value.other)
+        return SquaredError(value.of, value.other, value.divisor)
     return None
 
 
 def _neg(reader: _Reader, node: fx.Node, value: Any) -> Any:
     if isinstance(value, _Partial) and value.kind == "mean":
         assert value.dtype is not None, "set with the log-softmax"
-        return CrossEntropy(value.of, value.other, value.dtype)
+        return CrossEntropy(value.of, value.other, value.dtype, value.divisor)
     return None
 
 
@@ -470,7 +499,7 @@ def _equal(reader: _Reader, node: fx.Node, left: Any, right: Any) -> Any:
 
 
 def _subtract(reader: _Reader, node: fx.Node, left: Any, right: Any) -> Any:
-    outputs, _ = _outputs(left)
+    outputs, _, divisor = _outputs(left)
     if outputs is None or _shape(node).numel() != outputs.rows * outputs.columns:
         return None
     if isinstance(right, _Partial) and right.kind == "onehot":
@@ -483,7 +512,7 @@ def _subtract(reader: _Reader, node: fx.Node, left: Any, right: Any) -> Any:
         return None
     if shape != (outputs.rows, outputs.columns):
         return None
-    return _Partial("gap", outputs, targets)
+    return _Partial("gap", outputs, targets, divisor=divisor)
 
 
 def _power(reader: _Reader, node: fx.Node, value: Any, exponent: float) -> Any:
@@ -508,6 +537,7 @@ _RULES: dict[Any, Callable] = {
     aten.add.Tensor: _add,
     **dict.fromkeys(ACTIVATIONS, _activation),
     aten.mul.Tensor: _mul,
+    aten.div.Tensor: _divide,
     aten.unsqueeze.default: _reshape,
     aten._to_copy.default: _copy,
     aten._log_softmax.default: _log_softmax,

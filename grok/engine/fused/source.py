@@ -348,7 +348,9 @@ class _Writer:
         for value in layers:
             if value.batched:
                 self._forward(value)
+        self._divide(self._operand(self.loss.outputs))
         self._loss_gradient()
+        self._divide(self.grads[self.loss.outputs])
         for value in reversed(layers):
             if value.batched:
                 self._backward(value)
@@ -377,7 +379,7 @@ class _Writer:
         """The address of an entry of the data."""
         if name not in self.data:
             self.data.append(name)
-        first = self._blocks() * len(self.params) + self.optimizer.fixed_norm
+        first = self._blocks() * len(self.params) + bool(self.optimizer.fixed_norm)
         return f"tensor<{of}>(r, {first + self.data.index(name)})"
 
     def _blocks(self) -> int:
@@ -467,6 +469,15 @@ class _Writer:
             self._emit(f"({place.at})[n * {place.row} + j] = {data};")
 
     # -- backward ----------------------------------------------------------------------------------
+
+    def _divide(self, place: _Operand) -> None:
+        """Divide the outputs, or the gradient at them, by the loss's divisor."""
+        outputs, divisor = self.loss.outputs, self.loss.divisor
+        if divisor is not None:
+            self._emit(f"for (long i = 0; i < {self.part}; i++)")
+            self._emit(f"for (long j = 0; j < {outputs.columns}; j += W)")
+            at = f"{place.at} + i * {place.row} + j"
+            self._emit(f"store({at}, load({at}) / *{self._data(divisor)});")
 
     def _loss_gradient(self) -> None:
         outputs = self.loss.outputs
