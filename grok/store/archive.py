@@ -401,7 +401,9 @@ class _Import:
             for number, piece in enumerate(iter(partial(content.read, CHUNK), b"")):
                 chunk = {"_id": ObjectId(), "files_id": here, "n": number, "data": piece}
                 self.database["fs.chunks"].insert_one(chunk)
-        self.database["fs.files"].insert_one({**file, "_id": here, "chunkSize": CHUNK})
+        entry = {**file, "_id": here, "chunkSize": CHUNK}
+        entry.pop("md5", None)  # no run that begins here is to find its sources in an archive
+        self.database["fs.files"].insert_one(entry)
 
 
 def _insert(database: Database, run: Document) -> Any:

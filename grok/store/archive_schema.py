@@ -245,6 +245,8 @@ class File(Part):
     """when it was stored, in UTC"""
     filename: Name | None = None
     """its name"""
+    md5: Name | None = None
+    """of a source file: by which it is found again, so that each content is stored once"""
     metadata: Any = None
     """of an artifact: what the program has given with it, if anything"""
 

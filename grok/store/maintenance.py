@@ -3,10 +3,9 @@
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import gridfs
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.database import Database
@@ -14,9 +13,9 @@ from pymongo.database import Database
 from grok.store import connection, delivery, journal
 from grok.store.connection import Store
 from grok.store.lease import is_alive
+from grok.store.shared_files import MAY_BE_IN_USE, delete_file
 from grok.store.status import last_sign_of_life
 
-MAY_BE_IN_USE = timedelta(hours=1)  # a younger file may be of a run that is just being written
 IDS_PER_QUERY = 1000
 MOST_SHOWN = 10  # ids in a message
 
@@ -190,10 +189,13 @@ def _files_of_orphaned_chunks(database: Database) -> list[Any]:
 
 
 def _delete_files(database: Database, files: Iterable[Any]) -> None:
-    """Delete those of the GridFS files that no run refers to now."""
-    bucket, ids = gridfs.GridFS(database), set(files)
+    """Delete those of the GridFS files that no run refers to now.
+
+    Source files that a new run may be about to refer to are left; `examine` finds them later.
+    """
+    ids = set(files)
     for file_id in ids - connection.files_in_use(database, ids):
-        bucket.delete(file_id)
+        delete_file(database, file_id)
 
 
 def _first_of(numbers: list[Any]) -> str:

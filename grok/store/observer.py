@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -32,6 +33,7 @@ from grok.store.documents import (
 )
 from grok.store.journal import Event, Journal, JournalError, discard
 from grok.store.lease import FIRST_TERM, Lease, LeaseLost, new_holder, take
+from grok.store.shared_files import store_sources
 
 START_TIMEOUT = 60.0  # seconds for a run's first document, of a server that answers
 JOIN_TIMEOUT = 10.0  # seconds that a run's end waits for the server
@@ -161,6 +163,11 @@ class DurableObserver(MongoObserver):
                 self.admit()
         except PyMongoError as error:
             raise UserError(self.store.explain(error, began)) from error
+
+    def save_sources(self, ex_info: dict[str, Any]) -> list[list[Any]]:
+        """Store the program's source files that are not in the store; their names and ids."""
+        folder = Path(ex_info["base_dir"])
+        return store_sources(self.store.database, folder, ex_info["sources"])
 
     def insert(self) -> None:
         """Insert the run under the next free number, or under the name that Sacred's `-i` gave.

@@ -21,7 +21,8 @@ from grok.interrupts import raise_on_signals
 from grok.sweep.plan import Part
 from grok.sweep.progress import SweepProgress
 
-WORTHWHILE = 30.0  # seconds of training from which starting processes, 5 CPU seconds each, pays
+WORTHWHILE = 30.0  # seconds of work from which starting processes, 5 CPU seconds each, pays
+RECORDING = 0.05  # CPU seconds to begin a run, to evaluate it a few times, and to store it
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ def choose_workers(parts: list[Part]) -> int:
 
 
 def seconds_of(part: Part) -> float:
-    """Roughly how long the part trains, if none of its runs stops early."""
+    """Roughly how long one process works at the part, if none of its runs stops early."""
     steps = sum(run.problem.train_steps for run in part.runs) / part.slots
-    return steps * step_seconds(part.runs[0].problem, part.slots)
+    training = steps * step_seconds(part.runs[0].problem, part.slots)
+    return training + RECORDING * len(part.runs)

@@ -81,7 +81,9 @@ def test_processes_are_started_where_they_save_time(written, monkeypatch):
     """The start of a process takes 5 CPU seconds: a short sweep trains in one."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     monkeypatch.setattr(os, "getloadavg", lambda: (1.2, 0.0, 0.0))
-    assert choose_workers(split(groups_of(written(8, train_steps=100)), 2)) == 1
+    few = split(groups_of(written(8, train_steps=100)), 2)
+    assert choose_workers(few) == 1
+    assert choose_workers(few * 100) == 3  # to record 800 runs takes longer than to train them
     long = split(groups_of(written(8, train_steps=10**6)), 2)
     assert choose_workers(long) == 3  # of four cores one is busy
     assert choose_workers(long[:2]) == 2
