@@ -1,1 +1,5 @@
-"""Figures, tables and exports from stored runs; one script each, over `query` and `style`."""
+"""Figures, tables and exports from stored runs: one script each, over `grok.analysis`."""
+
+from grok.analysis import groups, query, style
+
+__all__ = ["groups", "query", "style"]

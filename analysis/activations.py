@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.cli.options import run_id
 from grok.engine.functional import run_with
 from grok.errors import UserError

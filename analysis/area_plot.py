@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import groups, query, style
-from analysis.layer_dynamics import parameter_table
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
 
@@ -59,7 +58,7 @@ def main(
     runs = groups.with_groups(query.selected_runs(store, filters), keys)
     tables = {}
     for group, group_runs in runs.groupby("group"):
-        values = parameter_table(store, group_runs, prefix).fillna(0)
+        values = groups.parameter_table(store, group_runs, prefix).fillna(0)
         tables[str(group)] = largest_parts(values, max_parts, sort)
     wide_console().print(part_table(tables))
     style.save(plot_areas(tables, prefix, normalize), name)

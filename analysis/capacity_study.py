@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis import query, style
-from analysis.capacity_figures import export_final_info, plot_sizes, plot_trajectories
+from grok.analysis import query, style
+from grok.analysis.capacity import export_final_info, plot_sizes, plot_trajectories
 from grok.claims import statistics
 from grok.errors import UserError
 from grok.experiment import show

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console
 
@@ -53,26 +53,13 @@ def main(
     style.save(plot_bars(values, metrics, statistic), name)
 
 
-def best_group(means: pd.Series) -> str | None:
-    """The group with the best mean of a metric; None if no mean is finite.
-
-    Arguments:
-        means: one mean per group, named after the metric or result.
-    """
-    finite = means.replace([np.inf, -np.inf], np.nan).dropna()
-    if finite.empty:
-        return None
-    is_lower_better = groups.lower_is_better(str(means.name))
-    return str(finite.idxmin() if is_lower_better else finite.idxmax())
-
-
 def comparison_table(values: pd.DataFrame, metrics: Sequence[str], statistic: str) -> Table:
     """Mean ± standard error of every metric for each group of runs, the best in bold."""
     headings = [f"{statistic} {style.axis_label(metric)}" for metric in metrics]
     table = Table("group", "runs", *headings)
     by_group = values.groupby("group", sort=False)
     means, errors, counts = by_group.mean(), by_group.sem(), by_group.size()
-    best = {metric: best_group(means[metric]) for metric in metrics}
+    best = {metric: groups.best_group(means[metric]) for metric in metrics}
     for group in means.index:
         cells = []
         for metric in metrics:
@@ -96,7 +83,7 @@ def plot_bars(values: pd.DataFrame, metrics: Sequence[str], statistic: str) -> F
         layout="constrained",
     )
     for panel, metric in zip(axes[0], metrics, strict=True):
-        best = best_group(values[metric].groupby("group").mean())
+        best = groups.best_group(values[metric].groupby("group").mean())
         for position, group in enumerate(group_names):
             runs = values.loc[group, metric].replace([np.inf, -np.inf], np.nan).dropna()
             if runs.empty:

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.claims import statistics
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.experiment.show import wide_console

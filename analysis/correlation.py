@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from scipy import stats
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
 from grok.experiment.show import wide_console

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.store.connection import Store
 from grok.theory import modular
 

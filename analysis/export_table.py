@@ -12,8 +12,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from analysis import groups, query, style
-from analysis.compare import best_group
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
 from grok.printable import echo
@@ -138,7 +137,7 @@ def mean_cells(
     cells = pd.DataFrame(index=sizes.index.astype(str).rename(None))
     for column in map(str, values.columns):
         means, errors = by_group[column].mean(), by_group[column].sem()
-        best = best_group(means) if bold else None
+        best = groups.best_group(means) if bold else None
         texts = []
         for group, mean, error, count, size in zip(
             cells.index, means, errors, by_group[column].count(), sizes, strict=True

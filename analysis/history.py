@@ -9,7 +9,7 @@ import json
 
 import click
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
 from grok.printable import echo

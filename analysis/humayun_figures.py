@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import query, style
 from grok import phases
+from grok.analysis import query, style
 from grok.experiment import show
 from grok.store.connection import Store
 

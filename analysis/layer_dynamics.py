@@ -7,8 +7,6 @@ Shows the metrics PREFIX/PARAMETER (norms/norm/..., weight_tracking/top_sv/..., 
 most.
 """
 
-import re
-
 import click
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,16 +14,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
-from grok.errors import UserError
 from grok.experiment.show import wide_console
-from grok.store.connection import Store
 
 TABLE_ROWS = 15
 COLOUR_PERCENTILES = (1, 99)  # of the values, at the ends of the colour scale
 STEP_TICKS = 6
-LAYER = r"^(blocks/\d+|[^/]+)"  # the part of a parameter's name that names its layer
 
 
 @click.command(help=__doc__, epilog=SELECTION_HELP)
@@ -66,39 +61,11 @@ def main(
     store = query.connect()
     runs = groups.with_groups(query.selected_runs(store, filters), keys)
     tables = {
-        str(group): parameter_table(store, group_runs, prefix, layers)
+        str(group): groups.parameter_table(store, group_runs, prefix, layers)
         for group, group_runs in runs.groupby("group")
     }
     wide_console().print(change_table(tables))
     style.save(plot_heat_maps(tables, prefix, log, sort, max_rows), name)
-
-
-def parameter_table(
-    store: Store, runs: pd.DataFrame, prefix: str, layers: bool = False
-) -> pd.DataFrame:
-    """The metrics below a prefix as means over runs: a row per parameter, a column per step.
-
-    Arguments:
-        runs: runs of one group, from `groups.with_groups`.
-        prefix: the part of the metrics' names before the parameter's.
-        layers: average the parameters of each layer into one row.
-
-    Raises:
-        UserError: no run has logged such a metric.
-    """
-    prefix = prefix.rstrip("/")
-    run_ids = [query.mongo_id(run_id) for run_id in runs["run"]]
-    matching = {"run_id": {"$in": run_ids}, "name": {"$regex": f"^{re.escape(prefix)}/"}}
-    metrics = store.database.metrics.distinct("name", matching)
-    if not metrics:
-        raise UserError(
-            f"no metric {prefix}/... in these {len(runs)} runs; `measures=full` logs several"
-        )
-    long = groups.grouped_metrics(store, runs, metrics)
-    rows = long["metric"].astype(str).str.removeprefix(f"{prefix}/")
-    if layers:
-        rows = rows.str.extract(LAYER)[0]
-    return long.assign(row=rows).pivot_table(index="row", columns="step", values="value")
 
 
 def relative_variance(table: pd.DataFrame) -> pd.Series:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import query, style
-from analysis.liu_run import plot_representation
+from grok.analysis import query, style
+from grok.analysis.trajectories import plot_representation
 from grok.errors import UserError
 from grok.theory import representation
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 
 DENSE_NETWORK = "cpu"
 # Titles of the panels, and in each the labels of the named configs.

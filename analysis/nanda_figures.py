@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.cli.options import run_id
 from grok.errors import UserError
 from grok.measures.fourier import fourier_basis

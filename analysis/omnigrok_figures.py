@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.store.connection import Store
 
 DATASETS = {"teacher": "teacher and student", "digits": "digits"}

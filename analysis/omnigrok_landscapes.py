@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 
 LANDSCAPE_DATASETS = {"teacher": "teacher and student", "digits": "digits"}
 MESSINESS_DATASETS = ("sums", "digits")

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.claims import statistics
 from grok.console import Console
 from grok.store.connection import Store

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.errors import UserError
 from grok.phases import PHASES, phase
 

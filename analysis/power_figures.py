@@ -17,7 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 from grok.claims import statistics
 from grok.errors import UserError
 from grok.measures.fourier import power_spectrum

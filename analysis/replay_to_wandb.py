@@ -17,7 +17,7 @@ from typing import Any
 import click
 from rich.progress import track
 
-from analysis import query
+from grok.analysis import query
 from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.errors import UserError
 from grok.experiment.wandb_mirror import PICTURES, Identity, Mirror, mode

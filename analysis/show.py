@@ -11,7 +11,7 @@ import click
 import pandas as pd
 from rich.table import Column, Table
 
-from analysis import query
+from grok.analysis import query
 from grok.cli.options import SELECTION_HELP, mongo_option, runs_argument
 from grok.experiment.show import wide_console
 from grok.store.connection import Store, find_sweep, swept_keys

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 
 
 @dataclass(frozen=True)

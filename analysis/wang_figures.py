@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import query, style
+from grok.analysis import query, style
 
 ACCURACIES = {
     "train_accuracy": "train inferences",

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import groups, query, style
+from grok.analysis import groups, query, style
 from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError, did_you_mean
 

@@ -13,8 +13,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from analysis import query
 from benchmarks import synthetic
+from grok.analysis import query
 
 INCENSE_EVERY = 20  # incense reads one run in so many, and its time is multiplied
 

@@ -2,24 +2,81 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-PROJECT = Path(__file__).resolve().parents[1]
+from grok.errors import UserError
+
+INSTALLED = Path(__file__).resolve().parent / "papers"  # the project that the package brings
+APP_FOLDER = "grok-lab"  # of the user's data
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether a folder is a project: it has `experiments` and `sweeps`.
+
+    A folder that users share, such as /tmp, is none: experiments are executed, and anybody could
+    put some there.
+    """
+    has_parts = all(os.path.isdir(folder / part) for part in ("experiments", "sweeps"))
+    return has_parts and not folder.stat().st_mode & stat.S_ISVTX
+
+
+def project_of(path: Path) -> Path | None:
+    """The project that a path is in: the nearest folder above it, or itself, that is one."""
+    return next((folder for folder in (path, *path.parents) if _is_project(folder)), None)
+
+
+def _project() -> Path:
+    """The project of the working directory, else the checkout of this package, else its papers."""
+    checkout = INSTALLED.parents[1]
+    with contextlib.suppress(FileNotFoundError):  # the working directory was deleted
+        found = project_of(Path.cwd())
+        if found is not None:
+            return found
+    return checkout if _is_project(checkout) else INSTALLED
+
+
+PROJECT = _project()
+
+
+def own_project() -> Path:
+    """The project, if it is the user's to write to; UserError if it is the installed package."""
+    if PROJECT == INSTALLED:
+        raise UserError("no project here: `grok init NAME` makes one; or change to its folder")
+    return PROJECT
 
 
 def home() -> Path:
-    """The folder of the project's data: GROK_HOME, else .grok in the project, else .grok here."""
+    """The folder of runs and their store: GROK_HOME, else .grok in the project.
+
+    Without a project of one's own, it is in the user's data folder.
+    """
     if os.environ.get("GROK_HOME"):
         return Path(os.environ["GROK_HOME"]).resolve()
-    return (PROJECT if (PROJECT / "setup.cfg").exists() else Path.cwd()) / ".grok"
+    if PROJECT != INSTALLED:
+        return PROJECT / ".grok"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data).resolve() / APP_FOLDER
 
 
 def experiment_file(name: str) -> Path:
     """The program of an experiment of this project."""
     return PROJECT / "experiments" / f"{name}.py"
+
+
+def sweep_file(path: Path) -> Path:
+    """A sweep file: the path itself if it exists, else the project's file of this path or name."""
+    candidates = (path, PROJECT / path, PROJECT / "sweeps" / f"{path}.yaml")
+    return next((each for each in candidates if each.exists()), path)
+
+
+def script_file(name: str) -> Path:
+    """A script of the project's folder `analysis`, or else of the package's."""
+    own = PROJECT / "analysis" / f"{name}.py"
+    return own if own.is_file() else INSTALLED / "analysis" / f"{name}.py"
 
 
 def relative_to_here(path: Path) -> str:
@@ -30,7 +87,17 @@ def relative_to_here(path: Path) -> str:
 
 def experiment_names() -> list[str]:
     """The names of all experiments of this project, sorted."""
-    return sorted(path.stem for path in (PROJECT / "experiments").glob("*.py"))
+    return _programs(PROJECT / "experiments")
+
+
+def script_names() -> list[str]:
+    """The names of all scripts of analysis, of the project and of the package, sorted."""
+    folders = (PROJECT / "analysis", INSTALLED / "analysis")
+    return sorted({name for folder in folders for name in _programs(folder)})
+
+
+def _programs(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
 def make_private_folder(path: Path) -> None:

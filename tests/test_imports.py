@@ -29,11 +29,12 @@ LAYERS = (
     ("claims",),
     ("sweep", "reports"),
     ("cli",),
+    ("analysis",),
 )
 # Modules that stand alone: they import nothing of ours, but for the errors that they raise.
 ALONE = LAYERS[2]
 # Packages that know Sacred, MongoDB and W&B. A paper's file knows none of them.
-KNOW_THE_STORE = ("store", "experiment", "claims", "sweep", "reports", "cli")
+KNOW_THE_STORE = ("store", "experiment", "claims", "sweep", "reports", "cli", "analysis")
 STORE_LIBRARIES = {"sacred", "pymongo", "gridfs", "bson", "incense", "wandb", "sweeps"}
 HEAVY = STORE_LIBRARIES | {"torch", "numpy", "pandas", "scipy", "matplotlib", "plotly", "rich"}
 FILES = [
@@ -120,7 +121,7 @@ def test_a_command_imports_what_it_needs_only_when_it_runs(path):
 def test_analysis_reads_the_store_and_no_experiment():
     """Figures are made from stored runs alone, whatever has become of a paper's file."""
     for path in FILES:
-        if module_of(path).startswith("analysis"):
+        if module_of(path).startswith(("analysis", "grok.analysis")):
             assert not any(name.split(".")[0] == "experiments" for name in imports_of(path)), path
 
 

@@ -1,11 +1,18 @@
-"""Files are replaced as a whole, and only their user can read them."""
+"""Files are replaced as a whole, and only their user can read them; how a project is found."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from grok.paths import atomic_write, make_private_folder, write_private
+from grok.paths import (
+    PROJECT,
+    atomic_write,
+    make_private_folder,
+    project_of,
+    sweep_file,
+    write_private,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +56,34 @@ def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):
         file.write(b"half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def make_project(folder: Path) -> Path:
+    for part in ("experiments", "sweeps", "below"):
+        (folder / part).mkdir(parents=True)
+    return folder
+
+
+def test_a_project_is_found_from_a_folder_upwards(tmp_path):
+    """The nearest one counts, so that a project may lie in the folder of another one."""
+    outer, inner = make_project(tmp_path / "outer"), make_project(tmp_path / "outer" / "inner")
+    assert project_of(inner / "experiments") == inner == project_of(inner)
+    assert project_of(outer / "below") == outer
+    assert project_of(tmp_path) is None
+
+
+def test_a_folder_that_users_share_is_no_project(tmp_path):
+    """Experiments are executed, and anybody could put some into /tmp."""
+    shared = make_project(tmp_path / "shared")
+    shared.chmod(0o1777)
+    assert project_of(shared / "below") is None
+
+
+def test_a_sweep_file_is_found_by_path_or_by_name(tmp_path, monkeypatch):
+    """From any folder below the project; a file of the working directory comes first."""
+    monkeypatch.chdir(tmp_path)
+    ours = PROJECT / "sweeps" / "liu_figure4b.yaml"
+    assert sweep_file(Path("sweeps/liu_figure4b.yaml")) == ours == sweep_file(Path("liu_figure4b"))
+    Path("liu_figure4b").touch()
+    assert sweep_file(Path("liu_figure4b")) == Path("liu_figure4b")
+    assert sweep_file(Path("none.yaml")) == Path("none.yaml")

@@ -12,7 +12,7 @@ from pathlib import Path
 from grok.claims.versions import version_of
 from grok.errors import UserError
 from grok.experiment.experiment import Experiment
-from grok.paths import PROJECT, atomic_write
+from grok.paths import PROJECT, atomic_write, own_project
 
 REGISTRY = PROJECT / "experiments" / "claims.json"
 REMOVED = "removed"  # the version of a claim that is no longer made
@@ -77,8 +77,9 @@ def register(experiments: Iterable[Experiment], note: str = "", path: Path = REG
         path: of the registry.
 
     Raises:
-        UserError: a registered claim has changed, and there is no note.
+        UserError: a registered claim has changed, and there is no note; or there is no project.
     """
+    own_project()  # the registry of an installed package is not the user's
     registered, changed = read(path), changes(experiments, path)
     known = [id for id in changed if id in registered]
     if known and not note:

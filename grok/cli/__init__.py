@@ -24,6 +24,8 @@ for command in (
     papers.new,
     report.report,
     report.measures,
+    run.run,
+    run.analyze,
     run.repeat,
     run.resume,
     export.export,

@@ -93,9 +93,10 @@ def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
 def new(name: str, description: str, operation: str, model: str, measures: str) -> None:
     """Write the files of a new paper: an experiment, a sweep and a test, which run at once."""
     from grok.experiment import scaffold
-    from grok.paths import PROJECT
+    from grok.paths import own_project
 
     wanted = [one.strip() for one in measures.split(",") if one.strip()]
-    for path in scaffold.write(PROJECT, name, description, operation, model, wanted):
-        click.echo(path.relative_to(PROJECT))
+    project = own_project()
+    for path in scaffold.write(project, name, description, operation, model, wanted):
+        click.echo(path.relative_to(project))
     click.echo(f"next: python experiments/{name}.py with cpu")

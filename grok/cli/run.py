@@ -1,5 +1,6 @@
-"""`grok repeat` and `grok resume`: one stored run again, or to its end."""
+"""`grok run` and `grok analyze`: a program of the project; `grok repeat` and `grok resume`: a run."""
 
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from grok.cli.options import with_store
+from grok.errors import check_names
+from grok.paths import experiment_file, experiment_names, script_file, script_names
 from grok.printable import echo
 
 if TYPE_CHECKING:
@@ -17,6 +20,44 @@ program_option = click.option(
     type=click.Path(path_type=Path),
     help="The run's file, if it is no experiment of this project; it is executed.",
 )
+
+
+# All that follows the name belongs to the program, its --help too.
+FORWARDED = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+
+
+@click.command(context_settings=FORWARDED)
+@click.argument("experiment")
+@arguments
+def run(experiment: str, arguments: tuple[str, ...]) -> None:
+    """Run an experiment of the project: `grok run liu_toy with cpu`.
+
+    The arguments are those of `python experiments/EXPERIMENT.py`. The project is the nearest folder,
+    from the working directory upwards, with `experiments` and `sweeps`; without one, the papers of
+    the package are used.
+    """
+    check_names([experiment], experiment_names(), "experiment")
+    _execute(experiment_file(experiment), arguments)
+
+
+@click.command(context_settings=FORWARDED)
+@click.argument("script")
+@arguments
+def analyze(script: str, arguments: tuple[str, ...]) -> None:
+    """Run a script of analysis: `grok analyze show`.
+
+    The script is one of the project's folder `analysis`, or else one of the package.
+    """
+    check_names([script], script_names(), "script of analysis")
+    _execute(script_file(script), arguments)
+
+
+def _execute(program: Path, arguments: tuple[str, ...]) -> None:
+    """Run a Python file as `python FILE ARGUMENTS` does."""
+    sys.argv = [str(program), *arguments]
+    sys.path.insert(0, str(program.parent))
+    runpy.run_path(str(program), run_name="__main__")
 
 
 @click.command()

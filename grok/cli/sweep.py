@@ -6,6 +6,7 @@ import click
 
 from grok.cli.options import mongo_option
 from grok.errors import read_text
+from grok.paths import sweep_file
 
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="points at once"
@@ -41,6 +42,7 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run a sweep on this machine, without a server."""
+    file = sweep_file(file)
     read_text(file)  # an error here, before the seconds of imports
 
     from grok.sweep import commands
@@ -106,6 +108,7 @@ def submit(
 ) -> None:
     """Queue an array of agents in Slurm."""
     if file is not None:
+        file = sweep_file(file)
         read_text(file)
 
     from grok.sweep import submission

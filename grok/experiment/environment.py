@@ -5,13 +5,14 @@ import os
 import platform
 import subprocess
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from grok.paths import PROJECT
+from grok.paths import INSTALLED, PROJECT
 
 LOCK = PROJECT / "requirements-lock.txt"
 
@@ -22,6 +23,7 @@ def environment() -> dict[str, Any]:
     has_gpu = torch.cuda.is_available()
     capability = torch.cuda.get_device_capability() if has_gpu else None
     return {
+        "grok_lab": package_version(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
@@ -53,11 +55,21 @@ def environment() -> dict[str, Any]:
 def commit() -> str:
     """The commit of the project's code, abbreviated; with "+" if tracked files are changed.
 
-    It is "unknown" outside a git repository.
+    It is "unknown" outside a git repository. The installed papers have the version of the package.
     """
+    if PROJECT == INSTALLED:
+        return f"grok-lab {package_version()}"
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--dirty=+"]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
+
+
+def package_version() -> str:
+    """The version of this package; "unknown" where it runs without being installed."""
+    try:
+        return version("grok-lab")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def cpu_model() -> str:

@@ -58,7 +58,7 @@ from grok.experiment.validation import TypedConfigScope
 from grok.experiment.wandb_mirror import Identity, identity_of_environment, wandb_option
 from grok.experiment.warm_start import ParentRun
 from grok.interrupts import exit_code, raise_on_signals
-from grok.paths import PROJECT, experiment_names
+from grok.paths import INSTALLED, PROJECT, experiment_names, project_of
 from grok.store import connection
 from grok.store.connection import Store
 from grok.store.observer import check_recorded, observer_of, store_and_observer
@@ -121,7 +121,7 @@ class Experiment(sacred.Experiment):
             super().__init__(
                 name,
                 interactive=True,
-                base_dir=str(PROJECT),
+                base_dir=str(_folder_of(caller.f_globals)),
                 save_git_info=False,
                 additional_cli_options=[
                     wandb_option,
@@ -490,6 +490,8 @@ class Experiment(sacred.Experiment):
         )
         state_of = functools.cache(_state_of_repository)
         for source in {*self.sources, self.mainfile} - {None}:
+            if Path(source.filename).is_relative_to(INSTALLED):
+                continue  # a repository around the environment is not theirs
             for folder in Path(source.filename).parents:
                 if (folder / ".git").exists():
                     source.repo, source.commit, source.is_dirty = state_of(folder)
@@ -585,6 +587,12 @@ def main(measure_options: MeasureOptions | None) -> None:
 
     Of a key that is an argument of it, Sacred accepts entries that the default does not have.
     """
+
+
+def _folder_of(script: Mapping[str, Any]) -> Path:
+    """The project of a script, by its globals; without a file, or elsewhere, the present one."""
+    file = script.get("__file__")
+    return (file and project_of(Path(file).resolve().parent)) or PROJECT
 
 
 def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | None]:

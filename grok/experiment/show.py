@@ -10,7 +10,7 @@ from sacred.observers import FileStorageObserver
 from sacred.run import Run
 
 from grok.console import Console
-from grok.paths import PROJECT, relative_to_here
+from grok.paths import INSTALLED, PROJECT, relative_to_here
 from grok.store.connection import redacted
 from grok.store.observer import DurableObserver
 
@@ -47,7 +47,12 @@ def command_to_find(run: Run) -> str | None:
     """The command that lists a run, with its database; None for a run that no command finds."""
     for observer in run.observers:
         if isinstance(observer, DurableObserver) and not observer.prefix:
-            words = ["python", relative_to_here(PROJECT / "analysis" / "show.py"), f"run={run._id}"]
+            script = PROJECT / "analysis" / "show.py"
+            is_own = script.exists() and PROJECT != INSTALLED
+            program = (
+                ["python", relative_to_here(script)] if is_own else ["grok", "analyze", "show"]
+            )
+            words = [*program, f"run={run._id}"]
             if observer.store.kind == "uri":
                 words += ["-m", redacted(observer.store.uri)]
             return shlex.join(words)

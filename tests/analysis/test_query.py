@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import phase_diagram, query
+from analysis import phase_diagram
+from grok.analysis import query
 from grok.errors import UserError
 from grok.reports.history import training_history
 from grok.sweep import file as files

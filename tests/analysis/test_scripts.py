@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import compare, convergence, correlation, export_table, groups, query
+from analysis import convergence, correlation, export_table
 from benchmarks import synthetic
+from grok.analysis import groups, query
 from grok.paths import home
 from tests.analysis.scripts import call_script
 
@@ -154,9 +155,9 @@ def test_steps_to_a_threshold_are_first_steps_or_censored_last_ones():
 
 def test_the_best_is_the_least_loss_and_the_most_accuracy():
     means = pd.Series({"a": 1.0, "b": 2.0, "c": np.inf, "d": np.nan})
-    assert compare.best_group(means.rename("test_accuracy")) == "b"
-    assert compare.best_group(means.rename("test_loss")) == "a"
-    assert compare.best_group(means[["d"]].rename("test_loss")) is None
+    assert groups.best_group(means.rename("test_accuracy")) == "b"
+    assert groups.best_group(means.rename("test_loss")) == "a"
+    assert groups.best_group(means[["d"]].rename("test_loss")) is None
 
 
 def test_a_mean_over_some_runs_only_is_followed_by_their_number():

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from analysis import query
+from grok.analysis import query
 from grok.cli import main
 from grok.errors import UserError
 from grok.experiment.repeat import logged_values, repeat, resume

@@ -10,8 +10,8 @@ import pytest
 from bson import ObjectId
 from click.testing import CliRunner
 
-from analysis import query
 from benchmarks import synthetic
+from grok.analysis import query
 from grok.cli import main
 from grok.errors import UserError
 from grok.store import archive, maintenance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sacred
 
-from analysis import query
+from grok.analysis import query
 from grok.errors import UserError
 from grok.experiment.repeat import logged_values
 from grok.reports.page.collect import details_of

@@ -93,7 +93,7 @@ def experiments(store: Store, matching: Filter) -> "QuerySet":
 
 def loader(store: Store) -> "ExperimentLoader":
     """An incense ExperimentLoader on the store, which unpickles nothing and reads long metrics whole."""
-    from analysis.incense_loader import WholeLoader
+    from grok.analysis.incense_loader import WholeLoader
 
     return WholeLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)
 

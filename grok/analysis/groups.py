@@ -1,5 +1,6 @@
 """Groups of runs that differ only in their seeds, and summaries of their metrics."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from analysis import query
+from grok.analysis import query
 from grok.errors import UserError
 from grok.store.connection import Store
 
@@ -16,6 +17,7 @@ MAX_GROUPS = 24  # that one figure can show
 STATISTICS = ("final", "min", "max", "mean")
 # Parts of the names of metrics and results of which a lower value is better.
 LOWER_IS_BETTER = ("loss", "perplexity", "error", "steps_to", "gap")
+LAYER = r"^(blocks/\d+|[^/]+)"  # the part of a parameter's name that names its layer
 
 by_option = click.option(
     "--by",
@@ -156,3 +158,44 @@ def run_statistics(long: pd.DataFrame, statistic: str) -> pd.DataFrame:
 def lower_is_better(name: str) -> bool:
     """Whether a lower value of a metric or result is better, judged by its name."""
     return any(part in name for part in LOWER_IS_BETTER)
+
+
+def best_group(means: pd.Series) -> str | None:
+    """The group with the best mean of a metric; None if no mean is finite.
+
+    Arguments:
+        means: one mean per group, named after the metric or result.
+    """
+    finite = means.replace([np.inf, -np.inf], np.nan).dropna()
+    if finite.empty:
+        return None
+    is_lower_better = lower_is_better(str(means.name))
+    return str(finite.idxmin() if is_lower_better else finite.idxmax())
+
+
+def parameter_table(
+    store: Store, runs: pd.DataFrame, prefix: str, layers: bool = False
+) -> pd.DataFrame:
+    """The metrics below a prefix as means over runs: a row per parameter, a column per step.
+
+    Arguments:
+        runs: runs of one group, from `with_groups`.
+        prefix: the part of the metrics' names before the parameter's.
+        layers: average the parameters of each layer into one row.
+
+    Raises:
+        UserError: no run has logged such a metric.
+    """
+    prefix = prefix.rstrip("/")
+    run_ids = [query.mongo_id(run_id) for run_id in runs["run"]]
+    matching = {"run_id": {"$in": run_ids}, "name": {"$regex": f"^{re.escape(prefix)}/"}}
+    metrics = store.database.metrics.distinct("name", matching)
+    if not metrics:
+        raise UserError(
+            f"no metric {prefix}/... in these {len(runs)} runs; `measures=full` logs several"
+        )
+    long = grouped_metrics(store, runs, metrics)
+    rows = long["metric"].astype(str).str.removeprefix(f"{prefix}/")
+    if layers:
+        rows = rows.str.extract(LAYER)[0]
+    return long.assign(row=rows).pivot_table(index="row", columns="step", values="value")

@@ -1,0 +1,103 @@
+"""The package as a wheel: everything that `grok` finds without the checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PARTS = (
+    "setup.py",
+    "setup.cfg",
+    "README.md",
+    "LICENSE",
+    "grok",
+    "experiments",
+    "sweeps",
+    "analysis",
+)
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of a copy of the checkout, since a build leaves files where it is made."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for part in PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    command = [*PIP, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "out", "."]
+    subprocess.run(command, cwd=folder, env=environment(), check=True)
+    (path,) = (folder / "out").glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The folder of programs of an environment with the wheel, beside this one's dependencies."""
+    folder = tmp_path_factory.mktemp("env")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    programs = folder / "bin"
+    command = [*PIP, "--python", programs / "python", "install", "-q", "--no-deps", wheel]
+    subprocess.run(command, env=environment(), check=True)
+    return programs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An empty working directory; the user's data are beside it, with a short name."""
+    folder = tmp_path_factory.mktemp("w")
+    yield folder
+    shutil.rmtree(folder.parent / "data", ignore_errors=True)
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Without the checkout's path and this session's store."""
+    ours = ("PYTHONPATH", "GROK_HOME", "GROK_MONGO_URI")
+    return {**{key: value for key, value in os.environ.items() if key not in ours}, **changes}
+
+
+def test_its_packages_collide_with_no_others(wheel):
+    """Everything is below `grok`; `experiments` or `analysis` could be anybody's."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"grok"}
+    for part, pattern in (("experiments", "*.py"), ("sweeps", "*.yaml"), ("analysis", "*.py")):
+        ours = {f"grok/papers/{part}/{path.name}" for path in (PROJECT / part).glob(pattern)}
+        assert ours and ours <= {*names}
+    assert "grok/papers/experiments/claims.json" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_papers_run_without_the_checkout(installed, folder):
+    """A run of an installed paper is kept in the user's data folder, which its first line names."""
+    data = folder.parent / "data"
+
+    def grok(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [installed / "grok", *words]
+        variables = environment(XDG_DATA_HOME=str(data))
+        return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+
+    run = grok("run", "liu_toy", "with", "cpu", "train_steps=20")
+    assert run.returncode == 0, run.stderr
+    assert f"run 1 in the embedded MongoDB in {data}/grok-lab/mongo" in run.stderr
+    assert "to find it again: grok analyze show run=1" in run.stdout
+    shown = grok("analyze", "show", "run=1")
+    assert "liu_toy" in shown.stdout, shown.stderr
+    refused = grok(
+        "new", "mine", "--says", "x", "--model", "mlp", "--operation", "x", "--measures", ""
+    )
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "grok init NAME" in refused.stderr
+    assert list(Path(folder).iterdir()) == []
