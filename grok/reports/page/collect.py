@@ -3,9 +3,10 @@
 import base64
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -260,9 +261,9 @@ def details_of(database: Database, ids: list[Any]) -> tuple[list[str], dict[str,
             lines[row] = sparkline(values)
         if len(curves[row]) >= MOST_METRICS and name not in ALWAYS_SHOWN:
             continue
-        kept = thinned(len(values), points)
-        index = steps.setdefault(tuple([metric["steps"][i] for i in kept]), len(steps))
-        curves[row][name] = [index, numbers_text([values[i] for i in kept])]
+        thin = thinned(len(values), points)
+        index = steps.setdefault(thin(metric["steps"]), len(steps))
+        curves[row][name] = [index, numbers_text(thin(values))]
     return lines, {"steps": [list(one) for one in steps], "curves": curves}
 
 
@@ -276,11 +277,12 @@ def sparkline(values: list[Any]) -> str:
 
 
 @cache
-def thinned(count: int, most: int) -> Sequence[int]:
-    """At most `most` of `count` indices, evenly spaced, the first and the last among them."""
+def thinned(count: int, most: int) -> Callable[[list[Any]], tuple]:
+    """A function that returns `most` of `count` values (all if there are fewer), evenly spaced, the
+    first and the last among them."""
     if count <= most:
-        return range(count)
-    return sorted({*spread(count, most)})
+        return tuple
+    return itemgetter(*sorted({*spread(count, most)}))
 
 
 @cache
@@ -289,7 +291,7 @@ def spread(count: int, points: int) -> list[int]:
     return np.linspace(0, count - 1, points).astype(int).tolist()
 
 
-def numbers_text(values: list[Any]) -> str:
+def numbers_text(values: Sequence[Any]) -> str:
     """Numbers with four digits, separated by commas; nothing for what is no finite number.
 
     It is written several times as fast as a list of rounded numbers as JSON.
