@@ -12,6 +12,7 @@ LAYERS = (
     ("printable",),
     ("errors",),
     (
+        "http_server",
         "interrupts",
         "paths",
         "phases",

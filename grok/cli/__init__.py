@@ -22,6 +22,7 @@ for command in (
     papers.claims,
     papers.replicate,
     papers.new,
+    report.board,
     report.report,
     report.measures,
     run.run,

@@ -1,4 +1,4 @@
-"""`grok report` and `grok measures`: the store as a page, and what measures there are."""
+"""`grok board`, `grok report` and `grok measures`: the store as a page, and what measures there are."""
 
 import ast
 from pathlib import Path
@@ -12,6 +12,17 @@ from grok.paths import PROJECT, experiment_names
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", default=8420, show_default=True, help="0 chooses a free one")
+@with_store
+def board(store: "Store", host: str, port: int) -> None:
+    """Serve the page of all runs, live, to those who have its link."""
+    from grok.reports.page import server
+
+    server.serve(store, host, port)
 
 
 @click.command(epilog=SELECTION_HELP)

@@ -40,18 +40,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Intervened:
-    """A replica was changed after `step` steps; told again when it is resumed.
-
-    number: of the intervention, among those of its problem.
-    """
-
-    replica: int
-    step: int
-    number: int
-
-
-@dataclass(frozen=True)
 class Outcome:
     """A replica has ended after `step` steps.
 
@@ -94,7 +82,7 @@ class Timing:
     evaluation_seconds: float
 
 
-Event = Start | Record | Intervened | Saved | Timing | Outcome
+Event = Start | Record | Saved | Timing | Outcome
 
 
 def stacked(records: list[Record]) -> dict[str, np.ndarray]:

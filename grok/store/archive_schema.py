@@ -97,6 +97,7 @@ class Host(Part):
 
 class Omniboard(Part):
     tags: list[Name] | None = None
+    notes: str | None = None
 
 
 class Run(Part):
@@ -128,7 +129,7 @@ class Run(Part):
     host: Host = Host()
     """the machine, its system, processor and GPUs, and the version of Python"""
     omniboard: Omniboard = Omniboard()
-    """`tags` that the program Omniboard has given to the run"""
+    """`tags` and `notes` that were given to the run, by `grok board` or the program Omniboard"""
     artifacts: list[Artifact] = []
     """names and ids of the stored files"""
     resources: list[FileReference] = []

@@ -3,19 +3,14 @@
 There is no user interface, no projects and no storage of W&B runs: W&B's own server has them.
 """
 
-import ipaddress
 import secrets
-import socket
-import threading
-import time
-from collections import Counter
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, jsonify, request
 from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
 
 from grok.errors import UserError
+from grok.http_server import RateLimit, is_addressed, own_names
 from grok.sweep.calls import parse_call
 from grok.sweep.queue import SweepQueue
 from grok.wandb_servers import ENDPOINT_NAME, HEALTH_PATH
@@ -35,12 +30,12 @@ def app(queue: SweepQueue, token: str, host: str = "localhost") -> Flask:
     """
     server = Flask("grok", static_folder=None)
     server.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
-    names = {name.lower() for name in (host, "localhost", socket.gethostname())}
+    names = own_names(host)
     limit = RateLimit(MAX_RATE)
 
     @server.before_request
     def admit() -> None:
-        if "Origin" in request.headers or not _is_ours(request.headers.get("Host", ""), names):
+        if "Origin" in request.headers or not is_addressed(request.headers.get("Host", ""), names):
             abort(403, "requests of web pages, or to another name of this machine, are refused")
         if not limit.admits((request.remote_addr, request.environ.get("REMOTE_PORT"))):
             abort(429, f"more than {MAX_RATE} requests a second on one connection")
@@ -81,34 +76,3 @@ def app(queue: SweepQueue, token: str, host: str = "localhost") -> Flask:
 
 def _error(message: str, code: int) -> tuple[Response, int]:
     return jsonify({"errors": [{"message": " ".join(message.split())}]}), code
-
-
-def _is_ours(host: str, names: set[str]) -> bool:
-    """Whether a Host header has an IP address or one of these names, with or without a port."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name not in names:
-            ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-class RateLimit:
-    """At most `rate` requests in each second of the clock from one connection."""
-
-    def __init__(self, rate: int):
-        self.rate = rate
-        self.second = 0
-        self.counts: Counter[tuple[str | None, str | None]] = Counter()
-        self.lock = threading.Lock()
-
-    def admits(self, connection: tuple[str | None, str | None]) -> bool:
-        """Whether this connection may make a request now, which is counted."""
-        second = int(time.monotonic())
-        with self.lock:
-            if second != self.second:
-                self.second = second
-                self.counts.clear()
-            self.counts[connection] += 1
-            return self.counts[connection] <= self.rate

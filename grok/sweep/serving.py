@@ -9,9 +9,7 @@ import socket
 import threading
 from importlib import import_module
 
-import waitress
-
-from grok.errors import UserError
+from grok.http_server import listen
 from grok.interrupts import raise_on_signals
 from grok.paths import make_private_folder, write_private
 from grok.store import connection as stores
@@ -21,9 +19,6 @@ from grok.sweep.queue import SweepQueue
 
 # Several threads wait for the store at once: MongoDB then writes their changes to disk together.
 THREADS = 8
-MOST_CONNECTIONS = 1000  # each agent keeps one
-MAX_HEADER_BYTES = 2**14
-IDLE_TIMEOUT = 60  # seconds after which a silent connection is closed
 
 
 def serve(host: str, port: int, lost_after: float) -> None:
@@ -36,21 +31,7 @@ def serve(host: str, port: int, lost_after: float) -> None:
     store = stores.mongo()
     token = endpoint_token()
     application = app(SweepQueue(store, lost_after), token, host)
-    try:
-        server = waitress.create_server(
-            application,
-            host=host,
-            port=port,
-            threads=THREADS,
-            connection_limit=MOST_CONNECTIONS,
-            channel_timeout=IDLE_TIMEOUT,
-            max_request_header_size=MAX_HEADER_BYTES,
-            max_request_body_size=MAX_BYTES,
-            asyncore_use_poll=True,  # select() takes fewer connections
-            ident=None,
-        )
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    server = listen(application, host, port, THREADS, max_request_body_size=MAX_BYTES)
     reachable = socket.gethostname() if host in ("0.0.0.0", "::") else host
     url = f"http://{reachable}:{server.effective_port}"
     make_private_folder(endpoint_file().parent)

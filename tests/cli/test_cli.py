@@ -58,7 +58,7 @@ def test_every_command_says_what_it_does(words, command):
 NAMES = """
 store start, store stop, store uri, store status, store recover, store export, store import,
 store delete, store doctor, store repair, store backup, sweep run, sweep serve, sweep agent, sweep submit, sweep status,
-papers, claims register, replicate, new, report, measures, repeat, resume, export history, export metrics,
+papers, claims register, replicate, new, board, report, measures, repeat, resume, export history, export metrics,
 export run, export sweep, export replication
 """
 

@@ -1,21 +1,15 @@
 """The report: a page of its own, opened in a browser."""
 
 import math
-import os
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import synthetic
 from grok.reports import page as report
-from grok.reports.page import collect
+from grok.reports.page import values
 from tests.store.selection_cases import CASES, fill
-
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 
 
 @pytest.fixture(scope="module")
@@ -74,45 +68,32 @@ def test_a_run_s_command_repeats_it():
         "meta": {"named_configs": ["cpu"], "config_updates": {"operation": "a**2 + b", "p": 31}},
         "config": {"seed": 5},
     }
-    assert collect.command_of(run) == (
+    assert values.command_of(run) == (
         "git checkout aaaaaaaaaaaa\n"
         "python experiments/power.py with cpu operation='a**2 + b' p=31 seed=5"
     )
 
 
 def test_long_curves_are_thinned_but_keep_their_ends():
-    kept = collect.thinned(1000, 50)(list(range(1000)))
+    kept = list(values.thinned(1000, 50))
     assert kept[0] == 0 and kept[-1] == 999 and len(kept) == 50
-    assert collect.thinned(7, 50)(list(range(7))) == tuple(range(7))
+    assert list(values.thinned(7, 50)) == list(range(7))
 
 
 def test_curves_are_text_with_nothing_where_there_is_no_finite_number():
     """The page draws a gap there; a number has the four digits that a plot can show."""
-    assert collect.numbers_text([0.123456, 1e-9, 123456.0]) == "0.1235,1e-09,1.235e+05"
-    values = [0.5, math.nan, math.inf, None, "<b>", 3]
-    assert collect.numbers_text(values) == "0.5,,,,,3"
+    assert values.numbers_text([0.123456, 1e-9, 123456.0]) == "0.1235,1e-09,1.235e+05"
+    logged = [0.5, math.nan, math.inf, None, "<b>", 3]
+    assert values.numbers_text(logged) == "0.5,,,,,3"
 
 
 def test_a_sparkline_keeps_the_ends_and_the_range_of_accuracies():
     """24 characters from A (0) to / (1), however long the curve."""
     for count in (1, 5, 24, 1000):
-        assert collect.sparkline([0.0] * (count - 1) + [1.0])[-1] == "/"
-        assert len(collect.sparkline([0.5] * count)) == 24
-    assert collect.sparkline([math.nan, 2.0, -1.0])[::23] == "AA"
-    assert collect.sparkline([]) == ""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        assert not os.environ.get("GROK_NEED_CHROMIUM"), "no Chromium here"
-        pytest.skip("no Chromium here")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        assert values.sparkline([0.0] * (count - 1) + [1.0])[-1] == "/"
+        assert len(values.sparkline([0.5] * count)) == 24
+    assert values.sparkline([math.nan, 2.0, -1.0])[::23] == "AA"
+    assert values.sparkline([]) == ""
 
 
 def test_the_page_selects_the_runs_that_the_store_selects(store, browser, tmp_path):

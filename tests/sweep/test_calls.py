@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from grok.sweep import endpoint
+from grok import http_server
 from grok.sweep.client import AGENT, HEARTBEAT, SWEEP, UPSERT
 from grok.sweep.endpoint import MAX_RATE, app
 from grok.sweep.queue import SweepQueue
@@ -123,7 +123,7 @@ def test_web_pages_are_refused(server, header):
 
 
 def test_a_connection_may_send_so_many_requests_a_second(server, monkeypatch):
-    monkeypatch.setattr(endpoint.time, "monotonic", lambda: 5.5)
+    monkeypatch.setattr(http_server.time, "monotonic", lambda: 5.5)
     health = request("GET", HEALTH_PATH)
     same = {"REMOTE_PORT": "7"}
     codes = [
@@ -132,7 +132,7 @@ def test_a_connection_may_send_so_many_requests_a_second(server, monkeypatch):
     ]
     assert codes == [200] * MAX_RATE + [429]
     assert server.send(health).status_code == 200  # another connection
-    monkeypatch.setattr(endpoint.time, "monotonic", lambda: 6.0)
+    monkeypatch.setattr(http_server.time, "monotonic", lambda: 6.0)
     last = server.client.get(HEALTH_PATH, headers=health.headers, environ_overrides=same)
     assert last.status_code == 200
 

@@ -1,0 +1,177 @@
+"""What has changed in the store: one poll serves every viewer of the live page."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+INTERVAL = 1.0  # seconds between two polls
+MOST_NAMED = 1000  # ids of runs in one message; with more, viewers read all anew
+CLOCK_TOLERANCE = timedelta(seconds=60)  # between the clocks of nodes that write heartbeats
+RECENT = {"heartbeat": 1, "status": 1, "seq": 1, "omniboard": 1}
+
+
+class Changes:
+    """Polls the store while there are viewers, and numbers what it finds.
+
+    Attributes:
+        version: the number of the last change.
+    """
+
+    def __init__(self, database: Database, interval: float = INTERVAL):
+        self.database, self.interval = database, interval
+        self.changed = threading.Condition()
+        self.version = 1
+        self.last: dict[str, Any] = {"runs": [], "sweeps": [], "running": 0}
+        self.viewers = 0  # threads that wait
+        self.seen: dict[Any, Any] = {}  # the state of recent and running runs
+        self.seen_sweeps: dict[Any, Any] = {}
+        self.total: int | None = None
+
+    def start(self) -> None:
+        """Poll in a thread of its own from now on."""
+        threading.Thread(target=self._poll_for_ever, name="changes", daemon=True).start()
+
+    def wait(self, version: int, timeout: float) -> dict[str, Any] | None:
+        """The next change after a version, or None if there is none in this time.
+
+        Returns:
+            `version`; `runs` and `sweeps`, the ids of those that have changed, or None where there
+            are many or more than one change has been missed; `running`, how many runs are.
+        """
+        with self.changed:
+            self.viewers += 1
+            self.changed.notify_all()
+            try:
+                if not self.changed.wait_for(lambda: self.version > version, timeout):
+                    return None
+                missed = {} if self.version == version + 1 else {"runs": None, "sweeps": None}
+                return {**self.last, **missed, "version": self.version}
+            finally:
+                self.viewers -= 1
+
+    def announce(self, runs: list[Any]) -> None:
+        """Say that these runs have changed, as when their notes have been written here."""
+        self._publish(runs, [], self.last["running"])
+
+    def _poll_for_ever(self) -> None:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.viewers > 0)
+            with contextlib.suppress(PyMongoError):  # the store is away; the views say so
+                self.poll()
+            time.sleep(self.interval)
+
+    def poll(self) -> None:
+        """Look once for what has changed, and publish it."""
+        runs, running = self._changed_runs()
+        sweeps = self._changed_sweeps()
+        if runs or sweeps:
+            self._publish(runs, sweeps, running)
+
+    def _publish(self, runs: list[Any], sweeps: list[Any], running: int) -> None:
+        with self.changed:
+            self.version += 1
+            self.last = {
+                "runs": runs if len(runs) <= MOST_NAMED else None,
+                "sweeps": sweeps,
+                "running": running,
+            }
+            self.changed.notify_all()
+
+    def _changed_runs(self) -> tuple[list[Any], int]:
+        """The ids of the runs that are new, differ or have gone, and the number of running ones."""
+        recent = self.database.runs.find({}, {"heartbeat": 1}).sort("heartbeat", -1).limit(1)
+        latest = next((run.get("heartbeat") for run in recent), None)
+        since: list[dict[str, Any]] = [{"status": "RUNNING"}]
+        if latest is not None:
+            since += [
+                {"heartbeat": {"$gte": latest - CLOCK_TOLERANCE}},
+                {"start_time": {"$gte": latest - CLOCK_TOLERANCE}},
+            ]
+        now = {run.pop("_id"): run for run in self.database.runs.find({"$or": since}, RECENT)}
+        running = sum(run.get("status") == "RUNNING" for run in now.values())
+        total = self.database.runs.estimated_document_count()
+        changed = [run_id for run_id, run in now.items() if self.seen.get(run_id) != run]
+        changed += [
+            run_id
+            for run_id, run in self.seen.items()
+            if run_id not in now and run.get("status") == "RUNNING"
+        ]
+        if self.total is None:  # the first poll has nothing to compare with
+            changed = []
+        elif total != self.total and not changed:
+            changed = [None]  # of a run that is none of the recent ones, as one that was deleted
+        self.seen, self.total = now, total
+        return changed, running
+
+    def _changed_sweeps(self) -> list[str]:
+        """The ids of the sweeps whose state, points or findings have changed."""
+        fields = {"state": 1, "seconds": 1, "claims.checked": 1}
+        now: dict[Any, Any] = {one.pop("_id"): one for one in self.database.sweeps.find({}, fields)}
+        stages: list[dict[str, Any]] = [
+            {"$match": {"sweep": {"$in": [name for name, one in now.items() if _is_open(one)]}}},
+            {"$group": {"_id": {"sweep": "$sweep", "state": "$state"}, "count": {"$sum": 1}}},
+        ]
+        for group in self.database.sweep_points.aggregate(stages):
+            now[group["_id"]["sweep"]][group["_id"]["state"]] = group["count"]
+        before, self.seen_sweeps = self.seen_sweeps, now
+        return [str(name) for name, one in now.items() if before.get(name) != one] if before else []
+
+
+def _is_open(sweep: dict[str, Any]) -> bool:
+    return sweep.get("state") in ("RUNNING", "PAUSED")
+
+
+class Cache:
+    """Answers that are computed once for all viewers who ask the same at about the same time.
+
+    An answer holds until a change is found, and at most for MOST_AGE: nobody polls while nobody looks.
+
+    Arguments:
+        changes: whose version decides whether an answer still holds.
+    """
+
+    SIZE = 64  # answers
+    MOST_AGE = 2.0  # seconds
+
+    def __init__(self, changes: Changes):
+        self.changes = changes
+        self.lock = threading.Lock()
+        self.answers: dict[str, Answer] = {}
+
+    def get(self, key: str, compute: Callable[[], bytes]) -> bytes:
+        """The answer of this key, computed unless another viewer has just had it computed."""
+        with self.lock:
+            answer = self.answers.pop(key, None)
+            version, now = self.changes.version, time.monotonic()
+            if answer is None or answer.version != version or now - answer.began > self.MOST_AGE:
+                answer = Answer(version, now)
+            self.answers[key] = answer
+            while len(self.answers) > self.SIZE:
+                del self.answers[next(iter(self.answers))]
+        with answer.lock:
+            if answer.content is None:
+                answer.content = compute()
+            return answer.content
+
+
+@dataclass
+class Answer:
+    """An answer, or the place of one that is being computed.
+
+    Attributes:
+        version: that of the store's changes when it was asked for, at the time `began`.
+        content: None until it has been computed.
+    """
+
+    version: int
+    began: float
+    content: bytes | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)

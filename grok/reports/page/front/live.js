@@ -1,0 +1,46 @@
+// The store as the server of the page answers for it; `subscribe` tells of changes without a reload.
+
+async function ask(view, parameters = {}, signal) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters))
+    for (const one of Array.isArray(value) ? value : [value]) query.append(name, one);
+  return answer(await fetch(`api/${view}?${query}`, {signal}));
+}
+
+async function answer(response) {
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(content.error ?? `the server answers ${response.status}`);
+  return content;
+}
+
+export function open() {
+  return {
+    isLive: true,
+    about: () => ask("about"),
+    keys: () => ask("keys"),
+    runs: ({filters, columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
+      ask("runs", {filters, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
+    groups: ({filters, by, columns}, signal) => ask("groups", {filters, by, column: columns}, signal),
+    run: id => ask("run", {run: id}),
+    defaults: experiment => ask("defaults", {experiment}),
+    curves: ({runs, metrics = [], points = 1000}) => ask("curves", {run: runs, metric: metrics, points}),
+    setNotes: (run, tags, notes) => fetch("api/notes", {method: "POST", headers: {"Content-Type": "application/json"},
+      body: JSON.stringify({run, tags, notes})}).then(answer),
+
+    // Calls `told` with each change of the store, and `said` with the state of the connection.
+    subscribe(told, said) {
+      const events = new EventSource("api/events");
+      let wasLost = false;
+      events.onopen = () => {
+        said("live");
+        if (wasLost) told({runs: null, sweeps: null});  // what happened meanwhile is not known
+        wasLost = false;
+      };
+      events.onmessage = event => told(JSON.parse(event.data));
+      events.onerror = () => {
+        wasLost = true;
+        said(events.readyState === EventSource.CLOSED ? "not live: the server refuses" : "connecting again");
+      };
+    },
+  };
+}

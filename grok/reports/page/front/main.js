@@ -1,0 +1,99 @@
+// The page: which view the address names, and what changes in the store.
+import {address, failure, h} from "grok/dom.js";
+import {redraw} from "grok/plots.js";
+import * as run from "grok/run.js";
+import * as runs from "grok/runs.js";
+
+const REFRESH = 2000;  // milliseconds between two refreshes of a view
+const VIEWS = {runs, run};
+const NAV = [["runs", "Runs"]];
+const view = document.getElementById("view");
+const {open} = await import("grok/live.js");
+const source = open();
+let shown = {}, generation = 0;
+
+function theme(choice) {
+  if (choice === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = choice;
+  document.getElementById("theme").textContent = {auto: "◐ auto", light: "○ light", dark: "● dark"}[choice];
+  redraw();
+}
+
+function stored(name, value) {  // a page opened from disk may have no storage
+  try {
+    if (value === undefined) return localStorage.getItem(name);
+    localStorage.setItem(name, value);
+  } catch { return null; }
+}
+
+let choice = stored("theme") ?? "auto";
+document.getElementById("theme").addEventListener("click", () => {
+  choice = {auto: "light", light: "dark", dark: "auto"}[choice];
+  stored("theme", choice);
+  theme(choice);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+// The path and the parameters after # in the address.
+function place() {
+  const [path, query = ""] = location.hash.slice(1).split(/\?(.*)/s);
+  const [name, ...rest] = path.split("/").filter(Boolean).map(decodeURIComponent);
+  return {path: [Object.hasOwn(VIEWS, name ?? "") ? name : "runs", ...rest], parameters: new URLSearchParams(query)};
+}
+
+async function route() {
+  if (location.hash === "#view") return;  // the link that skips the navigation
+  const {path, parameters} = place();
+  const [name] = path;
+  for (const link of document.querySelectorAll("nav a"))
+    link.toggleAttribute("aria-current", link.dataset.view === name || link.dataset.view === `${name}s`);
+  const mine = ++generation;
+  shown.close?.();
+  shown = {};
+  const root = h("div");
+  view.replaceChildren(root);
+  window.scrollTo(0, 0);
+  try {
+    const opened = await VIEWS[name].show(root, {source, path: path.slice(1), parameters,
+      isCurrent: () => mine === generation,
+      remember: kept => {
+        if (String(place().path) === String(path) && mine === generation) history.replaceState(null, "", address(path, kept));
+      }});
+    if (mine === generation) shown = opened ?? {};
+  } catch (error) {
+    if (mine === generation) root.append(failure(error));
+  }
+}
+
+// Changes that arrive while a refresh is due or under way are joined: null stands for everything.
+let pending = null, isBusy = false;
+const joined = (a, b) => a === null || b === null ? null : [...new Set([...a, ...b])];
+
+async function told(change) {
+  pending = pending ? {runs: joined(pending.runs, change.runs), sweeps: joined(pending.sweeps, change.sweeps)} : change;
+  if (isBusy) return;
+  isBusy = true;
+  while (pending) {
+    const now = pending;
+    pending = null;
+    try {
+      if (!document.hidden) await shown.refresh?.(now);
+      else pending = now;
+    } catch (error) { console.warn(error.message); }
+    await new Promise(resolve => setTimeout(resolve, REFRESH));
+  }
+  isBusy = false;
+}
+
+document.querySelector("nav").append(...NAV.map(([name, title]) => h("a", {href: `#${name}`, "data-view": name}, title)));
+theme(choice);
+addEventListener("hashchange", route);
+route();
+source.about().then(about => {
+  document.getElementById("about").textContent = about.store;
+}, () => {});
+source.subscribe(told, state => {
+  const live = document.getElementById("live");
+  live.textContent = state;
+  live.className = state === "live" ? "is-live" : "";
+});

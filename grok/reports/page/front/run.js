@@ -1,0 +1,159 @@
+// One run: its curves, live while it trains, its config, results, environment and output.
+import {address, copyButton, duration, fill, h, pairs, phase, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
+import {COLOURS, curve, label, lineStyle, plot, stepAxis} from "grok/plots.js";
+
+const HEADLINE = ["phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "train_loss", "test_loss", "seconds"];
+const MAIN = {accuracy: ["train_accuracy", "test_accuracy"], loss: ["train_loss", "test_loss"]};
+const MOST_LINES = 12;  // in one plot of an instrument
+
+export async function show(root, {source, path, parameters, remember, isCurrent}) {
+  const id = path[0] ?? "";
+  const run = await source.run(id);
+  const head = h("div"), plots = h("div"), facts = h("div", {class: "two facts"});
+  const notes = h("section", {"aria-label": "tags and notes"}), below = h("div");
+  const isLog = h("input", {type: "checkbox", checked: parameters.get("x") !== "linear", change: () => {
+    remember({x: isLog.checked ? "" : "linear"});
+    draw();
+  }});
+  root.append(head, h("p", {class: "bar"}, h("label", {}, isLog, " logarithmic steps")), plots, notes, facts, below);
+  let curves = [], defaults = null;
+
+  function drawHead(run) {
+    fill(head, 
+      h("h2", {}, `Run ${run.run}: ${run.experiment} `, status(run.status)),
+      h("p", {class: "quiet"}, [run.started && `started ${time(run.started)} UTC`, run.stopped && `ended ${time(run.stopped)} UTC`,
+        run.host.hostname && `on ${run.host.hostname}`].filter(Boolean).join(", "), run.sweep && [", of sweep ", sweepLink(run.sweep)]),
+      progressOf(run), resultOf(run));
+  }
+
+  // ---- curves
+
+  // The plots: accuracy, loss, then a group for each instrument (what stands before "/") and the other metrics.
+  function plotsOf(names) {
+    const groups = new Map(Object.entries(MAIN).map(([title, metrics]) => [title, metrics.filter(name => names.includes(name))]));
+    for (const name of names) {
+      if (Object.values(MAIN).flat().includes(name)) continue;
+      const group = name.includes("/") ? name.slice(0, name.indexOf("/")) : name;
+      groups.set(group, [...(groups.get(group) ?? []), name]);
+    }
+    return groups;
+  }
+
+  function draw() {
+    const groups = plotsOf(curves.map(one => one.name));
+    for (const [title, names] of groups) {
+      let figure = [...plots.querySelectorAll("figure")].find(one => one.dataset.group === title);
+      if (!figure) figure = addFigure(title);
+      const [caption, element] = figure.children;
+      caption.textContent = `${words(title)}${names.length ? "" : ": not logged"}${names.length > MOST_LINES ? ` (${MOST_LINES} of ${names.length})` : ""}`;
+      element.hidden = !names.length;
+      if (figure.closest("details")?.open === false || !names.length) continue;
+      const traces = curves.filter(one => names.includes(one.name)).slice(0, MOST_LINES).map((one, i) =>
+        curve(one.steps, one.values, isLog.checked, {name: label(words(one.name.slice(one.name.indexOf("/") + 1))),
+          line: title in MAIN ? {color: one.name.startsWith("train") ? COLOURS[1] : COLOURS[0], width: 1.8} : lineStyle(i), showlegend: true}));
+      const yaxis = title === "accuracy" ? {range: [-0.03, 1.03]} : title === "loss" ? {type: "log", exponentformat: "power"} : {};
+      plot(element, traces, {xaxis: stepAxis(isLog.checked), yaxis: {title: {text: label(words(title))}, ...yaxis}});
+    }
+  }
+
+  function addFigure(title) {
+    const figure = h("figure", {"data-group": title}, h("figcaption"), h("div", {class: "plot", role: "img", "aria-label": `${words(title)} over steps`}));
+    if (title in MAIN) {
+      const two = plots.querySelector(".two") ?? plots.appendChild(h("div", {class: "two"}));
+      two.append(figure);
+    } else {
+      const others = plots.querySelector("details") ?? plots.appendChild(h("details", {class: "instruments", toggle: draw},
+        h("summary", {}, "instruments and other metrics"), h("div", {class: "two"})));
+      others.querySelector(".two").append(figure);
+      const count = others.querySelectorAll("figure").length;
+      others.querySelector("summary").textContent = `instruments and other metrics: ${count}`;
+    }
+    return figure;
+  }
+
+  // ---- facts
+
+  // Which keys differ from the experiment's defaults; where those are not known, which were set for the run.
+  function drawFacts(run) {
+    const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+    const differing = new Set(defaults ? Object.keys(run.config).filter(key => key !== "seed" && !same(run.config[key], defaults[key])) : run.updates);
+    const keys = Object.keys(run.config).sort((a, b) => differing.has(b) - differing.has(a));
+    const config = keys.map(key => [key, text(run.config[key] ?? "none"), {class: differing.has(key) && "differs", title: defaults && differing.has(key) && `default: ${text(defaults[key] ?? "none")}`}]);
+    fill(facts, 
+      section("Config", h("p", {class: "quiet"}, differing.size ? `marked: ${defaults ? "differs from the defaults" : "set for this run"}` : "all as the defaults",
+        run.named_configs.length ? `; named configs: ${run.named_configs.join(", ")}` : ""), pairs(config)),
+      h("div", {},
+        section("Result", pairs(Object.entries(run.result).filter(([key]) => !HEADLINE.includes(key)))),
+        run.claims.length > 0 && section("Claims of this run", pairs(run.claims.map(one => [one.claim, one.passed ? "✓ passed" : "✗ failed"]))),
+        Object.keys(run.parents).length > 0 && section("Other runs", pairs(Object.entries(run.parents).map(([key, other]) =>
+          [key.replaceAll("_", " "), other === null ? "not in this store" : runLink(other)]))),
+        run.files.length > 0 && section("Files", h("p", {}, run.files.join(", "))),
+        section("Environment", pairs([...Object.entries(run.environment), ...Object.entries(run.program)].map(([key, value]) => [key, text(value)])))));
+    fill(below, 
+      section("Commands", ...Object.entries(run.commands).map(([name, line]) => h("div", {class: "command"}, h("span", {class: "quiet"}, name), h("pre", {}, line), copyButton(line)))),
+      run.trace && section("Error", h("pre", {class: "output"}, run.trace)),
+      run.output && h("details", {}, h("summary", {}, "Output"), h("pre", {class: "output"}, run.output)));
+  }
+
+  async function drawNotes(run) {
+    if (!source.setNotes) {
+      fill(notes, (run.tags.length || run.notes) && pairs([["tags", run.tags.join(", ")], ["notes", run.notes]]));
+      return;
+    }
+    if (notes.contains(document.activeElement)) return;  // somebody is writing
+    const tags = h("input", {value: run.tags.join(", "), placeholder: "separated by commas", "aria-label": "tags"});
+    const words = h("textarea", {rows: 2, "aria-label": "notes"}, run.notes);
+    const said = h("span", {role: "status", class: "quiet"});
+    fill(notes, h("form", {class: "notes", submit: async event => {
+      event.preventDefault();
+      try {
+        await source.setNotes(run.run, tags.value.split(",").map(tag => tag.trim()).filter(Boolean), words.value);
+        said.textContent = "saved";
+      } catch (error) { said.textContent = error.message; }
+    }}, h("label", {}, "tags ", tags), h("label", {}, "notes ", words), h("button", {}, "save"), said));
+  }
+
+  async function read() {
+    curves = await source.curves({runs: [id]});
+    if (isCurrent()) draw();
+  }
+
+  drawHead(run);
+  drawNotes(run);
+  drawFacts(run);
+  await read();
+  source.defaults(run.experiment).then(known => {
+    defaults = known;
+    if (isCurrent() && known) drawFacts(run);
+  }, () => {});
+  return {
+    refresh: async change => {
+      if (change.runs !== null && !change.runs.map(String).includes(id)) return;
+      const run = await source.run(id);
+      if (!isCurrent()) return;
+      drawHead(run);
+      drawNotes(run);
+      if (!below.contains(document.activeElement)) drawFacts(run);
+      await read();
+    },
+  };
+}
+
+function section(title, ...content) {
+  return h("section", {}, h("h3", {}, title), ...content);
+}
+
+function progressOf({progress}) {
+  if (!progress) return null;
+  const {step, steps, rate, left} = progress;
+  return h("p", {class: "progress"}, steps && h("progress", {max: steps, value: step, "aria-label": "progress"}),
+    ` step ${step.toLocaleString("en")}${steps ? ` of ${steps.toLocaleString("en")}` : ""}`,
+    rate ? `, ${rate >= 10 ? Math.round(rate).toLocaleString("en") : rate.toPrecision(2)} steps/s` : "",
+    left !== undefined ? `, about ${duration(left)} left` : "");
+}
+
+function resultOf({result}) {
+  const known = HEADLINE.filter(key => key in result);
+  const shown = key => key === "phase" ? phase(result[key]) : key === "seconds" ? duration(result[key]) : result[key] === null ? "never" : text(result[key]);
+  return known.length > 0 && h("dl", {class: "headline"}, known.map(key => h("div", {}, h("dt", {}, key === "seconds" ? "time" : words(key)), h("dd", {}, shown(key)))));
+}

@@ -1,0 +1,210 @@
+// The table of runs: filter, columns, order and groups are in the address, so a link is a saved view.
+import {address, copyButton, duration, grid, h, phase, runLink, spark, status, sweepLink, text, time, words} from "grok/dom.js";
+
+const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "result.phase", "result.steps_to_train",
+  "result.steps_to_test", "result.train_accuracy", "result.test_accuracy", "curve", "result.seconds"];
+const TITLES = {"result.steps_to_train": "train at step", "result.steps_to_test": "test at step", curve: "test accuracy",
+  "result.train_accuracy": "train acc", "result.test_accuracy": "test acc", "result.seconds": "time"};
+const PAGE_SIZES = [50, 200, 1000];
+const TYPING = 250;  // milliseconds without a key before the filter is applied
+const FILTERED = new Set(["experiment", "status", "sweep", "tag"]);  // columns of a run that filters know
+const EXAMPLE = "experiment=liu_toy p=10 result.phase=grokking lr=1e-3..1e-2 seed=0,1";
+
+export const title = column => TITLES[column] ?? words(column);
+
+export function cell(column, value) {
+  if (column === "run") return runLink(value);
+  if (column === "status") return status(value);
+  if (column === "sweep") return value ? sweepLink(value) : "";
+  if (column === "started") return time(value);
+  if (column === "curve") return spark(value);
+  if (column === "result.phase") return phase(value);
+  if (column === "result.seconds") return duration(value);
+  if (column.startsWith("result.steps_to") && value === null) return h("span", {class: "quiet"}, "–");
+  return text(value);
+}
+
+// The filter KEY=VALUE for runs with this value, in quotes where it needs them; null if filters cannot say it.
+export function filterFor(key, value) {
+  if (!/^[\w.\-/]+$/.test(key)) return null;
+  if (Array.isArray(value)) return value.every(one => typeof one === "number") ? `${key}=[${value.join(",")}]` : null;
+  if (value === null) return FILTERED.has(key) ? null : `${key}=none`;
+  if (typeof value !== "string") return `${key}=${value}`;
+  if (/^-?(inf|nan)$/.test(value)) return `${key}=${value}`;
+  if (!value || /[,"'\\[\]]|\.\.|^[-+]/.test(value)) return null;
+  const isOther = /^[\d.({]|\s|^(none|null|never|true|false|inf|nan)$/i.test(value);
+  return `${key}=${isOther ? `"${value}"` : value}`;
+}
+
+export async function show(root, {source, parameters, remember, isCurrent}) {
+  const state = {
+    f: parameters.get("f") ?? "", c: parameters.get("c")?.split(",").map(decodeURIComponent) ?? COLUMNS,
+    s: parameters.get("s") ?? "-run", g: parameters.get("g") ?? "", n: Number(parameters.get("n")) || PAGE_SIZES[0],
+  };
+  if (!state.c.includes("run")) state.c.unshift("run");
+  const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : state.c.map(encodeURIComponent).join(","),
+    s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n});
+  let table, asked = new AbortController();
+
+  const filter = h("input", {id: "filter", type: "search", value: state.f, placeholder: EXAMPLE, "aria-label": "filter of the runs",
+    autocomplete: "off", spellcheck: "false"});
+  const count = h("span", {id: "count", role: "status"});
+  const group = h("select", {id: "group", "aria-label": "group by", change: () => { state.f = filter.value.trim(); state.g = group.value; draw(); }});
+  const body = h("div", {id: "table"});
+  const columnsButton = h("button", {type: "button", click: () => chooseColumns(source, state.c, columns => { state.c = columns; draw(); })}, "columns");
+  root.append(
+    h("h2", {class: "only-read"}, "Runs"),
+    h("div", {class: "bar"}, filter, h("label", {}, "group by ", group), columnsButton,
+      h("span", {class: "quiet"}, "link ", copyButton(() => location.href))),
+    h("p", {class: "quiet"}, count, h("span", {class: "hint"}, " · filters as for the command line: KEY=VALUE, alternatives a,b, ranges low..high, all of which hold")),
+    body);
+  fillGroups();
+  source.keys().then(keys => fillGroups([...keys.config, ...keys.results]), () => {});
+
+  function fillGroups(keys = []) {
+    const names = [...new Set(["", "experiment", "status", "sweep", "seed", ...keys, ...(state.g ? [state.g] : [])])];
+    group.replaceChildren(...names.map(name => h("option", {value: name, selected: name === state.g}, name || "nothing")));
+  }
+
+  let typing;
+  filter.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => { state.f = filter.value.trim(); update(); }, TYPING);
+  });
+
+  function said(error, total) {
+    count.className = error ? "error" : "";
+    count.textContent = error ? error.message : `${total.toLocaleString("en")} run${total === 1 ? "" : "s"}`;
+  }
+
+  // ---- rows
+
+  function definitions() {
+    return state.c.map(column => ({
+      title: column, field: column, headerSort: column !== "curve" && !column.startsWith("metric."),
+      frozen: column === "run", titleFormatter: () => h("button", {type: "button", class: "heading", title: column}, title(column)),
+      formatter: cellOf => cell(column, cellOf.getValue()), minWidth: 60, maxInitialWidth: 260,
+      hozAlign: /^(result\.(?!phase|ended)|metric\.|seed$)/.test(column) ? "right" : "left",
+    }));
+  }
+
+  async function page(parameters) {
+    asked.abort();
+    asked = new AbortController();
+    const [order] = parameters.sort ?? [];
+    if (order) state.s = `${order.dir === "desc" ? "-" : ""}${order.field}`;
+    state.n = parameters.size;
+    remember(kept());
+    const request = {filters: state.f, columns: state.c, sort: state.s.replace(/^-/, ""), down: state.s.startsWith("-"),
+      offset: (parameters.page - 1) * parameters.size, limit: parameters.size};
+    try {
+      const {total, rows} = await source.runs(request, asked.signal);
+      said(null, total);
+      return {last_page: Math.max(1, Math.ceil(total / parameters.size)), last_row: total,
+        data: rows.map(row => Object.fromEntries(row.map((value, i) => [state.c[i], value])))};
+    } catch (error) {
+      if (error.name === "AbortError") return new Promise(() => {});  // another request has taken its place
+      said(error);
+      return {last_page: 1, last_row: 0, data: []};
+    }
+  }
+
+  function drawTable() {
+    table = new Tabulator(body, {
+      index: "run", nestedFieldSeparator: false, columns: definitions(), layout: "fitData", renderVertical: "basic",
+      ajaxURL: "runs", ajaxRequestFunc: (url, config, parameters) => page(parameters), sortMode: "remote",
+      pagination: true, paginationMode: "remote", paginationSize: state.n, paginationSizeSelector: PAGE_SIZES, paginationCounter: "rows",
+      initialSort: [{column: state.s.replace(/^-/, ""), dir: state.s.startsWith("-") ? "desc" : "asc"}],
+      movableColumns: true, headerSortTristate: false, columnHeaderSortMulti: false, dataLoader: false,
+      placeholder: h("p", {class: "quiet"}, "no run"), autoResize: false,
+    });
+    table.on("columnMoved", () => {
+      state.c = table.getColumns().map(column => column.getField());
+      remember(kept());
+      table.replaceData();
+    });
+  }
+
+  // ---- groups
+
+  async function drawGroups() {
+    remember(kept());
+    const numeric = state.c.filter(column => column.startsWith("result.") && column !== "result.phase");
+    try {
+      const found = await source.groups({filters: state.f, by: state.g, columns: numeric});
+      if (!isCurrent() || !state.g) return;
+      said(null, found.reduce((sum, one) => sum + one.count, 0));
+      const rows = found.map(one => {
+        const word = filterFor(state.g, one.value);
+        const name = one.value === null ? "(none)" : text(one.value);
+        const link = word === null ? name : h("a", {href: address(["runs"], {...kept(), f: `${state.f} ${word}`.trim(), g: ""})}, name);
+        return [link, one.count, Object.entries(one.states).map(([state, number]) => `${number} ${state.toLowerCase()}`).join(", "),
+          ...numeric.map(column => column === "result.seconds" ? duration(one.means[column]) : one.means[column])];
+      });
+      body.replaceChildren(grid([state.g, "runs", "states", ...numeric.map(column => `mean ${title(column)}`)], rows));
+    } catch (error) { said(error); }
+  }
+
+  function draw() {
+    table?.destroy();
+    table = undefined;
+    body.replaceChildren();
+    return state.g ? drawGroups() : drawTable();
+  }
+
+  function update() {
+    if (state.g) return drawGroups();
+    return table.setPage(1);
+  }
+
+  draw();
+  return {
+    refresh: () => state.g ? drawGroups() : table.replaceData(),
+    close: () => { asked.abort(); table?.destroy(); },
+  };
+}
+
+// A dialog to choose columns and their order; `done` gets the chosen ones.
+async function chooseColumns(source, current, done) {
+  const chosen = [...current];
+  const list = h("ol", {class: "chosen"}), found = h("div", {class: "found"});
+  const search = h("input", {type: "search", placeholder: "find a config key, result or metric", "aria-label": "find a column", input: offer});
+  const dialog = h("dialog", {class: "columns", close: () => dialog.remove()},
+    h("h2", {}, "Columns"), h("div", {class: "two"}, h("div", {}, search, found), h("div", {}, h("h3", {}, "in this order"), list)),
+    h("p", {class: "buttons"}, h("button", {type: "button", click: () => { chosen.splice(0, Infinity, ...COLUMNS); draw(); }}, "default"),
+      h("button", {type: "button", class: "main", click: () => { dialog.close(); done(chosen); }}, "show these"),
+      h("button", {type: "button", click: () => dialog.close()}, "cancel")));
+  document.body.append(dialog);
+  dialog.showModal();
+  const keys = await source.keys();
+
+  function move(i, by) {
+    const [column] = chosen.splice(i, 1);
+    chosen.splice(i + by, 0, column);
+    draw();
+    list.children[i + by].querySelector("button").focus();
+  }
+
+  function draw() {
+    list.replaceChildren(...chosen.map((column, i) => h("li", {}, h("span", {}, column),
+      h("button", {type: "button", class: "small", disabled: i === 0, "aria-label": `${column} earlier`, click: () => move(i, -1)}, "↑"),
+      h("button", {type: "button", class: "small", disabled: i === chosen.length - 1, "aria-label": `${column} later`, click: () => move(i, 1)}, "↓"),
+      h("button", {type: "button", class: "small", disabled: column === "run", "aria-label": `without ${column}`, click: () => { chosen.splice(i, 1); draw(); }}, "×"))));
+    offer();
+  }
+
+  function offer() {
+    const wanted = search.value.trim();
+    const matching = names => names.filter(name => name.toLowerCase().includes(wanted.toLowerCase()));
+    const box = name => h("label", {}, h("input", {type: "checkbox", checked: chosen.includes(name), disabled: name === "run", change: event => {
+      if (event.target.checked) chosen.push(name); else chosen.splice(chosen.indexOf(name), 1);
+      draw();
+    }}), ` ${name}`);
+    const kinds = [["run", "Run"], ["results", "Results"], ["metrics", "Last values of metrics"], ["config", "Config"]];
+    const parts = kinds.map(([kind, heading]) => [heading, matching(keys[kind])]).filter(([, names]) => names.length);
+    const known = parts.some(([, names]) => names.includes(wanted)) || chosen.includes(wanted);
+    found.replaceChildren(...parts.flatMap(([heading, names]) => [h("h3", {}, heading), ...names.map(box)]),
+      ...(wanted && !known ? [h("button", {type: "button", click: () => { chosen.push(wanted); search.value = ""; draw(); }}, `add ${wanted}`)] : []));
+  }
+  draw();
+}

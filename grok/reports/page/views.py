@@ -1,0 +1,462 @@
+"""What the page shows, as plain values for JSON, read from the store.
+
+The live page asks the server for these views; the report has their results in it.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from grok.errors import UserError
+from grok.reports.page.values import command_of, flat, part_of, plain, sparkline, thinned
+from grok.store import selection
+from grok.store.connection import find_run, find_sweep, swept_keys
+from grok.store.documents import find_metrics, named_run
+from grok.store.status import DEAD_AFTER, silence
+
+Query = dict[str, Any]
+FIELDS: dict[str, Any] = {  # of the columns that are no key of the config
+    "run": "$_id",
+    "experiment": "$experiment.name",
+    "status": "$status",
+    "started": "$start_time",
+    "sweep": {"$ifNull": ["$meta.sweep.id", "$info.wandb.sweep"]},
+    "tag": {
+        "$concatArrays": [
+            {"$ifNull": ["$meta.named_configs", []]},
+            {"$ifNull": ["$omniboard.tags", []]},
+        ]
+    },
+    "notes": "$omniboard.notes",
+    "host": "$host.hostname",
+}
+CURVE = "curve"  # the column with a small curve of the test accuracy
+METRIC = "metric."  # begins a column with the last value of a metric
+MOST_ROWS = 50_000  # of one answer
+MOST_GROUPS = 500
+RUNS_FOR_KEYS = 20  # latest runs of each experiment, whose keys are offered as columns
+POINTS = 1000  # of a curve that is drawn large
+RECENT_SECONDS = 60.0  # of training, from which the rate is measured
+WORD = re.compile(
+    r"""(?:[^\s'"]|'[^']*'|"[^"]*")+|['"]"""
+)  # a quote that is not closed is no filter
+POINT_STATES = ("pending", "running", "finished", "stopped", "failed")
+
+
+def filters_of(text: str) -> list[str]:
+    """The filters that are written in one line, with spaces between them but not inside quotes."""
+    return WORD.findall(text)
+
+
+def field_of(column: str) -> Any:
+    """The expression of MongoDB for a column; UserError if the name can be no key."""
+    if column in FIELDS:
+        return FIELDS[column]
+    key = column if column.startswith("result.") else f"config.{column.removeprefix('config.')}"
+    if not all(key.split(".")) or "$" in key or "\0" in key:
+        raise UserError(f"{column}: no key of a run")
+    return f"${key}"
+
+
+def runs(
+    database: Database,
+    filters: str,
+    columns: Sequence[str],
+    sort: str = "run",
+    descending: bool = True,
+    offset: int = 0,
+    limit: int = 100,
+) -> dict[str, Any]:
+    """One page of the table of runs.
+
+    Arguments:
+        filters: in the language of `grok.store.selection`, in one line.
+        columns: `run`, another of FIELDS, `result.KEY`, `metric.NAME`, `curve`, or a key of the config.
+        sort: a column, but no metric; what has no value comes last.
+        offset, limit: which rows of all, in this order.
+
+    Returns:
+        `total`, the number of runs that the filters select, and `rows` with a value for each column.
+    """
+    wanted = selection.select(database, filters_of(filters))
+    ids = _ids(database, wanted, sort, descending, offset, min(limit, MOST_ROWS))
+    stored = [column for column in columns if column != CURVE and not column.startswith(METRIC)]
+    fields = {f"c{i}": _value_or_none(field_of(column)) for i, column in enumerate(stored)}
+    found = database.runs.aggregate(
+        [{"$match": {"_id": {"$in": ids}}}, {"$project": fields or {"_id": 1}}]
+    )
+    values = {
+        run["_id"]: {column: json_value(run.get(f"c{i}")) for i, column in enumerate(stored)}
+        for run in found
+    }
+    for column, of_runs in _metric_columns(database, ids, columns).items():
+        for run_id, value in of_runs.items():
+            values.get(run_id, {})[column] = value
+    rows = [
+        [values[run_id].get(column) for column in columns] for run_id in ids if run_id in values
+    ]
+    return {"total": _count(database, wanted), "rows": rows}
+
+
+def _ids(
+    database: Database, wanted: Query, sort: str, descending: bool, offset: int, limit: int
+) -> list[Any]:
+    """The ids of the runs on a page of the table, in its order."""
+    direction = -1 if descending else 1
+    if sort == "run":
+        cursor = database.runs.find(wanted, {"_id": 1}).sort("_id", direction)
+        return [run["_id"] for run in cursor.skip(offset).limit(limit)]
+    if sort == CURVE or sort.startswith(METRIC):
+        raise UserError(
+            f"{sort}: runs cannot be sorted by a metric, only by results and config keys"
+        )
+    stages: list[Query] = [
+        {"$match": wanted},
+        {"$project": {"value": field_of(sort)}},
+        {"$set": {"lacks": {"$lte": ["$value", None]}}},  # a missing value is less than null
+        {"$sort": {"lacks": 1, "value": direction, "_id": -1}},
+        {"$skip": offset},
+        {"$limit": limit},
+        {"$project": {"_id": 1}},
+    ]
+    return [run["_id"] for run in database.runs.aggregate(stages, allowDiskUse=True)]
+
+
+def _value_or_none(field: Any) -> Any:
+    return {"$ifNull": [field, None]}
+
+
+def _count(database: Database, wanted: Query) -> int:
+    if not wanted:
+        return database.runs.estimated_document_count()
+    return database.runs.count_documents(wanted)
+
+
+def _metric_columns(
+    database: Database, ids: list[Any], columns: Sequence[str]
+) -> dict[str, dict[Any, Any]]:
+    """For each column of a metric, the value of each run that has logged it."""
+    names = {column: column.removeprefix(METRIC) for column in columns if column.startswith(METRIC)}
+    found: dict[str, dict[Any, Any]] = {column: {} for column in names}
+    if names:
+        wanted: Query = {"run_id": {"$in": ids}, "name": {"$in": [*names.values()]}}
+        last = {"run_id": 1, "name": 1, "value": {"$last": "$values"}, "part": 1}
+        column_of = {name: column for column, name in names.items()}
+        stages: list[Query] = [{"$match": wanted}, {"$project": last}, {"$sort": {"part": 1}}]
+        for metric in database.metrics.aggregate(stages):
+            found[column_of[metric["name"]]][metric["run_id"]] = json_value(metric.get("value"))
+    if CURVE in columns:
+        wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
+        found[CURVE] = {
+            metric["run_id"]: sparkline(metric["values"])
+            for metric in find_metrics(database.metrics, wanted, ["values"])
+        }
+    return found
+
+
+def groups(
+    database: Database, filters: str, by: str, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The runs that filters select, grouped by the values of a column; the largest groups first.
+
+    Returns:
+        For each group its `value`, the `count` of its runs, the `states` (how many runs have each
+        status), and `means`, that of each column over the runs where it is a number.
+    """
+    wanted = selection.select(database, filters_of(filters))
+    numeric = [c for c in columns if c not in FIELDS and c != CURVE and not c.startswith(METRIC)]
+    means = {f"m{i}": {"$avg": field_of(column)} for i, column in enumerate(numeric)}
+    stages: list[Query] = [
+        {"$match": wanted},
+        {
+            "$group": {
+                "_id": _value_or_none(field_of(by)),
+                "count": {"$sum": 1},
+                "states": {"$push": "$status"},
+                **means,
+            }
+        },
+        {"$sort": {"count": -1, "_id": 1}},
+        {"$limit": MOST_GROUPS},
+    ]
+    found = []
+    for group in database.runs.aggregate(stages, allowDiskUse=True):
+        states = [str(state) for state in group["states"]]
+        found.append(
+            {
+                "value": json_value(group["_id"]),
+                "count": group["count"],
+                "states": {state: states.count(state) for state in sorted({*states})},
+                "means": {c: json_value(group[f"m{i}"]) for i, c in enumerate(numeric)},
+            }
+        )
+    return found
+
+
+def keys(database: Database) -> dict[str, list[str]]:
+    """Names that can be columns: of the `config`, of `results` and of `metrics`.
+
+    They are those of the latest runs of each experiment.
+    """
+    config: dict[str, None] = {}
+    results: dict[str, None] = {}
+    ids: list[Any] = []
+    for name in database.runs.distinct("experiment.name"):
+        cursor = database.runs.find({"experiment.name": name}, {"config": 1, "result": 1})
+        for run in cursor.sort("_id", -1).limit(RUNS_FOR_KEYS):
+            ids.append(run["_id"])
+            config |= dict.fromkeys(flat(part_of(run, "config")))
+            results |= dict.fromkeys(flat(part_of(run, "result")))
+    metrics = database.metrics.distinct("name", {"run_id": {"$in": ids}})
+    return {
+        "run": [*FIELDS, CURVE],
+        "config": sorted(config),
+        "results": sorted(f"result.{key}" for key in results),
+        "metrics": sorted(f"{METRIC}{name}" for name in metrics),
+    }
+
+
+def run(database: Database, run_id: int | str) -> dict[str, Any]:
+    """All that is known of a run, except its metrics' values; UserError if there is none."""
+    document = find_run(database, run_id)
+    info = part_of(document, "info")
+    config = part_of(document, "config")
+    parents = {
+        key: named_run(document, key)
+        for key in ("initial_run", "reference_run")
+        if config.get(key) is not None
+    }
+    repeats = part_of(document, "meta").get("repeats")
+    metrics = database.metrics.distinct("name", {"run_id": document["_id"]})
+    return {
+        "run": document["_id"],
+        "experiment": part_of(document, "experiment").get("name", ""),
+        "status": status_of(database, document),
+        "started": json_value(document.get("start_time")),
+        "stopped": json_value(document.get("stop_time")),
+        "sweep": _sweep_id(document),
+        "tags": [str(tag) for tag in part_of(document, "omniboard").get("tags") or ()],
+        "named_configs": [str(n) for n in part_of(document, "meta").get("named_configs") or ()],
+        "notes": str(part_of(document, "omniboard").get("notes") or ""),
+        "config": json_value(flat(config)),
+        "updates": sorted(flat(part_of(part_of(document, "meta"), "config_updates"))),
+        "result": json_value(flat(part_of(document, "result"))),
+        "environment": json_value(part_of(info, "environment")),
+        "program": json_value(part_of(info, "program")),
+        "host": json_value(flat(part_of(document, "host"))),
+        "claims": json_value(info.get("claims") or []),
+        "parents": json_value({**parents, **({"repeats": repeats} if repeats else {})}),
+        "commands": commands_of(document),
+        "output": str(document.get("captured_out") or ""),
+        "trace": "".join(str(line) for line in document.get("fail_trace") or ()),
+        "files": [str(entry.get("name")) for entry in document.get("artifacts") or ()],
+        "metrics": sorted(map(str, metrics)),
+        "progress": progress(database, document),
+    }
+
+
+def _sweep_id(document: dict[str, Any]) -> str:
+    of_agent = part_of(part_of(document, "info"), "wandb").get("sweep")
+    return str(part_of(part_of(document, "meta"), "sweep").get("id") or of_agent or "")
+
+
+def status_of(database: Database, document: dict[str, Any]) -> str:
+    """The run's status; DEAD if it is RUNNING and has had no heartbeat for a minute."""
+    status = str(document.get("status", ""))
+    if status == "RUNNING":
+        seconds = silence(database.runs, {"_id": document["_id"]}).get(document["_id"], 0.0)
+        return "DEAD" if seconds > DEAD_AFTER else status
+    return status
+
+
+def commands_of(document: dict[str, Any]) -> dict[str, str]:
+    """The commands that repeat a run, resume it if it has not ended, and write it as files."""
+    number = shlex.quote(str(document["_id"]))
+    commands = {"train it again": command_of(document), "repeat": f"grok repeat {number}"}
+    if document.get("status") != "COMPLETED":
+        commands["resume"] = f"grok resume {number}"
+    commands["export"] = f"grok export run {number} run_{number}"
+    return commands
+
+
+def progress(database: Database, document: dict[str, Any]) -> dict[str, Any] | None:
+    """How far a running run is: `step`, `steps`, and if known the `rate` (steps in a second) and
+    the seconds `left`; None for a run that is not running or has logged nothing."""
+    if document.get("status") != "RUNNING":
+        return None
+    metrics = database.metrics.find_one(
+        {"run_id": document["_id"]},
+        {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}},
+        sort=[("part", -1)],
+    )
+    if not metrics or not metrics["steps"]:
+        return None
+    steps, times = metrics["steps"], metrics["timestamps"]
+    total = part_of(document, "config").get("train_steps")
+    known: dict[str, Any] = {"step": steps[-1], "steps": plain(total)}
+    recent = next(
+        i for i, t in enumerate(times) if (times[-1] - t).total_seconds() <= RECENT_SECONDS
+    )
+    seconds = (times[-1] - times[recent]).total_seconds()
+    if seconds > 0 and steps[-1] > steps[recent]:
+        known["rate"] = (steps[-1] - steps[recent]) / seconds
+        if isinstance(total, int | float):
+            known["left"] = max(0.0, (total - steps[-1]) / known["rate"])
+    return known
+
+
+def curves(
+    database: Database,
+    run_ids: Iterable[int | str],
+    names: Iterable[str] = (),
+    points: int = POINTS,
+) -> list[dict[str, Any]]:
+    """The curves of runs: `run`, `name`, `steps` and `values`, thinned, None where not finite.
+
+    Arguments:
+        names: of the metrics; none stands for all.
+        points: the largest number of points of a curve.
+    """
+    wanted: Query = {"run_id": {"$in": [*run_ids]}}
+    if names := [*names]:
+        wanted["name"] = {"$in": names}
+    found = []
+    for metric in find_metrics(database.metrics, wanted):
+        kept = thinned(len(metric["values"]), points)
+        found.append(
+            {
+                "run": metric["run_id"],
+                "name": str(metric["name"]),
+                "steps": [metric["steps"][i] for i in kept],
+                "values": [finite(metric["values"][i]) for i in kept],
+            }
+        )
+    return sorted(found, key=lambda curve: (str(curve["run"]), curve["name"]))
+
+
+def finite(value: Any) -> float | int | None:
+    """The value if it is a finite number, to six digits; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def sweeps(database: Database) -> list[dict[str, Any]]:
+    """The sweeps, the latest first, each with its number of runs by status and findings of claims."""
+    stages: list[Query] = [
+        {"$group": {"_id": {"sweep": FIELDS["sweep"], "status": "$status"}, "count": {"$sum": 1}}}
+    ]
+    counts: dict[str, dict[str, int]] = {}
+    for group in database.runs.aggregate(stages):
+        of_sweep = counts.setdefault(str(group["_id"].get("sweep")), {})
+        of_sweep[str(group["_id"].get("status"))] = group["count"]
+    return [
+        {**_sweep_head(sweep), "runs": counts.get(sweep["_id"], {})}
+        for sweep in database.sweeps.find({}, {"points": 0, "batches": 0}).sort("created", -1)
+    ]
+
+
+def _sweep_head(sweep: dict[str, Any]) -> dict[str, Any]:
+    findings = part_of(sweep, "claims").get("findings") or []
+    return {
+        "id": str(sweep["_id"]),
+        "name": str(sweep.get("name", "")),
+        "experiment": str(sweep.get("experiment", "")),
+        "created": json_value(sweep.get("created")),
+        "seconds": json_value(sweep.get("seconds")),
+        "state": str(sweep.get("state", "")).lower(),
+        "keys": [key for key in swept_keys(sweep) if key != "seed"],
+        "findings": [
+            {key: json_value(f.get(key)) for key in ("claim", "passed", "seed")} for f in findings
+        ],
+    }
+
+
+def sweep(database: Database, name: str) -> dict[str, Any]:
+    """One sweep: its points with their states, and the agents that work on it.
+
+    Arguments:
+        name: its id, or its file's name for the latest of that file.
+
+    Raises:
+        UserError: there is no such sweep.
+    """
+    document = find_sweep(database, name)
+    if document is None:
+        raise UserError(f"no sweep {name}")
+    stored = [*database.sweep_points.find({"sweep": document["_id"]}).sort("number", 1)]
+    points = (
+        [{"values": flat(part_of(point, "point")), "state": point["state"]} for point in stored]
+        if stored
+        else _local_points(database, document)
+    )
+    states = [point["state"] for point in points]
+    agents = [
+        {
+            "host": json_value(point.get("host")),
+            "wandb_run": json_value(point.get("run")),
+            "point": json_value(flat(part_of(point, "point"))),
+            "heartbeat": json_value(point.get("heartbeat")),
+        }
+        for point in stored
+        if point["state"] == "running"
+    ]
+    return {
+        **_sweep_head(document),
+        "points": [{**point, "values": json_value(point["values"])} for point in points],
+        "states": {state: states.count(state) for state in POINT_STATES if state in states},
+        "agents": agents,
+    }
+
+
+def _local_points(database: Database, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of a sweep that a machine runs by itself, with the states of their latest runs."""
+    fields = {"status": 1, "result.ended": 1, "meta.sweep.point": 1}
+    wanted = selection.of_sweeps(document["_id"])
+    states = {
+        part_of(part_of(run, "meta"), "sweep").get("point"): _point_state(run)
+        for run in database.runs.find(wanted, fields).sort("_id", 1)
+    }
+    return [
+        {"values": flat(point), "state": states.get(number, "pending")}
+        for number, point in enumerate(document.get("points") or ())
+    ]
+
+
+def _point_state(run: dict[str, Any]) -> str:
+    match run.get("status"):
+        case "COMPLETED":
+            return "finished"
+        case "RUNNING" | "QUEUED":
+            return "running"
+        case "INTERRUPTED":
+            return "stopped"
+    return "failed"
+
+
+def set_notes(database: Database, run_id: int | str, tags: Sequence[str], notes: str) -> None:
+    """Give a run tags and notes, in the fields where Omniboard keeps its own.
+
+    UserError if there is no such run.
+    """
+    change = {"$set": {"omniboard.tags": [*tags], "omniboard.notes": notes}}
+    if not database.runs.update_one({"_id": run_id}, change).matched_count:
+        raise UserError(f"no run {run_id}")
+
+
+def json_value(value: Any) -> Any:
+    """A stored value as JSON can hold it: times in UTC as ISO 8601, other objects as text."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC).isoformat(timespec="seconds")
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
+        return str(value)  # JavaScript would round it
+    return plain(value)

@@ -1,0 +1,321 @@
+"""`grok board`: the views that the page shows, who may ask for them, and the live page in a browser."""
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from benchmarks import synthetic
+from grok.errors import UserError
+from grok.reports.page import server, views
+from grok.reports.page.changes import Cache, Changes
+from tests.store.selection_cases import CASES, fill
+
+TOKEN = "a-token"
+
+
+@pytest.fixture(scope="module")
+def made(store):
+    """A store of 60 synthetic runs."""
+    made = replace(store, db_name="board")
+    synthetic.fill(made.database, 60, steps=30)
+    made.database.runs.update_many({"_id": {"$lte": 20}}, {"$set": {"meta.sweep.id": "s-1"}})
+    made.database.runs.update_many({"_id": {"$lte": 10}}, {"$set": {"result.steps_to_test": None}})
+    yield made
+    store.client.drop_database("board")
+
+
+def test_the_copied_parts_are_those_of_their_makers():
+    """A changed copy could hide anything; each has the checksum of the published file."""
+    folder = server.FRONT / "vendor"
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        assert name in server.FILES
+
+
+# -- views ---------------------------------------------------------------------------------------
+
+
+def column(database, name, *filters, **options):
+    """The values of one column of the table of runs."""
+    found = views.runs(database, " ".join(filters), [name], **{"limit": 1000, **options})
+    return [row[0] for row in found["rows"]]
+
+
+def test_the_table_selects_what_the_command_line_selects(store):
+    """The page's filter is the language of the command line, since the server reads it there."""
+    cases = replace(store, db_name="board_cases")
+    fill(cases.database)
+    try:
+        for filters, expected in CASES["cases"]:
+            assert sorted(column(cases.database, "run", filters), key=str) == expected, filters
+        for filters, message in CASES["errors"]:
+            with pytest.raises(UserError) as caught:
+                views.runs(cases.database, filters, ["run"])
+            assert str(caught.value).startswith(message)
+        cases.database.runs.insert_one({"_id": 99, "config": {"operation": "a**2 + b"}})
+        assert column(cases.database, "run", "operation='a**2 + b' run=99") == [99]
+        with pytest.raises(UserError, match="expected KEY=VALUE"):
+            views.runs(cases.database, "operation='a**2 + b", ["run"])
+    finally:
+        store.client.drop_database("board_cases")
+
+
+def test_pages_of_the_table_are_parts_of_one_order(made):
+    """A run must not be on two pages, nor on none, also where many runs have an equal value."""
+    for sort in ("run", "seed", "result.phase", "result.steps_to_test", "decoder_lr"):
+        for down in (True, False):
+            options = {"sort": sort, "descending": down}
+            pages = [
+                column(made.database, "run", offset=at, limit=7, **options)
+                for at in range(0, 63, 7)
+            ]
+            joined = [run for page in pages for run in page]
+            assert sorted(joined) == list(range(1, 61))
+            assert joined == column(made.database, "run", **options)
+
+
+def test_what_has_no_value_is_last_in_both_directions(made):
+    """The first page should show runs that have the value that they are sorted by."""
+    for down in (True, False):
+        steps = column(
+            made.database, "result.steps_to_test", sort="result.steps_to_test", descending=down
+        )
+        assert steps[-10:] == [None] * 10 and None not in steps[:-10]
+        assert steps[:-10] == sorted(steps[:-10], reverse=down)
+
+
+def test_columns_are_config_keys_results_and_last_values_of_metrics(made):
+    """Every column that is offered has the value that the store has."""
+    run = made.database.runs.find_one({"_id": 3})
+    last = made.database.metrics.find_one({"run_id": 3, "name": "test_loss"})["values"][-1]
+    names = [
+        "decoder_lr",
+        "config.p",
+        "result.phase",
+        "metric.test_loss",
+        "sweep",
+        "tag",
+        "nothing",
+    ]
+    (row,) = views.runs(made.database, "run=3", names)["rows"]
+    config = run["config"]
+    assert row == [
+        config["decoder_lr"],
+        config["p"],
+        run["result"]["phase"],
+        last,
+        "s-1",
+        ["cpu"],
+        None,
+    ]
+    offered = views.keys(made.database)
+    assert "decoder_lr" in offered["config"] and "metric.test_loss" in offered["metrics"]
+    assert len(column(made.database, "curve", "run=3")[0]) == 24
+
+
+def test_a_name_that_can_be_no_key_is_an_error(made):
+    """A column's name becomes part of a query: it must not become an operator."""
+    for name in ("$where", "a.$b", "a..b", "", "config."):
+        with pytest.raises(UserError):
+            views.runs(made.database, "", [name])
+        with pytest.raises(UserError):
+            views.groups(made.database, "", name, [])
+    with pytest.raises(UserError, match="cannot be sorted by a metric"):
+        views.runs(made.database, "", ["run"], sort="metric.test_loss")
+
+
+def test_groups_count_all_runs_and_average_their_results(made):
+    """A group's mean is that of its runs which have a number there."""
+    groups = views.groups(made.database, "", "seed", ["result.test_accuracy"])
+    assert [group["count"] for group in groups] == [6] * 10
+    runs = made.database.runs.find({"config.seed": groups[0]["value"]})
+    accuracies = [run["result"]["test_accuracy"] for run in runs]
+    assert groups[0]["means"]["result.test_accuracy"] == pytest.approx(sum(accuracies) / 6)
+    assert groups[0]["states"] == {"COMPLETED": 6}
+
+
+def test_curves_are_thinned_to_their_ends_and_have_gaps_where_not_finite(made):
+    """The page draws what JSON can hold: no number is invented for NaN."""
+    change = {"$set": {"values.1": float("nan"), "values.2": float("inf")}}
+    made.database.metrics.update_one({"run_id": 5, "name": "train_loss"}, change)
+    (curve,) = views.curves(made.database, [5], ["train_loss"])
+    stored = made.database.metrics.find_one({"run_id": 5, "name": "train_loss"})
+    assert curve["steps"] == stored["steps"] and curve["values"][1:3] == [None, None]
+    assert curve["values"][3] == pytest.approx(stored["values"][3], rel=1e-5)
+    (short,) = views.curves(made.database, [5], ["train_loss"], points=5)
+    assert len(short["steps"]) == 5
+    assert (short["steps"][0], short["steps"][-1]) == (stored["steps"][0], stored["steps"][-1])
+
+
+def test_a_running_run_has_a_rate_and_the_time_left(made):
+    """Both are measured over the last minute, since evaluations are not equally far apart."""
+    now = datetime(2026, 1, 1)
+    times = [now + timedelta(seconds=s) for s in (0, 100, 110, 120)]
+    made.database.metrics.insert_one(
+        {
+            "run_id": 900,
+            "name": "a",
+            "steps": [0, 10, 60, 110],
+            "values": [0.0] * 4,
+            "timestamps": times,
+        }
+    )
+    run = {"_id": 900, "status": "RUNNING", "config": {"train_steps": 310}}
+    known = views.progress(made.database, run)
+    assert known == {"step": 110, "steps": 310, "rate": 5.0, "left": 40.0}
+    assert views.progress(made.database, {**run, "status": "COMPLETED"}) is None
+    made.database.metrics.delete_many({"run_id": 900})
+
+
+# -- changes -------------------------------------------------------------------------------------
+
+
+def test_a_poll_finds_what_has_changed_and_all_viewers_hear_of_it(store):
+    """A message names the runs that are new, that have gone on, or that have ended."""
+    live = replace(store, db_name="board_changes")
+    runs = live.database.runs
+    try:
+        changes = Changes(live.database)
+        changes.poll()
+        assert changes.wait(changes.version, 0.0) is None
+        run = {"status": "RUNNING", "heartbeat": datetime.now(UTC), "start_time": datetime.now(UTC)}
+        runs.insert_many([{"_id": 1, **run}, {"_id": 2, **run}])
+        changes.poll()
+        for _ in range(2):
+            assert changes.wait(changes.version - 1, 0.0)["runs"] == [1, 2]
+        changes.poll()
+        assert changes.wait(changes.version, 0.0) is None
+        runs.update_one({"_id": 2}, {"$set": {"status": "INTERRUPTED"}})
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [2]
+        live.database.sweeps.insert_one({"_id": "s", "state": "RUNNING"})
+        changes.poll()
+        live.database.sweep_points.insert_one({"sweep": "s", "state": "pending"})
+        changes.poll()
+        message = changes.wait(changes.version - 1, 0.0)
+        assert message["sweeps"] == ["s"] and message["runs"] == []
+        assert changes.wait(0, 0.0)["runs"] is None  # more than one change ago: everything
+    finally:
+        store.client.drop_database("board_changes")
+
+
+def test_viewers_who_ask_the_same_share_one_answer(made):
+    """Ten viewers of one table cost one query, until something changes."""
+    changes, asked = Changes(made.database), []
+    cache = Cache(changes)
+    for _ in range(10):
+        assert cache.get("a", lambda: asked.append("a") or b"1") == b"1"
+    assert asked == ["a"]
+    changes.announce([1])
+    cache.get("a", lambda: asked.append("again") or b"2")
+    assert asked == ["a", "again"]
+
+
+# -- who may ask ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(made):
+    """A client of the page that has opened its link."""
+    application = server.app(made, TOKEN, Changes(made.database))
+    client = application.test_client()
+    assert client.get(f"/?token={TOKEN}").status_code == 302
+    return client
+
+
+def test_without_the_token_nothing_is_answered(made):
+    """The link is the only way in: neither data nor the page's files are for others."""
+    stranger = server.app(made, TOKEN, Changes(made.database)).test_client()
+    for path in (
+        "/",
+        "/?token=wrong",
+        "/?token=",
+        "/files/main.js",
+        "/api/runs",
+        "/api/events",
+        "/none",
+        f"/api/runs?token={TOKEN}",
+    ):
+        assert stranger.get(path).status_code == 401, path
+    assert stranger.post("/api/notes", json={}).status_code == 401
+
+
+def test_the_link_sets_a_cookie_that_scripts_and_other_sites_do_not_get(made):
+    """The token leaves the address at once, so that it is in no history and no referrer."""
+    client = server.app(made, TOKEN, Changes(made.database)).test_client()
+    answer = client.get(f"/?token={TOKEN}")
+    assert answer.headers["Location"] == "/"
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    page = client.get("/")
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert "script-src 'self' 'sha256-" in policy and "script-src 'unsafe" not in policy
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8420"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "null"},
+    ],
+)
+def test_requests_of_other_web_pages_are_refused(client, headers):
+    """A page that a viewer has open elsewhere, or that has renamed this server, gets nothing."""
+    assert client.get("/api/runs?column=run", headers=headers).status_code == 403
+    body = {"run": 1, "tags": [], "notes": ""}
+    assert client.post("/api/notes", json=body, headers=headers).status_code == 403
+
+
+def test_only_tags_and_notes_can_be_written(client, made):
+    """Other methods, other forms and other runs change nothing."""
+    ours = {"Origin": "http://localhost"}
+    before = made.database.runs.find_one({"_id": 7})
+    for body in (
+        {"run": 7},
+        {"run": 7, "tags": [], "notes": "", "status": "x"},
+        {"run": 7, "tags": "a", "notes": ""},
+        {"run": 7, "tags": [{"$set": 1}], "notes": ""},
+        {"run": {"$gt": 0}, "tags": [], "notes": ""},
+        {"run": 7, "tags": [], "notes": "x" * 20_001},
+        {"run": 7, "tags": ["x"] * 51, "notes": ""},
+        {"run": 7777, "tags": [], "notes": ""},
+        [7],
+    ):
+        assert client.post("/api/notes", json=body, headers=ours).status_code == 400, body
+    assert client.post("/api/notes", data="{}", headers=ours).status_code == 415
+    assert client.post("/api/notes", data="x" * 100_000, headers=ours).status_code in (413, 415)
+    for method in ("put", "delete", "patch", "options"):
+        assert getattr(client, method)("/api/notes", headers=ours).status_code == 405
+    assert made.database.runs.find_one({"_id": 7}) == before
+    body = {"run": 7, "tags": ["odd", "look"], "notes": "<b>why?</b>"}
+    assert client.post("/api/notes", json=body, headers=ours).status_code == 200
+    after = made.database.runs.find_one({"_id": 7})
+    assert after.pop("omniboard") == {"tags": ["odd", "look"], "notes": "<b>why?</b>"}
+    assert after == before
+    assert column(made.database, "run", "tag=odd") == [7]
+
+
+def test_wrong_questions_are_one_line_with_a_code(client):
+    """The page shows the line; nothing of the server's inside is told."""
+    for path, code in (
+        ("/api/runs?filters=p", 400),
+        ("/api/runs?filters='", 400),
+        ("/api/runs?offset=-1", 400),
+        ("/api/runs?sort=$where", 400),
+        ("/api/run?run=99999", 400),
+        ("/api/none", 404),
+        ("/files/server.py", 404),
+        ("/files/..%2fserver.py", 404),
+    ):
+        answer = client.get(path)
+        assert answer.status_code == code, path
+        assert "\n" not in json.loads(answer.data)["error"]

@@ -1,0 +1,160 @@
+"""The live page in a browser, over real runs while they train."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import synthetic
+from tests.conftest import PROJECT
+from tests.helpers import wait_until
+from tests.reports.browsers import served
+
+TOKEN = "a-token"
+SLOW = (
+    "decoder_width=20",
+    "log_points=3000",
+    "train_steps=3000000",
+    "seed=7",
+)  # until it is stopped
+
+
+@pytest.fixture(scope="module")
+def board(store):
+    """A page over the store of real runs."""
+    yield from served(store, TOKEN)
+
+
+@pytest.fixture(scope="module")
+def made(store):
+    """A page over 130 synthetic runs."""
+    made = replace(store, db_name="board_page")
+    synthetic.fill(made.database, 130, steps=30)
+    yield from served(made, TOKEN)
+    store.client.drop_database("board_page")
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab in which every error, a breach of the page's policy included, fails the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    tab = context.new_page()
+    wrong = []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    tab.wrong = wrong
+    yield tab
+    context.close()
+    assert wrong == []
+
+
+def soon(tab, expression: str, seconds: float = 20.0) -> None:
+    """Wait until an expression of JavaScript is true; the page's policy forbids Playwright's own way."""
+    wait_until(lambda: tab.evaluate(f"Boolean({expression})"), seconds)
+
+
+def shown_runs(tab) -> list[str]:
+    """The ids of the runs in the table, from top to bottom."""
+    return tab.locator(".tabulator-row [tabulator-field=run]").all_inner_texts()
+
+
+def test_a_run_appears_its_curve_grows_and_it_ends_without_a_reload(board, store, tab):
+    """What the page is for: to see a run happen."""
+    tab.goto(f"{board}?token={TOKEN}")
+    tab.wait_for_selector("#live.is-live")
+    command = [sys.executable, "experiments/liu_toy.py", "with", *SLOW]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        tab.locator(".tabulator-row .status.running").wait_for(timeout=120_000)
+        tab.locator(".tabulator-row [tabulator-field=run] a").first.click()
+        tab.locator("progress").wait_for()
+        tab.wait_for_selector("[data-group=accuracy] .main-svg")
+        length = "document.querySelector('[data-group=accuracy] .plot').data[0].x.length"
+        soon(tab, f"{length} > 5", 60)
+        before = tab.evaluate(length)
+        soon(tab, f"{length} > {before + 20}", 60)
+        soon(
+            tab, r"/steps\/s, about .* left/.test(document.querySelector('.progress').textContent)"
+        )
+        assert tab.locator("tr.differs th").all_inner_texts()[:2] == ["decoder_width", "log_points"]
+    finally:
+        process.terminate()
+        process.wait(60)
+    tab.locator("h2 .status.interrupted").wait_for(timeout=20_000)
+    assert tab.locator("progress").count() == 0
+    tab.locator("pre", has_text="grok resume").wait_for()
+
+
+def test_the_table_filters_sorts_groups_and_keeps_its_view_in_the_link(made, tab):
+    """Whoever opens the link sees the same rows, in the same order, under the same columns."""
+    tab.goto(f"{made}?token={TOKEN}")
+    tab.wait_for_selector(".tabulator-row")
+    assert tab.inner_text("#count") == "130 runs"
+    assert tab.url == f"{made}#runs"  # without the token
+    tab.fill("#filter", "seed=3 run=..50")
+    soon(tab, "document.querySelector('#count').textContent === '5 runs'")
+    assert shown_runs(tab) == ["44", "34", "24", "14", "4"]
+    tab.locator(".heading", has_text="run").first.focus()
+    tab.keyboard.press("Enter")  # sorts upward
+    soon(tab, "document.querySelector('.tabulator-row a').textContent === '4'")
+    tab.click("text=columns")
+    tab.fill("dialog input[type=search]", "decoder_lr")
+    tab.check("dialog label:has-text('decoder_lr') input")
+    tab.click("text=show these")
+    tab.wait_for_selector(".tabulator-row [tabulator-field=decoder_lr]")
+    rows = tab.locator(".tabulator-row").all_inner_texts()
+    link, other = tab.url, tab.context.new_page()
+    other.goto(link)
+    soon(other, "document.querySelectorAll('.tabulator-row').length === 5")
+    assert other.locator(".tabulator-row").all_inner_texts() == rows
+    other.close()
+    tab.fill("#filter", "")
+    tab.select_option("#group", "seed")
+    tab.locator("#table td a", has_text="3").first.click()
+    soon(tab, "document.querySelector('#count').textContent === '13 runs'")
+    assert "seed%3D3" in tab.url
+    tab.fill("#filter", "nonsense")
+    tab.wait_for_selector("#count.error:has-text('expected KEY=VALUE')")
+    tab.wrong.clear()  # the browser notes the answer 400
+
+
+def test_a_run_gets_tags_and_notes_and_every_viewer_sees_them(made, store, tab):
+    """Two viewers of one run see the same notes without a reload."""
+    tab.goto(f"{made}?token={TOKEN}")
+    other = tab.context.new_page()
+    for page in (tab, other):
+        page.goto(f"{made}#run/9")
+        page.wait_for_selector(".notes")
+    tab.fill(".notes input", "odd, look")
+    tab.fill(".notes textarea", "<b>why?</b>")
+    tab.click(".notes button")
+    runs = store.client["board_page"].runs
+    wait_until(
+        lambda: (
+            runs.find_one({"_id": 9}).get("omniboard")
+            == {"tags": ["odd", "look"], "notes": "<b>why?</b>"}
+        )
+    )
+    soon(other, "document.querySelector('.notes textarea').value === '<b>why?</b>'")
+    tab.goto(f"{made}#runs?f=tag%3Dodd")
+    soon(tab, "document.querySelector('#count').textContent === '1 run'")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (390, "light"), (390, "dark")])
+def test_nothing_is_wider_than_the_screen_and_text_can_be_read(made, browser, width, scheme):
+    """On a phone the page scrolls downward only; in dark mode text is light on dark."""
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    tab = context.new_page()
+    tab.goto(f"{made}?token={TOKEN}")
+    for place, ready in (("runs", ".tabulator-row"), ("run/7", "[data-group=loss] .main-svg")):
+        tab.goto(f"{made}#{place}")
+        tab.wait_for_selector(ready)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, place
+        light, paper = tab.evaluate(
+            "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)[1])"
+        )
+        assert (light > 200 and paper < 40) if scheme == "dark" else (light < 60 and paper > 240)
+    context.close()
