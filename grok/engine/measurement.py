@@ -197,6 +197,13 @@ class MeasurementState:
             history.interval_start = (program.steps[slot], program.saved(slot))
         return results
 
+    def begin_interval(self, program: Program, slot: int) -> None:
+        """Go on from the weights of now, which are not those that the last step has made."""
+        history = self.history
+        self.weights, self._position = _copied(program.state["params"], slot)
+        history.weights_before, history.recent_weights = self.weights, []
+        history.interval_start = (program.steps[slot], program.saved(slot))
+
     def pop_burst_metrics(self) -> tuple[tuple[int, dict[str, float]], ...]:
         """(step, metrics) of the steps measured since this was called last."""
         points, self.history.burst_metrics = tuple(self.history.burst_metrics), []
@@ -380,6 +387,7 @@ class MeasurementState:
             for slot, number in enumerate(numbers):
                 program.load(slot, replace(problem, seed=self.problem.seed + 7919 * (number + 1)))
                 program.restore(slot, step, tensors)
+                self.program.copy_settings(self.slot, program, slot)
             total_RP = torch.zeros(())
             for _ in self.history.step_rows:
                 program.step()

@@ -200,9 +200,16 @@ def norm_of(params: Tensors) -> Tensor:
 
 
 def fixed_norm(optimizer: Optimizer, params: Tensors) -> Tensor:
-    """The norm, in float64, that the weights have after every step: a given one, or that of `params`."""
+    """The norm, in float64, that the weights have after every step: a given one, or that of `params`;
+    0 if it is free."""
     norm = norm_of(params)
     return norm if optimizer.fixed_norm is True else torch.full_like(norm, optimizer.fixed_norm)
+
+
+def rescaled(params: Tensors, fixed_norm: Tensor) -> Tensors:
+    """The parameters scaled alike to a norm; unchanged if it is 0."""
+    factor = torch.where(fixed_norm > 0, fixed_norm / norm_of(params), 1.0)
+    return {name: (value * factor).to(value.dtype) for name, value in params.items()}
 
 
 def without_radial_part(grad: Tensor, weights: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grok.engine.spec import Group, MeasureConfig, Optimizer, Stop
+from grok.engine.spec import Group, Intervention, MeasureConfig, Optimizer, Stop
 from grok.tensors import Tensors
 
 
@@ -33,6 +33,7 @@ class Problem:
         (grok/randomness.py).
     needs_previous_params: the metrics read `data["previous"]`, the parameters before the last step.
     stop: the early-stopping rule.
+    interventions: changes at a step, or when a metric is at a value.
     saved_data: entries of `data` that are stored with the run.
     checkpoint_every: steps between the states that `train` yields; None for none.
     keep_weights: the records' arrays hold the weights, as WEIGHTS + name.
@@ -58,6 +59,7 @@ class Problem:
     needs_rng: bool = False
     needs_previous_params: bool = False
     stop: Stop | None = None
+    interventions: tuple[Intervention, ...] = ()
     saved_data: tuple[str, ...] = ()
     checkpoint_every: int | None = None
     keep_weights: bool = False
@@ -81,7 +83,9 @@ class Problem:
         optimizer = self.optimizer
         groups = tuple(Group(group.prefix, part=group.part) for group in optimizer.groups)
         numbers: dict[str, Any] = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
-        numbers["fixed_norm"] = bool(optimizer.fixed_norm)
+        numbers |= {"fixed_norm": optimizer.rescales, "norm_changes": False}
+        if optimizer.grokfast is not None:
+            numbers["grokfast"] = replace(optimizer.grokfast, gain=0.0)
         return (
             repr(self.module),
             _shapes(dict(self.module.named_parameters())),

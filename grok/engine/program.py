@@ -27,7 +27,9 @@ from grok.engine.fused import FusedStep
 from grok.engine.graph import multiplications, record
 from grok.engine.optimizers import Hyperparameters, StepScalars
 from grok.engine.problem import Problem, batch_order, sampled_batches
+from grok.engine.spec import Intervention
 from grok.interrupts import held_back
+from grok.objectives.classification import TEMPERATURE
 
 SAMPLED_BATCHES = 256  # mini-batches sampled at once, with replacement
 SCHEDULED_STEPS = 256  # steps whose learning rates and bias corrections are computed at once
@@ -125,7 +127,10 @@ class Program:
             state["previous_params"] = {name: value.clone() for name, value in params.items()}
         if problem.optimizer.decay_to == "init":
             state["decay_target"] = {name: value.clone() for name, value in params.items()}
-        if problem.optimizer.fixed_norm:
+        if problem.optimizer.grokfast is not None:
+            gain = problem.optimizer.grokfast.gain
+            state["grokfast_gain"] = torch.tensor(gain, dtype=dtype, device=device)
+        if problem.optimizer.rescales:
             state["fixed_norm"] = optimizers.fixed_norm(problem.optimizer, params)
         if problem.batch_size is not None:
             state["minibatch"] = torch.zeros(problem.batch_size, dtype=torch.long, device=device)
@@ -272,6 +277,58 @@ class Program:
             leaf[slot].copy_(tensors[name])
         self.steps[slot], self.scheduled = step, 0
 
+    def norm(self, slot: int) -> float:
+        """The norm of a slot's weights."""
+        return float(optimizers.norm_of(self.weights(slot)))
+
+    def change(self, slot: int, problem: Problem, change: Intervention, norm: float) -> None:
+        """Give a slot the new settings of an intervention.
+
+        Arguments:
+            problem: of the slot.
+            norm: of its weights when the intervention happened.
+        """
+        names = [name for name in self.state["params"] if name.startswith(change.parameters)]
+        groups = {problem.optimizer.group_of(name) for name in names}
+        for name, value in change.settings:
+            if name == "lr":
+                self.hyperparameters_RG.lr[slot, [*groups]] = value
+            elif name == "weight_decay":
+                decayed = [
+                    i for i in groups if change.parameters or problem.optimizer.groups[i].decayed
+                ]
+                self.hyperparameters_RG.weight_decay[slot, decayed] = value
+            elif name == "temperature":
+                self.state["data"][TEMPERATURE][slot] = value
+            elif name == "fixed_norm":
+                self.state[name][slot] = norm if value is True else value
+            else:
+                self.state[name][slot] = value
+        self.scheduled = 0
+
+    def reset(self, slot: int, problem: Problem, prefix: str) -> None:
+        """Put parameters back to their initial values, with an empty optimizer state.
+
+        Arguments:
+            problem: of the slot.
+            prefix: the beginning of their names.
+        """
+        initial = self._replica(problem)
+        for key in ("params", "optimizer", "filter"):
+            for path, leaf in pytree.tree_flatten_with_path(self.state[key])[0]:
+                if _name(path).rpartition("/")[2].startswith(prefix):
+                    leaf[slot].copy_(_at(initial[key], path))
+
+    def copy_settings(self, source: int, target: "Program", slot: int) -> None:
+        """Copy what interventions can set from a slot to one of another program of such problems."""
+        numbers = Hyperparameters(*(column[source] for column in self.hyperparameters_RG))
+        target._set_hyperparameters(slot, numbers)
+        pairs = [(self.state, target.state, name) for name in ("fixed_norm", "grokfast_gain")]
+        pairs.append((self.state["data"], target.state["data"], TEMPERATURE))
+        for old, new, name in pairs:
+            if name in old:
+                new[name][slot].copy_(old[name][source])
+
     def objective(self, slot: int) -> Callable[[dict], Tensor]:
         """The loss that a slot's last step lowered, as a function of its parameters."""
         return self._objective(pytree.tree_map(lambda x: x[slot], self.state), self.shared)
@@ -310,7 +367,11 @@ class Program:
             new |= {"gradient": grads, "loss": losses[0].double()}
         if settings.grokfast is not None:
             grads, new["filter"] = filters.amplified(
-                settings.grokfast, grads, state["filter"], optimizers.step_number(state["scalars"])
+                settings.grokfast,
+                grads,
+                state["filter"],
+                optimizers.step_number(state["scalars"]),
+                state["grokfast_gain"],
             )
         new["params"], new["optimizer"] = optimizers.update(
             settings,
@@ -321,9 +382,8 @@ class Program:
             state.get("decay_target"),
             noise,
         )
-        if settings.fixed_norm:
-            factor = state["fixed_norm"] / optimizers.norm_of(new["params"])
-            new["params"] = {k: (v * factor).to(v.dtype) for k, v in new["params"].items()}
+        if settings.rescales:
+            new["params"] = optimizers.rescaled(new["params"], state["fixed_norm"])
         return new
 
     def _key(self, state: dict, stream: str) -> Tensor:
@@ -475,6 +535,13 @@ class Program:
             parts.append(current[1][position : position + end - step])
             step += len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _at(tree: Any, path: tuple) -> Tensor:
+    """The tensor at a path of nested dictionaries."""
+    for entry in path:
+        tree = tree[entry.key]
+    return tree
 
 
 def _name(path: tuple) -> str:

@@ -11,7 +11,8 @@ from grok.engine.measure import Measure
 class Group:
     """Optimizer settings of the parameters whose names start with `prefix` and contain `part`.
 
-    momentum is read by SGD only; betas and eps by Adam and AdamW only.
+    momentum is read by SGD only; betas and eps by Adam and AdamW only. Where `decayed` is False, an
+    intervention that sets the weight decay of all parameters leaves these alone.
     """
 
     prefix: str = ""
@@ -21,6 +22,7 @@ class Group:
     eps: float = 1e-8
     momentum: float = 0.0
     part: str = ""
+    decayed: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Optimizer:
         al. 2025).
     fixed_norm: after each step all weights are scaled alike to this norm, or, if True, to their
         initial one (Liu et al. 2023, Omnigrok, section 2).
+    norm_changes: an intervention fixes the norm, or frees it.
     """
 
     kind: str = "adamw"
@@ -72,6 +75,12 @@ class Optimizer:
     grokfast: Grokfast | None = None
     orthogonal: bool = False
     fixed_norm: bool | float = False
+    norm_changes: bool = False
+
+    @property
+    def rescales(self) -> bool:
+        """Whether the norm is fixed, at some steps at least."""
+        return self.norm_changes or self.fixed_norm is not False
 
     def noises(self) -> list[str]:
         """The names of the kinds of noise that are on."""
@@ -83,6 +92,32 @@ class Optimizer:
             if name.startswith(group.prefix) and group.part in name:
                 return index
         raise ValueError(f"no optimizer group matches the parameter {name!r}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A metric compared with a number. The metric "step" is the number of steps made."""
+
+    metric: str
+    comparison: str  # one of >=, <=, > and <
+    value: float
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A change of a run, made once: as soon as a condition holds, between two steps.
+
+    settings: new values by name, those of `grok.engine.interventions.SETTINGS`. A fixed norm of True
+        is the norm at that step.
+    parameters: the beginning of the names of the parameters whose lr, weight_decay and values are
+        changed.
+    reset: whether the parameters go back to their initial values, with an empty optimizer state.
+    """
+
+    when: Condition
+    settings: tuple[tuple[str, float], ...] = ()
+    parameters: str = ""
+    reset: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,24 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from grok.engine import determinism, memory
-from grok.engine.checkpoint import below
-from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, Timing
+from grok.engine import determinism, interventions, memory
+from grok.engine.checkpoint import CheckpointError, below
+from grok.engine.events import (
+    WEIGHTS,
+    Event,
+    Intervened,
+    Outcome,
+    Record,
+    Saved,
+    Start,
+    Timing,
+)
 from grok.engine.fused import CompilerError, FusedStep, Unsupported
 from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
@@ -28,6 +38,7 @@ from grok.objectives.classification import TEMPERATURE
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
+INTERVENTIONS = "interventions"  # name of the tensor of those that have happened: `_Happened` each
 # Below this many steps one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
 FUSE_FROM_STEPS = 1000  # likewise of the fused step, which takes two seconds once
@@ -50,8 +61,8 @@ def train(
     """The events of training problems of equal signature together, as they happen.
 
     A replica yields Start, then a Record at each of its log steps, then an Outcome; the next waiting
-    problem takes its slot. Where a problem asks for checkpoints, it also yields a Saved every so
-    many steps.
+    problem takes its slot. It also yields Intervened after each of its interventions, and, where a
+    problem asks for checkpoints, a Saved every so many steps.
 
     Arguments:
         problems: replica i is problems[i].
@@ -163,12 +174,22 @@ def last_level_cache() -> int:
     return max(sizes, default=32 * 2**20)
 
 
+class _Happened(NamedTuple):
+    """The number of an intervention, its step, and the norm of the weights then."""
+
+    number: float
+    step: float
+    norm: float
+
+
 @dataclass
 class _Slot:
     """The replica that a slot of the program holds.
 
     pending_log_steps: log steps still to come, last first.
     stop_streak: consecutive logged steps at which the early-stopping rule has been met.
+    metrics: of this step, if it has just been evaluated.
+    happened: the interventions so far, in their order.
     """
 
     replica: int
@@ -176,6 +197,13 @@ class _Slot:
     pending_log_steps: list[int]
     stop_streak: int = 0
     measurement: MeasurementState | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    happened: list[_Happened] = field(default_factory=list)
+
+    def awaited(self) -> list[int]:
+        """The numbers of the interventions still to come."""
+        done = {one.number for one in self.happened}
+        return [n for n in range(len(self.problem.interventions)) if n not in done]
 
 
 class _Training:
@@ -205,6 +233,7 @@ class _Training:
             yield from self._refill(index)
         while any(self.slots):
             yield from self._evaluate()
+            yield from self._intervene()
             yield from self._save()
             self._compact()
             steps = self._steps_to_next_event()
@@ -246,7 +275,34 @@ class _Training:
             counts.append(slot.pending_log_steps[-1] - step)
             if every:
                 counts.append(every - step % every)
+            for number in slot.awaited():
+                at = interventions.step_of(slot.problem.interventions[number].when)
+                if at is not None and at > step:
+                    counts.append(at - step)
         return min(counts, default=0)
+
+    def _intervene(self) -> Iterator[Intervened]:
+        """Make the interventions whose condition holds, each once."""
+        for index, slot in self._live():
+            step = self.program.steps[index]
+            if slot.pending_log_steps[-1] == step:
+                continue  # a new replica: its evaluation comes first
+            due = [
+                number
+                for number in slot.awaited()
+                if interventions.holds(slot.problem.interventions[number].when, step, slot.metrics)
+            ]
+            slot.metrics = {}
+            for number in due:
+                change = slot.problem.interventions[number]
+                happened = _Happened(number, step, self.program.norm(index))
+                slot.happened.append(happened)
+                self.program.change(index, slot.problem, change, happened.norm)
+                if change.reset:
+                    self.program.reset(index, slot.problem, change.parameters)
+                    if slot.measurement is not None:
+                        slot.measurement.begin_interval(self.program, index)
+                yield Intervened(slot.replica, step, number)
 
     def _save(self) -> Iterator[Saved]:
         """The states of the replicas whose checkpoint is due."""
@@ -258,9 +314,11 @@ class _Training:
                 if slot.measurement is not None:
                     history = slot.measurement.history.saved()
                     tensors |= {HISTORY + name: tensor for name, tensor in history.items()}
+                if slot.happened:
+                    tensors[INTERVENTIONS] = torch.tensor(slot.happened, dtype=torch.float64)
                 yield Saved(slot.replica, step, slot.stop_streak, tensors)
 
-    def _refill(self, index: int) -> Iterator[Start]:
+    def _refill(self, index: int) -> Iterator[Start | Intervened]:
         """Put the next waiting replica into a slot that has become free."""
         self.slots[index] = None
         if not self.waiting:
@@ -274,6 +332,10 @@ class _Training:
         if saved is not None:
             slot.stop_streak = saved.stop_streak
             self.program.restore(index, saved.step, below(saved.tensors, PROGRAM))
+            slot.happened = _happened(saved.tensors, problem)
+            for one in slot.happened:
+                change = problem.interventions[int(one.number)]
+                self.program.change(index, problem, change, one.norm)
         if problem.measures is not None:
             slot.measurement = MeasurementState(problem, problem.measures, self.program, index)
             if saved is not None:
@@ -287,6 +349,8 @@ class _Training:
             self.program.threads,
             self.program.fused is not None,
         )
+        for one in slot.happened:
+            yield Intervened(replica, int(one.step), int(one.number))
 
     def _is_compiled(self) -> bool:
         return self.program.compiled or self.program.fused is not None
@@ -323,6 +387,7 @@ class _Training:
             if slot.measurement is not None:
                 metrics |= slot.measurement.evaluate(self.program, index, metrics)
                 burst_metrics = slot.measurement.pop_burst_metrics()
+            slot.metrics = metrics
             yield Record(slot.replica, step, metrics, arrays, burst_metrics)
             if not reason and slot.replica in self.terminate:  # the caller has seen the record
                 reason = "terminated"
@@ -360,3 +425,15 @@ class _Training:
         for new_index, (index, _) in enumerate(live):
             old.move(index, self.program, new_index)
         self.slots = [slot for _, slot in live]
+
+
+def _happened(tensors: Mapping[str, torch.Tensor], problem: Problem) -> list[_Happened]:
+    """The interventions that have happened by a saved state; CheckpointError if they cannot be read."""
+    rows = tensors.get(INTERVENTIONS, torch.zeros(0, len(_Happened._fields)))
+    count = len(problem.interventions)
+    if rows.ndim != 2 or rows.shape[1] != len(_Happened._fields):
+        raise CheckpointError("the interventions in the state cannot be read")
+    happened = [_Happened(*row) for row in rows.tolist()]
+    if any(one.number not in range(count) for one in happened):
+        raise CheckpointError("the state has interventions that are not of this problem")
+    return happened

@@ -51,6 +51,12 @@ MeasureOptions = Annotated[
     Mapping[str, Mapping[str, Any]],
     Field(description="options by instrument, such as measure_options.hessian.every=100"),
 ]
+Interventions = Annotated[
+    Sequence[Mapping[str, Any]],
+    Field(
+        description='a list of entries such as {"when": "memorized", "set": {"weight_decay": 0}}'
+    ),
+]
 FixedNorm = bool | Positive
 RunId = Count
 

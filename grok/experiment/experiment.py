@@ -41,6 +41,7 @@ from grok.experiment.config_types import (
     BelowOne,
     Count,
     FixedNorm,
+    Interventions,
     MeasureOptions,
     NonNegative,
     Positive,
@@ -265,7 +266,7 @@ class Experiment(sacred.Experiment):
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
         own = tuple(self.instruments.values())
-        problem = with_engine_options(self.build_function(c), c, reference, own)
+        problem = with_engine_options(self.build_function(c), c, self.threshold, reference, own)
         problem = replace(problem, reference_run=reference_run)
         advice.warn_of_coupled_decay(problem.optimizer)
         advice.warn_of_large_batch(problem)
@@ -526,6 +527,7 @@ def engine_options() -> None:
     stablemax: bool = False  # StableMax in place of the softmax (Prieto et al. 2025)
     fixed_norm: FixedNorm = False  # norm of the weights after each step; True: the initial norm
     temperature: Positive | None = None  # divisor of the logits, in the loss and in the metrics
+    interventions: Interventions = []  # changes at a step, or when a metric is at a value
 
 
 def load_module(program: Path) -> ModuleType:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grok.engine import instruments
+from grok.engine import instruments, interventions
 from grok.engine.determinism import drawing
 from grok.engine.measure import SNAPSHOT, Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
@@ -251,7 +251,9 @@ def make_optimizer(c: SimpleNamespace) -> Optimizer:
     undecayed: tuple[Group, ...] = ()
     if not getattr(c, "decay_vectors", True):
         parts = ("bias", "norm", "final")
-        undecayed = tuple(replace(group, weight_decay=0.0, part=part) for part in parts)
+        undecayed = tuple(
+            replace(group, weight_decay=0.0, part=part, decayed=False) for part in parts
+        )
     options = {name: vars(c)[name] for name in OPTIMIZER_OPTIONS if name in vars(c)}
     return Optimizer(c.optimizer, (*undecayed, group), warmup_steps=c.warmup_steps, **options)
 
@@ -330,12 +332,14 @@ def classification_problem(
 def with_engine_options(
     problem: Problem,
     c: SimpleNamespace,
+    threshold: float,
     reference: Tensors | None = None,
     own_measures: Sequence[Measure] = (),
 ) -> Problem:
     """The problem with the options that every experiment has.
 
     Arguments:
+        threshold: the accuracy from which a run has memorized, or generalized.
         reference: the final weights of `reference_run`, if there is one.
         own_measures: instruments that the paper defines.
     """
@@ -359,7 +363,25 @@ def with_engine_options(
         problem = with_temperature(problem, c.temperature)
     if c.measures or c.measure_options:
         problem = replace(problem, measures=measure_config(c, problem, reference, own_measures))
+    if c.interventions:
+        problem = with_interventions(problem, c, threshold)
     return problem
+
+
+def with_interventions(problem: Problem, c: SimpleNamespace, threshold: float) -> Problem:
+    """The problem with the changes that `interventions` lists.
+
+    Arguments:
+        threshold: the accuracy from which a run has memorized, or generalized.
+    """
+    try:
+        changes = [interventions.parse(entry, threshold) for entry in c.interventions]
+        sets_temperature = any(TEMPERATURE in dict(one.settings) for one in changes)
+        if sets_temperature and TEMPERATURE not in problem.data:
+            problem = with_temperature(problem, 1.0)
+        return interventions.add(problem, changes)
+    except interventions.InterventionError as error:
+        raise ConfigError("interventions", c.interventions, error.expected) from None
 
 
 def with_stablemax(problem: Problem) -> Problem:

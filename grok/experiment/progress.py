@@ -17,7 +17,8 @@ from sacred.commandline_options import cli_option
 from sacred.run import Run
 
 from grok.console import Console
-from grok.engine.events import Event, Record, Start, Timing
+from grok.engine.events import Event, Intervened, Record, Start, Timing
+from grok.engine.interventions import describe
 from grok.engine.problem import Problem
 
 MODES = ("normal", "live", "silent", "none")  # from most to least output
@@ -181,6 +182,9 @@ class RunProgress:
                 f"step {event.step:,} of {train_steps:,}  {rate} steps/s  about {duration(seconds)} for "
                 f"all steps and {evaluations:,} evaluations"
             )
+        elif isinstance(event, Intervened) and self.has_lines and event.step >= self.first_step:
+            change = describe(self.problem.interventions[event.number])
+            self._print(f"step {event.step:,}: intervention {event.number + 1}, {change}")
         elif isinstance(event, Record) and event.step >= self.first_step:
             self._show_record(event)
 

@@ -12,7 +12,16 @@ from sacred.run import Run
 from safetensors.torch import save_file
 
 from grok.engine.checkpoint import below
-from grok.engine.events import WEIGHTS, Event, Outcome, Record, Saved, Start, stacked
+from grok.engine.events import (
+    WEIGHTS,
+    Event,
+    Intervened,
+    Outcome,
+    Record,
+    Saved,
+    Start,
+    stacked,
+)
 from grok.engine.problem import Problem
 from grok.errors import writing
 from grok.phases import first_step_held, phase
@@ -53,6 +62,8 @@ class Recorder:
         self.series: dict[str, tuple[list[int], list[float]]] = {}
         self.records: list[Record] = []
         self.outcome: Outcome | None = None
+        # of each intervention, when it happened
+        self.intervention_steps: list[int | None] = [None] * len(problem.interventions)
         self.started = time.perf_counter() - seconds
         self.write_checkpoint = write_checkpoint
 
@@ -68,6 +79,8 @@ class Recorder:
             }
         elif isinstance(event, Record):
             self._log(event)
+        elif isinstance(event, Intervened):
+            self.intervention_steps[event.number] = event.step
         elif isinstance(event, Saved):
             self.write_checkpoint(event, self.records, self.seconds())
         elif isinstance(event, Outcome):
@@ -115,6 +128,9 @@ class Recorder:
             return {}
         train = self.first_step_held("train_accuracy", self.threshold)
         test = self.first_step_held("test_accuracy", self.threshold)
+        interventions = {}
+        if self.intervention_steps:
+            interventions["intervention_steps"] = list(self.intervention_steps)
         return {
             "phase": phase(train, test, self.delay),
             "steps_to_train": train,
@@ -125,6 +141,7 @@ class Recorder:
             "ended": self.outcome.reason if self.outcome else "interrupted",
             "compiled": self.run.info["program"]["compiled"],
             "seconds": round(self.seconds(), 3),
+            **interventions,
             # the measures' many numbers, MEASURE/METRIC, are in the series
             **{name: values[-1] for name, (_, values) in self.series.items() if "/" not in name},
         }

@@ -6,8 +6,6 @@ A mask (I, O) of 0 and 1 is a bipartite graph from inputs to outputs.
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import shortest_path
 from torch import Tensor
 
 Masks = Mapping[str, np.ndarray | Tensor]
@@ -54,6 +52,9 @@ def adjacency(mask: np.ndarray) -> np.ndarray:
 
 def path_length(mask: np.ndarray) -> float:
     """Mean length in edges of the shortest path between two connected nodes; NaN without edges."""
+    from scipy.sparse import csr_matrix  # imported here, since all commands import this module
+    from scipy.sparse.csgraph import shortest_path
+
     lengths = shortest_path(csr_matrix(adjacency(mask)), unweighted=True)
     connected = lengths[np.isfinite(lengths) & (lengths > 0)]
     return float(connected.mean()) if len(connected) else float("nan")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -48,6 +47,8 @@ def sharpness(
         grads = torch.autograd.grad(value, parameters)
         gradient = torch.cat([grad.flatten() for grad in grads])
         return sign * float(value.detach()), sign * gradient.double().cpu().numpy()
+
+    from scipy.optimize import minimize  # imported here, since all commands import this module
 
     def minimum(sign: int, begin: np.ndarray) -> float:
         bounds = np.stack([start - radius, start + radius], axis=1)

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -62,6 +61,8 @@ def imdb(train_count: int, test_count: int, seed: int, folder: Path) -> Tensors:
 def _reviews(folder: Path) -> tuple[list[str], Tensor]:
     tables = sorted(folder.glob("*.csv"))
     if tables:
+        import pandas as pd  # nothing else here needs it, and all papers' commands would wait for it
+
         table = pd.read_csv(tables[0])
         labels = torch.tensor((table["sentiment"] == "positive").to_numpy()).long()
         return list(table["review"]), labels

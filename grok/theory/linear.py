@@ -8,7 +8,6 @@ The eigenvalues nu of the sample covariance follow the Marchenko-Pastur law.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import gammainc, gammaincinv
 
 NODES = 4000  # of the midpoint rule, exact to 1e-15 here
 
@@ -69,11 +68,15 @@ def descent(
 
 def accuracy(loss: np.ndarray, eps: float, d_out: int = 1) -> np.ndarray:
     """Fraction of inputs whose squared error is at most eps, if the mean is `loss` (T,)."""
+    from scipy.special import gammainc  # imported here, since all commands import this module
+
     return gammainc(d_out / 2, d_out * eps / (2 * np.maximum(loss, 1e-300)))
 
 
 def loss_at(accuracy: float, eps: float, d_out: int = 1) -> float:
     """The loss at which `accuracy` is reached; eps / 3.84 at 95 % with one output."""
+    from scipy.special import gammaincinv
+
     return d_out * eps / (2 * gammaincinv(d_out / 2, accuracy))
 
 

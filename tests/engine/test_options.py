@@ -36,7 +36,8 @@ def gradients(count: int) -> list[torch.Tensor]:
 def filtered(grokfast: Grokfast, grads: list[torch.Tensor]) -> list[torch.Tensor]:
     state, found = initial_state(grokfast, {"w": grads[0]}), []
     for t, grad in enumerate(grads, start=1):
-        out, state = amplified(grokfast, {"w": grad}, state, torch.tensor(float(t)))
+        step, gain = torch.tensor(float(t)), torch.tensor(grokfast.gain, dtype=torch.float64)
+        out, state = amplified(grokfast, {"w": grad}, state, step, gain)
         found.append(out["w"])
     return found
 

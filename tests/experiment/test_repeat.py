@@ -20,7 +20,17 @@ from tests.helpers import opened_files
 SMALL = {
     "liu_toy": {"p": 6, "train_steps": 60},
     "power": {"p": 7, "width": 8, "heads": 2, "train_steps": 30, "batch_size": 16, "dropout": 0.1},
-    "mlp": {"p": 7, "width": 16, "train_steps": 30, "eval_steps": 5, "batch_size": 8},
+    "mlp": {
+        "p": 7,
+        "width": 16,
+        "train_steps": 30,
+        "eval_steps": 5,
+        "batch_size": 8,
+        "interventions": [
+            {"when": 12, "set": {"fixed_norm": True, "weight_decay": 0}},
+            {"when": "train_loss < 10", "reset": True},
+        ],
+    },
 }
 
 
@@ -30,6 +40,8 @@ def test_a_repeated_run_is_equal_bit_for_bit(store, name):
     run = paper.run(config_updates={**SMALL[name], "seed": 4})
     verdict = repeat(store, run._id)
     assert verdict.first is None and verdict.environment == []
+    if "interventions" in SMALL[name]:
+        assert run.result["intervention_steps"] == [12, 0]
     assert verdict.values >= 5 * len(run.info["metrics"])
     document = store.database.runs.find_one({"_id": verdict.run})
     assert document["meta"]["repeats"] == run._id

@@ -170,8 +170,9 @@ static void update_all(real* at, long count, const Scalars& s) {
     for (long i = 0; i < count; i += W) update(at + i, load(at + i + GRADIENT), s);
 }
 
-// Scale `count` weights, a multiple of W, to a norm.
+// Scale `count` weights, a multiple of W, to a norm, unless it is 0.
 static void rescale(real* at, long count, double norm) {
+    if (norm <= 0) return;
     double sums[W] = {};
     for (long i = 0; i < count; i += W)
         for (long lane = 0; lane < W; lane++) sums[lane] += double(at[i + lane]) * at[i + lane];

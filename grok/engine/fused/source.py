@@ -363,7 +363,7 @@ class _Writer:
             self._emit(
                 f"update_all(memory + {stored.offset}, {stored.size}, scalars[{self._group(name)}]);"
             )
-        if self.optimizer.fixed_norm:
+        if self.optimizer.rescales:
             norm = f"*tensor<const double>(r, {self._blocks() * len(self.params)})"
             self._emit(f"rescale(memory, ARENA, {norm});")
         self._emit("}")
@@ -379,7 +379,7 @@ class _Writer:
         """The address of an entry of the data."""
         if name not in self.data:
             self.data.append(name)
-        first = self._blocks() * len(self.params) + bool(self.optimizer.fixed_norm)
+        first = self._blocks() * len(self.params) + self.optimizer.rescales
         return f"tensor<{of}>(r, {first + self.data.index(name)})"
 
     def _blocks(self) -> int:

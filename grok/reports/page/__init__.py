@@ -1,8 +1,11 @@
 """`grok report`: the whole store as one HTML page that opens from disk, without a network."""
 
 import base64
+import gc
 import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,9 @@ def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path])
     Returns:
         the number of runs.
     """
-    summary = summary_of(store, wanted, figures)
-    summary["spark"], details = details_of(store.database, summary["runs"]["run"])
+    with _no_garbage_collection():
+        summary = summary_of(store, wanted, figures)
+        summary["spark"], details = details_of(store.database, summary["runs"]["run"])
     page = (HERE / "page.html").read_text()
     parts = {
         "css": (HERE / "page.css").read_text(),
@@ -40,6 +44,17 @@ def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path])
     with atomic_write(path) as file:
         file.write(page.encode())
     return len(summary["runs"]["run"])
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Suspend the search for cycles: it would visit a store's documents, which have none, again and
+    again, and take a sixth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def packed(data: Any) -> str:

@@ -229,7 +229,7 @@ def details_of(database: Database, ids: list[Any]) -> tuple[list[str], dict[str,
             lines[row] = sparkline(values)
         if len(curves[row]) >= MOST_METRICS and name not in ALWAYS_SHOWN:
             continue
-        kept = thinned(len(values), points)
-        index = steps.setdefault(tuple([metric["steps"][i] for i in kept]), len(steps))
-        curves[row][name] = [index, numbers_text([values[i] for i in kept])]
+        thin = thinned(len(values), points)
+        index = steps.setdefault(thin(metric["steps"]), len(steps))
+        curves[row][name] = [index, numbers_text(thin(values))]
     return lines, {"steps": [list(one) for one in steps], "curves": curves}

@@ -2,8 +2,9 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,12 @@ def sparkline(values: list[Any]) -> str:
 
 
 @cache
-def thinned(count: int, most: int) -> Sequence[int]:
-    """At most `most` of `count` indices, evenly spaced, the first and the last among them."""
+def thinned(count: int, most: int) -> Callable[[list[Any]], tuple]:
+    """A function that returns `most` of `count` values (all if there are fewer), evenly spaced, the
+    first and the last among them."""
     if count <= most:
-        return range(count)
-    return sorted({*spread(count, most)})
+        return tuple
+    return itemgetter(*sorted({*spread(count, most)}))
 
 
 @cache
@@ -69,7 +71,7 @@ def spread(count: int, points: int) -> list[int]:
     return np.linspace(0, count - 1, points).astype(int).tolist()
 
 
-def numbers_text(values: list[Any]) -> str:
+def numbers_text(values: Sequence[Any]) -> str:
     """Numbers with four digits, separated by commas; nothing for what is no finite number.
 
     It is written several times as fast as a list of rounded numbers as JSON.

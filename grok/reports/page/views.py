@@ -327,13 +327,13 @@ def curves(
         wanted["name"] = {"$in": names}
     found = []
     for metric in find_metrics(database.metrics, wanted):
-        kept = thinned(len(metric["values"]), points)
+        thin = thinned(len(metric["values"]), points)
         found.append(
             {
                 "run": metric["run_id"],
                 "name": str(metric["name"]),
-                "steps": [metric["steps"][i] for i in kept],
-                "values": [finite(metric["values"][i]) for i in kept],
+                "steps": thin(metric["steps"]),
+                "values": [finite(value) for value in thin(metric["values"])],
             }
         )
     return sorted(found, key=lambda curve: (str(curve["run"]), curve["name"]))

@@ -19,7 +19,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   let curves = [], defaults = null;
 
   function drawHead(run) {
-    fill(head, 
+    fill(head,
       h("h2", {}, `Run ${run.run}: ${run.experiment} `, status(run.status)),
       h("p", {class: "quiet"}, [run.started && `started ${time(run.started)} UTC`, run.stopped && `ended ${time(run.stopped)} UTC`,
         run.host.hostname && `on ${run.host.hostname}`].filter(Boolean).join(", "), run.sweep && [", of sweep ", sweepLink(run.sweep)]),
@@ -79,7 +79,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     const differing = new Set(defaults ? Object.keys(run.config).filter(key => key !== "seed" && !same(run.config[key], defaults[key])) : run.updates);
     const keys = Object.keys(run.config).sort((a, b) => differing.has(b) - differing.has(a));
     const config = keys.map(key => [key, text(run.config[key] ?? "none"), {class: differing.has(key) && "differs", title: defaults && differing.has(key) && `default: ${text(defaults[key] ?? "none")}`}]);
-    fill(facts, 
+    fill(facts,
       section("Config", h("p", {class: "quiet"}, differing.size ? `marked: ${defaults ? "differs from the defaults" : "set for this run"}` : "all as the defaults",
         run.named_configs.length ? `; named configs: ${run.named_configs.join(", ")}` : ""), pairs(config)),
       h("div", {},
@@ -89,7 +89,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
           [key.replaceAll("_", " "), other === null ? "not in this store" : runLink(other)]))),
         run.files.length > 0 && section("Files", h("p", {}, run.files.join(", "))),
         section("Environment", pairs([...Object.entries(run.environment), ...Object.entries(run.program)].map(([key, value]) => [key, text(value)])))));
-    fill(below, 
+    fill(below,
       section("Commands", ...Object.entries(run.commands).map(([name, line]) => h("div", {class: "command"}, h("span", {class: "quiet"}, name), h("pre", {}, line), copyButton(line)))),
       run.trace && section("Error", h("pre", {class: "output"}, run.trace)),
       run.output && h("details", {}, h("summary", {}, "Output"), h("pre", {class: "output"}, run.output)));
