@@ -66,20 +66,25 @@ def hyperparameters(optimizer: Optimizer) -> Hyperparameters:
 
 def initial_state(optimizer: Optimizer, params: Tensors) -> dict[str, Tensors]:
     """Zeros for every accumulator, by its name and the parameter's."""
-    return {
-        key: {name: torch.zeros_like(value) for name, value in params.items()}
-        for key in ACCUMULATORS[optimizer.kind]
-    }
+    kinds = optimizer.accumulators if optimizer.rule else ACCUMULATORS[optimizer.kind]
+    return {key: {name: torch.zeros_like(v) for name, v in params.items()} for key in kinds}
 
 
-def step_scalars(numbers: Hyperparameters, t: np.ndarray) -> np.ndarray:
+def step_scalars(
+    numbers: Hyperparameters,
+    t: np.ndarray,
+    schedule: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
     """The StepScalars of steps t (from 1) along the last axis, (..., 10).
 
     Arguments:
         numbers: (groups,) or (R, groups) each.
         t: numbers of steps; broadcasts against the hyperparameters.
+        schedule: of the learning rate, as in `Optimizer`.
     """
     lr = learning_rate(numbers, t)
+    if schedule is not None:
+        lr = lr * schedule(np.asarray(t - 1, dtype=np.float64))
     root = np.sqrt(1 - numbers.beta2**t)
     columns: StepScalars[np.ndarray] = StepScalars(
         lr=lr,
@@ -182,7 +187,9 @@ def update(
         target = None if decay_target is None else decay_target[name]
         scalars = scalars_of_group[optimizer.group_of(name)]
         accumulators = {key: tensors[name] for key, tensors in state.items()}
-        if optimizer.kind == "sgd":
+        if optimizer.rule is not None:
+            new_params[name], new = optimizer.rule(value, grads[name], accumulators, scalars)
+        elif optimizer.kind == "sgd":
             new_params[name], new = _sgd(value, grads[name], accumulators, scalars, target, noise)
         else:
             decoupled = optimizer.kind == "adamw"

@@ -88,6 +88,7 @@ class Problem:
             numbers["grokfast"] = replace(optimizer.grokfast, gain=0.0)
         return (
             repr(self.module),
+            _attributes(self.module),
             _shapes(dict(self.module.named_parameters())),
             _shapes(dict(self.module.named_buffers())),
             _shapes(self.data),
@@ -110,6 +111,46 @@ def log_steps(train_steps: int, points: int) -> list[int]:
     """At most `points` + 1 logarithmically spaced steps: 0, 1, ..., train_steps, all different."""
     spaced = np.geomspace(1, train_steps, min(points, train_steps))
     return [0, *sorted({int(step) for step in np.round(spaced)})]
+
+
+def _attributes(module: nn.Module) -> tuple:
+    """What a module and its parts have besides parameters, buffers and parts: it may change what they
+    compute, and a program has it from one replica only. The repr of torch's own modules shows it."""
+    own = {*vars(nn.Module())} - {"training"}
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    names = {id(tensor): name for name, tensor in tensors}
+    return tuple(
+        (path, type(part), name, _comparable(value, names))
+        for path, part in module.named_modules()
+        if not type(part).__module__.startswith("torch.")
+        for name, value in vars(part).items()
+        if name not in own
+    )
+
+
+def _comparable(value: Any, names: dict[int, str]) -> Any:
+    """A hashable value that is equal for equal ones; for an object that cannot be compared, its identity.
+
+    Arguments:
+        names: of the module's own tensors, by their identities. Their values need not be equal.
+    """
+    if id(value) in names:
+        return names[id(value)]
+    if isinstance(value, Tensor):
+        content = value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return tuple(value.shape), value.dtype, hash(content)
+    if isinstance(value, list | tuple):
+        return type(value), tuple(_comparable(each, names) for each in value)
+    if isinstance(value, dict):
+        return tuple((key, _comparable(each, names)) for key, each in value.items())
+    is_plain = type(value).__hash__ in (None, object.__hash__) and not callable(value)
+    if is_plain and hasattr(value, "__dict__"):
+        return type(value), _comparable(vars(value), names)
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 def _shapes(tensors: dict[str, Tensor]) -> tuple:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
 from grok import randomness
-from grok.engine import determinism, filters, optimizers, products
+from grok.engine import determinism, eager, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
 from grok.engine.fused import FusedStep
@@ -67,6 +67,7 @@ class Program:
         fused step, it is whether the evaluation may be compiled.
     traced: traced functions of another program of equal shape, to be used here too.
     fused: makes the steps; None where the traced or compiled step does.
+    is_eager: whether nothing is traced (`grok.engine.eager`), which only one slot alone can do.
 
     `state` is a nested dictionary of tensors whose first axis is R. `threads` is how many threads
     the fused step uses.
@@ -80,8 +81,10 @@ class Program:
         compiled: bool,
         traced: dict[str, Callable] | None = None,
         fused: FusedStep | None = None,
+        is_eager: bool = False,
     ):
         self.template = template
+        self.is_eager = is_eager
         self.slots = slots
         self.compiled = compiled
         self.fused = fused
@@ -103,6 +106,9 @@ class Program:
         # functions of all tensors of state and shared data, by name; and calls on our own tensors
         self._traced: dict[str, Callable] = {} if traced is None else traced
         self._calls: dict[str, Callable] = {}
+        self._graphs: dict[
+            str, torch.fx.GraphModule
+        ] = {}  # recorded by `check`, until they are used
         self._copy: dict | None = None  # of what the metrics of one slot read
         self._reordered: Program | None = None
 
@@ -239,7 +245,9 @@ class Program:
             count = min(self.slots, slots)
             traced = self._traced if count == self.slots else None
             shared = set(self.shared)
-            self._reordered = Program(problem, count, shared, self.compiled, traced, self.fused)
+            self._reordered = Program(
+                problem, count, shared, self.compiled, traced, self.fused, self.is_eager
+            )
         return self._reordered
 
     def weights(self, slot: int) -> dict[str, Tensor]:
@@ -352,14 +360,16 @@ class Program:
     def _step_one(self, state: dict, shared: dict) -> dict:
         settings = self.template.optimizer
         objective = self._objective(state, shared)
+        grads_of = eager.grad if self.is_eager else grad
+        grads_and_value = eager.grad_and_value if self.is_eager else grad_and_value
         losses: list[Tensor] = []
 
         def gradient_and_loss(params: dict) -> dict:
-            grads, loss = grad_and_value(objective)(params)
+            grads, loss = grads_and_value(objective)(params)
             losses.append(loss)
             return grads
 
-        gradient_at = grad(objective) if self.template.measures is None else gradient_and_loss
+        gradient_at = grads_of(objective) if self.template.measures is None else gradient_and_loss
         noise = {name: self._key(state, name) for name in settings.noises()}
         grads = optimizers.gradient(settings, gradient_at, state["params"], noise)
         new: dict[str, Any] = {}
@@ -422,16 +432,57 @@ class Program:
         The state is that of all slots, or of a single one without the slots' axis. On CUDA the
         kernels become one captured graph.
         """
+        if self.is_eager:
+            return self._call_eagerly(name, function, self._state_of_call())
         if name not in self._calls:
-            state = self.state
-            if self.slots == 1:
-                state = pytree.tree_map(lambda x: x[0], state)
-            arguments, spec = pytree.tree_flatten((state, self.shared))
+            arguments, spec = pytree.tree_flatten((self._state_of_call(), self.shared))
             if name not in self._traced:
-                self._traced[name] = self._trace(function, arguments, spec)
+                self._traced[name] = self._trace(name, function, arguments, spec)
             call = partial(self._traced[name], *arguments)
             self._calls[name] = _captured(call, arguments) if arguments[0].is_cuda else call
         return self._calls[name]()
+
+    def _state_of_call(self) -> dict:
+        """The state of all slots, or of a single one without the slots' axis."""
+        return self.state if self.slots > 1 else pytree.tree_map(lambda x: x[0], self.state)
+
+    def _call_eagerly(self, name: str, function: Callable, state: dict) -> Any:
+        stream = "loss" if name == "step" else "metrics"
+        with eager.drawing_from(self._key(state, stream)):
+            if name == "step":
+                return function(state, self.shared)
+            with eager.evaluating(self.template.module):
+                return function(state, self.shared)
+
+    def check(self) -> None:
+        """Record, or if eager execute, an evaluation and a step on a copy of the state.
+
+        Raises whatever error keeps them from being recorded for all slots, or executed.
+        """
+        functions = {"evaluate": self._mapped(self._evaluate_one), "step": self._step_all}
+        for name, function in functions.items():
+            if name in self._traced:
+                continue
+            state = pytree.tree_map(torch.clone, self._state_of_call())
+            if self.is_eager:
+                self._call_eagerly(name, function, state)
+            else:
+                arguments, spec = pytree.tree_flatten((state, self.shared))
+                with eager.drawing_nothing(self.template.device):
+                    self._graphs[name] = self._recorded(function, arguments, spec)
+
+    def _recorded(
+        self, function: Callable, arguments: list[Tensor], spec: Any
+    ) -> torch.fx.GraphModule:
+        """`function` as a graph of the flat list of tensors; it may change these."""
+
+        def flat(*leaves: Tensor) -> Any:
+            return function(*pytree.tree_unflatten(leaves, spec))
+
+        graph = record(flat, arguments)
+        if products.pay():
+            products.replace_products(graph)
+        return graph
 
     def _evaluate_slot(self, slot: int) -> dict[str, Tensor]:
         """The metrics of one slot."""
@@ -444,20 +495,16 @@ class Program:
             state = self._copy
         arguments, spec = pytree.tree_flatten((state, self.shared))
         if "evaluate" not in self._traced:
-            self._traced["evaluate"] = self._trace(self._evaluate_one, arguments, spec)
+            self._traced["evaluate"] = self._trace("evaluate", self._evaluate_one, arguments, spec)
         return self._traced["evaluate"](*arguments)
 
-    def _trace(self, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
+    def _trace(self, name: str, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
 
-        def flat(*leaves: Tensor) -> Any:
-            return function(*pytree.tree_unflatten(leaves, spec))
-
         def recorded() -> torch.fx.GraphModule:
-            graph = record(flat, [leaf.clone() for leaf in arguments])
-            if products.pay():
-                products.replace_products(graph)
-            return graph
+            graph = self._graphs.pop(name, None)
+            copies = [leaf.clone() for leaf in arguments]
+            return graph or self._recorded(function, copies, spec)
 
         if self.compiled and self.fused is not None:
             graph = recorded()
@@ -491,7 +538,11 @@ class Program:
         """The StepScalars (T, R, groups, 10) of the next T steps of every slot, 1 <= T <= most."""
         if self.scheduled == 0:
             t_TR1 = np.array(self.steps)[:, None] + np.arange(1, SCHEDULED_STEPS + 1)[:, None, None]
-            scalars = torch.from_numpy(optimizers.step_scalars(self.hyperparameters_RG, t_TR1))
+            scalars = torch.from_numpy(
+                optimizers.step_scalars(
+                    self.hyperparameters_RG, t_TR1, self.template.optimizer.schedule
+                )
+            )
             current = self.state["scalars"]
             self.schedule_TRGC = scalars.to(current.device, current.dtype)
             self.scheduled = SCHEDULED_STEPS

@@ -1,10 +1,19 @@
 """The settings of one run's training: optimizer, early stopping, measures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from grok.engine.measure import Measure
+from grok.tensors import Tensors
+
+# An update rule of one tensor: f(weights, gradient, state, step) -> new weights and new state. The state
+# has one tensor of the weights' shape for each accumulator; `step` is `grok.engine.optimizers.StepScalars`
+# of the tensor's group (lr, weight_decay, momentum, t and others).
+UpdateRule = Callable[[Tensor, Tensor, Tensors, Any], tuple[Tensor, Tensors]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,12 @@ class Grokfast:
 class Optimizer:
     """An optimizer and its learning-rate schedule.
 
-    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient) or "sgd" (likewise).
+    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient), "sgd" (likewise), or "own"
+        for `rule`.
+    rule: an update rule of the user's own, a function of a module or a frozen dataclass.
+    accumulators: the names of the rule's state, tensors of zeros at first.
+    schedule: factor of the learning rate, a function of the numbers of steps made before, float64 in any
+        shape; it multiplies those of warm-up and annealing.
     groups: a parameter belongs to the first group that its name matches.
     decay_to: "zero", or "init" for decay towards the initial weights (adamw and sgd; Power et al.
         2022).
@@ -76,6 +90,9 @@ class Optimizer:
     orthogonal: bool = False
     fixed_norm: bool | float = False
     norm_changes: bool = False
+    rule: UpdateRule | None = None
+    accumulators: tuple[str, ...] = ()
+    schedule: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def rescales(self) -> bool:

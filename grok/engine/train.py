@@ -1,5 +1,6 @@
 """The one training path: many problems of equal shape, trained as one program."""
 
+import contextlib
 import math
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from grok.engine import determinism, interventions, memory
+from grok.engine import determinism, eager, interventions, memory
 from grok.engine.checkpoint import CheckpointError, below
 from grok.engine.events import (
     WEIGHTS,
@@ -88,7 +89,7 @@ def train(
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
     memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
-    program = make_program(problems, slots, compiled, fused, threads, steps)
+    program = runnable_program(problems, slots, compiled, fused, threads, steps)
     yield from _Training(problems, program, terminate, resume or {}).run()
 
 
@@ -98,6 +99,41 @@ def check_signatures(problems: Sequence[Problem]) -> None:
     for index, problem in enumerate(problems):
         if problem.signature() != first:
             raise ValueError(f"problem {index} differs from problem 0 in shape, loss or optimizer")
+
+
+def runnable_program(
+    problems: Sequence[Problem],
+    slots: int,
+    compiled: bool | None = None,
+    fused: bool | None = None,
+    threads: int | None = None,
+    steps: float | None = None,
+) -> Program:
+    """The program of `make_program`, or one that trains a replica after the other where that fails.
+
+    A module that cannot be mapped over replicas is recorded for one; what cannot be recorded is
+    executed call by call. One line says so. An error of the problem's own code is raised as it is.
+    """
+    program = make_program(problems, slots, compiled, fused, threads, steps)
+    if program.fused is not None:
+        return program
+    note = f"note: the model ({type(problems[0].module).__name__}) trains one run after the other"
+    try:
+        program.check()
+        return program
+    except Exception as error:
+        why = eager.reason(error)
+    if slots > 1:
+        program = make_program(problems, 1, compiled, False, threads, steps)
+        with contextlib.suppress(Exception):
+            program.check()
+            print(f"{note}: {why}", file=sys.stderr)
+            return program
+    alone = Program(problems[0], 1, set(program.shared), compiled=False, is_eager=True)
+    alone.threads = program.threads
+    alone.check()
+    print(f"{note}, uncompiled: {why}", file=sys.stderr)
+    return alone
 
 
 def make_program(

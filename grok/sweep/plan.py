@@ -9,7 +9,7 @@ import torch
 
 from grok.engine.problem import Problem
 from grok.engine.threads import single_thread
-from grok.engine.train import choose_slots, make_program
+from grok.engine.train import choose_slots, runnable_program
 from grok.experiment.experiment import Connect
 from grok.experiment.resume import ResumePoint
 from grok.store import connection
@@ -137,7 +137,8 @@ def estimate(part: Part) -> float:
     problems = [run.problem for run in part.runs]
     count = part.slots
     started = time.perf_counter()
-    program = make_program(problems, count, threads=part.threads, steps=part.steps)
+    program = runnable_program(problems, count, threads=part.threads, steps=part.steps)
+    count = program.slots  # one, of a model that trains one run after the other
     for slot in range(count):
         program.load(slot, problems[slot])
     program.step()

@@ -14,14 +14,23 @@ def traces():
     known: list[tuple[tuple, dict]] = []
     initialize = Program.__init__
 
-    def initialize_with_known(program, template, slots, shared, compiled, traced=None, fused=None):
+    def initialize_with_known(
+        program, template, slots, shared, compiled, traced=None, fused=None, is_eager=False
+    ):
         if traced is None:
-            key = (template.signature(), slots, sorted(shared), compiled, fused is not None)
+            key = (
+                template.signature(),
+                slots,
+                sorted(shared),
+                compiled,
+                fused is not None,
+                is_eager,
+            )
             traced = next((functions for other, functions in known if other == key), None)
             if traced is None:
                 traced = {}
                 known.append((key, traced))
-        initialize(program, template, slots, shared, compiled, traced, fused)
+        initialize(program, template, slots, shared, compiled, traced, fused, is_eager)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Program, "__init__", initialize_with_known)

@@ -50,7 +50,11 @@ class FusedStep:
     def __init__(self, problem: Problem):
         check_options(problem)
         params = {name: p.detach() for name, p in problem.module.named_parameters()}
-        loss = network.read(*_recorded(problem, params), params)
+        try:
+            recorded = _recorded(problem, params)
+        except Exception as error:
+            raise Unsupported("a loss that cannot be recorded") from error
+        loss = network.read(*recorded, params)
         if network.multiplications(loss.outputs) > MOST_MULTIPLICATIONS:
             raise Unsupported("a large step")
         self.source = source.write(loss, params, problem.optimizer, problem.batch_size or 0)
@@ -129,6 +133,7 @@ def check_options(problem: Problem) -> None:
     others = {
         "a GPU": problem.device.type != "cpu",
         "random numbers in the loss": problem.needs_rng,
+        "an update rule of the user's own": options.rule is not None,
         "noise": bool(options.noises()),
         "clipped gradients": bool(options.clip_norm),
         "sharpness-aware minimization": bool(options.sam_rho),
