@@ -17,7 +17,18 @@ from grok.randomness import normal
 from grok.tensors import Tensors
 
 Value = TypeVar("Value")
-ACCUMULATORS = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
+ACCUMULATORS = {
+    "adamw": ("mean", "square"),
+    "adam": ("mean", "square"),
+    "sgd": ("velocity",),
+    "lion": ("mean",),
+    "muon": ("mean", "square"),  # of the matrices that Muon updates, square stays zero
+}
+# Of the polynomial s -> a s + b s^3 + c s^5 that moves singular values to about 1 (Jordan et al. 2024,
+# "Muon: An optimizer for hidden layers in neural networks").
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+NEWTON_SCHULZ_EPS = 1e-7
 
 
 class Hyperparameters(NamedTuple):
@@ -187,12 +198,17 @@ def update(
         target = None if decay_target is None else decay_target[name]
         scalars = scalars_of_group[optimizer.group_of(name)]
         accumulators = {key: tensors[name] for key, tensors in state.items()}
+        group = optimizer.groups[optimizer.group_of(name)]
         if optimizer.rule is not None:
             new_params[name], new = optimizer.rule(value, grads[name], accumulators, scalars)
         elif optimizer.kind == "sgd":
             new_params[name], new = _sgd(value, grads[name], accumulators, scalars, target, noise)
+        elif optimizer.kind == "lion":
+            new_params[name], new = _lion(value, grads[name], accumulators, scalars, target, noise)
+        elif optimizer.kind == "muon" and group.muon and value.ndim == 2:
+            new_params[name], new = _muon(value, grads[name], accumulators, scalars, target, noise)
         else:
-            decoupled = optimizer.kind == "adamw"
+            decoupled = optimizer.kind != "adam"
             new_params[name], new = _adam(
                 value, grads[name], accumulators, scalars, target, noise, decoupled
             )
@@ -244,10 +260,8 @@ def _adam(
     """
     if not decoupled:
         grad = torch.addcmul(grad, value, scalars.weight_decay)
-    elif decay_target is None:
-        value = value * (1 - scalars.lr_times_decay)
     else:
-        value = torch.addcmul(value, decay_target - value, scalars.lr_times_decay)
+        value = _decayed(value, scalars, decay_target)
     mean = torch.addcmul(state["mean"], grad - state["mean"], scalars.one_minus_beta1)
     square = torch.addcmul(state["square"] * scalars.beta2, grad * grad, scalars.one_minus_beta2)
     value = torch.addcdiv(value, mean * -scalars.step_size, square.sqrt() + scalars.eps)
@@ -270,6 +284,62 @@ def _sgd(
     velocity = torch.addcmul(decayed, state["velocity"], scalars.momentum)
     direction = velocity if noise is None else velocity + noise
     return torch.addcmul(value, direction, -scalars.lr), {"velocity": velocity}
+
+
+def _lion(
+    value: Tensor,
+    grad: Tensor,
+    state: Tensors,
+    scalars: StepScalars[Tensor],
+    decay_target: Tensor | None,
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensors]:
+    """Lion (Chen et al. 2023, algorithm 2): the sign of a mean of gradient and momentum."""
+    difference = grad - state["mean"]
+    direction = torch.addcmul(state["mean"], difference, scalars.one_minus_beta1).sign()
+    direction = direction if noise is None else direction + noise
+    value = torch.addcmul(_decayed(value, scalars, decay_target), direction, -scalars.lr)
+    return value, {"mean": torch.addcmul(state["mean"], difference, scalars.one_minus_beta2)}
+
+
+def _muon(
+    value: Tensor,
+    grad: Tensor,
+    state: Tensors,
+    scalars: StepScalars[Tensor],
+    decay_target: Tensor | None,
+    noise: Tensor | None,
+) -> tuple[Tensor, Tensors]:
+    """Muon (Jordan et al. 2024): Nesterov momentum, orthogonalized; decay as in AdamW."""
+    mean = torch.addcmul(grad, state["mean"] - grad, scalars.momentum)
+    direction = orthogonalized(torch.addcmul(grad, mean - grad, scalars.momentum))
+    rows, columns = value.shape
+    direction = direction * max(1.0, rows / columns) ** 0.5
+    direction = direction if noise is None else direction + noise
+    value = torch.addcmul(_decayed(value, scalars, decay_target), direction, -scalars.lr)
+    return value, {"mean": mean, "square": state["square"]}
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """A matrix (rows, columns) with singular values of about 1 (0.68 to 1.13) and its singular vectors.
+
+    Five steps of Newton and Schulz, in the dtype of the matrix (Jordan et al. 2024).
+    """
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if is_tall else matrix
+    x = x / ((x * x).sum().sqrt() + NEWTON_SCHULZ_EPS)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if is_tall else x
+
+
+def _decayed(value: Tensor, scalars: StepScalars[Tensor], target: Tensor | None) -> Tensor:
+    """Weights after decoupled weight decay, towards zero or a target."""
+    if target is None:
+        return value * (1 - scalars.lr_times_decay)
+    return torch.addcmul(value, target - value, scalars.lr_times_decay)
 
 
 def _norm(tensors: Tensors) -> Tensor:

@@ -20,8 +20,9 @@ UpdateRule = Callable[[Tensor, Tensor, Tensors, Any], tuple[Tensor, Tensors]]
 class Group:
     """Optimizer settings of the parameters whose names start with `prefix` and contain `part`.
 
-    momentum is read by SGD only; betas and eps by Adam and AdamW only. Where `decayed` is False, an
-    intervention that sets the weight decay of all parameters leaves these alone.
+    momentum is read by SGD and Muon only; betas by Adam, AdamW and Lion, and eps by Adam and AdamW
+    only. Where `decayed` is False, an intervention that sets the weight decay of all parameters
+    leaves these alone. muon: with the kind "muon", their matrices are updated by Muon.
     """
 
     prefix: str = ""
@@ -32,6 +33,7 @@ class Group:
     momentum: float = 0.0
     part: str = ""
     decayed: bool = True
+    muon: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,15 @@ class Grokfast:
 class Optimizer:
     """An optimizer and its learning-rate schedule.
 
-    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient), "sgd" (likewise), or "own"
-        for `rule`.
+    kind: "adamw" (decoupled decay), "adam" (decay added to the gradient), "sgd" (likewise), "lion"
+        (decoupled), "muon" (decoupled; matrices of the groups with `muon`, and AdamW for the
+        others), or "own" for `rule`.
     rule: an update rule of the user's own, a function of a module or a frozen dataclass.
     accumulators: the names of the rule's state, tensors of zeros at first.
     schedule: factor of the learning rate, a function of the numbers of steps made before, float64 in any
         shape; it multiplies those of warm-up and annealing.
     groups: a parameter belongs to the first group that its name matches.
-    decay_to: "zero", or "init" for decay towards the initial weights (adamw and sgd; Power et al.
+    decay_to: "zero", or "init" for decay towards the initial weights (not with adam; Power et al.
         2022).
     warmup_steps: the learning rate rises linearly from 0 over so many steps.
     anneal_steps: if positive, a cosine lowers the learning rate to `lr_floor` times its value by

@@ -60,7 +60,7 @@ Interventions = Annotated[
 FixedNorm = bool | Positive
 RunId = Count
 
-OptimizerKind = Literal["adamw", "adam", "sgd"]
+OptimizerKind = Literal["adamw", "adam", "sgd", "lion", "muon"]
 Dtype = Literal["float32", "float64"]
 Device = Literal["auto", "cpu", "cuda"]
 Activation = Literal["tanh", "relu", "gelu"]

@@ -523,6 +523,10 @@ def engine_options() -> None:
     grokfast_gain: NonNegative = 2.0  # factor of the slow part of the gradient
     grokfast_alpha: BelowOne = 0.98  # decay of the moving average, for grokfast="ema"
     grokfast_window: Count = 100  # steps that are averaged, for grokfast="window"
+    muon_parameters: Texts = []  # names, or their beginnings, for optimizer=muon; []: hidden matrices
+    muon_lr: NonNegative | None = None  # learning rate of these; None for 0.02
+    muon_momentum: BelowOne | None = None  # decay rate of their momentum; None for 0.95
+    muon_weight_decay: NonNegative | None = None  # of these; None for weight_decay
     orthogonal_gradient: bool = False  # drop the part along the weights (Prieto et al. 2025)
     stablemax: bool = False  # StableMax in place of the softmax (Prieto et al. 2025)
     fixed_norm: FixedNorm = False  # norm of the weights after each step; True: the initial norm

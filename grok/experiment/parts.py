@@ -49,6 +49,8 @@ OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a pa
     "sam_rho",
 )
 OPERANDS = "ab"
+MUON_LR, MUON_MOMENTUM = 0.02, 0.95  # those of Jordan et al. 2024
+OUTER_MATRICES = ("tokens", "positions", "embed", "unembed", "output")
 MOST_LOGITS = 2**27  # of an evaluation in one piece; more take too much memory
 ROWS_AT_ONCE = 4096  # of a larger evaluation
 
@@ -357,6 +359,8 @@ def with_engine_options(
         arrays_every=c.trajectory_every,
         fused=c.fused,
     )
+    if problem.optimizer.kind == "muon":
+        problem = with_muon(problem, c)
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.temperature is not None:
@@ -382,6 +386,43 @@ def with_interventions(problem: Problem, c: SimpleNamespace, threshold: float) -
         return interventions.add(problem, changes)
     except interventions.InterventionError as error:
         raise ConfigError("interventions", c.interventions, error.expected) from None
+
+
+def with_muon(problem: Problem, c: SimpleNamespace) -> Problem:
+    """The problem with Muon for the matrices that `muon_parameters` names, or the hidden ones."""
+    matrices = [name for name, p in problem.module.named_parameters() if p.ndim == 2]
+    names = hidden_matrices(matrices)
+    if c.muon_parameters:
+        names = [name for name in matrices if name.startswith(tuple(c.muon_parameters))]
+    if not names:
+        found = ", ".join(matrices)
+        raise ConfigError("muon_parameters", c.muon_parameters, f"names of matrices: {found}")
+    optimizer, groups = problem.optimizer, []
+    for name in names:
+        group = optimizer.groups[optimizer.group_of(name)]
+        groups.append(
+            replace(
+                group,
+                prefix=name,
+                lr=MUON_LR if c.muon_lr is None else c.muon_lr,
+                momentum=MUON_MOMENTUM if c.muon_momentum is None else c.muon_momentum,
+                weight_decay=(
+                    group.weight_decay if c.muon_weight_decay is None else c.muon_weight_decay
+                ),
+                muon=True,
+            )
+        )
+    optimizer = replace(optimizer, groups=(*groups, *optimizer.groups))
+    return replace(problem, optimizer=optimizer)
+
+
+def hidden_matrices(names: Sequence[str]) -> list[str]:
+    """Those of some matrices that are no embeddings or output layers, as in Jordan et al. 2024.
+
+    Embeddings and output layers are known by their names, or are the first and the last matrix.
+    """
+    inner = [name for name in names if not name.startswith(OUTER_MATRICES)]
+    return inner if len(inner) < len(names) else inner[1:-1]
 
 
 def with_stablemax(problem: Problem) -> Problem:

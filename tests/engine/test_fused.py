@@ -123,12 +123,12 @@ def of(events, replica: int) -> list:
 # -- equal to the traced step ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "lion"])
 def test_regression_through_every_activation_equals_the_traced_step(kind):
     assert_equals_traced(regression(0, kind=kind))
 
 
-@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd", "lion"])
 def test_classification_through_every_activation_equals_the_traced_step(kind):
     assert_equals_traced(classification(1, lambda: Activations(5, 7), kind, name="images"))
 

@@ -318,3 +318,95 @@ def test_early_stopping_needs_every_metric_at_its_threshold():
     assert stop.reached({"train_accuracy": 0.9, "test_accuracy": 0.5})
     assert not stop.reached({"train_accuracy": 0.9, "test_accuracy": 0.49})
     assert not stop.reached({"train_accuracy": 0.89, "test_accuracy": 1.0})
+
+
+# -- Lion and Muon: numbers computed from their published rules, outside this project -----------------
+
+G1 = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64)
+G2 = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 2.0]], dtype=torch.float64)
+NS_OF_G1 = [[-0.568290, 0.057742, 0.683774], [0.563355, 0.405613, 0.247871]]
+
+
+def one_step(optimizer: Optimizer, value, grad, state):
+    """New weights and accumulators of a single matrix w."""
+    named = {key: {"w": accumulator} for key, accumulator in state.items()}
+    params, new = optimizers.update(
+        optimizer, {"w": value}, {"w": grad}, named, scalars_of(optimizer, 1)
+    )
+    return params["w"], {key: tensors["w"] for key, tensors in new.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_newton_schulz_has_the_reference_numbers_and_transposes_with_its_argument(dtype):
+    """Its singular values are about 1, not 1: the exact polar factor is another matrix."""
+    found = optimizers.orthogonalized(G1.to(dtype))
+    torch.testing.assert_close(found.double(), torch.tensor(NS_OF_G1).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(optimizers.orthogonalized(G1.to(dtype).mT), found.mT)
+    expected = torch.tensor([0.920396, 0.700027], dtype=dtype)
+    torch.testing.assert_close(torch.linalg.svdvals(found), expected, atol=1e-5, rtol=0)
+
+
+def test_singular_values_end_near_one():
+    """s <- a s + b s^3 + c s^5, five times, from 0.01 to 1 (at 0.001 it ends at 0.47)."""
+    values = torch.tensor([1.0, 0.5, 0.1, 0.02, 0.01], dtype=torch.float64)
+    found = optimizers.orthogonalized(torch.diag(values)).diagonal()
+    expected = values / (values.norm() + 1e-7)
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+    torch.testing.assert_close(found, expected)
+    assert found[:4].min() >= 0.68 and found.max() <= 1.13
+
+
+def test_two_steps_of_muon_have_the_reference_numbers():
+    group = Group(lr=0.02, weight_decay=0.1, momentum=0.95, muon=True)
+    optimizer, zero = Optimizer("muon", (group,)), torch.zeros_like(G1)
+    value, state = one_step(optimizer, torch.ones_like(G1), G1, {"mean": zero, "square": zero})
+    expected = [[1.009366, 0.996845, 0.984325], [0.986733, 0.989888, 0.993043]]
+    torch.testing.assert_close(value, torch.tensor(expected).double(), atol=2e-6, rtol=0)
+    torch.testing.assert_close(state["mean"], 0.05 * G1)
+    after, state = one_step(optimizer, value, G2, state)
+    mean = [[0.0975, 0.095, 0.1425], [0.19, 0.1875, 0.385]]
+    torch.testing.assert_close(state["mean"], torch.tensor(mean).double())
+    direction = [[0.827173, 0.475404, -0.231265], [-0.017341, 0.025629, 0.758371]]
+    expected = value * (1 - 0.002) - 0.02 * torch.tensor(direction).double()
+    torch.testing.assert_close(after, expected, atol=1e-7, rtol=0)
+
+
+def test_muon_s_step_of_a_tall_matrix_is_longer_and_others_are_adamw_s():
+    """The factor is the root of rows / columns, sqrt(1.5) for 3 x 2; vectors are updated by AdamW."""
+    group = Group(lr=0.02, momentum=0.0, muon=True)
+    optimizer, zero = Optimizer("muon", (group,)), torch.zeros_like(G1.mT)
+    value, _ = one_step(optimizer, zero, G1.mT, {"mean": zero, "square": zero})
+    expected = -0.02 * 1.224745 * torch.tensor(NS_OF_G1).double().mT
+    torch.testing.assert_close(value, expected, atol=1e-6, rtol=0)
+    both = trained(Optimizer("muon", (replace(GROUP, prefix="first", muon=True), GROUP)))
+    adamw = trained(Optimizer("adamw", (GROUP,)))
+    assert torch.equal(both["second"], adamw["second"])
+    assert not torch.allclose(both["first"], adamw["first"])
+
+
+def test_two_steps_of_lion_have_the_reference_numbers():
+    group = Group(lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
+    optimizer, start = Optimizer("lion", (group,)), torch.ones_like(G1)
+    value, state = one_step(optimizer, start, G1, {"mean": torch.zeros_like(G1)})
+    torch.testing.assert_close(value, start * 0.999 - 0.01)
+    torch.testing.assert_close(state["mean"], 0.01 * G1)
+    grad = torch.tensor([[-0.05, -0.5, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    after, state = one_step(optimizer, value, grad, state)
+    signs = torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(after, value * 0.999 - 0.01 * signs)
+    torch.testing.assert_close(state["mean"], 0.99 * 0.01 * G1 + 0.01 * grad)
+
+
+@pytest.mark.parametrize("kind", ["lion", "muon"])
+def test_they_decay_towards_the_initial_weights_like_adamw(kind):
+    """Without a gradient only the decay moves the weights: w <- w - lr lambda (w - w_0)."""
+    group = replace(GROUP, muon=True)
+    optimizer, start = Optimizer(kind, (group,), decay_to="init"), tensors(0)
+    params = {name: value + 1 for name, value in start.items()}
+    state = optimizers.initial_state(optimizer, params)
+    grads = {name: torch.zeros_like(value) for name, value in params.items()}
+    scalars = scalars_of(optimizer, 1)
+    found, _ = optimizers.update(optimizer, params, grads, state, scalars, start)
+    for name, value in found.items():
+        torch.testing.assert_close(value, params[name] - GROUP.lr * GROUP.weight_decay)

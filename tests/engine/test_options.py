@@ -239,6 +239,35 @@ def test_a_temperature_without_logits_and_norms_that_are_none_are_refused(update
         toy.problem_of(toy.full_config({"seed": 0, **updates}))
 
 
+@pytest.mark.parametrize(
+    ("name", "updates", "expected"),
+    [
+        ("nanda", {}, ["queries", "keys_values", "mix", "up", "down"]),
+        ("minegishi", {}, ["w_in", "w_out"]),
+        ("mlp", {"depth": 4, "width": 8}, ["net.2.weight", "net.4.weight"]),
+        ("minegishi", {"muon_parameters": ["w_in", "emb"]}, ["embed", "w_in"]),
+    ],
+)
+def test_muon_updates_the_hidden_matrices_or_those_that_are_named(name, updates, expected):
+    """Embeddings, output layers and vectors are AdamW's, as in Jordan et al. 2024."""
+    paper = load(PROJECT / "experiments" / f"{name}.py")
+    config = {"seed": 0, "p": 7, "optimizer": "muon", "muon_weight_decay": 0.3, **updates}
+    optimizer = paper.problem_of(paper.full_config(config)).optimizer
+    groups = [group for group in optimizer.groups if group.muon]
+    names = [group.prefix.removeprefix("blocks.0.").removesuffix(".weight") for group in groups]
+    assert names == [one.removesuffix(".weight") for one in expected]
+    assert {(g.lr, g.momentum, g.weight_decay) for g in groups} == {(0.02, 0.95, 0.3)}
+    assert optimizer.groups[-1].lr == 1e-3 and not optimizer.groups[-1].muon
+
+
+def test_muon_without_matrices_to_update_is_refused():
+    paper = load(PROJECT / "experiments" / "doshi.py")
+    for updates in ({}, {"muon_parameters": ["head"]}):
+        config = paper.full_config({"seed": 0, "p": 7, "optimizer": "muon", **updates})
+        with pytest.raises(UserError, match=r"muon_parameters.*outputs"):
+            paper.problem_of(config)
+
+
 def test_a_long_gradient_is_cut_to_its_norm_and_a_short_one_left():
     for clip, factor in ((0.01, None), (1e6, 1.0)):
         one = problem(1, "sgd", train_steps=1, log_steps=[0, 1])

@@ -37,6 +37,22 @@ def test_replica_of_a_batch_equals_the_solo_run(solo_runs, slots):
             assert torch.allclose(outcome(batch, seed).weights[name], weight, rtol=0, atol=1e-8)
 
 
+def test_muon_and_lion_train_the_same_alone_in_a_batch_and_compiled():
+    """Muon of the hidden matrix, whose products are mapped over the replicas."""
+    for kind in ("muon", "lion"):
+        problems = [problem(seed, kind, train_steps=60, log_steps=[0, 60]) for seed in range(3)]
+        for one in problems:
+            first, rest = one.optimizer.groups
+            groups = (replace(first, muon=True), rest)
+            one.optimizer = replace(one.optimizer, groups=groups)
+        batches = [list(train(problems, compiled=compiled)) for compiled in (False, True)]
+        for seed, one in enumerate(problems):
+            solo = outcome(train([one], compiled=False)).weights
+            for batch in batches:
+                for name, weight in outcome(batch, seed).weights.items():
+                    torch.testing.assert_close(weight, solo[name], rtol=0, atol=1e-8)
+
+
 def test_a_diverging_neighbour_ends_and_changes_no_other_replica():
     wild = problem(9, "sgd", lr=1e3)
     batch = list(train([problem(0, "sgd"), wild, problem(1, "sgd"), problem(2, "sgd")], slots=2))

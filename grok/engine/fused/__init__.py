@@ -136,6 +136,7 @@ def check_options(problem: Problem) -> None:
         "an update rule of the user's own": options.rule is not None,
         "noise": bool(options.noises()),
         "clipped gradients": bool(options.clip_norm),
+        "Muon": options.kind == "muon",
         "sharpness-aware minimization": bool(options.sam_rho),
         "a gradient filter": options.grokfast is not None,
         "orthogonal gradients": options.orthogonal,

@@ -2,7 +2,7 @@
 // and optimizers. Before it stand the constants of one problem (see source.py):
 //     real, loss_real   types of weights and activations, and of the cross-entropy
 //     ARENA             reals of one replica's weights, padded; its accumulators follow, each as long
-//     OPTIMIZER         ADAMW, ADAM or SGD
+//     OPTIMIZER         ADAMW, ADAM, SGD or LION
 //
 // All matrices are stored by rows, which are padded with zeros to whole vectors.
 
@@ -148,6 +148,14 @@ INLINE void update(real* at, V gradient, const Scalars& s) {
         store(at, value - s.lr * velocity);
         return;
     }
+    if (OPTIMIZER == LION) {
+        V mean = load(at + ARENA), difference = gradient - mean;
+        V direction = mean + difference * s.one_minus_beta1;
+        V sign = direction > 0 ? V{} + 1 : direction < 0 ? V{} - 1 : V{};
+        store(at + ARENA, mean + difference * s.one_minus_beta2);
+        store(at, value - s.lr_times_decay * excess - s.lr * sign);
+        return;
+    }
     if (OPTIMIZER == ADAMW) value -= s.lr_times_decay * excess;
     else gradient += s.weight_decay * value;
     V mean = load(at + ARENA), square = load(at + 2 * ARENA);
@@ -162,7 +170,7 @@ INLINE void update(real* at, V gradient, const Scalars& s) {
 INLINE void prefetch_state(const real* at) {
     __builtin_prefetch(at, 1);
     __builtin_prefetch(at + ARENA, 1);
-    if (OPTIMIZER != SGD) __builtin_prefetch(at + 2 * ARENA, 1);
+    if (OPTIMIZER == ADAMW || OPTIMIZER == ADAM) __builtin_prefetch(at + 2 * ARENA, 1);
 }
 
 // Update `count` weights, a multiple of W, from gradients that lie GRADIENT behind them.

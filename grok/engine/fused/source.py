@@ -254,7 +254,7 @@ class _Writer:
         moves = self._load_and_save()
         constants = (
             f"typedef {self.real} real;\ntypedef {loss_real} loss_real;\n"
-            "enum { ADAMW, ADAM, SGD };\n"
+            "enum { ADAMW, ADAM, SGD, LION };\n"
             f"constexpr int OPTIMIZER = {self.optimizer.kind.upper()};\n"
             f"constexpr long ARENA = {self.arena}, GRADIENT = {self.gradient}, "
             f"GROUPS = {len(self.optimizer.groups)}, BATCH = {self.batch_size}, "
