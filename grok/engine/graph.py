@@ -152,6 +152,50 @@ def multiplications(graph: fx.GraphModule) -> int:
     return total
 
 
+def separate_biases(graph: fx.GraphModule) -> None:
+    """Write x W + b as a product and an addition, which the compiler fuses with what follows.
+
+    As one call, b is first copied into each row of the result, which reads and writes it once more.
+    The addition has an axis more than the product, since the compiler would join them again.
+    """
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.addmm.default and not node.kwargs:
+            bias, left, right = node.args
+            with graph.graph.inserting_before(node):
+                product = graph.graph.call_function(torch.ops.aten.mm.default, (left, right))
+                product = graph.graph.call_function(torch.ops.aten.unsqueeze.default, (product, 0))
+                total = graph.graph.call_function(torch.ops.aten.add.Tensor, (product, bias))
+                total = graph.graph.call_function(torch.ops.aten.squeeze.dim, (total, 0))
+            node.replace_all_uses_with(total)
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def store_indices(graph: fx.GraphModule) -> None:
+    """Let every computed index of rows be stored before it is used.
+
+    The compiler would compute it again for each element of the rows, a random one with 40 operations.
+    It stores what `as_strided` is called on.
+    """
+    stored: dict[fx.Node, fx.Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.target is not torch.ops.aten.index.Tensor:
+            continue
+        for index in node.args[1]:
+            if not isinstance(index, fx.Node) or index.op != "call_function":
+                continue
+            if index not in stored:
+                shape = index.meta[RESULT].shape
+                strides = torch.empty(shape, device="meta").stride()
+                with graph.graph.inserting_after(index):
+                    arguments = (index, list(shape), list(strides))
+                    stored[index] = graph.graph.call_function(
+                        torch.ops.aten.as_strided.default, arguments
+                    )
+            node.replace_input_with(index, stored[index])
+    graph.recompile()
+
+
 def _merge_equal_calls(graph: fx.Graph) -> None:
     """Let equal calls be made once; a third of a step's calls are repeated.
 

@@ -24,7 +24,7 @@ from grok.engine import determinism, eager, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
 from grok.engine.fused import FusedStep
-from grok.engine.graph import multiplications, record
+from grok.engine.graph import multiplications, record, separate_biases, store_indices
 from grok.engine.optimizers import Hyperparameters, StepScalars
 from grok.engine.problem import Problem, batch_order, sampled_batches
 from grok.engine.spec import Intervention
@@ -612,6 +612,9 @@ def _compile(
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     determinism.enforce_when_compiling()
+    if arguments[0].device.type == "cpu":
+        separate_biases(graph)
+        store_indices(graph)
     # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor uses
     # its cache on disk only within a tracing context.
     fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)

@@ -249,7 +249,8 @@ class Block(nn.Module):
             return None, keys_values
         if rows is None:
             start = x.shape[1] - count
-            x, queries = x[:, start:], self.queries(inner[:, start:])
+            # contiguous, since torch multiplies a strided input row by row
+            x, queries = x[:, start:], self.queries(inner[:, start:].contiguous())
         else:
             last_rows = rows[:, rows.shape[1] - count :]
             x, queries, keys_values = (

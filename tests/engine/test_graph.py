@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from grok.engine.graph import record
+from grok.engine.graph import record, separate_biases, store_indices
 from grok.engine.train import make_program
 from tests.engine.toy import problem
 
@@ -107,6 +107,33 @@ def test_a_tensor_from_outside_is_a_constant():
     weights = torch.tensor([1.0, 2.0])
     graph = record(lambda x: x * weights, [torch.ones(2)])
     assert graph(torch.full((2,), 3.0)).tolist() == [3, 6]
+
+
+def test_the_compiler_gets_biases_apart_from_products():
+    """As one call with the product, a bias is copied into each row first: 5 % of a step of
+    `capacity with template`."""
+    x, weight, bias = torch.randn(4, 3), torch.randn(5, 3), torch.randn(5)
+    graph = record(torch.nn.functional.linear, [x, weight, bias])
+    separate_biases(graph)
+    assert torch.ops.aten.addmm.default not in {node.target for node in graph.graph.nodes}
+    torch.testing.assert_close(graph(x, weight, bias), x @ weight.T + bias)
+
+
+def test_the_compiler_stores_an_index_before_rows_are_read_by_it():
+    """Otherwise it draws a random index again for each element of the rows that it reads."""
+    table, seed = torch.randn(50, 8), torch.tensor(7)
+
+    def rows(table, seed):
+        index = (torch.arange(6) * seed) % 50
+        return table[index] * table[index, index % 8].unsqueeze(1)
+
+    graph = record(rows, [table, seed])
+    store_indices(graph)
+    reads = [node for node in graph.graph.nodes if node.target is torch.ops.aten.index.Tensor]
+    indices = {index for node in reads for index in node.args[1]}
+    assert {index.target for index in indices} == {torch.ops.aten.as_strided.default}
+    assert len(indices) == 2  # one that both reads share, and index % 8
+    assert torch.equal(graph(table, seed), rows(table, seed))
 
 
 def test_a_number_read_from_a_computed_tensor_is_refused():
