@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", default=8420, show_default=True, help="0 chooses a free one")
+@click.option(
+    "--reference",
+    "references",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="CSV file of a published grid, shown beside diagrams over its keys",
+)
 @with_store
-def board(store: "Store", host: str, port: int) -> None:
+def board(store: "Store", host: str, port: int, references: tuple[Path, ...]) -> None:
     """Serve the page of all runs, live, to those who have its link."""
     from grok.reports.page import server
 
-    server.serve(store, host, port)
+    server.serve(store, host, port, [*references])
 
 
 @click.command(epilog=SELECTION_HELP)

@@ -15,4 +15,6 @@ def served(store, token: str) -> Iterator[str]:
     changes.start()
     threading.Thread(target=listening.run, daemon=True).start()
     yield f"http://127.0.0.1:{listening.effective_port}/"
+    changes.stop()
+    listening.task_dispatcher.shutdown()
     listening.close()

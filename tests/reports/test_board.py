@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import synthetic
 from grok.errors import UserError
-from grok.reports.page import server, views
+from grok.reports.page import published, server, views
 from grok.reports.page.changes import Cache, Changes
 from tests.store.selection_cases import CASES, fill
 
@@ -144,7 +144,7 @@ def test_curves_are_thinned_to_their_ends_and_have_gaps_where_not_finite(made):
     made.database.metrics.update_one({"run_id": 5, "name": "train_loss"}, change)
     (curve,) = views.curves(made.database, [5], ["train_loss"])
     stored = made.database.metrics.find_one({"run_id": 5, "name": "train_loss"})
-    assert curve["steps"] == stored["steps"] and curve["values"][1:3] == [None, None]
+    assert [*curve["steps"]] == stored["steps"] and curve["values"][1:3] == [None, None]
     assert curve["values"][3] == pytest.approx(stored["values"][3], rel=1e-5)
     (short,) = views.curves(made.database, [5], ["train_loss"], points=5)
     assert len(short["steps"]) == 5
@@ -169,6 +169,65 @@ def test_a_running_run_has_a_rate_and_the_time_left(made):
     assert known == {"step": 110, "steps": 310, "rate": 5.0, "left": 40.0}
     assert views.progress(made.database, {**run, "status": "COMPLETED"}) is None
     made.database.metrics.delete_many({"run_id": 900})
+
+
+def test_a_sweep_has_its_points_before_they_run(store):
+    """The diagram has its axes from the start; a point's state is that of its latest run."""
+    made = replace(store, db_name="board_sweep")
+    try:
+        made.database.sweeps.insert_one(
+            {
+                "_id": "s-1",
+                "name": "s",
+                "created": datetime(2026, 1, 1),
+                "config": {"parameters": {"p": {"values": [5, 7]}}},
+                "points": [{"p": 5}, {"p": 7}, {"p": 9}],
+            }
+        )
+        for run_id, status, point in (
+            (1, "INTERRUPTED", 0),
+            (2, "COMPLETED", 0),
+            (3, "RUNNING", 1),
+        ):
+            meta = {"sweep": {"id": "s-1", "point": point}}
+            made.database.runs.insert_one({"_id": run_id, "status": status, "meta": meta})
+        sweep = views.sweep(made.database, "s")
+        assert [point["state"] for point in sweep["points"]] == ["finished", "running", "pending"]
+        assert sweep["states"] == {"pending": 1, "running": 1, "finished": 1}
+        (listed,) = views.sweeps(made.database)
+        assert listed["runs"] == {"INTERRUPTED": 1, "COMPLETED": 1, "RUNNING": 1}
+        assert listed["keys"] == ["p"]
+        with pytest.raises(UserError, match="no sweep x"):
+            views.sweep(made.database, "x")
+        assert column(made.database, "run", ids=[3, 1], sort="run", descending=False) == [1, 3]
+        assert len(column(made.database, "run", sweeps=["s-1"])) == 3
+    finally:
+        store.client.drop_database("board_sweep")
+
+
+def test_a_published_grid_is_read_with_its_phases(tmp_path):
+    """It is shown beside diagrams over its keys only; 99999 steps stand for never."""
+    path = tmp_path / "figure.csv"
+    path.write_text(
+        "lr,wd,steps_to_train,steps_to_test\n1e-3,0,100,200\n1e-2,0,100,5000\n1e-2,1,100,99999\n1e-1,1,99999,99999\n"
+    )
+    grid = published.read(path)
+    found = published.cells([grid], "wd", "lr")
+    assert found["name"] == "figure" and found["cells"][1] == {
+        "x": 0,
+        "y": 0.01,
+        "phase": "grokking",
+    }
+    phases = [cell["phase"] for cell in found["cells"]]
+    assert phases == ["comprehension", "grokking", "memorization", "confusion"]
+    assert published.cells([grid], "lr", "p") is None
+    for text, message in (
+        ("lr,steps_to_train\n", "lacks the column"),
+        ("lr,steps_to_train,steps_to_test\n1,a,2\n", "expected a number"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            published.read(path)
 
 
 # -- changes -------------------------------------------------------------------------------------

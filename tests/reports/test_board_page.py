@@ -3,13 +3,17 @@
 import subprocess
 import sys
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
+import yaml
 
 from benchmarks import synthetic
 from tests.conftest import PROJECT
+from tests.endpoint import SWEEP
 from tests.helpers import wait_until
 from tests.reports.browsers import served
+from tests.reports.hostile import SCRIPT, fill_hostile
 
 TOKEN = "a-token"
 SLOW = (
@@ -141,6 +145,112 @@ def test_a_run_gets_tags_and_notes_and_every_viewer_sees_them(made, store, tab):
     soon(other, "document.querySelector('.notes textarea').value === '<b>why?</b>'")
     tab.goto(f"{made}#runs?f=tag%3Dodd")
     soon(tab, "document.querySelector('#count').textContent === '1 run'")
+
+
+def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, tmp_path):
+    """A sweep is watched from its first point to its last, then cells, colours and settings are chosen."""
+    parameters = {
+        "p": {"value": 5},
+        "decoder_width": {"value": 20},
+        "train_steps": {"value": 200},
+        "log_points": {"value": 20},
+        "decoder_lr": {"values": [1e-4, 1e-3, 1e-2]},
+        "encoder_lr": {"values": [1e-3, 1e-2]},
+        "seed": {"values": [0, 1]},
+    }
+    file = tmp_path / "board_sweep.yaml"
+    file.write_text(yaml.safe_dump({**SWEEP, "parameters": parameters}))
+    command = [
+        sys.executable,
+        "-m",
+        "grok.cli",
+        "sweep",
+        "run",
+        str(file),
+        "--workers",
+        "1",
+        "--slots",
+        "2",
+    ]
+    tab.goto(f"{board}?token={TOKEN}#sweeps")
+    tab.wait_for_selector("#live.is-live")
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    tab.click("td a:has-text('board_sweep')", timeout=120_000)
+    tab.wait_for_selector("[aria-label^='diagram'] .main-svg")
+    cells = "document.querySelector('[aria-label^=diagram]').data[0].z.flat()"
+    assert tab.evaluate(f"{cells}.length") == 6  # known before the runs
+    soon(tab, f"{cells}.every(z => z !== null)", 120)
+    soon(tab, "/12 finished of 12 points/.test(document.body.textContent)")
+    assert process.wait(60) == 0
+    tab.click("text=cells as a table")
+    tab.locator("details button", has_text="show").first.click()
+    tab.wait_for_selector("[aria-label^='curves of the cell'] .main-svg")
+    assert tab.locator("section[aria-live] td a").count() == 2  # the cell's two seeds
+    assert "cell=" in tab.url
+    tab.select_option("label:has-text('colour') select", "metric.test_loss")
+    soon(tab, "document.querySelector('[aria-label^=diagram]').data[0].z.flat().every(z => z % 1)")
+    tab.click("text=compare its settings")
+    tab.wait_for_selector("h2:has-text('Compare 12 runs of 6 settings')")
+    tab.wait_for_selector(
+        "p:has-text('differs: decoder_lr, encoder_lr'), p:has-text('differs: encoder_lr, decoder_lr')"
+    )
+    tab.wait_for_selector("[aria-label=curves] .main-svg")
+    filled = "document.querySelector('[aria-label=curves]').data.filter(one => one.fill === 'tonexty').length"
+    assert tab.evaluate(filled) == 6  # a band of two seeds for each setting
+    assert tab.locator(".parallel polyline").count() == 12
+
+
+def test_chosen_runs_are_compared(made, tab):
+    """The boxes in the table choose them, on more than one page."""
+    tab.goto(f"{made}?token={TOKEN}")
+    for run in (130, 128):
+        tab.check(f"[aria-label='choose run {run}']")
+    tab.click("button.tabulator-page:has-text('Next')")
+    tab.check("[aria-label='choose run 70']")
+    tab.click("a:has-text('compare 3')")
+    tab.wait_for_selector("h2:has-text('Compare 3 runs of 3 settings')")
+    assert tab.locator("p:has-text('differs: decoder_lr')").count() == 1
+
+
+def test_scripts_in_every_text_of_a_run_are_shown_and_not_executed(store, browser):
+    """Runs and sweeps may come from anywhere, and the page may change runs with its viewer's cookie."""
+    hostile = replace(store, db_name="board_hostile")
+    fill_hostile(hostile.database)
+    address = served(hostile, TOKEN)
+    url = next(address)
+    context = browser.new_context(
+        bypass_csp=True
+    )  # the policy would hide what the page lets through
+    tab = context.new_page()
+    called, wrong = [], []
+    tab.expose_function("hacked", lambda: called.append(tab.url))
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.goto(f"{url}?token={TOKEN}")
+    where = quote(SCRIPT, safe="")
+    for place, ready in (
+        ("runs", ".tabulator-row"),
+        (f"runs?g={quote('result.ended')}", "#table td"),
+        ("run/1", "[data-group=accuracy] .main-svg"),
+        ("sweeps", "td a"),
+        (f"sweep/{where}", "[aria-label^='diagram'] .main-svg"),
+        ("compare?runs=1,2,3", ".parallel polyline"),
+    ):
+        tab.goto(f"{url}#{place}")
+        tab.wait_for_selector(ready)
+        assert tab.locator(f"text={SCRIPT[:24]}").count() >= 1, place
+        if place == "run/1":
+            tab.click("details.instruments summary")
+            tab.wait_for_selector("details.instruments .main-svg")
+    tab.goto(f"{url}#runs")
+    tab.click("text=columns")
+    tab.wait_for_selector("dialog label")
+    tab.wait_for_timeout(300)  # an image that cannot be loaded takes a moment to fail
+    context.close()
+    next(address, None)
+    store.client.drop_database("board_hostile")
+    assert (called, wrong) == ([], [])
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (390, "light"), (390, "dark")])

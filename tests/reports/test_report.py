@@ -9,6 +9,7 @@ import pytest
 from benchmarks import synthetic
 from grok.reports import page as report
 from grok.reports.page import values
+from tests.reports.hostile import SCRIPT, fill_hostile
 from tests.store.selection_cases import CASES, fill
 
 
@@ -145,42 +146,10 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
     assert wrong == [] and {url.split("#")[0] for url in asked} <= {page.as_uri()}
 
 
-SCRIPT = "<script>hacked()</script><img src=x onerror=hacked()>\"'><svg onload=hacked()>${hacked()}"
-
-
-def with_script(value: object) -> object:
-    """A document with hostile text in the place of every text, and as a further key."""
-    if isinstance(value, dict):
-        changed = {key: with_script(item) for key, item in value.items()}
-        return {**changed, SCRIPT.replace("$", ""): SCRIPT} if value else changed
-    if isinstance(value, list):
-        return [with_script(item) for item in value]
-    return SCRIPT if isinstance(value, str) else value
-
-
 def test_scripts_in_every_text_of_the_store_are_shown_and_not_executed(store, browser, tmp_path):
     """Runs and sweeps may come from anywhere, and a report is opened by other people."""
     hostile = replace(store, db_name="report_hostile")
-    database = hostile.database
-    synthetic.fill(database, 3, steps=6)
-    for run in list(database.runs.find()):
-        given = {
-            "meta": {"sweep": {"id": "x"}, "named_configs": ["a"], "config_updates": {"p": "b"}}
-        }
-        given |= {
-            "omniboard": {"tags": ["t"]},
-            "info": {"claims": [{"claim": "c", "passed": True}]},
-        }
-        given["info"]["environment"] = {"torch": "2"}
-        changed = with_script({**run, **given})
-        if run["_id"] == 1:  # or it would not be drawn
-            changed["result"]["phase"] = "grokking"
-        database.runs.replace_one({"_id": run["_id"]}, changed)
-    database.metrics.update_many({"name": "train_loss"}, {"$set": {"name": SCRIPT}})
-    parameters = {"p": {"values": ["a", "b"]}, "decoder_lr": {"values": [1, 2]}}
-    sweep = {"name": "s", "experiment": "e", "state": "f", "config": {"parameters": parameters}}
-    created = {"_id": SCRIPT, "created": synthetic.datetime(2026, 1, 1)}
-    database.sweeps.insert_one({**with_script({**sweep, "claims": {"findings": []}}), **created})
+    fill_hostile(hostile.database)
     path = tmp_path / "report.html"
     assert report.write(hostile, {}, path, []) == 3
     store.client.drop_database("report_hostile")

@@ -29,9 +29,10 @@ class Changes:
         self.changed = threading.Condition()
         self.version = 1
         self.last: dict[str, Any] = {"runs": [], "sweeps": [], "running": 0}
+        self.is_stopped = False
         self.viewers = 0  # threads that wait
         self.seen: dict[Any, Any] = {}  # the state of recent and running runs
-        self.seen_sweeps: dict[Any, Any] = {}
+        self.seen_sweeps: dict[Any, Any] | None = None
         self.total: int | None = None
 
     def start(self) -> None:
@@ -49,21 +50,28 @@ class Changes:
             self.viewers += 1
             self.changed.notify_all()
             try:
-                if not self.changed.wait_for(lambda: self.version > version, timeout):
+                self.changed.wait_for(lambda: self.version > version or self.is_stopped, timeout)
+                if self.version == version:
                     return None
                 missed = {} if self.version == version + 1 else {"runs": None, "sweeps": None}
                 return {**self.last, **missed, "version": self.version}
             finally:
                 self.viewers -= 1
 
+    def stop(self) -> None:
+        """End the polling, and the streams that wait for changes."""
+        with self.changed:
+            self.is_stopped = True
+            self.changed.notify_all()
+
     def announce(self, runs: list[Any]) -> None:
         """Say that these runs have changed, as when their notes have been written here."""
         self._publish(runs, [], self.last["running"])
 
     def _poll_for_ever(self) -> None:
-        while True:
+        while not self.is_stopped:
             with self.changed:
-                self.changed.wait_for(lambda: self.viewers > 0)
+                self.changed.wait_for(lambda: self.viewers > 0 or self.is_stopped)
             with contextlib.suppress(PyMongoError):  # the store is away; the views say so
                 self.poll()
             time.sleep(self.interval)
@@ -122,7 +130,9 @@ class Changes:
         for group in self.database.sweep_points.aggregate(stages):
             now[group["_id"]["sweep"]][group["_id"]["state"]] = group["count"]
         before, self.seen_sweeps = self.seen_sweeps, now
-        return [str(name) for name, one in now.items() if before.get(name) != one] if before else []
+        if before is None:  # the first poll has nothing to compare with
+            return []
+        return [str(name) for name, one in now.items() if before.get(name) != one]
 
 
 def _is_open(sweep: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from werkzeug.exceptions import HTTPException
 from grok.errors import UserError
 from grok.http_server import RateLimit, is_addressed, listen, own_names
 from grok.interrupts import raise_on_signals
-from grok.reports.page import views
+from grok.reports.page import published, views
 from grok.reports.page.changes import Cache, Changes
 from grok.store.connection import Store
 
@@ -53,16 +53,18 @@ HEADERS = {
 REFUSED = "this page needs the link, with its token, that `grok board` has printed"
 
 
-def serve(store: Store, host: str, port: int) -> None:
+def serve(store: Store, host: str, port: int, references: list[Path]) -> None:
     """Serve the page until interrupted; prints its link.
 
     Arguments:
         port: 0 chooses a free one.
+        references: CSV files of published grids.
     """
+    grids = [published.read(path) for path in references]
     token = secrets.token_urlsafe(24)
     changes = Changes(store.database)
     server = listen(
-        app(store, token, changes, host),
+        app(store, token, changes, host, grids),
         host,
         port,
         THREADS,
@@ -77,10 +79,17 @@ def serve(store: Store, host: str, port: int) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             server.run()
     finally:
+        changes.stop()
         server.close()
 
 
-def app(store: Store, token: str, changes: Changes, host: str = "localhost") -> Flask:
+def app(
+    store: Store,
+    token: str,
+    changes: Changes,
+    host: str = "localhost",
+    grids: Sequence[published.Grid] = (),
+) -> Flask:
     """The WSGI application of the page.
 
     Every request needs the token: in the link that opens the page, then in a cookie that scripts
@@ -89,6 +98,7 @@ def app(store: Store, token: str, changes: Changes, host: str = "localhost") -> 
     Arguments:
         changes: of the store; its polling has to be started.
         host: the name or address that the server listens at.
+        grids: published ones, which are shown beside diagrams over their keys.
     """
     server = Flask("grok", static_folder=None)
     server.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -152,6 +162,12 @@ def app(store: Store, token: str, changes: Changes, host: str = "localhost") -> 
         answer.call_on_close(viewers.release)
         return answer
 
+    @server.get("/api/published")
+    def published_cells() -> Response:
+        x, y = request.args.get("x", ""), request.args.get("y", "")
+        content = json.dumps(published.cells(grids, x, y), allow_nan=False)
+        return Response(content, mimetype="application/json")
+
     @server.get("/api/<view>")
     def view(view: str) -> Response:
         if view not in VIEWS:
@@ -196,7 +212,7 @@ def _stream(changes: Changes) -> Iterator[bytes]:
     """Server-sent events: a message for each change, and a comment now and then."""
     version = changes.version
     yield b"retry: 1000\n\n"
-    while True:
+    while not changes.is_stopped:
         message = changes.wait(version, PAUSE)
         if message is None:
             yield b": still here\n\n"
@@ -226,6 +242,8 @@ def _runs(store: Store) -> Any:
         request.args.get("down", "1") == "1",
         _number("offset", 0),
         max(1, _number("limit", 100)),
+        [_run_id(text) for text in request.args.getlist("run")[:MOST_IDS]],
+        request.args.getlist("sweep")[:MOST_IDS],
     )
 
 
@@ -255,6 +273,8 @@ VIEWS: dict[str, Callable[[Store], Any]] = {
     "groups": _groups,
     "run": lambda store: views.run(store.database, _run_id(request.args.get("run", ""))),
     "curves": _curves,
+    "sweeps": lambda store: views.sweeps(store.database),
+    "sweep": lambda store: views.sweep(store.database, request.args.get("sweep", "")),
     "defaults": _defaults,
 }
 

@@ -71,10 +71,13 @@ def runs(
     descending: bool = True,
     offset: int = 0,
     limit: int = 100,
+    ids: Sequence[int | str] = (),
+    sweeps: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One page of the table of runs.
 
     Arguments:
+        ids, sweeps: if given, only these runs, and only the runs of the sweeps with these ids.
         filters: in the language of `grok.store.selection`, in one line.
         columns: `run`, another of FIELDS, `result.KEY`, `metric.NAME`, `curve`, or a key of the config.
         sort: a column, but no metric; what has no value comes last.
@@ -84,6 +87,10 @@ def runs(
         `total`, the number of runs that the filters select, and `rows` with a value for each column.
     """
     wanted = selection.select(database, filters_of(filters))
+    if ids:
+        wanted = {"$and": [wanted, {"_id": {"$in": [*ids]}}]}
+    if sweeps:
+        wanted = {"$and": [wanted, selection.of_sweeps(*sweeps)]}
     ids = _ids(database, wanted, sort, descending, offset, min(limit, MOST_ROWS))
     stored = [column for column in columns if column != CURVE and not column.startswith(METRIC)]
     fields = {f"c{i}": _value_or_none(field_of(column)) for i, column in enumerate(stored)}

@@ -18,12 +18,15 @@ export function open() {
     isLive: true,
     about: () => ask("about"),
     keys: () => ask("keys"),
-    runs: ({filters, columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
-      ask("runs", {filters, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
+    runs: ({filters = "", sweep = [], runs = [], columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
+      ask("runs", {filters, sweep, run: runs, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
     groups: ({filters, by, columns}, signal) => ask("groups", {filters, by, column: columns}, signal),
     run: id => ask("run", {run: id}),
     defaults: experiment => ask("defaults", {experiment}),
     curves: ({runs, metrics = [], points = 1000}) => ask("curves", {run: runs, metric: metrics, points}),
+    sweeps: () => ask("sweeps"),
+    sweep: id => ask("sweep", {sweep: id}),
+    published: parameters => ask("published", parameters),
     setNotes: (run, tags, notes) => fetch("api/notes", {method: "POST", headers: {"Content-Type": "application/json"},
       body: JSON.stringify({run, tags, notes})}).then(answer),
 

@@ -1,12 +1,14 @@
 // The page: which view the address names, and what changes in the store.
 import {address, failure, h} from "grok/dom.js";
+import * as compare from "grok/compare.js";
 import {redraw} from "grok/plots.js";
 import * as run from "grok/run.js";
 import * as runs from "grok/runs.js";
+import * as sweeps from "grok/sweeps.js";
 
 const REFRESH = 2000;  // milliseconds between two refreshes of a view
-const VIEWS = {runs, run};
-const NAV = [["runs", "Runs"]];
+const VIEWS = {runs, run, compare, sweeps: {show: sweeps.list}, sweep: sweeps};
+const NAV = [["runs", "Runs"], ["sweeps", "Sweeps"]];
 const view = document.getElementById("view");
 const {open} = await import("grok/live.js");
 const source = open();

@@ -44,7 +44,7 @@ export async function plot(element, traces, layout = {}, height = 320) {
   element.plotted = [traces, layout, height];
   await Plotly.react(element, traces, {
     height, margin: {l: 56, r: 12, t: 12, b: 42}, paper_bgcolor: paper, plot_bgcolor: paper,
-    font: {color: ink, family: "system-ui, sans-serif", size: 12}, legend: {orientation: "h", y: 1.02, yanchor: "bottom"},
+    font: {color: ink, family: "system-ui, sans-serif", size: 12}, legend: {orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal"},
     hoverlabel: {namelength: -1}, uirevision: "kept", ...layout,
     xaxis: {...axis, ...layout.xaxis}, yaxis: {...axis, ...layout.yaxis},
   }, {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"]});

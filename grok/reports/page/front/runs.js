@@ -44,17 +44,19 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   if (!state.c.includes("run")) state.c.unshift("run");
   const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : state.c.map(encodeURIComponent).join(","),
     s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n});
+  const chosen = new Set();
   let table, asked = new AbortController();
 
   const filter = h("input", {id: "filter", type: "search", value: state.f, placeholder: EXAMPLE, "aria-label": "filter of the runs",
     autocomplete: "off", spellcheck: "false"});
   const count = h("span", {id: "count", role: "status"});
   const group = h("select", {id: "group", "aria-label": "group by", change: () => { state.f = filter.value.trim(); state.g = group.value; draw(); }});
+  const compare = h("a", {class: "button", hidden: true}, "compare");
   const body = h("div", {id: "table"});
   const columnsButton = h("button", {type: "button", click: () => chooseColumns(source, state.c, columns => { state.c = columns; draw(); })}, "columns");
   root.append(
     h("h2", {class: "only-read"}, "Runs"),
-    h("div", {class: "bar"}, filter, h("label", {}, "group by ", group), columnsButton,
+    h("div", {class: "bar"}, filter, h("label", {}, "group by ", group), columnsButton, compare,
       h("span", {class: "quiet"}, "link ", copyButton(() => location.href))),
     h("p", {class: "quiet"}, count, h("span", {class: "hint"}, " · filters as for the command line: KEY=VALUE, alternatives a,b, ranges low..high, all of which hold")),
     body);
@@ -72,6 +74,13 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     typing = setTimeout(() => { state.f = filter.value.trim(); update(); }, TYPING);
   });
 
+  function select(id, isChosen) {
+    if (isChosen) chosen.add(id); else chosen.delete(id);
+    compare.hidden = chosen.size < 2;
+    compare.textContent = `compare ${chosen.size}`;
+    compare.href = address(["compare"], {runs: [...chosen].join(",")});
+  }
+
   function said(error, total) {
     count.className = error ? "error" : "";
     count.textContent = error ? error.message : `${total.toLocaleString("en")} run${total === 1 ? "" : "s"}`;
@@ -79,13 +88,18 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
 
   // ---- rows
 
+  // Every formatter returns an element: the table component takes a text for markup.
   function definitions() {
-    return state.c.map(column => ({
+    const box = {title: "", field: "chosen", headerSort: false, frozen: true, width: 34, formatter: cellOf => {
+      const id = cellOf.getData().run;
+      return h("input", {type: "checkbox", "aria-label": `choose run ${id}`, checked: chosen.has(id), change: event => select(id, event.target.checked)});
+    }};
+    return [box, ...state.c.map(column => ({
       title: column, field: column, headerSort: column !== "curve" && !column.startsWith("metric."),
       frozen: column === "run", titleFormatter: () => h("button", {type: "button", class: "heading", title: column}, title(column)),
-      formatter: cellOf => cell(column, cellOf.getValue()), minWidth: 60, maxInitialWidth: 260,
+      formatter: cellOf => h("span", {}, cell(column, cellOf.getValue())), minWidth: 60, maxInitialWidth: 260,
       hozAlign: /^(result\.(?!phase|ended)|metric\.|seed$)/.test(column) ? "right" : "left",
-    }));
+    }))];
   }
 
   async function page(parameters) {
@@ -119,7 +133,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       placeholder: h("p", {class: "quiet"}, "no run"), autoResize: false,
     });
     table.on("columnMoved", () => {
-      state.c = table.getColumns().map(column => column.getField());
+      state.c = table.getColumns().map(column => column.getField()).filter(field => field !== "chosen");
       remember(kept());
       table.replaceData();
     });

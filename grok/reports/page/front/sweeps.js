@@ -1,0 +1,223 @@
+// The list of sweeps, and one sweep: its progress, agents, and the diagram of two chosen keys.
+import {PHASES, address, duration, fill, grid, h, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
+import {COLOURS, curve, label, plot, stepAxis} from "grok/plots.js";
+import {cell, title} from "grok/runs.js";
+
+const STATES = ["finished", "running", "pending", "stopped", "failed"];
+const MOST_LETTERS = 400, MOST_LISTED = 500;  // cells with a letter each, and cells in the table
+const MOST_CURVES = 60;  // of one cell
+
+export async function list(root, {source, isCurrent}) {
+  const table = h("div");
+  root.append(h("h2", {}, "Sweeps"), table);
+  async function draw() {
+    const sweeps = await source.sweeps();
+    if (!isCurrent()) return;
+    const counts = runs => Object.entries(runs).map(([state, count]) => `${count} ${state.toLowerCase()}`).join(", ");
+    const passed = findings => findings.length ? `${findings.filter(one => one.passed).length} of ${findings.length}` : "";
+    fill(table, sweeps.length ? grid(["sweep", "experiment", "started", "state", "runs", "time", "varies", "claims passed"], sweeps.map(sweep =>
+      [sweepLink(sweep.id, sweep.name || sweep.id), sweep.experiment, time(sweep.created), sweep.state, counts(sweep.runs), duration(sweep.seconds),
+        sweep.keys.join(", "), passed(sweep.findings)])) : h("p", {class: "quiet"}, "no sweep"));
+  }
+  await draw();
+  return {refresh: change => change.sweeps?.length === 0 && change.runs?.length === 0 ? null : draw()};
+}
+
+// ---- one sweep
+
+export async function show(root, {source, path, parameters, remember, isCurrent}) {
+  const id = path[0] ?? "";
+  let sweep = await source.sweep(id), rows = [], picked = parameters.get("cell") ?? "";
+  const keys = await source.keys();
+  const varying = sweep.keys.map(key => [key, new Set(sweep.points.map(point => JSON.stringify(point.values[key]))).size]).sort((a, b) => b[1] - a[1]);
+  const offered = [...varying.map(([key]) => key), "seed"];
+  const state = {
+    x: parameters.get("x") ?? offered[0], y: parameters.get("y") ?? offered[1] ?? "seed", z: parameters.get("z") ?? "result.phase",
+    seed: parameters.get("seed") ?? "", metric: parameters.get("metric") ?? "test_accuracy",
+  };
+  const colours = ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics];
+  const head = h("div"), diagram = h("div", {class: "plot", role: "img", "aria-label": "diagram of the sweep; its cells are listed below"});
+  const published = h("div", {class: "plot", role: "img", "aria-label": "the published grid"}), legend = h("p", {class: "legend"});
+  const inCell = h("section", {"aria-live": "polite"}), listed = h("details", {toggle: () => drawList()}, h("summary", {}, "cells as a table"), h("div"));
+  const choice = (name, names) => h("select", {change: event => { state[name] = event.target.value; picked = ""; redraw(); }},
+    [...new Set([...names, state[name]])].map(one => h("option", {value: one, selected: one === state[name]}, one || "all")));
+  const seedChoice = h("select", {change: event => { state.seed = event.target.value; redraw(); }});
+  root.append(head, h("div", {class: "bar"}, h("label", {}, "across ", choice("x", offered)), h("label", {}, "up ", choice("y", offered)),
+    h("label", {}, "colour ", choice("z", colours)), h("label", {}, "seed ", seedChoice)), legend,
+  h("div", {class: "two"}, h("figure", {}, diagram), h("figure", {}, published)), inCell, listed);
+
+  function drawHead() {
+    const total = Object.values(sweep.states).reduce((sum, count) => sum + count, 0), open = (sweep.states.pending ?? 0) + (sweep.states.running ?? 0);
+    fill(head, h("h2", {}, `${sweep.name} `, h("span", {class: "quiet"}, sweep.state)),
+      h("p", {class: "quiet"}, `${sweep.experiment}, started ${time(sweep.created)} UTC${sweep.seconds ? `, took ${duration(sweep.seconds)}` : ""} · ${sweep.id}`),
+      total > 0 && h("p", {class: "progress"}, h("progress", {max: total, value: total - open, "aria-label": "points that have ended"}),
+        ` ${STATES.filter(name => sweep.states[name]).map(name => `${sweep.states[name]} ${name}`).join(", ")} of ${total} points`),
+      h("p", {}, h("a", {href: address(["runs"], {f: `sweep=${sweep.id}`})}, "its runs as a table"), " · ",
+        h("a", {href: address(["compare"], {f: `sweep=${sweep.id}`})}, "compare its settings")),
+      sweep.agents.length > 0 && h("details", {open: true}, h("summary", {}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
+        sweep.agents.map(agent => [agent.host, agent.wandb_run, Object.entries(agent.point).map(([key, value]) => `${key}=${text(value)}`).join(" "), `${text(agent.heartbeat).slice(11, 19)} UTC`]))),
+      sweep.findings.length > 0 && h("details", {}, h("summary", {}, "claims"), grid(["claim", "seed", "finding"],
+        sweep.findings.map(one => [one.claim, one.seed ?? "all", one.passed ? "✓ passed" : "✗ failed"]))));
+  }
+
+  async function read() {
+    const columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase"];
+    rows = (await source.runs({sweep: [sweep.id], columns, sort: "run", down: false, limit: 50000})).rows
+      .map(([run, status, seed, x, y, z, phase]) => ({run, status, seed, x, y, z, phase}));
+  }
+
+  // ---- cells
+
+  const name = (x, y) => JSON.stringify([x ?? null, y ?? null]);
+
+  function cells() {
+    const found = new Map();
+    const at = (x, y) => found.get(name(x, y)) ?? found.set(name(x, y), {x, y, runs: [], open: 0}).get(name(x, y));
+    for (const point of sweep.points) {
+      if (state.seed && "seed" in point.values && String(point.values.seed) !== state.seed) continue;
+      if (state.x in point.values && state.y in point.values) at(point.values[state.x], point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
+    }
+    for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, row.y).runs.push(row);
+    for (const one of found.values()) one.z = summary(one.runs.map(row => row.z).filter(z => z !== null && z !== undefined));
+    return found;
+  }
+
+  // The value that most runs have, or the median of numbers.
+  function summary(values) {
+    const numbers = values.map(value => typeof value === "string" && /^-?inf$/.test(value) ? Number(value.replace("inf", "Infinity")) : value);
+    if (numbers.length && numbers.every(one => typeof one === "number")) {
+      const sorted = numbers.toSorted((a, b) => a - b), half = (sorted.length - 1) / 2;
+      return (sorted[Math.floor(half)] + sorted[Math.ceil(half)]) / 2;
+    }
+    const counts = new Map();
+    for (const value of values) counts.set(String(value), (counts.get(String(value)) ?? 0) + 1);
+    return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
+  }
+
+  function told(one) {
+    const ended = one.runs.filter(row => row.status !== "RUNNING").length, running = one.runs.length - ended;
+    const seeds = [...new Set(one.runs.map(row => row.seed))].slice(0, 8).join(", ");
+    return [`${state.x} = ${text(one.x)}`, `${state.y} = ${text(one.y)}`, `${title(state.z)}: ${one.z === undefined ? "none yet" : text(one.z)}`,
+      `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
+  }
+
+  function redraw() {
+    remember({...state, x: state.x, y: state.y, z: state.z === "result.phase" ? "" : state.z, metric: state.metric === "test_accuracy" ? "" : state.metric, cell: picked});
+    return read().then(draw);
+  }
+
+  async function draw() {
+    if (!isCurrent()) return;
+    const seeds = ["", ...[...new Set(rows.map(row => String(row.seed)))].sort((a, b) => a - b)];
+    fill(seedChoice, seeds.map(seed => h("option", {value: seed, selected: seed === state.seed}, seed || "all")));
+    drawHead();
+    const found = cells();
+    await drawCells(diagram, [...found.values()], "measured here");
+    await drawPublished();
+    diagram.removeAllListeners?.("plotly_click");
+    diagram.on?.("plotly_click", event => pick(event.points[0].customdata));
+    if (listed.open) drawList(found);
+    if (picked) await drawPicked(found);
+  }
+
+  const sorted = values => [...new Map(values.map(value => [JSON.stringify(value), value])).values()].sort((a, b) =>
+    typeof a === "number" && typeof b === "number" ? a - b : text(a) < text(b) ? -1 : 1);
+
+  async function drawCells(element, all, caption) {
+    const xs = sorted(all.map(one => one.x)), ys = sorted(all.map(one => one.y));
+    const isGrid = xs.length * ys.length <= Math.max(400, 4 * all.length) && xs.length * ys.length <= 40000;
+    const isPhase = all.some(one => Object.hasOwn(PHASES, one.z));
+    const values = all.map(one => one.z).filter(z => typeof z === "number" && Number.isFinite(z));
+    const isLog = !isPhase && values.length > 0 && Math.min(...values) > 0 && Math.max(...values) > 50 * Math.min(...values);
+    const names = Object.keys(PHASES);
+    const categories = isPhase ? names : typeof all.find(one => one.z !== undefined)?.z === "string" ? sorted(all.map(one => one.z).filter(z => z !== undefined)) : null;
+    const number = z => z === undefined ? null : categories ? (categories.includes(z) ? categories.indexOf(z) : null) : !Number.isFinite(z) ? null : isLog ? Math.log10(z) : z;
+    drawLegend(categories, isPhase);
+    const palette = isPhase ? names.map(one => PHASES[one].colour) : COLOURS;
+    const count = categories?.length ?? 0;
+    const scale = categories ? categories.flatMap((_, i) => [[i / count, palette[i % palette.length]], [(i + 1) / count, palette[i % palette.length]]]) : "Viridis";
+    const colour = {colorscale: scale, showscale: !categories, ...(categories ? {[isGrid ? "zmin" : "cmin"]: -0.5, [isGrid ? "zmax" : "cmax"]: count - 0.5} : {}),
+      colorbar: {title: {text: label(`${isLog ? "log10 " : ""}${title(state.z)}`)}, thickness: 12}};
+    const layout = {title: {text: label(caption), font: {size: 13}}, margin: {l: 60, r: 10, t: 30, b: 50}};
+    const axis = key => ({title: {text: label(key)}});
+    if (isGrid) {
+      const at = new Map(all.map(one => [name(one.x, one.y), one]));
+      const table = of => ys.map(y => xs.map(x => of(at.get(name(x, y)))));
+      const letter = one => !one ? "" : one.z === undefined ? (one.runs.some(row => row.status === "RUNNING") ? "▶" : one.runs.length ? "–" : "·") : isPhase ? PHASES[one.z]?.letter ?? "" : "";
+      const ticks = list => list.map(value => label(text(value)));
+      const trace = {type: "heatmap", x: xs.map((_, i) => i), y: ys.map((_, i) => i), z: table(one => one ? number(one.z) : null), ...colour,
+        customdata: table(one => one ? name(one.x, one.y) : null), text: table(one => one ? told(one).map(label).join("<br>") : ""), hoverinfo: "text", hoverongaps: true, xgap: 1, ygap: 1};
+      if (at.size <= MOST_LETTERS) layout.annotations = [...at.values()].filter(letter).map(one => ({x: xs.findIndex(x => JSON.stringify(x) === JSON.stringify(one.x)),
+        y: ys.findIndex(y => JSON.stringify(y) === JSON.stringify(one.y)), text: letter(one), showarrow: false, font: {size: 11, color: one.z === undefined ? undefined : "#fff"}}));
+      const marks = list => ({tickvals: list.map((_, i) => i).filter(i => i % Math.ceil(list.length / 12) === 0), ticktext: ticks(list).filter((_, i) => i % Math.ceil(list.length / 12) === 0), showgrid: false, zeroline: false});
+      return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
+    }
+    const kind = list => ({type: list.every(one => typeof one === "number") ? (Math.min(...list) > 0 && Math.max(...list) > 30 * Math.min(...list) ? "log" : "linear") : "category"});
+    const trace = {type: "scatter", mode: "markers", x: all.map(one => typeof one.x === "number" ? one.x : text(one.x)), y: all.map(one => typeof one.y === "number" ? one.y : text(one.y)),
+      customdata: all.map(one => name(one.x, one.y)), text: all.map(one => told(one).map(label).join("<br>")), hoverinfo: "text",
+      marker: {size: Math.max(6, Math.min(14, 225 / Math.sqrt(all.length))), symbol: "square", color: all.map(one => number(one.z)), ...colour}};
+    return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...kind(xs)}, yaxis: {...axis(state.y), ...kind(ys)}}, 420);
+  }
+
+  function drawLegend(categories, isPhase) {
+    fill(legend, categories?.map((one, i) => h("span", {class: "phase"}, isPhase ? h("i", {class: `swatch ${one}`}) : h("i", {class: `swatch colour${i % COLOURS.length}`}),
+      isPhase ? `${PHASES[one].letter} ${one} ` : `${one} `)), h("span", {class: "quiet"}, "· not begun, ▶ running, – no value"));
+  }
+
+  async function drawPublished() {
+    const grids = await source.published({x: state.x, y: state.y});
+    published.parentElement.hidden = !grids;
+    if (grids && state.z === "result.phase") await drawCells(published, grids.cells.map(one => ({...one, z: one.phase, runs: [], open: 0})), grids.name);
+    else published.parentElement.hidden = true;
+  }
+
+  // ---- one cell
+
+  function drawList(found = cells()) {
+    const shown = [...found.values()].filter(one => one.runs.length).slice(0, MOST_LISTED);
+    fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
+      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", click: () => pick(name(one.x, one.y))}, "show")])));
+  }
+
+  async function pick(cellName) {
+    if (!cellName) return;
+    picked = cellName;
+    remember({...state, cell: picked});
+    await drawPicked(cells());
+    inCell.scrollIntoView({block: "nearest"});
+  }
+
+  async function drawPicked(found) {
+    const one = found.get(picked);
+    if (!one || !one.runs.length) { fill(inCell, one && h("p", {class: "quiet"}, "no run in this cell yet")); return; }
+    const runs = one.runs.slice(0, MOST_CURVES), ids = runs.map(row => row.run);
+    const curves = await source.curves({runs: ids, points: 400});
+    if (!isCurrent()) return;
+    const names = [...new Set(curves.map(each => each.name))].sort();
+    let element = inCell.querySelector(".plot");
+    if (!element) {
+      element = h("div", {class: "plot", role: "img", "aria-label": "curves of the cell's runs"});
+      inCell.append(h("h3"), h("label", {}, "metric ", h("select", {change: event => { state.metric = event.target.value; remember({...state, cell: picked}); drawPicked(cells()); }})), element, h("div"));
+    }
+    const [heading, chooser, , table] = inCell.children;
+    heading.textContent = `${state.x} = ${text(one.x)}, ${state.y} = ${text(one.y)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}`;
+    fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === state.metric}, words(each))));
+    const traces = runs.flatMap((row, i) => [state.metric, state.metric.startsWith("test_") && state.metric.replace("test_", "train_")].filter(Boolean).flatMap((metric, k) =>
+      curves.filter(each => each.name === metric && each.run === row.run).map(each => curve(each.steps, each.values, true,
+        {name: label(`run ${row.run}, seed ${text(row.seed)}${k ? ", train" : ""}`), line: {color: COLOURS[i % COLOURS.length], width: k ? 1 : 1.8, dash: k ? "dot" : "solid"}, showlegend: runs.length <= 8}))));
+    await plot(element, traces, {xaxis: stepAxis(true), yaxis: {title: {text: label(words(state.metric))}, ...(state.metric.endsWith("accuracy") ? {range: [-0.03, 1.03]} : {})}});
+    fill(table, grid(["run", "seed", "status", "phase", ...(state.z === "result.phase" ? [] : [title(state.z)])], runs.map(row =>
+      [runLink(row.run), row.seed, status(row.status), cell("result.phase", row.phase), ...(state.z === "result.phase" ? [] : [cell(state.z, row.z)])])));
+  }
+
+  await read();
+  await draw();
+  return {
+    refresh: async change => {
+      if (change.runs?.length === 0 && change.sweeps !== null && !change.sweeps.includes(sweep.id)) return;
+      sweep = await source.sweep(id);
+      await read();
+      await draw();
+    },
+  };
+}
