@@ -18,6 +18,7 @@ def main() -> None:
 for command in (
     store.store,
     sweep.sweep,
+    sweep.map_diagram,
     papers.papers,
     papers.claims,
     papers.replicate,

@@ -1,11 +1,12 @@
-"""`grok sweep`: many runs from one W&B sweep file."""
+"""`grok sweep` and `grok map`: many runs from one W&B sweep file."""
 
+import re
 from pathlib import Path
 
 import click
 
 from grok.cli.options import mongo_option
-from grok.errors import read_text
+from grok.errors import UserError, read_text
 from grok.paths import sweep_file
 
 batch_option = click.option(
@@ -128,3 +129,64 @@ def status(sweep: str | None) -> None:
         status.show_sweeps()
     else:
         status.show_sweep(sweep)
+
+
+RESOLUTION = (64, 64)
+
+
+def _resolution(
+    context: click.Context, _: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """The numbers of values of the x and the y axis."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise UserError(f"--resolution {text}: expected two whole numbers, as in 64x64")
+    return int(match[1]), int(match[2])
+
+
+@click.command("map")
+@mongo_option
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--resolution",
+    callback=_resolution,
+    metavar="COLUMNSxROWS",
+    help="cells of the diagram; else 64x64",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    help="at most this many runs; else the file's run_cap, or as many as there are cells",
+)
+@click.option("--seeds", type=click.IntRange(1), help="seeds of a cell where they differ; else one")
+@click.option("--slots", type=click.IntRange(1), help="replicas that train at once")
+@workers_option
+@click.option("--resume", is_flag=True, help="continue the latest map of this file")
+@click.option("--id", "sweep_id", help="the map to continue, if not the latest")
+@click.option("--serve", is_flag=True, help="leave the runs to agents of grok sweep serve")
+def map_diagram(
+    file: Path,
+    resolution: tuple[int, int] | None,
+    budget: int | None,
+    seeds: int | None,
+    slots: int | None,
+    workers: int | None,
+    resume: bool,
+    sweep_id: str | None,
+    serve: bool,
+) -> None:
+    """Map a phase diagram over two ranges, by the runs at its boundary."""
+    file = sweep_file(file)
+    read_text(file)  # an error here, before the seconds of imports
+    resume = resume or bool(sweep_id)
+    if resume and (resolution or seeds or serve):
+        raise UserError("--resolution, --seeds and --serve are for a new map")
+
+    from grok.sweep import map as maps
+
+    if serve:
+        maps.serve(file, resolution or RESOLUTION, seeds, budget)
+    else:
+        maps.run(file, resolution or RESOLUTION, seeds, budget, slots, workers, resume, sweep_id)

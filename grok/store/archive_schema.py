@@ -203,6 +203,13 @@ class SweepConfig(Part):
     parameters: dict[str, Document] = {}
 
 
+class MapLattice(Part):
+    keys: Annotated[list[Name], Field(min_length=2, max_length=2)]
+    axes: Annotated[list[list[int | float]], Field(min_length=2, max_length=2)]
+    slices: list[Document]
+    seeds: list[Count]
+
+
 class Sweep(Part):
     id: NamedId = Field(alias="_id")
     """the id that `grok sweep run` prints, such as `nanda_cpu-1f0c2a`"""
@@ -227,6 +234,9 @@ class Sweep(Part):
     """the same for earlier versions of the claims"""
     limit: Any = None
     """the largest number of points, if there is one"""
+    map: MapLattice | None = None
+    """of a sweep that maps a phase diagram: the `keys` of its axes, the values of the `axes`, the other
+    values of each of its `slices`, and the `seeds` that a cell may be run with"""
     batches: Any = None
     """the groups of runs that train together: `id`, the numbers of their `points`, and `slots`"""
     served: Any = None

@@ -217,7 +217,7 @@ def _typed(key: str, spec: dict[str, Any], declared: Any) -> dict[str, Any]:
     distribution = str(spec.get("distribution"))
     if distribution.startswith("q_"):
         spec["q"] = float(spec.get("q", 1))  # the step; W&B gives whole values for a whole one
-    if distribution == "int_uniform" or _is_whole(declared):
+    if distribution == "int_uniform" or is_whole(declared):
         for name in {"min", "max", "q", "value"}.intersection(spec):
             spec[name] = whole_if_integral(spec[name])
         if isinstance(spec.get("values"), list):
@@ -225,7 +225,7 @@ def _typed(key: str, spec: dict[str, Any], declared: Any) -> dict[str, Any]:
     return _with_value_bounds(spec)
 
 
-def _is_whole(declared: Any) -> bool:
+def is_whole(declared: Any) -> bool:
     """Whether a config key of this type takes no fractional numbers."""
     return not (is_valid(0.5, declared) or is_valid(1.5, declared))
 

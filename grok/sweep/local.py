@@ -11,6 +11,7 @@ from typing import Any
 from grok.claims.scorecard import check_sweep
 from grok.engine.events import Event, Outcome, Record, Start
 from grok.errors import UserError
+from grok.experiment.progress import duration
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store
 from grok.store.delivery import recover
@@ -21,12 +22,16 @@ from grok.sweep import file as files
 from grok.sweep import search
 from grok.sweep.batch import Batch
 from grok.sweep.file import SweepFile
+from grok.sweep.lattice import Lattice
 from grok.sweep.lease import SweepLease, check_is_free
+from grok.sweep.mapping import Survey, survey
 from grok.sweep.plan import Part, PlannedRun, default_seed, plan, split
 from grok.sweep.progress import SweepProgress
 from grok.sweep.workers import RemoteProgress, Report, Workers, choose_workers, show
 
 HYPERBAND_INTERVAL = 0.5  # seconds between two decisions about which runs to stop early
+DELIVERY_INTERVAL = 0.5  # seconds between looks whether runs that have ended are in the store
+DELIVERY_TIMEOUT = 600.0  # seconds that a map waits for them
 
 
 class LocalSweep:
@@ -86,14 +91,51 @@ class LocalSweep:
             UserError: A point's configuration is wrong; nothing has been stored then.
         """
         limit = limit or file.config.get("run_cap")
+        entries = {"points": points_of(file, limit, seeds), "limit": limit}
+        return cls._begin(file, store, entries, slots, workers)
+
+    @classmethod
+    def begin_map(
+        cls,
+        file: SweepFile,
+        store: Store,
+        lattice: Lattice,
+        budget: int,
+        slots: int | None = None,
+        workers: int | None = None,
+    ) -> "LocalSweep":
+        """A new sweep that maps a phase diagram; it gets its points while it runs.
+
+        Arguments:
+            lattice: The cells of the diagram.
+            budget: The largest number of runs.
+            slots: How many runs train at once, or None to choose.
+            workers: How many processes train, or None to choose.
+
+        Raises:
+            UserError: A point's configuration is wrong; nothing has been stored then.
+        """
+        points = [lattice.point(run) for run in survey(lattice, {}, budget).wanted]
+        entries = {"points": points, "limit": budget, "map": lattice.document()}
+        return cls._begin(file, store, entries, slots, workers)
+
+    @classmethod
+    def _begin(
+        cls,
+        file: SweepFile,
+        store: Store,
+        entries: dict[str, Any],
+        slots: int | None,
+        workers: int | None,
+    ) -> "LocalSweep":
+        """A new sweep, stored with these entries."""
         document = {
             "_id": f"{file.name}-{uuid.uuid4().hex[:6]}",
             "name": file.name,
             "config": file.config,
             "experiment": file.experiment.path,
             "created": datetime.now(UTC),
-            "points": points_of(file, limit, seeds),
-            "limit": limit,
+            **entries,
         }
         sweep = cls(file, store, document, slots, workers)
         store.database.sweeps.insert_one(document)
@@ -130,7 +172,7 @@ class LocalSweep:
         """
         with SweepLease(self.store, self.document) as self.lease:
             self._drop_finished_runs()
-            for groups in self._groups():
+            for groups in self._groups(progress):
                 parts = split(groups, self.slots)
                 count = min(self.workers or choose_workers(parts), len(parts))
                 if count > 1:
@@ -150,21 +192,54 @@ class LocalSweep:
         groups = ([run for run in group if run.number in pending] for group in self.groups)
         self.groups = [group for group in groups if group]
 
-    def _groups(self) -> Iterator[list[list[PlannedRun]]]:
-        """The groups of runs to train; those of a Bayes sweep are made as earlier ones finish."""
+    def _groups(self, progress: SweepProgress) -> Iterator[list[list[PlannedRun]]]:
+        """The groups of runs to train; those of a map or a Bayes search as earlier ones finish."""
         yield self.groups
-        while self.file.config["method"] == "bayes":
-            points = self.document["points"]
-            count = min(self.slots or 1, self.document["limit"] - len(points))
-            if count <= 0:
-                return
-            runs = [
-                search.run_of(str(number), points[number], "finished", [], run["result"])
-                for number, run in sorted(_finished_runs(self.store, self.id).items())
-            ]
-            points += search.suggest(self.file.config, runs, count, default_seed(self.file))
-            self.store.database.sweeps.update_one({"_id": self.id}, {"$set": {"points": points}})
-            yield plan(self.file, self.pending(), lambda: self.store)
+        while points := self._next_points(progress):
+            self.document["points"] += points
+            added = {"$set": {"points": self.document["points"]}}
+            self.store.database.sweeps.update_one({"_id": self.id}, added)
+            groups = plan(self.file, self.pending(), lambda: self.store)
+            if "map" in self.document:
+                runs = [run for group in groups for run in group]
+                progress.expect(sum(run.problem.train_steps for run in runs), len(runs))
+            yield groups
+
+    def _next_points(self, progress: SweepProgress) -> list[search.Point]:
+        """The points that follow from the runs that have finished."""
+        if "map" in self.document:
+            self._await_delivery()
+            known = survey_of(self.store, self.document)
+            if known.wanted:
+                progress.announce(describe_round(known, progress))
+            return [known.lattice.point(run) for run in known.wanted]
+        if self.file.config["method"] != "bayes":
+            return []
+        points = self.document["points"]
+        count = min(self.slots or 1, self.document["limit"] - len(points))
+        if count <= 0:
+            return []
+        runs = [
+            search.run_of(str(number), points[number], "finished", [], run["result"])
+            for number, run in sorted(_finished_runs(self.store, self.id).items())
+        ]
+        return search.suggest(self.file.config, runs, count, default_seed(self.file))
+
+    def _await_delivery(self) -> None:
+        """Wait until the store has the runs of all points, which have ended.
+
+        Raises:
+            UserError: It does not have them after DELIVERY_TIMEOUT.
+        """
+        deadline = time.monotonic() + DELIVERY_TIMEOUT
+        while pending := self.pending():
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{len(pending)} runs of sweep {self.id} have not reached the store"
+                )
+            recover(self.store)  # from journals of worker processes, which have ended
+            self.lease.check()
+            time.sleep(DELIVERY_INTERVAL)
 
     def _train_here(self, part: Part, progress: SweepProgress) -> None:
         """Train a part in this process."""
@@ -358,6 +433,25 @@ def pending_points(store: Store, sweep: Mapping[str, Any]) -> dict[int, search.P
     """The points of a stored sweep without a finished run, by number."""
     finished = _finished_runs(store, sweep["_id"])
     return {n: point for n, point in enumerate(sweep["points"]) if n not in finished}
+
+
+def describe_round(known: Survey, progress: SweepProgress) -> str:
+    """What a round of a map begins with, and how long the rest of its budget takes at most."""
+    cells = f"{known.is_run.sum():,} of {known.lattice.size:,} cells run"
+    text = f"round {known.rounds}: {len(known.wanted)} runs at the boundary; {cells}"
+    if not progress.done:
+        return text
+    left = known.budget - known.runs + len(known.wanted)
+    return f"{text}; at most {duration(left * progress.seconds / progress.done)} left"
+
+
+def survey_of(store: Store, sweep: Mapping[str, Any]) -> Survey:
+    """What is known of the phase diagram that a stored sweep maps, from its finished runs."""
+    lattice = Lattice.of_document(sweep["map"])
+    runs = list(lattice.runs(sweep["points"]))
+    finished = _finished_runs(store, sweep["_id"])
+    results = {runs[number]: run["result"].get("phase") for number, run in finished.items()}
+    return survey(lattice, results, sweep["limit"])
 
 
 def _finished_runs(store: Store, sweep_id: str) -> dict[int, dict[str, Any]]:

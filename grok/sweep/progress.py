@@ -78,6 +78,11 @@ class SweepProgress:
         self.total_steps += steps
         self.bar.update(self.task, total=self.total_steps)
 
+    def announce(self, text: str) -> None:
+        """Print a line above the bar."""
+        if mode() in ("normal", "live"):
+            print_line(self.screen, text)
+
     def show(self, event: Event, train_steps: int, device: torch.device) -> None:
         """Count one event of a replica.
 

@@ -12,6 +12,8 @@ import time
 import uuid
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import bson
@@ -25,13 +27,15 @@ from grok.store.connection import Store
 from grok.store.documents import find_metrics
 from grok.store.lease import LeaseLost, entries_of_holder, new_holder
 from grok.store.maintenance import interrupt
-from grok.store.status import last_sign_of_life
+from grok.store.status import FINISHED, last_sign_of_life
 from grok.sweep import search
 
 if TYPE_CHECKING:
     from sweeps import SweepRun
 
     from grok.sweep.file import SweepFile
+    from grok.sweep.lattice import Lattice
+    from grok.sweep.mapping import Survey
 
 LOST_AFTER = 120.0  # seconds without a heartbeat after which an agent counts as dead
 CHECK_RUN_AFTER = 15.0  # seconds without a heartbeat after which the run's status is read
@@ -74,8 +78,19 @@ class SweepQueue:
         self.runs.create_index("info.wandb.run")
         self.runs.create_index("meta.sweep.run")
 
-    def create(self, config: Document, name: str | None = None) -> str:
+    def create(
+        self,
+        config: Document,
+        name: str | None = None,
+        lattice: "Lattice | None" = None,
+        budget: int | None = None,
+    ) -> str:
         """The id of a new sweep with this W&B config.
+
+        Arguments:
+            name: Its name; None for that of the project's file with this config.
+            lattice: The cells of the phase diagram that the sweep maps, if it does.
+            budget: The largest number of runs of a map.
 
         Raises:
             UserError: The config is wrong; nothing has been stored then.
@@ -92,8 +107,15 @@ class SweepQueue:
             bson.encode({"name": name, "config": config})
         except (BSONError, OverflowError, UnicodeError) as error:
             raise UserError(f"sweep: cannot be stored: {error}") from error
-        is_grid = config["method"] == "grid"
-        points = search.grid(config, config.get("run_cap")) if is_grid else []
+        entries: Document = {}
+        points: list[search.Point] = []
+        if lattice is not None and budget is not None:
+            from grok.sweep.mapping import survey
+
+            points = [lattice.point(run) for run in survey(lattice, {}, budget).wanted]
+            entries = {"map": lattice.document(), "limit": budget}
+        elif config["method"] == "grid":
+            points = search.grid(config, config.get("run_cap"))
         sweep_id = f"{file.experiment.path}-{uuid.uuid4().hex[:6]}"
         if points:
             self.points.insert_many(
@@ -109,6 +131,7 @@ class SweepQueue:
                 "served": True,
                 "seed": default_seed(file),
                 "state": "RUNNING",
+                **entries,
             }
         )
         return sweep_id
@@ -268,6 +291,8 @@ class SweepQueue:
         """Whether no point is left, or none for now in a search without an end."""
         if self._has_open_points(sweep):
             return False
+        if "map" in sweep:
+            return not self.survey(sweep).wanted
         config = sweep["config"]
         points = self.points.count_documents({"sweep": sweep["_id"]})
         return config["method"] == "grid" or points >= config.get("run_cap", 0)
@@ -315,7 +340,7 @@ class SweepQueue:
         if sweep["state"] != "RUNNING":
             return leave
         point = self._assign(sweep, agent)
-        if point is None and self._add_suggested_point(sweep):
+        if point is None and self._add_points(sweep):
             point = self._assign(sweep, agent)
         if point is None:
             if self._has_open_points(sweep):
@@ -348,18 +373,46 @@ class SweepQueue:
             return_document=ReturnDocument.AFTER,
         )
 
-    def _add_suggested_point(self, sweep: Document) -> bool:
-        """Add the next point of a random or Bayes sweep; False if it has all its points."""
-        config = sweep["config"]
+    def _add_points(self, sweep: Document) -> bool:
+        """Add the next points of a search or a map; False if it has all its points for now."""
         with self.lock:
             number = self.points.count_documents({"sweep": sweep["_id"]})
-            if config["method"] == "grid" or number >= config.get("run_cap", float("inf")):
-                return False
-            points = search.suggest(config, self._search_runs(sweep), 1, sweep["seed"])
-            with contextlib.suppress(DuplicateKeyError):  # another queue has added this number
-                for point in points:
-                    self.points.insert_one(_pending_point(sweep["_id"], number, point))
+            points = self._next_points(sweep, number)
+            with contextlib.suppress(DuplicateKeyError):  # another queue has added these numbers
+                for i, point in enumerate(points, number):
+                    self.points.insert_one(_pending_point(sweep["_id"], i, point))
         return bool(points)
+
+    def _next_points(self, sweep: Document, number: int) -> list[search.Point]:
+        """The points that follow the first `number` ones: one of a search, several of a map."""
+        config = sweep["config"]
+        if "map" in sweep:
+            if self._has_open_points(sweep):
+                return []  # the next ones depend on their phases
+            known = self.survey(sweep)
+            return [known.lattice.point(run) for run in known.wanted]
+        if config["method"] == "grid" or number >= config.get("run_cap", float("inf")):
+            return []
+        return search.suggest(config, self._search_runs(sweep), 1, sweep["seed"])
+
+    def survey(self, sweep: Document) -> "Survey":
+        """What is known of the phase diagram that a sweep maps, from its points that have ended."""
+        from grok.sweep.lattice import Lattice
+        from grok.sweep.mapping import survey
+
+        ended = {"sweep": sweep["_id"], "state": {"$in": ["finished", "stopped", "failed"]}}
+        points = list(self.points.find(ended, {"point": 1, "run": 1}))
+        names = [point["run"] for point in points]
+        phases = {}
+        for key in ("info.wandb.run", "meta.sweep.run"):
+            wanted = {key: {"$in": names}, **FINISHED}
+            for run in self.runs.find(wanted, {key: 1, "result.phase": 1}):
+                name = reduce(getitem, key.split("."), run)
+                phases[name] = run["result"].get("phase")
+        lattice = Lattice.of_document(sweep["map"])
+        cells = lattice.runs(point["point"] for point in points)
+        results = {cell: phases.get(name) for cell, name in zip(cells, names, strict=True)}
+        return survey(lattice, results, sweep["limit"])
 
     def _search_runs(self, sweep: Document) -> list["SweepRun"]:
         """The sweep's runs for W&B's search code, with the metric's history."""

@@ -1,0 +1,318 @@
+"""Which cells of a phase diagram to run next, and the phases of the cells that are not run.
+
+A cell that is not run has the phase of the run cells around it. Cells next to another phase are run,
+first far apart and then nearer to each other, until every cell at the boundary has been run. Test
+cells, drawn at random and run first, take no part in this: how many of those that were not asked for
+are predicted wrongly is an unbiased estimate of the error of all cells that are not run.
+
+All of it is computed again from the phases of the runs each time, without any other state. So a map
+that was killed continues as if it had not been.
+"""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from grok.errors import UserError
+from grok.phases import PHASES
+from grok.sweep.lattice import Cell, Lattice, RunKey
+
+UNKNOWN = -1  # in place of the index of a phase
+FIRST_SEEDS = 2  # that each cell is run with, if there are more than one
+NEIGHBOURS = 8  # run cells that predict another one
+POWER = 4  # of the distance: their weights are distance ** -POWER
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a phase diagram.
+
+    Attributes:
+        lattice: Its cells.
+        phases: Index in PHASES of each cell (slice, column, row), measured or predicted.
+        is_run: Whether a cell has a run with a phase.
+        differs: Whether the seeds of a cell have different phases.
+        wanted: The runs to do next; none if the map has ended.
+        rounds: How many times runs have been asked for.
+        runs: How many runs have been asked for, those wanted included.
+        budget: The largest number of runs.
+        open: How many cells at the boundary are not run.
+        tested, wrong: How many test cells were predicted from the other runs, and how many of these
+            in a wrong phase.
+    """
+
+    lattice: Lattice
+    phases: np.ndarray
+    is_run: np.ndarray
+    differs: np.ndarray
+    wanted: list[RunKey]
+    rounds: int
+    runs: int
+    budget: int
+    open: int
+    tested: int
+    wrong: int
+
+    @property
+    def fraction_run(self) -> float:
+        """The fraction of the cells that are run."""
+        return float(self.is_run.mean())
+
+    @property
+    def error(self) -> float:
+        """The estimated error of the cells that are not run; NaN without test cells."""
+        return self.wrong / self.tested if self.tested else math.nan
+
+    @property
+    def most_error(self) -> float:
+        """The upper bound of that error, of confidence CONFIDENCE (Clopper and Pearson 1934)."""
+        if self.wrong == self.tested:
+            return 1.0
+        from scipy.stats import beta  # takes a second to import
+
+        return float(beta.ppf(CONFIDENCE, self.wrong + 1, self.tested - self.wrong))
+
+    def describe(self) -> list[str]:
+        """The result in sentences, one a line."""
+        size = self.lattice.size
+        left = size - int(self.is_run.sum())
+        lines = [
+            f"{size - left:,} of {size:,} cells run ({self.fraction_run:.1%}), {self.runs:,} runs",
+            "the boundary is known to one cell"
+            if self.open == 0
+            else f"the boundary is not yet known: {self.open:,} cells at it are not run",
+        ]
+        if len(self.lattice.seeds) > 1:
+            lines.append(f"seeds differ in {int(self.differs.sum()):,} cells")
+        if left and self.tested:
+            whole = 1 - left / size * self.most_error
+            lines += [
+                f"error of the {left:,} cells not run: {self.error:.1%}, at most {self.most_error:.1%} "
+                f"({CONFIDENCE:.0%} confidence; {self.wrong} of {self.tested} random cells were wrong)",
+                f"so at least {whole:.1%} of all cells are in the right phase",
+            ]
+        return lines
+
+
+def least_budget(lattice: Lattice) -> int:
+    """How many runs a map has at least: those of the coarse grid and of the test cells."""
+    return len(_first_runs(lattice, [*_coarse_cells(lattice), *_test_cells(lattice)]))
+
+
+def check_budget(lattice: Lattice, budget: int) -> None:
+    """UserError if a map of this lattice cannot even begin with this many runs."""
+    least = least_budget(lattice)
+    if budget < least:
+        raise UserError(
+            f"a budget of {budget} runs is too small: the coarse grid and the test cells of "
+            f"{lattice.describe()} are {least}"
+        )
+
+
+def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int) -> Survey:
+    """What is known of a phase diagram by its finished runs, and which runs to do next.
+
+    Arguments:
+        results: The phase of each run that has ended, None for one that failed. All wanted runs must
+            have ended before others are asked for.
+        budget: The largest number of runs.
+    """
+    coarse, test = _coarse_cells(lattice), _test_cells(lattice)
+    asked = dict.fromkeys(_first_runs(lattice, [*coarse, *test]))  # a set that keeps its order
+    is_visible = np.zeros(lattice.shape, bool)  # what predictions are made from
+    is_visible[tuple(zip(*coarse, strict=True))] = True
+    rounds, has_tested, tested, wrong = 1, False, 0, 0
+    while all(run in results for run in asked):
+        phases, differs = _measured(lattice, asked, results)
+        predicted, margins = predict(np.where(is_visible, phases, UNKNOWN))
+        cells = _boundary_cells(predicted, margins, is_visible)
+        runs = [*_next_seeds(lattice, asked, results), *_first_runs(lattice, cells)]
+        new = [run for run in runs if run not in asked][: budget - len(asked)]
+        asked |= dict.fromkeys(new)
+        reached = [cell for cell in cells if (cell, 0) in asked]
+        for cell in reached:
+            is_visible[cell] = True
+        rounds += bool(new)
+        if new or reached:  # of the cells that are reached, test cells have runs already
+            continue
+        if has_tested:
+            break
+        has_tested = True
+        hidden = [cell for cell in test if not is_visible[cell] and phases[cell] != UNKNOWN]
+        tested, wrong = len(hidden), sum(predicted[cell] != phases[cell] for cell in hidden)
+        for cell in test:
+            is_visible[cell] = True
+    wanted = [run for run in asked if run not in results]
+    ended = {run for run in results if run in asked}
+    phases, differs = _measured(lattice, ended, results)
+    predicted, _ = predict(phases) if (phases != UNKNOWN).any() else (phases, None)
+    is_run = phases != UNKNOWN
+    is_open = _is_beside_another(predicted) & ~is_run
+    for (cell, _), phase in results.items():
+        is_open[cell] &= phase is not None  # a run that failed is not tried again
+    return Survey(
+        lattice,
+        predicted,
+        is_run,
+        differs,
+        wanted,
+        rounds,
+        len(asked),
+        budget,
+        int(is_open.sum()),
+        tested,
+        int(wrong),
+    )
+
+
+def _coarse_cells(lattice: Lattice) -> list[Cell]:
+    """A grid of cells about as far apart as the square root of each axis's length, ends included."""
+    slices, *lengths = lattice.shape
+    columns, rows = (
+        np.linspace(0, n - 1, math.ceil((n - 1) / _spacing(n)) + 1).round().astype(int).tolist()
+        for n in lengths
+    )
+    return [(piece, x, y) for piece in range(slices) for x in columns for y in rows]
+
+
+def _spacing(length: int) -> int:
+    """The largest power of two up to the square root of an axis's length."""
+    return 2 ** int(math.log2(math.sqrt(length)))
+
+
+def _test_cells(lattice: Lattice) -> list[Cell]:
+    """Random cells outside the coarse grid: in 64 x 64 cells 128, which tells an error of 3 %."""
+    coarse = {*_coarse_cells(lattice)}
+    cells = [cell for cell in np.ndindex(*lattice.shape) if cell not in coarse]
+    count = min(len(cells), math.ceil(2 * math.sqrt(lattice.size)))
+    return random.Random(0).sample(cells, count)  # the same ones in every process
+
+
+def _first_runs(lattice: Lattice, cells: Iterable[Cell]) -> list[RunKey]:
+    """The runs that a cell begins with."""
+    seeds = range(min(FIRST_SEEDS, len(lattice.seeds)))
+    return [(cell, seed) for cell in cells for seed in seeds]
+
+
+def _by_cell(
+    runs: Iterable[RunKey], results: Mapping[RunKey, str | None]
+) -> Iterator[tuple[Cell, int, Counter[str]]]:
+    """Each cell of these runs with the number of its runs and how often they have each phase."""
+    phases: dict[Cell, list[str | None]] = {}
+    for run in sorted(runs):
+        phases.setdefault(run[0], []).append(results[run])
+    for cell, each in phases.items():
+        yield cell, len(each), Counter(phase for phase in each if phase is not None)
+
+
+def _measured(
+    lattice: Lattice, runs: Iterable[RunKey], results: Mapping[RunKey, str | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The phase of each cell with runs, UNKNOWN for the others; whether its seeds differ.
+
+    The phase is the most frequent one of the cell's seeds, and of equally frequent ones the one that
+    came first.
+    """
+    phases = np.full(lattice.shape, UNKNOWN)
+    differs = np.zeros(lattice.shape, bool)
+    for cell, _, counts in _by_cell(runs, results):
+        if counts:
+            phases[cell] = PHASES.index(counts.most_common(1)[0][0])
+            differs[cell] = len(counts) > 1
+    return phases, differs
+
+
+def _next_seeds(
+    lattice: Lattice, runs: Iterable[RunKey], results: Mapping[RunKey, str | None]
+) -> list[RunKey]:
+    """The next seed of each cell whose seeds differ, unless the seeds left cannot change its phase."""
+    more: list[RunKey] = []
+    for cell, count, counts in _by_cell(runs, results):
+        left = len(lattice.seeds) - count
+        if len(counts) > 1 and left:
+            (_, most), (_, second), *_ = counts.most_common()
+            if most - second <= left:
+                more.append((cell, count))
+    return more
+
+
+def predict(phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The phase of every cell, and how clear it is.
+
+    A cell with a phase keeps it. Others have the phase of most weight among the nearest cells with
+    one, in the same slice, weighted by the inverse distance to the power of POWER.
+
+    Arguments:
+        phases: Indices in PHASES (slices, columns, rows), UNKNOWN for cells without one.
+
+    Returns:
+        Indices in PHASES, and their fractions of the weight, both of the same shape.
+    """
+    predicted, margins = phases.copy(), np.ones(phases.shape)
+    for piece, one in enumerate(phases):
+        known, unknown = np.argwhere(one != UNKNOWN), np.argwhere(one == UNKNOWN)
+        if not len(known) or not len(unknown):
+            continue
+        # ranks, as the query returns no axis of neighbours for a single one
+        ranks = range(1, min(NEIGHBOURS, len(known)) + 1)
+        distances, nearest = KDTree(known).query(unknown, k=[*ranks])
+        weights = distances**-POWER
+        of_nearest = one[tuple(known[nearest].transpose(2, 0, 1))]
+        votes = np.stack(
+            [(weights * (of_nearest == phase)).sum(1) for phase in range(len(PHASES))], axis=1
+        )
+        where = piece, *unknown.T
+        predicted[where] = votes.argmax(1)
+        margins[where] = votes.max(1) / votes.sum(1)
+    return predicted, margins
+
+
+def _is_beside_another(phases: np.ndarray) -> np.ndarray:
+    """Whether one of the four neighbours of a cell in its slice has another phase."""
+    beside = np.zeros(phases.shape, bool)
+    for axis in (1, 2):
+        changes = np.diff(phases, axis=axis) != 0
+        before, after = [slice(None)] * 3, [slice(None)] * 3
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        beside[tuple(before)] |= changes
+        beside[tuple(after)] |= changes
+    return beside
+
+
+def _boundary_cells(
+    predicted: np.ndarray, margins: np.ndarray, is_visible: np.ndarray
+) -> list[Cell]:
+    """The cells at the predicted boundary to run next, the least clear ones first.
+
+    They are as far as possible, by halves of the coarse grid's spacing, from all cells that
+    predictions are made from, and farther than that from each other: most runs are then near the
+    final boundary. None is left if all cells at the boundary are visible.
+    """
+    candidates = np.argwhere(_is_beside_another(predicted) & ~is_visible)
+    candidates = candidates[np.argsort(margins[tuple(candidates.T)], kind="stable")]
+    distance = max(_spacing(length) for length in predicted.shape[1:]) // 2
+    while distance:
+        is_free = ~_is_within(distance - 1, is_visible)
+        chosen = []
+        for piece, x, y in candidates.tolist():
+            if is_free[piece, x, y]:
+                chosen.append((piece, x, y))
+                columns, rows = (slice(max(i - distance, 0), i + distance + 1) for i in (x, y))
+                is_free[piece, columns, rows] = False
+        if chosen:
+            return chosen
+        distance //= 2
+    return []
+
+
+def _is_within(distance: int, marked: np.ndarray) -> np.ndarray:
+    """Whether a cell is at most so many columns and rows from a marked cell of its slice."""
+    from scipy.ndimage import maximum_filter
+
+    return maximum_filter(marked, size=(1, 2 * distance + 1, 2 * distance + 1), mode="constant")
