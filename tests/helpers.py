@@ -4,12 +4,9 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-from grok.claims.model import Finding, Run, Runs, evaluate
 
 # A small network and train set of `ordering`.
 SMALL_ORDERING = {
@@ -53,21 +50,3 @@ def mongods(home: Path) -> list[int]:
     command = ["pgrep", "-f", f"mongod --dbpath {home}"]
     output = subprocess.run(command, capture_output=True, text=True).stdout
     return [int(pid) for pid in output.split()]
-
-
-def claim_run(
-    named_config: str,
-    result: Mapping[str, Any] | None = None,
-    series: Mapping[str, tuple[list[int], list[float]]] | None = None,
-    **config: Any,
-) -> Run:
-    """A finished run of a named config, made by hand, as claims see it."""
-    return Run({"seed": 0, **config}, result or {}, series or {}, frozenset({named_config}))
-
-
-def finding(paper: ModuleType, claim: str, *runs: Run) -> Finding:
-    """The outcome of one claim of a paper on some runs; it must have been evaluated."""
-    (chosen,) = (each for each in paper.claim if each.id == claim)
-    outcome = evaluate(chosen, Runs(runs))
-    assert outcome.why is None, outcome.why
-    return outcome

@@ -42,6 +42,7 @@ FILES = [
     path
     for folder in ("grok", "experiments", "analysis", "benchmarks")
     for path in sorted((PROJECT / folder).rglob("*.py"))
+    if "new_project" not in path.parts  # what `grok init` copies
 ]
 LIBRARY = [path for path in FILES if path.is_relative_to(PROJECT / "grok")]
 

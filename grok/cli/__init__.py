@@ -23,6 +23,7 @@ for command in (
     papers.claims,
     papers.replicate,
     papers.new,
+    papers.init,
     report.board,
     report.report,
     report.measures,

@@ -1,6 +1,8 @@
-"""`grok papers`, `grok claims`, `grok replicate` and `grok new`: papers and their claims."""
+"""`grok papers`, `grok claims`, `grok replicate`, `grok new` and `grok init`: papers and their claims."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import click
 
@@ -16,7 +18,10 @@ from grok.paths import experiment_names
     "--check", is_flag=True, help="check the claims again, in their present form, on stored runs"
 )
 @click.option("--history", metavar="CLAIM", help="the versions of a claim, and what each found")
-def papers(paper: str | None, check: bool, history: str | None) -> None:
+@click.option(
+    "--figures", is_flag=True, help="draw the figures that the papers' files define, in figures/"
+)
+def papers(paper: str | None, check: bool, history: str | None, figures: bool) -> None:
     """List the papers and how their claims came out, or one paper's claims."""
     names = [paper] if paper else []
     check_names(names, experiment_names(), "paper")  # before the seconds of imports
@@ -25,7 +30,7 @@ def papers(paper: str | None, check: bool, history: str | None) -> None:
     from grok.experiment import show
     from grok.store.connection import mongo
 
-    chosen = scorecard.experiments(names) if paper or check or history else []
+    chosen = scorecard.experiments(names) if paper or check or history or figures else []
     made = {claim.id: (one, claim) for one in chosen for claim in one.claims}
     if history:
         check_names([history], [*made], "claim")
@@ -35,6 +40,10 @@ def papers(paper: str | None, check: bool, history: str | None) -> None:
     if history:
         show.wide_console().print(scorecard.history(*made[history], store.database))
         return
+    if figures:
+        from grok.reports.figures import save_all
+
+        sys.exit(0 if save_all(store.database, chosen, Path("figures")) else 1)
     table = scorecard.scorecard(chosen, store.database)[0] if paper else None
     show.wide_console().print(table or scorecard.overview(store.database))
 
@@ -99,4 +108,33 @@ def new(name: str, description: str, operation: str, model: str, measures: str) 
     project = own_project()
     for path in scaffold.write(project, name, description, operation, model, wanted):
         click.echo(path.relative_to(project))
-    click.echo(f"next: python experiments/{name}.py with cpu")
+    click.echo(f"next: grok run {name} with cpu")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def init(folder: Path) -> None:
+    """Make a project of your own: an experiment, its sweep, figure and test, which run at once.
+
+    In its folder, `grok` works on its experiments and sweeps. README.md there has all commands.
+    """
+    from grok.experiment import scaffold
+
+    for path in scaffold.write_project(folder):
+        click.echo(path)
+    _make_repository(folder)
+    click.echo(f"next: cd {folder} && grok run parity with cpu")
+
+
+def _make_repository(folder: Path) -> None:
+    """A git repository with a first commit, so that runs record one; unless the folder is in one."""
+    git = ["git", "-C", str(folder)]
+    try:
+        if subprocess.run([*git, "rev-parse"], capture_output=True).returncode == 0:
+            return
+        subprocess.run([*git, "init", "--quiet"], check=True, capture_output=True)
+        subprocess.run([*git, "add", "."], check=True, capture_output=True)
+        commit = [*git, "commit", "--quiet", "--message", "grok init"]
+        subprocess.run(commit, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        click.echo("no git commit was made; runs record the commit once there is one", err=True)

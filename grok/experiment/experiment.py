@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path, PurePath
 from types import FrameType, ModuleType, SimpleNamespace
@@ -85,6 +85,17 @@ KEYS_OF_ANY_VALUE = (
 )
 Config = SimpleNamespace  # a run's configuration, as papers read it: c.p, c.lr
 Connect = Callable[[], Store]
+Draw = Callable[
+    [Any], Any
+]  # a function from runs, `grok.claims.model.Runs`, to a figure of matplotlib
+
+
+@dataclass(frozen=True)
+class OwnFigure:
+    """A figure that a paper draws from the runs of a sweep file."""
+
+    draw: Draw
+    sweep: str
 
 
 @functools.cache
@@ -142,6 +153,7 @@ class Experiment(sacred.Experiment):
         self.finish_functions: list[Finish] = []
         self.instruments: dict[str, Measure] = {}
         self.claims: Sequence[Any] = ()  # set by grok.claims.Claims
+        self.figures: dict[str, OwnFigure] = {}
         self.exits_on_error = False
         self._has_sources = False
         self._experiment_info: dict[str, Any] | None = None
@@ -202,6 +214,25 @@ class Experiment(sacred.Experiment):
             if name in BY_NAME or name in self.instruments:
                 raise TypeError(f"there is an instrument {name} already")
             self.instruments[name] = own_measure(name, description, when, function, options)
+            return function
+
+        return add
+
+    def figure(self, sweep: str | None = None) -> Callable[[Draw], Draw]:
+        """Decorator: a function from runs to a figure of matplotlib, with the function's name.
+
+        It gets the finished runs of a sweep, the latest of its file, as claims do
+        (`grok.claims.model.Runs`). `grok papers NAME --figures` and `grok report` draw it.
+
+        Arguments:
+            sweep: name of the sweep file; EXPERIMENT_cpu if None.
+        """
+
+        def add(function: Draw) -> Draw:
+            name = function.__name__
+            if name in self.figures:
+                raise TypeError(f"there is a figure {name} already")
+            self.figures[name] = OwnFigure(function, sweep or f"{self.path}_cpu")
             return function
 
         return add

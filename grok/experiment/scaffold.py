@@ -1,4 +1,4 @@
-"""`grok new`: the files of a new paper, which run at once: experiment, sweep and test."""
+"""`grok new` and `grok init`: the files of a new paper, and of a project, which run at once."""
 
 import json
 import keyword
@@ -9,10 +9,11 @@ from pathlib import Path
 from string import Template
 
 from grok.engine.instruments import BY_NAME, GROUPS
-from grok.errors import UserError
+from grok.errors import UserError, writing
 from grok.tasks import operations
 
 LINE_LENGTH = 100  # as ruff.toml has it
+NEW_PROJECT = Path(__file__).parents[1] / "new_project"  # the files that `grok init` copies
 
 
 @dataclass(frozen=True)
@@ -200,19 +201,19 @@ TEST = Template('''"""Facts of experiments/$name.py."""
 
 import pytest
 
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.experiment import load_module
-from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
+from grok.paths import experiment_file
 
 SMALL = {"p": 7, "train_steps": 20, "seed": 3}
 
 
 @pytest.fixture(scope="module")
 def paper():
-    return load_module(PROJECT / "experiments" / "$name.py")
+    return load_module(experiment_file("$name"))
 
 
 def metrics_by_step(paper):
@@ -285,18 +286,48 @@ def write(
         "measures": _measures_key(measures),
         **asdict(MODELS[model]),
     }
+    tests = root / "tests"
+    if (tests / "papers").is_dir():
+        tests = tests / "papers"
     comment = textwrap.fill(sentence, 100, initial_indent="# ", subsequent_indent="# ")
     files = {
         root / "experiments" / f"{name}.py": EXPERIMENT.substitute(values),
         root / "sweeps" / f"{name}_cpu.yaml": SWEEP.substitute(name=name, description=comment),
-        root / "tests" / "papers" / f"test_{name}.py": TEST.substitute(name=name),
+        tests / f"test_{name}.py": TEST.substitute(name=name),
     }
     for path in files:
         if path.exists():
             raise UserError(f"{path.relative_to(root)} exists already")
     for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return list(files)
+
+
+def write_project(folder: Path) -> list[Path]:
+    """Write a project of one's own into a new or empty folder.
+
+    Returns:
+        paths of its files: an experiment, its sweep, figure and test, README, requirements and a
+        script for Slurm.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already and is not empty")
+    written = []
+    for source in sorted(NEW_PROJECT.rglob("*")):
+        if source.is_dir() or source.parent.name == "__pycache__":
+            continue
+        name = source.relative_to(NEW_PROJECT)
+        path = folder / (".gitignore" if str(name) == "gitignore" else name)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source.read_text().replace("$title", folder.resolve().name))
+            path.chmod(0o755 if path.suffix == ".sh" else 0o644)
+        written.append(path)
+    return written
 
 
 def _measures_key(measures: list[str]) -> str:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.experiment.experiment import load_module
 from grok.measures import periodicity
 from grok.theory import modular
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from grok.claims.model import Runs, evaluate
+from grok.claims.testing import claim_run, finding
 from grok.engine.spec import Grokfast, Stop
 from grok.engine.train import train
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

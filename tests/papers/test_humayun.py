@@ -6,13 +6,13 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.experiment.experiment import Config, load_module
 from grok.experiment.validation import ConfigError
 from grok.measures.local_complexity import frame
 from grok.objectives.classification import ClassificationLoss, ClassificationMetrics
 from grok.objectives.losses import cross_entropy
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 PIXELS, HIDDEN, CLASSES = 16, (40, 30), 5
 ROBUST, REGIONS = "adversarial_accuracy_03", "complexity_train_050"

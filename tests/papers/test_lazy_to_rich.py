@@ -5,12 +5,12 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.experiment.experiment import load_module
 from grok.theory import lazy
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 SMALL = {"input_dim": 6, "units": 20, "train_count": 12, "test_count": 15, "eps": 0.3, "seed": 2}
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from grok.claims.model import Runs, evaluate
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import Record
 from grok.engine.train import train
 from grok.experiment.experiment import Config, load_module
 from grok.phases import first_step_held
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

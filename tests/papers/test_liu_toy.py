@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from grok.claims.model import Runs, evaluate
+from grok.claims.testing import claim_run, finding
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 # seed: (train 0.9, test 0.9, RQI 0.95, final test accuracy), as the authors' code gives them
 AUTHORS = {58: (1130, 1530, 800, 1.0), 59: (1009, 2314, 587, 0.9), 0: (1157, None, 833, 0.5)}

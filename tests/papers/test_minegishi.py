@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from grok.claims.model import Runs, evaluate
+from grok.claims.testing import claim_run, finding
 from grok.errors import UserError
 from grok.experiment.experiment import load_module
 from grok.models.sum_mlp import MATRICES, SumMLP, logits
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 minegishi = load_module(PROJECT / "experiments" / "minegishi.py")
 

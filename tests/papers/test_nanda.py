@@ -6,12 +6,12 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import WEIGHTS, Record
 from grok.experiment.experiment import load_module
 from grok.experiment.recording import Recorder
 from grok.models.transformer import Transformer
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

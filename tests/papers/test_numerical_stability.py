@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from grok.claims.model import Runs, evaluate
+from grok.claims.testing import claim_run, finding
 from grok.engine.spec import Stop
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.errors import UserError
 from grok.experiment.experiment import Config, load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.engine.events import Outcome, Record
 from grok.engine.train import train
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.testing import claim_run, finding
 from grok.errors import UserError
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
-from tests.helpers import claim_run, finding
 
 SMALL = {"entities": 12, "relations": 5, "out_degree": 4, "width": 8, "heads": 2, "depth": 2}
 SMALL = {**SMALL, "phi": 2.0, "ood_share": 0.3, "test_share": 0.2, "seed": 1, "dropout": 0.0}

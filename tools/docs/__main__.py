@@ -13,6 +13,7 @@ import click
 
 from grok.claims.scorecard import experiments
 from grok.experiment.experiment import Experiment
+from grok.experiment.scaffold import NEW_PROJECT
 from grok.paths import PROJECT
 from grok.store import archive_schema
 from tools.docs import papers, reference
@@ -80,6 +81,9 @@ def content(name: str, page: Path) -> str:
         return _instruments()
     if name in DOCUMENTS:
         return reference.documents(DOCUMENTS[name])
+    if name == "new-project-experiment":
+        code = (NEW_PROJECT / "experiments" / "parity.py").read_text()
+        return f"```python\n{code}```"
     if name == "operations":
         return reference.operations()
     tables = {

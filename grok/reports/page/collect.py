@@ -11,6 +11,7 @@ from pymongo.database import Database
 from grok.claims import scorecard
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
+from grok.reports.figures import draw
 from grok.reports.page.values import (
     command_of,
     flat,
@@ -93,7 +94,7 @@ def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict
         "description": paper.doc.strip().splitlines()[0],
         "seconds": plain(seconds),
         "claims": rows,
-        "figures": [picture(path) for path in pictures_of(str(paper.path), figures)],
+        "figures": pictures(database, paper, figures),
     }
 
 
@@ -109,12 +110,18 @@ def pictures_of(name: str, folders: list[Path]) -> list[Path]:
     return list(pictures.values())
 
 
-def picture(path: Path) -> dict[str, str]:
+def pictures(database: Database, paper: Experiment, folders: list[Path]) -> list[dict[str, str]]:
+    """The paper's pictures by name: files, and the figures that it draws itself from stored runs."""
+    images = {path.stem: path.read_bytes() for path in pictures_of(str(paper.path), folders)}
+    for name, drawn in draw(database, paper).items():
+        if isinstance(drawn, bytes):
+            images[name] = drawn
+    return [picture(name, data) for name, data in images.items()]
+
+
+def picture(name: str, png: bytes) -> dict[str, str]:
     """A PNG as a data URI, with its name."""
-    return {
-        "name": path.stem,
-        "data": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
-    }
+    return {"name": name, "data": "data:image/png;base64," + base64.b64encode(png).decode()}
 
 
 def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
