@@ -352,9 +352,10 @@ NO_DELAY = {
 DIFFERENCES = {"operation": "x_minus_y", "terms": 2, "train_steps": 1}
 UNTRAINED = {"train_steps": 1}
 
-# 08a. The paper, p = 97: train accuracy reaches 100 %, and later test accuracy (no steps stated).
+# 08a. The paper, p = 97: train accuracy reaches 100 %, and later test accuracy (no steps stated). With
+# 95 % of the table, where nothing delays the test accuracy, the ratio is 1.1.
 MOST_STEPS_OF_DESCENT = 2000
-DELAY_RATIO_OF_DESCENT = (1.05, 1.5)
+DELAY_RATIO_OF_DESCENT = (1.15, 1.5)
 
 
 @claim("08a", source="2301.02679, figure 1", fails_on=NO_DELAY)
@@ -368,7 +369,7 @@ def gradient_descent_groks(runs: Runs) -> Outcome:
 
 
 # 08b. The learning rates are 0.3 and 2 times that of 08a.
-DELAY_RATIO = (1.05, 1.35)
+DELAY_RATIO = (1.15, 1.35)
 
 
 @claim("08b", source="Gromov", fails_on=NO_DELAY)
