@@ -16,8 +16,9 @@ constexpr int BYTES = 64, COUNT = 16;
 constexpr int BYTES = 32, COUNT = 12;
 #endif
 typedef REAL V __attribute__((vector_size(BYTES)));
-extern "C" double multiply_add(long rounds) {
-    V sums[COUNT] = {}, factor = V{} + REAL(0.5), term = V{} + REAL(1);
+extern "C" double multiply_add(long rounds, const REAL* numbers) {
+    V sums[COUNT], factor = V{} + numbers[0], term = V{} + numbers[1];
+    for (int k = 0; k < COUNT; k++) sums[k] = V{} + numbers[k];  // equal sums would be computed once
     for (long i = 0; i < rounds; i++)
 #pragma GCC unroll 16
         for (int k = 0; k < COUNT; k++) sums[k] = sums[k] * factor + term;
@@ -35,7 +36,9 @@ def registers(dtype: torch.dtype, rounds: int = 5_000_000) -> float:
     library = compiler.load(REGISTERS.replace("REAL", real))
     library.multiply_add.restype = ctypes.c_double
     work = ctypes.c_long(rounds)
-    seconds = best_time(lambda: library.multiply_add(work))
+    numbers = torch.linspace(0.5, 0.9, 16, dtype=dtype)
+    address = ctypes.c_void_p(numbers.data_ptr())
+    seconds = best_time(lambda: library.multiply_add(work, address))
     return library.operations() * rounds / seconds / 1e9
 
 

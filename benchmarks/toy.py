@@ -4,8 +4,8 @@ Each row is printed as soon as it is measured; its programs take turns, and each
 The textbook loop is a plain module, torch.optim and one process; "t. compiled" is the same with the
 module compiled by torch.compile. "fused" and "compiled" are ways of our engine, R replicas as one
 program. JAX is `jit(lax.scan(vmap(step)))` in an environment of its own, which is made at the first
-call. The textbook loops and ours evaluate at every 1 % of the steps, JAX never. Compiling is not
-counted.
+call. The textbook loops and ours evaluate at every hundredth step, as often as `liu_toy with cpu`
+on average; JAX never does. Compiling is not counted.
 """
 
 import time
@@ -45,6 +45,7 @@ PRODUCTS = [
     (30, 45, 200),
 ]
 REPLICAS = (1, 4, 8, 16, 32)
+EVALUATED_EVERY = 100  # steps
 PROGRAMS = ("textbook", "t. compiled", "compiled", "fused", "JAX")
 
 
@@ -106,11 +107,11 @@ def measure(
 
 
 def problem(paper: Experiment, dtype: str, seed: int, steps: int) -> Problem:
-    """The toy, evaluated at every 1 % of the steps."""
+    """The toy, evaluated at every hundredth step."""
     made = paper.problem_of(
         {**paper.defaults(), **CONFIG, "dtype": dtype, "seed": seed, "train_steps": steps}
     )
-    made.log_steps = list(range(0, steps + 1, max(steps // 100, 1)))
+    made.log_steps = list(range(0, steps + 1, EVALUATED_EVERY))
     return made
 
 

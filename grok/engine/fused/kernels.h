@@ -6,7 +6,9 @@
 //
 // All matrices are stored by rows, which are padded with zeros to whole vectors.
 
+#include <utility>
 #if defined(__AVX512F__)
+#include <immintrin.h>
 constexpr int VECTOR_BYTES = 64, REGISTERS = 32;
 #elif defined(__AVX__)
 constexpr int VECTOR_BYTES = 32, REGISTERS = 16;
@@ -27,15 +29,43 @@ constexpr long W = Vector<real>::size;
 INLINE V load(const real* at) { return *(const Vector<real>::in_memory*)at; }
 INLINE void store(real* at, V value) { *(Vector<real>::in_memory*)at = value; }
 
-template <class T> INLINE T root(T x) {
+// -- divisions and roots ---------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+// A division or root of a whole vector takes as long as 16 to 32 products. Estimates with 14 bits are
+// refined instead: each step doubles the bits, and the last one corrects the result.
+constexpr real INFINITE = real(__builtin_inf());
+INLINE __m512 reciprocal_estimate(__m512 x) { return _mm512_rcp14_ps(x); }
+INLINE __m512d reciprocal_estimate(__m512d x) { return _mm512_rcp14_pd(x); }
+INLINE __m512 root_estimate(__m512 x) { return _mm512_rsqrt14_ps(x); }
+INLINE __m512d root_estimate(__m512d x) { return _mm512_rsqrt14_pd(x); }
+
+INLINE V quotient(V a, V b) {
+    const V estimate = reciprocal_estimate(b);
+    V r = estimate;
+    if (sizeof(real) == 8) r += r * (1 - b * r);
+    V q = a * r;
+    return b < INFINITE ? q + r * (a - b * q) : a * estimate;
+}
+INLINE V root(V x) {
+    V r = root_estimate(x);
+    if (sizeof(real) == 8) r += r * (real(0.5) - real(0.5) * x * r * r);
+    V s = x * r;
+    s += real(0.5) * r * (x - s * s);
+    return (x > 0) & (x < INFINITE) ? s : x;
+}
+#else
+INLINE V quotient(V a, V b) { return a / b; }
+INLINE V root(V x) {
 #if defined(__clang__)
     return __builtin_elementwise_sqrt(x);
 #else
-    T result;
-    for (unsigned lane = 0; lane < sizeof(T) / sizeof(x[0]); lane++) result[lane] = __builtin_sqrt(x[lane]);
+    V result;
+    for (long lane = 0; lane < W; lane++) result[lane] = __builtin_sqrt(x[lane]);
     return result;
 #endif
 }
+#endif
 
 // -- exponential function and activations ---------------------------------------------------------
 
@@ -84,7 +114,7 @@ INLINE V tanh_of(V z) {
     V power, rest;
     split_exp<real>(z + z, power, rest);
     V minus_one = power * rest + (power - 1);  // exp(2 z) - 1
-    return minus_one / (minus_one + 2);
+    return quotient(minus_one, minus_one + 2);
 }
 
 // An activation maps a pre-activation z to h, and gives dh/dz from h, or keeps it where it needs z.
@@ -113,7 +143,7 @@ struct Gelu {
     INLINE V apply(V z, real* kept) {
         constexpr double coefficients[] = {MILLS};
         V x = z < 0 ? -z : z;
-        V t = (x - 2) / (x + 2), ratio = V{};
+        V t = quotient(x - 2, x + 2), ratio = V{};
 #pragma GCC unroll 32
         for (int k = sizeof(coefficients) / sizeof(double) - 1; k >= 0; k--)
             ratio = ratio * t + real(coefficients[k]);
@@ -161,7 +191,7 @@ INLINE void update(real* at, V gradient, const Scalars& s) {
     V mean = load(at + ARENA), square = load(at + 2 * ARENA);
     mean += (gradient - mean) * s.one_minus_beta1;
     square = square * s.beta2 + gradient * gradient * s.one_minus_beta2;
-    V direction = mean / (root(square) + s.eps);
+    V direction = quotient(mean, root(square) + s.eps);
     store(at, value - s.step_size * direction);
     store(at + ARENA, mean);
     store(at + 2 * ARENA, square);
@@ -251,16 +281,55 @@ INLINE void tile(const real* A, long a_row, long a_column, const real* B, long l
         for (long v = 0; v < NR; v++) epilogue(i + r, j + v * W, done[r * NR + v]);
 }
 
+// Rows and columns of a square of vectors exchanged: blocks of S lanes, then of 2 S, and so on.
+template <long S, long... LANES> INLINE void exchange(V& a, V& b, std::integer_sequence<long, LANES...>) {
+#if defined(__clang__)
+    V first = __builtin_shufflevector(a, b, (LANES & S ? W + LANES - S : LANES)...);
+    b = __builtin_shufflevector(a, b, (LANES & S ? W + LANES : LANES + S)...);
+#else
+    typedef Exponent<real>::bits Lanes;
+    V first = __builtin_shuffle(a, b, Lanes{(LANES & S ? W + LANES - S : LANES)...});
+    b = __builtin_shuffle(a, b, Lanes{(LANES & S ? W + LANES : LANES + S)...});
+#endif
+    a = first;
+}
+template <long S = 1> INLINE void transpose(V (&rows)[W]) {
+    if constexpr (S < W) {
+#pragma GCC unroll 16
+        for (long i = 0; i < W; i++)
+            if (!(i & S)) exchange<S>(rows[i], rows[i + S], std::make_integer_sequence<long, W>());
+        transpose<2 * S>(rows);
+    }
+}
+
+// Columns j to j + NR W of the transpose of B, which has N rows of K reals; zeros beyond N.
+template <long NR, long K> static void copy_transposed(const real* B, long ldb, long j, long N, real* panel) {
+    constexpr long WHOLE = K / W * W;
+    for (long v = 0; v < NR; v++)
+        for (long k = 0; k < WHOLE; k += W) {
+            V rows[W];
+#pragma GCC unroll 16
+            for (long lane = 0; lane < W; lane++) {
+                const long row = j + v * W + lane;
+                rows[lane] = row < N ? load(B + row * ldb + k) : V{};
+            }
+            transpose(rows);
+#pragma GCC unroll 16
+            for (long lane = 0; lane < W; lane++) store(panel + (k + lane) * NR * W + v * W, rows[lane]);
+        }
+    for (long k = WHOLE; k < K; k++)
+        for (long column = 0; column < NR * W; column++)
+            panel[k * NR * W + column] = j + column < N ? B[(j + column) * ldb + k] : 0;
+}
+
 // One group of NR vectors of columns, for all rows.
 template <long M, long NR, long K, bool TRANSPOSED, class E>
 static void columns(const real* A, long a_row, long a_column, const real* B, long ldb, long j, long N, E& epilogue) {
     constexpr long MR = best_rows(M, NR);
     alignas(64) real panel[TRANSPOSED ? K * NR * W : 1];
     const real* rows = B + j;
-    if (TRANSPOSED) {  // B[j..., k], stored by rows of K: copied to rows of columns
-        for (long column = 0; column < NR * W; column++)
-            for (long k = 0; k < K; k++)
-                panel[k * NR * W + column] = j + column < N ? B[(j + column) * ldb + k] : 0;
+    if (TRANSPOSED) {
+        copy_transposed<NR, K>(B, ldb, j, N, panel);
         rows = panel, ldb = NR * W;
     }
     long i = 0;
