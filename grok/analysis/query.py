@@ -42,6 +42,7 @@ RUN_FIELDS = (
     "heartbeat",
     "config",
     "result",
+    "added",
     "meta.sweep",
     "info.wandb.sweep",
 )
@@ -107,8 +108,8 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
 
     Returns:
         Columns `run` (the id), `experiment`, `status`, `start_time`, and one column per key of the
-        sweep, the config and the result: `sweep.*`, `config.*`, `result.*`, with dots for nested
-        keys and None where a run has no such key. `attrs["everywhere"]` is the set of config
+        sweep, the config and the result: `sweep.*`, `config.*`, `result.*`, and `added.*` for what
+        `grok store attach` has added, with dots for nested keys and None where a run has no such key. `attrs["everywhere"]` is the set of config
         columns that every run has: papers gain config keys, so older runs lack some. The table is
         empty if no run matches.
     """
@@ -126,6 +127,7 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
     columns |= _columns("sweep", [_sweep_of(document) for document in documents])
     columns |= _columns("config", configs)
     columns |= _columns("result", [_result_of(document) for document in documents])
+    columns |= _columns("added", [_added_to(document) for document in documents])
     table = pd.DataFrame(columns)
     common_keys = set.intersection(*map(set, configs))
     table.attrs["everywhere"] = {f"config.{key}" for key in common_keys}
@@ -141,6 +143,11 @@ def _sweep_of(document: dict[str, Any]) -> dict[str, Any]:
 
 def _result_of(document: dict[str, Any]) -> dict[str, Any]:
     return document["result"] if isinstance(document.get("result"), dict) else {}
+
+
+def _added_to(document: dict[str, Any]) -> dict[str, Any]:
+    """The values that were added to the run after it had ended."""
+    return {name: entry["value"] for name, entry in (document.get("added") or {}).items()}
 
 
 def _columns(prefix: str, rows: list[dict[str, Any]]) -> dict[str, list]:

@@ -9,6 +9,7 @@ import click
 from grok.cli.options import run_id, with_store
 from grok.errors import writing
 from grok.paths import write_private
+from grok.printable import echo
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -63,9 +64,20 @@ def metrics(store: "Store", run: int | str, file: Path) -> None:
 @export.command("run")
 @click.argument("run", type=run_id)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--files", is_flag=True, help="only its stored files and its output, in FOLDER/files")
+@click.option(
+    "--sources", is_flag=True, help="only the sources that it was made with, in FOLDER/sources"
+)
 @with_store
-def export_run(store: "Store", run: int | str, folder: Path) -> None:
+def export_run(store: "Store", run: int | str, folder: Path, files: bool, sources: bool) -> None:
     """Write a run's config.json, metrics.csv, training_history.json, summary.json and curves.png."""
+    if files or sources:
+        from grok.store import files as run_files
+
+        parts = [*files * [run_files.FILES], *sources * [run_files.SOURCES]]
+        for path in run_files.export(store, run, folder, parts):
+            echo(str(path))
+        return
     from grok.reports import exports
 
     exports.export_run(store.database, run, folder)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import SELECTION_HELP, runs_argument, with_store
+from grok.cli.options import SELECTION_HELP, run_id, runs_argument, with_store
 from grok.errors import UserError
 from grok.printable import echo
 
@@ -146,19 +146,68 @@ def import_runs(store: "Store", file: Path) -> None:
 @runs_argument
 @click.option("--all", "everything", is_flag=True, help="every run of the store")
 @click.option("--yes", is_flag=True, help="do not ask")
+@click.option(
+    "--files",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="delete only the files of these names, as trajectory.npz or *.png; the runs stay",
+)
 @with_store
-def delete(store: "Store", filters: tuple[str, ...], everything: bool, yes: bool) -> None:
-    """Delete runs with their metrics and files."""
-    from grok.store import maintenance, selection
+def delete(
+    store: "Store",
+    filters: tuple[str, ...],
+    everything: bool,
+    yes: bool,
+    patterns: tuple[str, ...],
+) -> None:
+    """Delete runs with their metrics and files, or only some of their files."""
+    from grok.store import files, maintenance, selection
 
     if not filters and not everything:
         raise UserError("delete which runs? give KEY=VALUE words, or --all")
     wanted, count = selection.select_nonempty(store.database, filters)
+    what = f"{', '.join(patterns)} of {count} runs in" if patterns else f"{count} runs of"
     if not yes:
-        click.confirm(f"delete {count} runs of {store.describe()}?", abort=True)
+        click.confirm(f"delete {what} {store.describe()}?", abort=True)
+    if patterns:
+        deleted, runs, alive = files.delete(store, wanted, patterns)
+        left = f"; {alive} are still running and keep theirs" if alive else ""
+        click.echo(f"{deleted} files of {runs} runs deleted{left}")
+        return
     deleted, alive = maintenance.delete(store, wanted)
     left = f", {alive} are still running and stay" if alive else ""
     click.echo(f"{deleted} runs deleted{left}")
+
+
+@store.command()
+@click.argument("run", type=run_id)
+@click.argument("what", nargs=-1, required=True, metavar="FILE|NAME=VALUE...")
+@with_store
+def attach(store: "Store", run: int | str, what: tuple[str, ...]) -> None:
+    """Add files, and results of later analysis, to a run that has ended; they are marked with the date.
+
+    A value is a Python literal or a text: `grok store attach 12 peak=0.93 note="second peak" plot.png`.
+    """
+    from grok.store import files
+    from grok.values import parse_value
+
+    pairs = [word.split("=", 1) for word in what if "=" in word]
+    values = {name: parse_value(text) for name, text in pairs}
+    paths = [Path(word) for word in what if "=" not in word]
+    contents = {path.name: _content(path) for path in paths}  # before anything is changed
+    for name, content in contents.items():
+        files.attach_file(store, run, name, content)
+    for name, value in values.items():
+        files.attach_value(store, run, name, value)
+    click.echo(f"run {run} has {', '.join([*contents, *values])}")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
 
 
 @store.command()

@@ -47,6 +47,12 @@ class Experiment(Part):
 class Artifact(Part):
     name: Name
     file_id: ObjectId
+    added: datetime | None = None
+
+
+class Added(Part):
+    value: Any = None
+    date: datetime
 
 
 class SweepReference(Part):
@@ -131,7 +137,9 @@ class Run(Part):
     omniboard: Omniboard = Omniboard()
     """`tags` and `notes` that were given to the run, by `grok board` or the program Omniboard"""
     artifacts: list[Artifact] = []
-    """names and ids of the stored files"""
+    """names and ids of the stored files; `added`, the date in UTC, of one that was added after the run"""
+    added: dict[Name, Added] = {}
+    """results of later analysis by name, by `grok store attach`: `value`, and `date` in UTC"""
     resources: list[FileReference] = []
     """names and ids of the files that the program has opened with Sacred's `open_resource`"""
     captured_out: str | None = None

@@ -46,7 +46,7 @@ def delete(store: Store, wanted: dict[str, Any]) -> tuple[int, int]:
         database.metrics.delete_many({"run_id": {"$in": ids}})
         database.metrics.delete_many({"_id": {"$in": metrics}})
         database.runs.delete_many({"_id": {"$in": ids}})
-        _delete_files(database, files)
+        delete_files(database, files)
         deleted += len(ids)
     return deleted, len(runs) - deleted
 
@@ -106,7 +106,7 @@ def examine(store: Store) -> list[Fault]:
     files = _orphaned_files(database)
     if files:
         message = f"{len(files)} files of no run"
-        faults.append(Fault(message, lambda: _delete_files(database, files)))
+        faults.append(Fault(message, lambda: delete_files(database, files)))
     chunks = {"files_id": {"$in": _files_of_orphaned_chunks(database)}}
     if chunks["files_id"]["$in"]:
         message = f"pieces of {len(chunks['files_id']['$in'])} files that are not there"
@@ -188,7 +188,7 @@ def _files_of_orphaned_chunks(database: Database) -> list[Any]:
     return [file_id for file_id in ids if file_id.generation_time < latest]
 
 
-def _delete_files(database: Database, files: Iterable[Any]) -> None:
+def delete_files(database: Database, files: Iterable[Any]) -> None:
     """Delete those of the GridFS files that no run refers to now.
 
     Source files that a new run may be about to refer to are left; `examine` finds them later.

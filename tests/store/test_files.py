@@ -1,0 +1,127 @@
+"""A run's files come out of the store as they went in; what is added later is marked, and replaces nothing."""
+
+import hashlib
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from bson import ObjectId
+from click.testing import CliRunner
+
+from grok.analysis import query
+from grok.cli import main
+from grok.errors import UserError
+from grok.store import archive, files
+from tests.conftest import PROJECT
+
+SMALL = {"p": 5, "train_steps": 3, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def run(store):
+    """A run that was alone in its process, so that its output is stored."""
+    words = [f"{key}={value}" for key, value in SMALL.items()]
+    command = [sys.executable, PROJECT / "experiments" / "liu_toy.py", "with", *words]
+    subprocess.run(command, check=True, capture_output=True, cwd=PROJECT)
+    return store.database.runs.find_one(sort=[("_id", -1)])["_id"]
+
+
+def grok(*words):
+    return CliRunner().invoke(main, list(map(str, words)))
+
+
+def test_files_output_and_sources_are_written_as_they_were_stored(store, run, tmp_path):
+    store.database.runs.update_one({"_id": run}, {"$set": {"captured_out": "a line"}})
+    done = grok("export", "run", run, tmp_path, "--files", "--sources")
+    assert done.exit_code == 0, done.output
+    document = store.database.runs.find_one({"_id": run})
+    names = {entry["name"] for entry in document["artifacts"]}
+    assert {path.name for path in (tmp_path / "files").iterdir()} == {*names, "captured_out.txt"}
+    assert (tmp_path / "files" / "captured_out.txt").read_text() == "a line"
+    weights = (tmp_path / "files" / "weights.safetensors").read_bytes()
+    assert weights == query.artifact(store, run, "weights.safetensors")
+    for name, _, md5 in document["experiment"]["sources"]:
+        assert hashlib.md5((tmp_path / "sources" / name).read_bytes()).hexdigest() == md5
+    original = (PROJECT / "experiments" / "liu_toy.py").read_bytes()
+    assert (tmp_path / "sources" / "experiments" / "liu_toy.py").read_bytes() == original
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside", ""])
+def test_a_stored_name_leads_out_of_no_folder(store, run, tmp_path, name):
+    """A run may have come from an archive of anybody's."""
+    entry = {"name": name, "file_id": ObjectId()}
+    store.database.runs.insert_one({"_id": "hostile", "artifacts": [entry]})
+    try:
+        with pytest.raises(UserError, match=r"outside the folder|not in the store"):
+            files.export(store, "hostile", tmp_path / "in", ["files"])
+    finally:
+        store.database.runs.delete_one({"_id": "hostile"})
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_is_added_is_marked_and_read_in_tables(store, run, tmp_path):
+    """It survives an archive, which has the forms of documents."""
+    picture = tmp_path / "later.png"
+    picture.write_bytes(b"first")
+    before = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    done = grok("store", "attach", run, "peak=0.93", "note=second peak", picture)
+    assert done.output == f"run {run} has later.png, peak, note\n"
+    picture.write_bytes(b"second")
+    assert grok("store", "attach", run, picture).exit_code == 0
+    assert query.artifact(store, run, "later.png") == b"second"
+    document = store.database.runs.find_one({"_id": run})
+    marked = [entry["name"] for entry in document["artifacts"] if "added" in entry]
+    assert marked == ["later.png"]
+    assert all(one["date"] >= before for one in document["added"].values())
+    row = query.runs(store, {"_id": run}).iloc[0]
+    assert (row["added.peak"], row["added.note"]) == (0.93, "second peak")
+    assert store.database["fs.files"].count_documents({"filename": "later.png"}) == 1
+    assert archive.export(store.database, {"_id": run}, tmp_path / "runs.zip") == 1
+    archive.import_(store.database, tmp_path / "runs.zip")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no/such/file"], "No such file"),
+        (["a.b=1"], "letters, digits"),
+        (["x={1, 2}"], "cannot be stored"),
+        (["weights.safetensors"], "has stored weights.safetensors itself"),
+    ],
+)
+def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
+    run, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.safetensors").touch()
+    done = grok("store", "attach", run, *words)
+    assert done.exit_code == 2 and message in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_a_running_run_gets_nothing(store, run):
+    """Its own process writes it."""
+    now = datetime.now(UTC)
+    store.database.runs.insert_one({"_id": "alive", "status": "RUNNING", "heartbeat": now})
+    try:
+        with pytest.raises(UserError, match="still running"):
+            files.attach_value(store, "alive", "peak", 1)
+    finally:
+        store.database.runs.delete_one({"_id": "alive"})
+
+
+def test_only_the_named_files_of_the_selected_runs_are_deleted(store, liu_toy, tmp_path):
+    runs = [liu_toy.run(config_updates={**SMALL, "seed": seed}) for seed in (91, 92)]
+    ids = [run._id for run in runs]
+    done = grok("store", "delete", "seed=91", "--files", "traj*.npz", "--yes")
+    assert done.output == "1 files of 1 runs deleted\n"
+    names = [
+        {entry["name"] for entry in store.database.runs.find_one({"_id": one})["artifacts"]}
+        for one in ids
+    ]
+    assert names[1] - names[0] == {"trajectory.npz"}
+    with pytest.raises(UserError, match=r"has kept no trajectory\.npz"):
+        query.arrays(store, ids[0])
+    assert len(query.arrays(store, ids[1])) > 1
+    assert query.runs(store, {"_id": ids[0]})["result.steps"].tolist() == [3]
