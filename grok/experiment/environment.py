@@ -53,15 +53,26 @@ def environment() -> dict[str, Any]:
 
 @cache
 def commit() -> str:
-    """The commit of the project's code, abbreviated; with "+" if tracked files are changed.
+    """The commit of the project's code, abbreviated; with "+" if it is changed, see `is_changed`.
 
     It is "unknown" outside a git repository. The installed papers have the version of the package.
     """
     if PROJECT == INSTALLED:
         return f"grok-lab {package_version()}"
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    if not done.stdout.strip():
+        return "unknown"
+    return done.stdout.strip() + ("+" if is_changed(PROJECT) else "")
+
+
+def is_changed(repository: Path) -> bool:
+    """Whether tracked files differ from the commit, other than those in `docs`.
+
+    `grok replicate` writes verdicts there after each paper, which makes no later run another.
+    """
+    command = ["git", "-C", str(repository), "diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs"]
+    return subprocess.run(command, capture_output=True).returncode == 1
 
 
 def package_version() -> str:

@@ -49,6 +49,7 @@ from grok.experiment.config_types import (
     Seed,
     Texts,
 )
+from grok.experiment.environment import is_changed
 from grok.experiment.execution import Execution, Finish, Summarize
 from grok.experiment.metrics_file import metrics_file_option
 from grok.experiment.parts import with_engine_options
@@ -633,9 +634,10 @@ def _folder_of(script: Mapping[str, Any]) -> Path:
 
 
 def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | None]:
-    """Where a repository comes from, its commit and whether files differ; None where git fails."""
+    """Where a repository comes from, its commit and whether code differs; None where git fails."""
     try:
-        return get_commit_if_possible(str(folder / ".git"), save_git_info=True)
+        url, commit, _ = get_commit_if_possible(str(folder / ".git"), save_git_info=True)
+        return url, commit, is_changed(folder)
     except Exception:  # no git, no commit yet, or a repository that git does not trust
         command = shlex.join(["git", "-C", str(folder), "log", "-1"])
         print(f"warning: no commit is recorded; `{command}` says why", file=sys.stderr)

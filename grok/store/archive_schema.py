@@ -114,7 +114,7 @@ class Run(Part):
     experiment: Experiment
     """`name`, `mainfile`, `sources` (names and ids of stored files), `dependencies`, and
     `repositories` with the commit of the code, and whether it had changes that were not committed
-    (`dirty`)"""
+    (`dirty`), other than in `docs`"""
     start_time: datetime | None = None
     """when the run began, in UTC"""
     stop_time: datetime | None = None

@@ -1,0 +1,30 @@
+"""What a run records of the code and the machine."""
+
+import subprocess
+
+from grok.experiment.environment import is_changed
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def test_verdicts_that_a_replication_writes_do_not_make_later_runs_those_of_changed_code(tmp_path):
+    """`grok replicate` writes docs/verdicts.json after each paper: the runs of the next one would be
+    marked as runs of code that nobody can get again."""
+    git(tmp_path, "init")
+    for name in ("paper.py", "docs/verdicts.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    assert not is_changed(tmp_path)  # nothing is committed yet
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    assert not is_changed(tmp_path)
+    (tmp_path / "docs" / "verdicts.json").write_text("2")
+    (tmp_path / "untracked.py").write_text("")
+    assert not is_changed(tmp_path)
+    (tmp_path / "paper.py").write_text("2")
+    assert is_changed(tmp_path)
+    git(tmp_path, "add", ".")
+    assert is_changed(tmp_path)
