@@ -61,8 +61,16 @@ def commands(code: str) -> list[list[str]]:
     """The words of each command in a block, in order; comments and here-documents are left out."""
     code = re.sub(r"<<-?\s*'?(\w+)'?(.*?)\n.*?^\s*\1$", r"\2", code, flags=re.DOTALL | re.MULTILINE)
     found: list[list[str]] = []
+    pending = ""
     for line in code.replace("\\\n", " ").splitlines():
-        found += _commands_of_line(line)
+        pending += line
+        try:
+            found += _commands_of_line(pending)
+            pending = ""
+        except ValueError:  # the line ends within a quotation
+            pending += "\n"
+    if pending:
+        raise ValueError(f"no closing quotation: {pending}")
     return found
 
 

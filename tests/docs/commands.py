@@ -142,6 +142,8 @@ def _is_path_of_project(message: str) -> bool:
 
 def _names_problem(arguments: list[str]) -> str | None:
     """Sweep files, papers and filters that are named must exist."""
+    if arguments[:2] == ["store", "attach"]:
+        return None  # its values have names of the user's own
     for word in arguments:
         if word.startswith("sweeps/") and not (PROJECT / word).is_file():
             return f"no file {word}"
