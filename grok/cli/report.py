@@ -49,7 +49,7 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 
     wanted, _ = selection.select_nonempty(store.database, filters)
 
-    from grok.reports import page  # after the filters are known to be right
+    from grok.reports.page import report as page  # after the filters are known to be right
 
     count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs" / "images"])
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -8,7 +8,8 @@ import pytest
 from benchmarks import synthetic
 from grok.errors import UserError
 from grok.paths import home
-from grok.reports import ai_scientist, exports, page
+from grok.reports import ai_scientist, exports
+from grok.reports.page import report as page
 from grok.store import connection
 from tests.analysis.scripts import call_script
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grok.experiment.repeat import logged_values, repeat, resume
-from grok.reports import page
+from grok.reports.page import report as page
 from grok.reports.page.collect import summary_of
 from grok.store import archive, connection
 from grok.store.connection import Store

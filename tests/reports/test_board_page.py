@@ -214,6 +214,18 @@ def test_chosen_runs_are_compared(made, tab):
     assert tab.locator("p:has-text('differs: decoder_lr')").count() == 1
 
 
+def test_papers_show_their_claims_and_figures(made, tab):
+    """The scorecard and the pictures of the documentation, without a run of the paper here."""
+    tab.goto(f"{made}?token={TOKEN}#papers")
+    paper = tab.locator("section[data-name=liu_toy]")
+    paper.wait_for(timeout=60_000)
+    paper.locator("summary", has_text="claims").click()
+    assert paper.locator("table.claims tbody tr").count() >= 5
+    paper.locator("summary", has_text="figures").click()
+    image = "document.querySelector('section[data-name=liu_toy] img')"
+    soon(tab, f"{image}.complete && {image}.naturalWidth > 100")
+
+
 def test_scripts_in_every_text_of_a_run_are_shown_and_not_executed(store, browser):
     """Runs and sweeps may come from anywhere, and the page may change runs with its viewer's cookie."""
     hostile = replace(store, db_name="board_hostile")

@@ -3,12 +3,12 @@
 import math
 import re
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
 from benchmarks import synthetic
-from grok.reports import page as report
-from grok.reports.page import values
+from grok.reports.page import report, values
 from tests.reports.hostile import SCRIPT, fill_hostile
 from tests.store.selection_cases import CASES, fill
 
@@ -57,7 +57,7 @@ def page(made, tmp_path_factory):
 def test_the_page_asks_for_nothing_outside_itself(page):
     text = page.read_text()
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="(?!data:|[$][{])', text)
-    assert text.count("</script>") == 4
+    assert text.count("</script>") == 6
 
 
 def test_a_run_s_command_repeats_it():
@@ -105,45 +105,61 @@ def test_the_page_selects_the_runs_that_the_store_selects(store, browser, tmp_pa
     store.client.drop_database("report_cases")
     tab = browser.new_page()
     tab.goto(f"{path.as_uri()}#runs")
-    tab.wait_for_selector("#filter")
-    code = "query => selectRows(query).map(row => data.runs.run[row])"
+    tab.wait_for_selector(".tabulator-row")
+    code = """async filters => {
+        const source = await (await import("grok/stored.js")).open();
+        return (await source.runs({filters, columns: ["run"], limit: 1000})).rows.map(([run]) => run);
+    }"""
     for filters, expected in CASES["cases"]:
         assert sorted(tab.evaluate(code, filters), key=str) == expected, filters
     for filters, message in CASES["errors"]:
         tab.fill("#filter", filters)
-        assert tab.inner_text("#count").startswith(message)
-    tab.fill("#filter", "GROKK liu_")  # text of the row, in any case
-    assert [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")] == ["1"]
+        tab.wait_for_function(
+            "message => document.querySelector('#count.error')?.textContent.startsWith(message)",
+            arg=message,
+        )
     tab.close()
 
 
 def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser):
+    """The report is the live page with its data inside it: the same table, runs and sweeps."""
     tab = browser.new_page(viewport={"width": 1300, "height": 900})
     wrong, asked = [], []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(f"{page.as_uri()}#runs")
-    tab.wait_for_selector("#filter")
-    assert tab.inner_text("#count") == "100 of 100 runs"
+    tab.wait_for_selector(".tabulator-row")
+    assert tab.inner_text("#count") == "100 runs"
     tab.fill("#filter", "seed=3 run=..50")
-    assert tab.inner_text("#count") == "5 of 100 runs"
-    runs = [row.get_attribute("data-run") for row in tab.query_selector_all(".row.body")]
+    tab.wait_for_selector("#count:has-text('5 runs')")
+    runs = tab.locator(".tabulator-row [tabulator-field=run]").all_inner_texts()
     assert runs == ["44", "34", "24", "14", "4"]
-    tab.click(".head span[data-key=run]")  # upward
-    tab.click(".row.body")
-    tab.wait_for_selector("#losses .main-svg")
+    tab.click(".heading:has-text('run')")  # upward
+    tab.wait_for_selector(".tabulator-row:first-child a:has-text('4')")
+    tab.click(".tabulator-row:first-child [tabulator-field=run] a")
+    tab.wait_for_selector("[data-group=loss] .main-svg")
     assert tab.inner_text("h2").startswith("Run 4: liu_toy")
     rate = made.database.runs.find_one({"_id": 4})["config"]["decoder_lr"]
-    assert f"with cpu decoder_lr={rate} seed=3\ngrok repeat 4" in tab.inner_text("pre")
+    commands = tab.locator("pre").all_inner_texts()
+    assert f"with cpu decoder_lr={rate} seed=3" in commands[0] and "grok repeat 4" in commands
+    assert tab.locator("tr.differs th").all_inner_texts() == ["decoder_lr"]
     for run in (60, 7, 8, 9):  # hardly a run, not finite, still running, nothing logged
-        tab.goto(f"{page.as_uri()}#run={run}")
+        tab.goto(f"{page.as_uri()}#run/{run}")
         tab.wait_for_selector(f"h2:has-text('Run {run}:')")
-    tab.wait_for_selector("#accuracies :text('not logged')")
-    tab.goto(f"{page.as_uri()}#sweep=s-1")
-    tab.wait_for_selector("#phases .main-svg")
-    assert "20 runs" in tab.inner_text("h2")
+    tab.goto(f"{page.as_uri()}#sweep/s-1")
+    tab.wait_for_selector("[aria-label^=diagram] .main-svg")
+    assert "of 20 points" in tab.inner_text(".progress")
+    tab.goto(f"{page.as_uri()}#compare?f=run%3D1..4")
+    tab.wait_for_selector("h2:has-text('Compare 4 runs')")
+    tab.goto(f"{page.as_uri()}#runs?g=seed")
+    tab.wait_for_selector("#table td a")
+    tab.goto(f"{page.as_uri()}#papers")
+    tab.wait_for_selector("section[data-name=liu_toy]")
     tab.close()
-    assert wrong == [] and {url.split("#")[0] for url in asked} <= {page.as_uri()}
+    assert wrong == [] and {url.split("#")[0] for url in asked if not url.startswith("data:")} <= {
+        page.as_uri()
+    }
 
 
 def test_scripts_in_every_text_of_the_store_are_shown_and_not_executed(store, browser, tmp_path):
@@ -157,26 +173,20 @@ def test_scripts_in_every_text_of_the_store_are_shown_and_not_executed(store, br
     called, wrong = [], []
     tab.expose_function("hacked", lambda: called.append(tab.url))
     tab.on("pageerror", lambda error: wrong.append(str(error)))
-    for page, shown in (
+    for place, shown in (
         ("papers", "h2"),
         ("sweeps", "td a"),
-        ("runs", ".row.body"),
-        ("run=1", "pre"),
+        ("runs", ".tabulator-row"),
+        (f"sweep/{quote(SCRIPT, safe='')}", "[aria-label^=diagram] .main-svg"),
+        ("run/1", "[data-group=accuracy] .main-svg"),
     ):
         tab.goto("about:blank")
-        tab.goto(f"{path.as_uri()}#{page}")
+        tab.goto(f"{path.as_uri()}#{place}")
         tab.wait_for_selector(shown)
-        if page == "runs":
-            assert SCRIPT in tab.inner_text(".row.body >> nth=0")
-        if page == "run=1":
-            tab.wait_for_selector("#accuracies .main-svg")
-            tab.click("#others summary")
-            tab.wait_for_selector("#other0 .main-svg")
-            assert SCRIPT in tab.inner_text("h2")
-    tab.goto("about:blank")
-    tab.goto(f"{path.as_uri()}#sweeps")
-    tab.click("td a")
-    tab.wait_for_selector("#phases .main-svg")
+        if place != "papers":
+            assert tab.locator(f"text={SCRIPT[:24]}").count() >= 1, place
+    tab.click("details.instruments summary")
+    tab.wait_for_selector("details.instruments .main-svg")
     tab.wait_for_timeout(200)  # an image that cannot be loaded takes a moment to fail
     tab.close()
     assert (called, wrong) == ([], [])

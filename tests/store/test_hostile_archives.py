@@ -361,7 +361,7 @@ def test_three_hundred_mutations_are_imported_or_refused_in_one_line(made, good,
         else:
             imported += result.new
             runs = list(made.database.runs.find())
-            json.dumps([collect.columns_of(runs), *map(collect.command_of, runs)], allow_nan=False)
+            json.dumps([collect.columns_of(runs), *map(collect.commands_of, runs)], allow_nan=False)
             ids = [run["_id"] for run in runs]
             json.dumps(collect.details_of(made.database, ids), allow_nan=False)
             list(map(collect.tags_of, runs)), list(map(collect.claims_of, runs))

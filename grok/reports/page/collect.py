@@ -1,6 +1,7 @@
 """What a report shows, read from the store into columns that compress well."""
 
 import base64
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.reports.figures import draw
 from grok.reports.page.values import (
-    command_of,
     flat,
     numbers_text,
     part_of,
@@ -21,6 +21,7 @@ from grok.reports.page.values import (
     sparkline,
     thinned,
 )
+from grok.reports.page.views import commands_of, json_value, parents_of
 from grok.store.connection import Store, swept_keys
 from grok.store.documents import find_metrics
 
@@ -58,22 +59,31 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         {key: value for key, value in result_of(run).items() if key not in RESULT_COLUMNS}
         for run in runs
     ]
+    papers = scorecard.experiments()
     return {
         "about": about,
-        "papers": [paper_of(database, paper, figures) for paper in scorecard.experiments()],
+        "papers": [
+            paper_of(database, paper, pictures(database, paper, figures)) for paper in papers
+        ],
+        "defaults": {paper.path: json_value(flat(paper.defaults())) for paper in papers},
         "sweeps": [sweep_of(sweep) for sweep in sweeps],
+        "resultColumns": RESULT_COLUMNS,
         "runs": columns_of(runs),
         "config": coded([flat(part_of(run, "config")) for run in runs]),
         "results": coded([flat(result) for result in results]),
         "environment": coded([part_of(run, "info").get("environment") or {} for run in runs]),
         "tags": coded_column([tags_of(run) for run in runs]),
         "claims": coded_column([claims_of(run) for run in runs]),
-        "commands": [command_of(run) for run in runs],
+        "notes": coded_column([part_of(run, "omniboard").get("notes") or "" for run in runs]),
+        "parents": coded_column([json.dumps(parents_of(run)) for run in runs]),
+        "commands": [commands_of(run) for run in runs],
     }
 
 
-def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict[str, Any]:
-    """A paper's claims, how they came out, and its pictures as data."""
+def paper_of(
+    database: Database, paper: Experiment, figures: list[dict[str, str]]
+) -> dict[str, Any]:
+    """A paper's claims, how they came out, and its pictures."""
     findings, seconds = scorecard.latest(database, paper)
     rows = []
     for claim in paper.claims:
@@ -94,7 +104,7 @@ def paper_of(database: Database, paper: Experiment, figures: list[Path]) -> dict
         "description": paper.doc.strip().splitlines()[0],
         "seconds": plain(seconds),
         "claims": rows,
-        "figures": pictures(database, paper, figures),
+        "figures": figures,
     }
 
 
@@ -111,17 +121,24 @@ def pictures_of(name: str, folders: list[Path]) -> list[Path]:
 
 
 def pictures(database: Database, paper: Experiment, folders: list[Path]) -> list[dict[str, str]]:
-    """The paper's pictures by name: files, and the figures that it draws itself from stored runs."""
-    images = {path.stem: path.read_bytes() for path in pictures_of(str(paper.path), folders)}
-    for name, drawn in draw(database, paper).items():
-        if isinstance(drawn, bytes):
-            images[name] = drawn
-    return [picture(name, data) for name, data in images.items()]
+    """The paper's pictures: files, and the figures that it draws itself from stored runs."""
+    files = {
+        path.stem: picture(path.stem, path.read_bytes())
+        for path in pictures_of(paper.path, folders)
+    }
+    return [*{**files, **drawn_pictures(database, paper)}.values()]
+
+
+def drawn_pictures(database: Database, paper: Experiment) -> dict[str, dict[str, str]]:
+    """The figures that the paper draws itself from stored runs, by name."""
+    drawn = draw(database, paper).items()
+    return {name: picture(name, image) for name, image in drawn if isinstance(image, bytes)}
 
 
 def picture(name: str, png: bytes) -> dict[str, str]:
     """A PNG as a data URI, with its name."""
-    return {"name": name, "data": "data:image/png;base64," + base64.b64encode(png).decode()}
+    address = "data:image/png;base64," + base64.b64encode(png).decode()
+    return {"name": name, "address": address}
 
 
 def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:

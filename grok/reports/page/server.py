@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from grok.errors import UserError
 from grok.http_server import RateLimit, is_addressed, listen, own_names
 from grok.interrupts import raise_on_signals
+from grok.paths import PROJECT
 from grok.reports.page import published, views
 from grok.reports.page.changes import Cache, Changes
 from grok.store.connection import Store
@@ -34,6 +35,7 @@ THREADS = MOST_VIEWERS + 8
 PAUSE = 15.0  # seconds after which a stream without news says that it is alive
 MOST_IDS = 200  # runs whose curves one answer has
 MOST_TAGS, LONGEST_TAG, LONGEST_NOTES = 50, 200, 20_000
+FIGURES = [Path("figures"), PROJECT / "docs" / "images"]  # folders of the papers' pictures
 TYPES = {".css": "text/css", ".js": "text/javascript"}
 FILES = {path.name: path for path in FRONT.rglob("*") if path.suffix in TYPES}
 PAGE = (FRONT / "page.html").read_text()
@@ -154,6 +156,16 @@ def app(
         answer.headers["Cache-Control"] = "no-cache"
         return answer.make_conditional(request)
 
+    @server.get("/figures/<name>")
+    def figure(name: str) -> BaseResponse:
+        path = next((path for path in map(lambda f: f / name, FIGURES) if path.is_file()), None)
+        if path is None or path.suffix != ".png" or "/" in name:
+            abort(404)
+        answer = Response(path.read_bytes(), mimetype="image/png")
+        answer.add_etag()
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer.make_conditional(request)
+
     @server.get("/api/events")
     def events() -> Response:
         if not viewers.acquire(blocking=False):
@@ -266,6 +278,12 @@ def _defaults(store: Store) -> Any:
     return experiments.defaults(request.args.get("experiment", ""))
 
 
+def _papers(store: Store) -> Any:
+    from grok.reports.page import experiments
+
+    return experiments.papers(store.database, FIGURES)
+
+
 VIEWS: dict[str, Callable[[Store], Any]] = {
     "about": lambda store: {"store": store.describe()},
     "keys": lambda store: views.keys(store.database),
@@ -276,6 +294,7 @@ VIEWS: dict[str, Callable[[Store], Any]] = {
     "sweeps": lambda store: views.sweeps(store.database),
     "sweep": lambda store: views.sweep(store.database, request.args.get("sweep", "")),
     "defaults": _defaults,
+    "papers": _papers,
 }
 
 

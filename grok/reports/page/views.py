@@ -16,7 +16,7 @@ from grok.errors import UserError
 from grok.reports.page.values import command_of, flat, part_of, plain, sparkline, thinned
 from grok.store import selection
 from grok.store.connection import find_run, find_sweep, swept_keys
-from grok.store.documents import find_metrics, named_run
+from grok.store.documents import RUN_KEYS, find_metrics, named_run
 from grok.store.status import DEAD_AFTER, silence
 
 Query = dict[str, Any]
@@ -233,12 +233,6 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
     document = find_run(database, run_id)
     info = part_of(document, "info")
     config = part_of(document, "config")
-    parents = {
-        key: named_run(document, key)
-        for key in ("initial_run", "reference_run")
-        if config.get(key) is not None
-    }
-    repeats = part_of(document, "meta").get("repeats")
     metrics = database.metrics.distinct("name", {"run_id": document["_id"]})
     return {
         "run": document["_id"],
@@ -257,7 +251,7 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "program": json_value(part_of(info, "program")),
         "host": json_value(flat(part_of(document, "host"))),
         "claims": json_value(info.get("claims") or []),
-        "parents": json_value({**parents, **({"repeats": repeats} if repeats else {})}),
+        "parents": parents_of(document),
         "commands": commands_of(document),
         "output": str(document.get("captured_out") or ""),
         "trace": "".join(str(line) for line in document.get("fail_trace") or ()),
@@ -265,6 +259,17 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "metrics": sorted(map(str, metrics)),
         "progress": progress(database, document),
     }
+
+
+def parents_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The runs that a run started from or was measured against, and the one that it repeats.
+
+    None for one that its configuration names and that is not known in this store.
+    """
+    config = part_of(document, "config")
+    known = {key: named_run(document, key) for key in RUN_KEYS if config.get(key) is not None}
+    repeats = part_of(document, "meta").get("repeats")
+    return json_value({**known, **({"repeats": repeats} if repeats is not None else {})})
 
 
 def _sweep_id(document: dict[str, Any]) -> str:

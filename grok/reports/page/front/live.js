@@ -16,7 +16,7 @@ async function answer(response) {
 export function open() {
   return {
     isLive: true,
-    about: () => ask("about"),
+    about: async () => (await ask("about")).store,
     keys: () => ask("keys"),
     runs: ({filters = "", sweep = [], runs = [], columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
       ask("runs", {filters, sweep, run: runs, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
@@ -24,6 +24,7 @@ export function open() {
     run: id => ask("run", {run: id}),
     defaults: experiment => ask("defaults", {experiment}),
     curves: ({runs, metrics = [], points = 1000}) => ask("curves", {run: runs, metric: metrics, points}),
+    papers: () => ask("papers"),
     sweeps: () => ask("sweeps"),
     sweep: id => ask("sweep", {sweep: id}),
     published: parameters => ask("published", parameters),

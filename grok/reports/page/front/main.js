@@ -1,17 +1,18 @@
 // The page: which view the address names, and what changes in the store.
 import {address, failure, h} from "grok/dom.js";
 import * as compare from "grok/compare.js";
+import * as papers from "grok/papers.js";
 import {redraw} from "grok/plots.js";
 import * as run from "grok/run.js";
 import * as runs from "grok/runs.js";
 import * as sweeps from "grok/sweeps.js";
 
 const REFRESH = 2000;  // milliseconds between two refreshes of a view
-const VIEWS = {runs, run, compare, sweeps: {show: sweeps.list}, sweep: sweeps};
-const NAV = [["runs", "Runs"], ["sweeps", "Sweeps"]];
+const VIEWS = {runs, run, compare, sweeps: {show: sweeps.list}, sweep: sweeps, papers};
+const NAV = [["runs", "Runs"], ["sweeps", "Sweeps"], ["papers", "Papers"]];
 const view = document.getElementById("view");
-const {open} = await import("grok/live.js");
-const source = open();
+const {open} = await import(document.getElementById("summary") ? "grok/stored.js" : "grok/live.js");
+const source = await open();
 let shown = {}, generation = 0;
 
 function theme(choice) {
@@ -92,7 +93,7 @@ theme(choice);
 addEventListener("hashchange", route);
 route();
 source.about().then(about => {
-  document.getElementById("about").textContent = about.store;
+  document.getElementById("about").textContent = about;
 }, () => {});
 source.subscribe(told, state => {
   const live = document.getElementById("live");

@@ -6,7 +6,7 @@ const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "res
 const TITLES = {"result.steps_to_train": "train at step", "result.steps_to_test": "test at step", curve: "test accuracy",
   "result.train_accuracy": "train acc", "result.test_accuracy": "test acc", "result.seconds": "time"};
 const PAGE_SIZES = [50, 200, 1000];
-const TYPING = 250;  // milliseconds without a key before the filter is applied
+const TYPING = 120;  // milliseconds without a key before the filter is applied
 const FILTERED = new Set(["experiment", "status", "sweep", "tag"]);  // columns of a run that filters know
 const EXAMPLE = "experiment=liu_toy p=10 result.phase=grokking lr=1e-3..1e-2 seed=0,1";
 

@@ -28,23 +28,27 @@ export async function list(root, {source, isCurrent}) {
 export async function show(root, {source, path, parameters, remember, isCurrent}) {
   const id = path[0] ?? "";
   let sweep = await source.sweep(id), rows = [], picked = parameters.get("cell") ?? "";
-  const keys = await source.keys();
   const varying = sweep.keys.map(key => [key, new Set(sweep.points.map(point => JSON.stringify(point.values[key]))).size]).sort((a, b) => b[1] - a[1]);
   const offered = [...varying.map(([key]) => key), "seed"];
   const state = {
     x: parameters.get("x") ?? offered[0], y: parameters.get("y") ?? offered[1] ?? "seed", z: parameters.get("z") ?? "result.phase",
     seed: parameters.get("seed") ?? "", metric: parameters.get("metric") ?? "test_accuracy",
   };
-  const colours = ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics];
   const head = h("div"), diagram = h("div", {class: "plot", role: "img", "aria-label": "diagram of the sweep; its cells are listed below"});
   const published = h("div", {class: "plot", role: "img", "aria-label": "the published grid"}), legend = h("p", {class: "legend"});
   const inCell = h("section", {"aria-live": "polite"}), listed = h("details", {toggle: () => drawList()}, h("summary", {}, "cells as a table"), h("div"));
-  const choice = (name, names) => h("select", {change: event => { state[name] = event.target.value; picked = ""; redraw(); }},
-    [...new Set([...names, state[name]])].map(one => h("option", {value: one, selected: one === state[name]}, one || "all")));
-  const seedChoice = h("select", {change: event => { state.seed = event.target.value; redraw(); }});
+  const choice = (name, names) => offer(h("select", {change: event => { state[name] = event.target.value; redraw(); }}), name, names);
+  const colourChoice = choice("z", []), seedChoice = choice("seed", []);
   root.append(head, h("div", {class: "bar"}, h("label", {}, "across ", choice("x", offered)), h("label", {}, "up ", choice("y", offered)),
-    h("label", {}, "colour ", choice("z", colours)), h("label", {}, "seed ", seedChoice)), legend,
+    h("label", {}, "colour ", colourChoice), h("label", {}, "seed ", seedChoice)), legend,
   h("div", {class: "two"}, h("figure", {}, diagram), h("figure", {}, published)), inCell, listed);
+
+  function offer(select, name, names) {
+    const all = [...new Set([...names, state[name]])];
+    if (String(all) !== String([...select.options].map(option => option.value)))
+      fill(select, all.map(one => h("option", {value: one, selected: one === state[name]}, one || "all")));
+    return select;
+  }
 
   function drawHead() {
     const total = Object.values(sweep.states).reduce((sum, count) => sum + count, 0), open = (sweep.states.pending ?? 0) + (sweep.states.running ?? 0);
@@ -61,6 +65,8 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   }
 
   async function read() {
+    const keys = await source.keys();  // a run that has just begun may have new ones
+    offer(colourChoice, "z", ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics]);
     const columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase"];
     rows = (await source.runs({sweep: [sweep.id], columns, sort: "run", down: false, limit: 50000})).rows
       .map(([run, status, seed, x, y, z, phase]) => ({run, status, seed, x, y, z, phase}));
@@ -109,7 +115,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   async function draw() {
     if (!isCurrent()) return;
     const seeds = ["", ...[...new Set(rows.map(row => String(row.seed)))].sort((a, b) => a - b)];
-    fill(seedChoice, seeds.map(seed => h("option", {value: seed, selected: seed === state.seed}, seed || "all")));
+    offer(seedChoice, "seed", seeds);
     drawHead();
     const found = cells();
     await drawCells(diagram, [...found.values()], "measured here");
