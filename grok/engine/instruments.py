@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 
+from grok.engine.addition import addition_of
 from grok.engine.measure import (
     BURST,
     EVALUATION,
@@ -15,10 +16,19 @@ from grok.engine.measure import (
     Option,
     burst,
 )
-from grok.engine.measurement import MeasurementState
+from grok.engine.measurement import MeasurementState, train_rows
 from grok.engine.problem import Problem
 from grok.errors import near_match
-from grok.measures import decomposition, spectra, vectors
+from grok.measures import (
+    addition_circuits,
+    decomposition,
+    learning_coefficient,
+    margins,
+    spectra,
+    vectors,
+)
+from grok.measures.description_length import naive_size, shortest_description
+from grok.objectives.classification import ClassificationLoss
 
 LARGEST_EXPONENT = 700.0  # exp of more is beyond float64
 
@@ -29,6 +39,9 @@ NEEDS = {
     "adam": "Adam",
     "epochs": "mini-batches by epochs, and one evaluation an epoch",
     "reference": "reference_run",
+    "logits": "a network that predicts classes",
+    "loss": "a loss without random numbers, of train rows",
+    "addition": "the addition of two numbers modulo an odd number, with learned embeddings",
 }
 COMPONENTS = Option(spectra.TOP_SINGULAR_VALUES, "singular values counted, of a large matrix")
 
@@ -158,6 +171,57 @@ def _counterfactual(
 def _counterfactual_validator(state: MeasurementState, k: int) -> dict[str, float]:
     to_reference = state.to_reference(state.history.weights_before)
     return decomposition.counterfactual_validator(state.shuffled(k + 1), to_reference)
+
+
+def _margins(state: MeasurementState, rows: int, degree: float) -> dict[str, float]:
+    result = margins.summary(margins.margins(*state.logits(rows)))
+    if degree:
+        scale = state.metrics["weight_norm"] ** degree
+        result["least_normalized"] = result["least"] / scale if scale else math.nan
+    return result
+
+
+def _learning_coefficient(
+    state: MeasurementState,
+    step_size: float,
+    localization: float,
+    draws: int,
+    burn_in: int,
+    chains: int,
+) -> dict[str, float]:
+    rows = state.train_rows()
+    estimate, spread = learning_coefficient.local_learning_coefficient(
+        state.train_loss,
+        state.weights,
+        learning_coefficient.default_n_beta(rows),
+        step_size=step_size,
+        localization=localization,
+        draws=draws,
+        burn_in=burn_in,
+        chains=chains,
+        seed=state.problem.seed,
+    )
+    return {"llc": estimate, "spread": spread}
+
+
+def _description_length(state: MeasurementState, tolerance: float) -> dict[str, float]:
+    found = shortest_description(state.weights, state.train_loss, tolerance)
+    result: dict[str, float] = {"naive_bytes": naive_size(state.weights)}
+    if found is not None:
+        result |= {"bytes": found.size, "kept": found.kept, "unit": found.unit}
+    return result
+
+
+def _addition_circuits(state: MeasurementState, pairs: int) -> dict[str, float]:
+    gradients_a_ND, gradients_b_ND = state.gradients_of_sums(pairs)
+    embeddings_pD, correct_pp = state.table_of_sums()
+    return {
+        "gradient_symmetricity": addition_circuits.gradient_symmetricity(
+            gradients_a_ND, gradients_b_ND
+        ),
+        "distance_irrelevance": addition_circuits.distance_irrelevance(correct_pp),
+        "circularity": addition_circuits.circularity(embeddings_pD),
+    }
 
 
 MEASURES = (
@@ -340,6 +404,53 @@ MEASURES = (
         ("epochs",),
         {"k": Option(3, "number of shuffles, compared with one more")},
     ),
+    Measure(
+        "margins",
+        "outputs",
+        "logit of the label less the largest other, over the train rows",
+        EVALUATION,
+        _margins,
+        ("logits",),
+        {
+            "rows": Option(4096, "train rows, the first of them"),
+            "degree": Option(
+                0.0, "power of the weight norm that the least margin is divided by; 0: none", 0
+            ),
+        },
+    ),
+    Measure(
+        "addition_circuits",
+        "outputs",
+        "gradient symmetricity, distance irrelevance and circularity: clock or pizza",
+        SNAPSHOT,
+        _addition_circuits,
+        ("addition",),
+        {"pairs": Option(200, "random pairs and classes of the gradient symmetricity")},
+    ),
+    Measure(
+        "learning_coefficient",
+        "complexity",
+        "local learning coefficient, by Langevin dynamics at the weights",
+        SNAPSHOT,
+        _learning_coefficient,
+        ("loss",),
+        {
+            "step_size": Option(1e-4, "variance of the noise of a step", 0),
+            "localization": Option(100.0, "strength of the pull towards the weights", 0),
+            "draws": Option(400, "steps of a chain whose losses count"),
+            "burn_in": Option(200, "steps of a chain before them", 0),
+            "chains": Option(2, "independent chains"),
+        },
+    ),
+    Measure(
+        "description_length",
+        "complexity",
+        "bytes of the shortest weights with nearly the same train loss",
+        SNAPSHOT,
+        _description_length,
+        ("loss",),
+        {"tolerance": Option(1.0, "difference of the loss that is allowed", 0)},
+    ),
 )
 COMPARES_GRADIENTS = ("consecutive", "variance", "subspace_gradient_info")  # two G's or more
 BY_NAME = {measure.name: measure for measure in MEASURES}
@@ -350,9 +461,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     },
     # as in OrderedLearning: what only reads, and what computes on the side with other steps
     "minimal": ("training_metrics",),
-    "observers": tuple(m.name for m in MEASURES if m.group not in ("curvature", "order")),
+    "observers": tuple(
+        m.name for m in MEASURES if m.group not in ("curvature", "order", "complexity")
+    ),
     "interventions": ("hessian", "adam_dynamics", "counterfactual"),
-    "full": tuple(BY_NAME),
+    # those of `complexity` take seconds each, and are taken when they are asked for
+    "full": tuple(m.name for m in MEASURES if m.group != "complexity"),
 }
 GROUPS_WITH_OWN = ("observers", "full")  # that the paper's own measures are in, too
 
@@ -422,8 +536,18 @@ def missing_need(measure: Measure, problem: Problem, has_reference: bool) -> str
         "adam": problem.optimizer.kind in ("adam", "adamw"),
         "epochs": _is_evaluated_once_an_epoch(problem),
         "reference": has_reference,
+        "logits": isinstance(problem.loss, ClassificationLoss),
+        "loss": _has_fixed_loss(problem),
+        "addition": "addition" in measure.needs and addition_of(problem) is not None,
     }
     return next((NEEDS[need] for need in measure.needs if not met[need]), None)
+
+
+def _has_fixed_loss(problem: Problem) -> bool:
+    """Whether the loss of all train rows is a function of the weights."""
+    loss = problem.loss
+    draws = loss.logits.draws if isinstance(loss, ClassificationLoss) else problem.needs_rng
+    return not draws and train_rows(problem) >= 2
 
 
 def _is_evaluated_once_an_epoch(problem: Problem) -> bool:

@@ -7,15 +7,16 @@ number of weights without biases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad, jvp, vmap
 
+from grok.engine.addition import Addition, addition_of
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.measure import Measure
 from grok.engine.optimizers import StepScalars, by_group
@@ -26,6 +27,7 @@ from grok.measures import decomposition
 from grok.measures.vectors import flat, of_parameter
 from grok.tensors import Tensors
 
+PAIRS_AT_ONCE = 64  # whose gradients with respect to all embeddings are in memory
 LEAST_WINDOW = 2  # G's of the last intervals that are kept at least
 
 # Fields of History that checkpoints hold under another name.
@@ -293,6 +295,79 @@ class MeasurementState:
                 lambda module, tokens: module.attention(tokens), self.weights, {}, tokens_NS
             )
 
+    def run(self, function: Callable, weights: Tensors, data: Any) -> Any:
+        """function(module, data) with these weights in the module, and the replica's buffers."""
+        buffers = {name: b[self.slot] for name, b in self.program.state["buffers"].items()}
+        return self.program.run(function, weights, buffers, data)
+
+    def train_loss(self, weights: Tensors) -> Tensor:
+        """The loss of all train rows, with other weights."""
+        return self.run(self.problem.loss, weights, self.data())
+
+    def data(self) -> Tensors:
+        """The data of the replica, with the numbers that interventions have changed."""
+        own = {name: value[self.slot] for name, value in self.program.state["data"].items()}
+        return {**self.problem.data, **own}
+
+    def train_rows(self) -> int:
+        """The number of train rows."""
+        return train_rows(self.problem)
+
+    def logits(self, rows: int) -> tuple[Tensor, Tensor]:
+        """The logits (N, C) and labels (N,) of the first train rows, one for each label of a row."""
+        loss: Any = self.problem.loss
+        data = self.data()
+        data |= {name: data[name][:rows] for name in (*loss.logits.batched, "train_labels")}
+        with torch.no_grad():
+            logits = self.run(lambda m, d: loss.logits(m, d, "train", False), self.weights, data)
+        return logits.flatten(0, -2), data["train_labels"].flatten()
+
+    def table_of_sums(self) -> tuple[Tensor, Tensor]:
+        """The embeddings (p, D) of a network that adds, and the label's logits [a, b]."""
+        addition = self.addition
+        numbers = torch.arange(addition.p, device=self.problem.device)
+        pairs = torch.cartesian_prod(numbers, numbers)
+        with torch.no_grad():
+            logits = self.run(addition.logits, self.weights, addition.inputs(pairs))
+        labels = pairs.sum(1) % addition.p
+        correct = logits.gather(1, labels.unsqueeze(1)).view(addition.p, addition.p)
+        return self.weights[addition.table][: addition.p], correct
+
+    def gradients_of_sums(self, count: int) -> tuple[Tensor, Tensor]:
+        """Gradients (N, D) of logits of random classes with respect to the embeddings of a and of b.
+
+        Pairs (a, b) and classes are drawn from the run's seed, with a != b.
+        """
+        addition, device = self.addition, self.problem.device
+        generator = torch.Generator().manual_seed(self.problem.seed)
+        p = addition.p
+        a, c = (torch.randint(p, (count,), generator=generator) for _ in range(2))
+        b = (a + torch.randint(1, p, (count,), generator=generator)) % p
+        pairs, classes = torch.stack([a, b], 1).to(device), c.to(device)
+        inputs = addition.inputs(pairs)
+
+        def logit(table: Tensor, row: Tensor, label: Tensor) -> Tensor:
+            weights = {**self.weights, addition.table: table}
+            logits = self.run(addition.logits, weights, row.unsqueeze(0))
+            return logits[0].gather(0, label.unsqueeze(0))[0]
+
+        found = []
+        for first in range(0, count, PAIRS_AT_ONCE):
+            part = slice(first, first + PAIRS_AT_ONCE)
+            table = self.weights[addition.table]
+            grads_NVD = vmap(grad(logit), (None, 0, 0))(table, inputs[part], classes[part])
+            rows = torch.arange(len(grads_NVD), device=device).unsqueeze(1)
+            found.append(grads_NVD[rows, pairs[part]])
+        gradients_N2D = torch.cat(found)
+        return gradients_N2D[:, 0], gradients_N2D[:, 1]
+
+    @property
+    def addition(self) -> Addition:
+        """How the network adds."""
+        addition = addition_of(self.problem)
+        assert addition is not None, "the measure needs it"
+        return addition
+
     @property
     def _module(self) -> Any:
         """The replica's module, a transformer where a measure reads more than its weights."""
@@ -394,6 +469,14 @@ class MeasurementState:
                 grads = self.without_biases(program.state["gradient"])
                 total_RP = total_RP + torch.cat([value.flatten(1) for value in grads.values()], 1)
             yield total_RP[: len(numbers)] / len(self.history.step_rows)
+
+
+def train_rows(problem: Problem) -> int:
+    """The number of train rows: of mini-batches, or of the first entry of the data for training."""
+    for name in (*problem.minibatch_keys, *problem.data):
+        if name in problem.minibatch_keys or name.startswith("train_"):
+            return len(problem.data[name])
+    return 0
 
 
 def _copied(tensors: Tensors, slot: int) -> tuple[Tensors, Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from grok.engine import problem as problems
 from grok.engine.events import Outcome, Record, Saved
-from grok.engine.instruments import BY_NAME, MEASURES, too_late
+from grok.engine.instruments import BY_NAME, GROUPS, too_late
 from grok.engine.train import train as train_with
 from grok.errors import UserError
 from grok.experiment import advice
@@ -92,7 +92,7 @@ def test_a_measured_run_is_the_unmeasured_one_bit_for_bit(measured):
     assert_equal_runs(measured, list(train([ordering([])])))
     taken = {k.split("/")[0] for e in values(measured) for k in e[1] if "/" in k}
     taken |= {k.split("/")[0] for e in values(measured) for _, m in e[2] for k in m}
-    assert taken == {m.name for m in MEASURES} - {"gradient_projection"}  # no reference here
+    assert taken == {*GROUPS["full"]} - {"gradient_projection"}  # no reference here
 
 
 def test_in_a_batch_every_replica_is_measured_as_alone(measured):
@@ -374,7 +374,9 @@ def test_what_cannot_be_measured_is_refused(program, measures, line):
 def test_a_group_takes_what_fits():
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     made = paper.problem_of(paper.full_config({"measures": "full", "seed": 0}))
-    assert {*made.measures.names} == BY_NAME.keys() - {
+    assert {*made.measures.names} == {*GROUPS["full"]} - {
+        "margins",
+        "addition_circuits",
         "fourier",
         "attention",
         "token_gradient",
