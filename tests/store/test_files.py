@@ -41,8 +41,10 @@ def test_files_output_and_sources_are_written_as_they_were_stored(store, run, tm
     assert (tmp_path / "files" / "captured_out.txt").read_text() == "a line"
     weights = (tmp_path / "files" / "weights.safetensors").read_bytes()
     assert weights == query.artifact(store, run, "weights.safetensors")
-    for name, _, md5 in document["experiment"]["sources"]:
-        assert hashlib.md5((tmp_path / "sources" / name).read_bytes()).hexdigest() == md5
+    for name, file_id in document["experiment"]["sources"]:
+        content = (tmp_path / "sources" / name).read_bytes()
+        stored = store.database["fs.files"].find_one({"_id": file_id})
+        assert hashlib.md5(content).hexdigest() == stored["md5"]
     original = (PROJECT / "experiments" / "liu_toy.py").read_bytes()
     assert (tmp_path / "sources" / "experiments" / "liu_toy.py").read_bytes() == original
 
