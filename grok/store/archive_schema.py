@@ -211,11 +211,14 @@ class SweepConfig(Part):
     parameters: dict[str, Document] = {}
 
 
+MapAxis = Annotated[list[int | float], Field(min_length=1)]
+
+
 class MapLattice(Part):
     keys: Annotated[list[Name], Field(min_length=2, max_length=2)]
-    axes: Annotated[list[list[int | float]], Field(min_length=2, max_length=2)]
-    slices: list[Document]
-    seeds: list[Count]
+    axes: Annotated[list[MapAxis], Field(min_length=2, max_length=2)]
+    slices: Annotated[list[Document], Field(min_length=1)]
+    seeds: Annotated[list[Count], Field(min_length=1)]
 
 
 class Sweep(Part):
@@ -240,7 +243,7 @@ class Sweep(Part):
     and `runs` (when the first and the last began, and the commits of their code)"""
     claims_before: Any = None
     """the same for earlier versions of the claims"""
-    limit: Any = None
+    limit: Count | None = None
     """the largest number of points, if there is one"""
     map: MapLattice | None = None
     """of a sweep that maps a phase diagram: the `keys` of its axes, the values of the `axes`, the other

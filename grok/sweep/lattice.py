@@ -125,13 +125,21 @@ class Lattice:
         return {**values, "seed": self.seeds[seed]}
 
     def runs(self, points: Iterable[Point]) -> Iterator[RunKey]:
-        """The cell and the seed of each of these points, which `point` has made."""
+        """The cell and the seed of each of these points, which `point` has made.
+
+        Raises:
+            UserError: A point is of no cell, as one of an imported sweep may be.
+        """
         (x, y), (columns, rows) = self.keys, (_indices(axis) for axis in self.axes)
         seeds = _indices(self.seeds)
         for point in points:
             others = {key: point[key] for key in point if key not in (x, y, "seed")}
-            cell = self.slices.index(others), columns[point[x]], rows[point[y]]
-            yield cell, seeds[point["seed"]]
+            try:
+                cell = self.slices.index(others), columns[point[x]], rows[point[y]]
+                seed = seeds[point["seed"]]
+            except (KeyError, ValueError, TypeError):
+                raise UserError(f"the point {point} is no cell of the map") from None
+            yield cell, seed
 
 
 def _indices(values: Sequence[Any]) -> dict[Any, int]:

@@ -115,14 +115,15 @@ def check_budget(lattice: Lattice, budget: int) -> None:
         )
 
 
-def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int) -> Survey:
+def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int | None) -> Survey:
     """What is known of a phase diagram by its finished runs, and which runs to do next.
 
     Arguments:
         results: The phase of each run that has ended, None for one that failed. All wanted runs must
             have ended before others are asked for.
-        budget: The largest number of runs.
+        budget: The largest number of runs; None for as many as there are cells.
     """
+    budget = lattice.size if budget is None else budget
     coarse, test = _coarse_cells(lattice), _test_cells(lattice)
     asked = dict.fromkeys(_first_runs(lattice, [*coarse, *test]))  # a set that keeps its order
     is_visible = np.zeros(lattice.shape, bool)  # what predictions are made from
@@ -133,7 +134,7 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int) 
         predicted, margins = predict(np.where(is_visible, phases, UNKNOWN))
         cells = _boundary_cells(predicted, margins, is_visible)
         runs = [*_next_seeds(lattice, asked, results), *_first_runs(lattice, cells)]
-        new = [run for run in runs if run not in asked][: budget - len(asked)]
+        new = [run for run in runs if run not in asked][: max(budget - len(asked), 0)]
         asked |= dict.fromkeys(new)
         reached = [cell for cell in cells if (cell, 0) in asked]
         for cell in reached:
@@ -154,8 +155,8 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int) 
     predicted, _ = predict(phases) if (phases != UNKNOWN).any() else (phases, None)
     is_run = phases != UNKNOWN
     is_open = _is_beside_another(predicted) & ~is_run
-    for (cell, _), phase in results.items():
-        is_open[cell] &= phase is not None  # a run that failed is not tried again
+    for cell, _ in results:
+        is_open[cell] = False  # a run that failed is not tried again
     return Survey(
         lattice,
         predicted,
@@ -208,7 +209,7 @@ def _by_cell(
     for run in sorted(runs):
         phases.setdefault(run[0], []).append(results[run])
     for cell, each in phases.items():
-        yield cell, len(each), Counter(phase for phase in each if phase is not None)
+        yield cell, len(each), Counter(phase for phase in each if phase in PHASES)
 
 
 def _measured(

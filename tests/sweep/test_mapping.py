@@ -166,6 +166,19 @@ def test_a_failed_run_is_left_out_and_not_asked_for_again():
     assert known.open == 0
 
 
+def test_what_an_imported_map_may_have_is_no_traceback():
+    """Archives come from anywhere: an unknown phase is none, a small budget asks for nothing more, and
+    a point outside the map is one line."""
+    lattice = lattice_of(8, 8)
+    first = survey(lattice, {}, 3).wanted
+    known = survey(lattice, {run: PHASES[run[0][1] % 2] for run in first}, 3)
+    assert not known.wanted and known.runs == len(first)
+    assert not survey(lattice, dict.fromkeys(first, "magic"), None).is_run.any()
+    for point in ({"x": 0.5, "y": 1.0, "k": 0, "seed": 0}, {"x": [], "y": 1.0}, {}):
+        with pytest.raises(UserError, match="is no cell of the map"):
+            list(lattice.runs([point]))
+
+
 def test_a_prediction_is_that_of_the_nearest_cells():
     phases = np.full((1, 4, 5), -1)
     phases[0, 0, 0], phases[0, 3, 4] = 1, 2
