@@ -51,7 +51,7 @@ class PlainLoop:
         self.optimizer = kind(problem.module.parameters(), **options)
         self.data = dict(problem.data)
         if problem.needs_rng:
-            self.data["key"] = torch.tensor([0, 0])
+            self.data["key"] = torch.tensor(0)
         self.loss: Callable[[Any, Tensors], Tensor] = (
             torch.compile(problem.loss, dynamic=False) if compiled else problem.loss
         )
