@@ -61,6 +61,26 @@ def metrics(store: "Store", run: int | str, file: Path) -> None:
     click.echo(file)
 
 
+@export.command()
+@click.argument("run", type=int)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--step", type=click.IntRange(0), help="those of this step, or the next kept one")
+@click.option("--lens", is_flag=True, help="under the names that HookedTransformer loads")
+@with_store
+def weights(store: "Store", run: int, file: Path, step: int | None, lens: bool) -> None:
+    """Write the weights of a run to FILE, in the format safetensors; its final ones without --step.
+
+    With --lens, FILE's metadata has the arguments of HookedTransformerConfig as `config`.
+    """
+    from grok.store.connection import find_run
+
+    find_run(store.database, run)  # before the seconds of imports
+
+    from grok.experiment import weights as files
+
+    click.echo(f"{file}: step {files.export(store, run, file, step, lens)}")
+
+
 @export.command("run")
 @click.argument("run", type=run_id)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
