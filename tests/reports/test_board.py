@@ -1,15 +1,19 @@
 """`grok board`: the views that the page shows, who may ask for them, and the live page in a browser."""
 
 import hashlib
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import gridfs
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from benchmarks import synthetic
 from grok.errors import UserError
-from grok.reports.page import published, server, views
+from grok.reports.page import arrays, published, server, views
 from grok.reports.page.changes import Cache, Changes
 from tests.store.selection_cases import CASES, fill
 
@@ -228,6 +232,54 @@ def test_a_published_grid_is_read_with_its_phases(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
             published.read(path)
+
+
+def test_kept_matrices_are_shown_with_the_principal_components_of_their_rows(store):
+    """Points on a line in 5 dimensions have one component; a file that is none is an error of one line."""
+    made = replace(store, db_name="board_arrays")
+    files = gridfs.GridFS(made.database)
+    line = np.outer(np.arange(4.0), np.arange(5.0))
+    trajectory = io.BytesIO()
+    np.savez_compressed(
+        trajectory, steps=[0, 10], **{"weights/E": np.stack([line, -line]), "loss": np.ones(2)}
+    )
+    weights = safetensors.numpy.save({"E": line, "b": np.ones(3), "big": np.ones((500, 3))})
+    try:
+        entries = [
+            {"name": name, "file_id": files.put(content)}
+            for name, content in (
+                ("weights.safetensors", weights),
+                ("trajectory.npz", trajectory.getvalue()),
+            )
+        ]
+        made.database.runs.insert_one({"_id": 1, "artifacts": entries})
+        made.database.runs.insert_one({"_id": 2, "artifacts": []})
+        listed = {one["name"]: one for one in arrays.listing(made.database, 1)}
+        assert set(listed) == {"E", "big", "weights/E"}
+        assert listed["weights/E"]["steps"] == [0, 10] and listed["weights/E"]["shape"] == [4, 5]
+        shown = arrays.matrix(made.database, 1, "weights.safetensors", "E", 0)
+        assert shown["values"] == line.tolist() and shown["explains"][0] == 1.0
+        firsts = [point[0] for point in shown["points"]]
+        assert np.diff(np.abs(np.diff(firsts))) == pytest.approx(0, abs=1e-4)  # evenly spaced
+        later = arrays.matrix(made.database, 1, "trajectory.npz", "weights/E", 1)
+        assert later["values"] == (-line).tolist()
+        assert len(arrays.matrix(made.database, 1, "weights.safetensors", "big", 0)["rows"]) == 96
+        assert arrays.listing(made.database, 2) == []
+        for file, name, place in (
+            ("weights.safetensors", "b", 0),
+            ("trajectory.npz", "weights/E", 2),
+            ("x", "E", 0),
+        ):
+            with pytest.raises(UserError, match="has kept no matrix"):
+                arrays.matrix(made.database, 1, file, name, place)
+        made.database.runs.update_one(
+            {"_id": 2},
+            {"$set": {"artifacts": [{"name": "weights.safetensors", "file_id": files.put(b"x")}]}},
+        )
+        with pytest.raises(UserError, match="cannot be read"):
+            arrays.listing(made.database, 2)
+    finally:
+        store.client.drop_database("board_arrays")
 
 
 # -- changes -------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """The live page in a browser, over real runs while they train."""
 
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
+import requests
 import yaml
 
 from benchmarks import synthetic
@@ -145,6 +147,22 @@ def test_a_run_gets_tags_and_notes_and_every_viewer_sees_them(made, store, tab):
     soon(other, "document.querySelector('.notes textarea').value === '<b>why?</b>'")
     tab.goto(f"{made}#runs?f=tag%3Dodd")
     soon(tab, "document.querySelector('#count').textContent === '1 run'")
+
+
+def test_the_command_prints_the_link_and_ends_at_once_while_somebody_watches(store):
+    """Ctrl-C must not wait for viewers, nor print what their connections say."""
+    command = [sys.executable, "-m", "grok.cli", "board", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    link = process.stdout.readline().strip()
+    session = requests.Session()
+    assert session.get(link).text.startswith("<!doctype html>")
+    events = session.get(f"{link.split('?')[0]}api/events", stream=True)
+    assert next(events.iter_lines()) == b"retry: 1000"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(8) == 0 and process.stderr.read() == ""
 
 
 def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, tmp_path):

@@ -23,7 +23,7 @@ from grok.errors import UserError
 from grok.http_server import RateLimit, is_addressed, listen, own_names
 from grok.interrupts import raise_on_signals
 from grok.paths import PROJECT
-from grok.reports.page import published, views
+from grok.reports.page import arrays, published, views
 from grok.reports.page.changes import Cache, Changes
 from grok.store.connection import Store
 
@@ -77,12 +77,12 @@ def serve(store: Store, host: str, port: int, references: list[Path]) -> None:
     print(f"http://{host}:{server.effective_port}/?token={token}", flush=True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # requests may wait for a thread
     raise_on_signals()
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run()
-    finally:
-        changes.stop()
-        server.close()
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    thread.start()
+    with contextlib.suppress(KeyboardInterrupt):
+        thread.join()
+    changes.stop()  # before the threads that wait for changes are asked to end
+    server.task_dispatcher.shutdown()
 
 
 def app(
@@ -278,6 +278,15 @@ def _defaults(store: Store) -> Any:
     return experiments.defaults(request.args.get("experiment", ""))
 
 
+def _arrays(store: Store) -> Any:
+    return arrays.listing(store.database, _run_id(request.args.get("run", "")))
+
+
+def _matrix(store: Store) -> Any:
+    run, file, name = (request.args.get(key, "") for key in ("run", "file", "name"))
+    return arrays.matrix(store.database, _run_id(run), file, name, _number("place", 0))
+
+
 def _papers(store: Store) -> Any:
     from grok.reports.page import experiments
 
@@ -295,6 +304,8 @@ VIEWS: dict[str, Callable[[Store], Any]] = {
     "sweep": lambda store: views.sweep(store.database, request.args.get("sweep", "")),
     "defaults": _defaults,
     "papers": _papers,
+    "arrays": _arrays,
+    "matrix": _matrix,
 }
 
 

@@ -24,6 +24,8 @@ export function open() {
     run: id => ask("run", {run: id}),
     defaults: experiment => ask("defaults", {experiment}),
     curves: ({runs, metrics = [], points = 1000}) => ask("curves", {run: runs, metric: metrics, points}),
+    arrays: run => ask("arrays", {run}),
+    matrix: (run, {file, name}, place) => ask("matrix", {run, file, name, place}),
     papers: () => ask("papers"),
     sweeps: () => ask("sweeps"),
     sweep: id => ask("sweep", {sweep: id}),

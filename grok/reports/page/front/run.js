@@ -1,5 +1,5 @@
 // One run: its curves, live while it trains, its config, results, environment and output.
-import {address, copyButton, duration, fill, h, pairs, phase, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
+import {address, copyButton, duration, failure, fill, h, pairs, phase, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
 import {COLOURS, curve, label, lineStyle, plot, stepAxis} from "grok/plots.js";
 
 const HEADLINE = ["phase", "steps_to_train", "steps_to_test", "train_accuracy", "test_accuracy", "train_loss", "test_loss", "seconds"];
@@ -113,11 +113,45 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     }}, h("label", {}, "tags ", tags), h("label", {}, "notes ", words), h("button", {}, "save"), said));
   }
 
+  // ---- weights and representation: a matrix as colours, and the first two principal components of its rows
+
+  const kept = h("details", {toggle: () => kept.open && !kept.dataset.isRead && drawKept().catch(error => fill(kept.lastElementChild, failure(error)))},
+    h("summary", {}, "Weights and representation"), h("div"));
+
+  async function drawKept() {
+    kept.dataset.isRead = "yes";
+    const body = kept.lastElementChild, found = await source.arrays(id);
+    if (!found.length) { fill(body, h("p", {class: "quiet"}, "this run has kept no matrices (record_trajectory=True keeps them over time)")); return; }
+    const choice = h("select", {change: () => { step.max = chosen().steps.length - 1; step.value = step.max; drawMatrix(); }},
+      found.map((one, i) => h("option", {value: i}, `${one.name} (${one.shape.join(" x ")})${one.steps.length ? " over time" : ""}`)));
+    const step = h("input", {type: "range", min: 0, "aria-label": "step", input: () => drawMatrix()}), at = h("span");
+    const map = h("div", {class: "plot", role: "img", "aria-label": "the matrix"}), components = h("div", {class: "plot", role: "img", "aria-label": "principal components of its rows"});
+    const chosen = () => found[choice.value];
+    fill(body, h("p", {class: "bar"}, h("label", {}, "matrix ", choice), h("label", {}, step, " ", at)), h("div", {class: "two"}, h("figure", {}, map), h("figure", {}, components)));
+    async function drawMatrix() {
+      const one = chosen(), place = one.steps.length ? Number(step.value) : 0;
+      step.parentElement.hidden = !one.steps.length;
+      at.textContent = one.steps.length ? `step ${one.steps[place].toLocaleString("en")}` : "";
+      const matrix = await source.matrix(id, one, place);
+      if (!isCurrent() || chosen() !== one || (one.steps.length && Number(step.value) !== place)) return;
+      const most = Math.max(...matrix.values.flat().map(value => Math.abs(value ?? 0)));
+      plot(map, [{type: "heatmap", x: matrix.columns, y: matrix.rows, z: matrix.values, colorscale: "RdBu", zmin: -most, zmax: most, colorbar: {thickness: 12}}],
+        {xaxis: {title: {text: "column"}}, yaxis: {title: {text: "row"}, autorange: "reversed"}}, 380);
+      const percent = i => `component ${i + 1} (${Math.round(100 * matrix.explains[i])} %)`;
+      components.hidden = !matrix.points.length;
+      if (matrix.points.length) plot(components, [{type: "scatter", mode: "markers+text", x: matrix.points.map(([x]) => x), y: matrix.points.map(([, y]) => y),
+        text: matrix.points.map((_, i) => matrix.points.length <= 130 ? String(i) : ""), textposition: "top center", marker: {size: 7, color: matrix.points.map((_, i) => i), colorscale: "Viridis"}}],
+      {xaxis: {title: {text: percent(0)}}, yaxis: {title: {text: percent(1)}}}, 380);
+    }
+    choice.dispatchEvent(new Event("change"));
+  }
+
   async function read() {
     curves = await source.curves({runs: [id]});
     if (isCurrent()) draw();
   }
 
+  if (source.arrays) notes.before(kept);
   drawHead(run);
   drawNotes(run);
   drawFacts(run);

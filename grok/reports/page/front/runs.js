@@ -1,8 +1,8 @@
 // The table of runs: filter, columns, order and groups are in the address, so a link is a saved view.
 import {address, copyButton, duration, grid, h, phase, runLink, spark, status, sweepLink, text, time, words} from "grok/dom.js";
 
-const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "result.phase", "result.steps_to_train",
-  "result.steps_to_test", "result.train_accuracy", "result.test_accuracy", "curve", "result.seconds"];
+const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "result.phase", "curve", "result.steps_to_train",
+  "result.steps_to_test", "result.train_accuracy", "result.test_accuracy", "result.seconds"];
 const TITLES = {"result.steps_to_train": "train at step", "result.steps_to_test": "test at step", curve: "test accuracy",
   "result.train_accuracy": "train acc", "result.test_accuracy": "test acc", "result.seconds": "time"};
 const PAGE_SIZES = [50, 200, 1000];
