@@ -215,6 +215,8 @@ class DurableObserver(MongoObserver):
         self.run_entry["lease"] = {**taken["lease"], "metrics": metrics}
         if "uid" in run:
             self.run_entry["uid"] = run["uid"]
+        if "omniboard" in taken:  # tags and notes that somebody has given to the run
+            self.run_entry["omniboard"] = taken["omniboard"]
         if not self.runs.replace_one(lease.fence, self.run_entry).matched_count:
             lease.require(self.runs)
         for artifact in taken.get("artifacts", []):

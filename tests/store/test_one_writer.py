@@ -48,6 +48,16 @@ def test_a_living_run_is_not_resumed_from_another_home(nodes):
     assert resume(there, first.run).run == first.run
 
 
+def test_tags_and_notes_survive_a_resume(nodes):
+    """They are somebody's words about the run, which its program does not record again."""
+    here, _ = nodes
+    first = Writer(here)
+    first.die()
+    words = {"tags": ["odd"], "notes": "look at step 300"}
+    here.database.runs.update_one({"_id": first.run}, {"$set": {"omniboard": words}})
+    assert find_run(here.database, resume(here, first.run).run)["omniboard"] == words
+
+
 def test_of_two_that_resume_a_run_at_once_one_is_refused(nodes):
     here, there = nodes
     first = Writer(here)
