@@ -296,4 +296,7 @@ def test_nothing_is_wider_than_the_screen_and_text_can_be_read(made, browser, wi
             "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name].match(/\\d+/g).map(Number)[1])"
         )
         assert (light > 200 and paper < 40) if scheme == "dark" else (light < 60 and paper > 240)
+    tab.emulate_media(media="print")  # dark on white paper, also the plots
+    printed = "getComputedStyle(document.body).backgroundColor === 'rgb(255, 255, 255)'"
+    soon(tab, f"{printed} && document.querySelector('.plot').layout.paper_bgcolor === '#fff'")
     context.close()

@@ -35,7 +35,7 @@ document.getElementById("theme").addEventListener("click", () => {
   stored("theme", choice);
   theme(choice);
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", redraw);
 
 // The path and the parameters after # in the address.
 function place() {
