@@ -24,7 +24,13 @@ from grok.engine import determinism, eager, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import run_with
 from grok.engine.fused import FusedStep
-from grok.engine.graph import multiplications, record, separate_biases, store_indices
+from grok.engine.graph import (
+    multiplications,
+    record,
+    separate_biases,
+    store_indices,
+    write_in_place,
+)
 from grok.engine.optimizers import Hyperparameters, StepScalars
 from grok.engine.problem import Problem, batch_order, sampled_batches
 from grok.engine.spec import Intervention
@@ -527,7 +533,9 @@ class Program:
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 print(f"warning: training uncompiled, slower: {reason}", file=sys.stderr)
                 self.compiled = False
-        return recorded()  # again where the compiler has failed, since it changes the graph
+        graph = recorded()  # again where the compiler has failed, since it changes the graph
+        write_in_place(graph)
+        return graph
 
     def _evaluates_much(self, graph: torch.fx.GraphModule) -> bool:
         """Whether all evaluations of a replica, by this graph, are worth the compiler's time."""
