@@ -133,7 +133,7 @@ def test_a_new_project_runs_as_its_readme_says(installed, tmp_path):
     ]
     assert "registered: parity-C1, parity-C2" in outputs["grok claims"]
     assert "0/3" in outputs["grok replicate"] and "stated after" not in outputs["grok replicate"]
-    assert outputs["grok report"].startswith("14 runs in report.html")
+    assert outputs["grok report"].startswith("13 runs in report.html")
     assert "4 passed" in outputs["python -m"]
     for name in ("figures/parity_accuracies.png", "figures/parity_weight_decay.png", ".grok/mongo"):
         assert (project / name).exists()
