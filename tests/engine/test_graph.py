@@ -5,9 +5,12 @@ import sys
 
 import pytest
 import torch
+import torch.utils._pytree as pytree
 from torch.func import grad, vmap
 
 from grok.engine.graph import record, separate_biases, store_indices, write_in_place
+from grok.engine.program import CPU_COMPILER_OPTIONS
+from grok.engine.program import _compile as program_of_graph
 from grok.engine.train import make_program
 from tests.engine.toy import problem
 
@@ -179,6 +182,25 @@ def test_the_compiler_stores_an_index_before_rows_are_read_by_it():
     assert {index.target for index in indices} == {torch.ops.aten.as_strided.default}
     assert len(indices) == 2  # one that both reads share, and index % 8
     assert torch.equal(graph(table, seed), rows(table, seed))
+
+
+def first_and_second(table, pairs):
+    return torch.tanh(table[pairs[:, 0]] - table[pairs.T[1]])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_index_that_is_a_column_of_an_argument_is_read_as_it_lies(compiled):
+    """Networks look symbols up by the columns of their pairs: by the wrong ones, every step of a
+    compiled run is wrong without a word."""
+    arguments = [torch.randn(50, 8), torch.tensor([[1, 7], [2, 8], [3, 9], [4, 40]])]
+    graph = record(first_and_second, arguments)
+    if compiled:
+        program = program_of_graph(graph, arguments, CPU_COMPILER_OPTIONS)
+    else:
+        store_indices(graph)
+        program = graph
+    (result,) = pytree.tree_leaves(program(*arguments))
+    torch.testing.assert_close(result, first_and_second(*arguments))
 
 
 def test_a_number_read_from_a_computed_tensor_is_refused():
