@@ -111,9 +111,9 @@ def test_pruning_has_ten_steps_at_any_width(width):
 @pytest.mark.parametrize(
     ("claim", "values", "passed"),
     [
-        ("08a", {"descent": {"steps_to_test": 2000, "delay_ratio": 1.05}}, True),
-        ("08a", {"descent": {"steps_to_test": 2050, "delay_ratio": 1.05}}, False),
-        ("08a", {"descent": {"steps_to_test": 2000, "delay_ratio": 1.04}}, False),
+        ("08a", {"descent": {"steps_to_test": 2000, "delay_ratio": 1.15}}, True),
+        ("08a", {"descent": {"steps_to_test": 2050, "delay_ratio": 1.15}}, False),
+        ("08a", {"descent": {"steps_to_test": 2000, "delay_ratio": 1.14}}, False),
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.7, "phase_gap": 0.2}}, True),
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.69, "phase_gap": 0.2}}, False),
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.7, "phase_gap": 0.21}}, False),

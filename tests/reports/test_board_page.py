@@ -11,6 +11,7 @@ import requests
 import yaml
 
 from benchmarks import synthetic
+from grok.reports.page.server import PAUSE
 from tests.conftest import PROJECT
 from tests.endpoint import SWEEP
 from tests.helpers import wait_until
@@ -75,7 +76,8 @@ def test_a_run_appears_its_curve_grows_and_it_ends_without_a_reload(board, store
     )
     try:
         tab.locator(".tabulator-row .status.running").wait_for(timeout=120_000)
-        tab.locator(".tabulator-row [tabulator-field=run] a").first.click()
+        running = tab.locator(".tabulator-row", has=tab.locator(".status.running"))
+        running.locator("[tabulator-field=run] a").first.click()
         tab.locator("progress").wait_for()
         tab.wait_for_selector("[data-group=accuracy] .main-svg")
         last = "document.querySelector('[data-group=accuracy] .plot').data[0].x.at(-1)"
@@ -161,7 +163,7 @@ def test_the_command_prints_the_link_and_ends_at_once_while_somebody_watches(sto
     events = session.get(f"{link.split('?')[0]}api/events", stream=True)
     assert next(events.iter_lines()) == b"retry: 1000"
     process.send_signal(signal.SIGINT)
-    assert process.wait(8) == 0 and process.stderr.read() == ""
+    assert process.wait(PAUSE - 1) == 0 and process.stderr.read() == ""
 
 
 def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, tmp_path):
