@@ -195,7 +195,12 @@ def attach(store: "Store", run: int | str, what: tuple[str, ...]) -> None:
     pairs = [word.split("=", 1) for word in what if "=" in word]
     values = {name: parse_value(text) for name, text in pairs}
     paths = [Path(word) for word in what if "=" not in word]
-    contents = {path.name: _content(path) for path in paths}  # before anything is changed
+    # all is checked before anything is changed
+    contents = {path.name: _content(path) for path in paths}
+    if len(contents) < len(paths):
+        raise UserError("two of the files have the same name")
+    for name in values:
+        files.check_name(name)
     for name, content in contents.items():
         files.attach_file(store, run, name, content)
     for name, value in values.items():

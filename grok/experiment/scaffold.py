@@ -3,13 +3,16 @@
 import json
 import keyword
 import re
+import sys
 import textwrap
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 from grok.engine.instruments import BY_NAME, GROUPS
 from grok.errors import UserError, writing
+from grok.paths import experiment_file
 from grok.tasks import operations
 
 LINE_LENGTH = 100  # as ruff.toml has it
@@ -266,6 +269,8 @@ def write(
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"name {name!r}: expected small letters, digits and _, as my_paper")
+    if name in sys.stdlib_module_names or (find_spec(name) and not experiment_file(name).exists()):
+        raise UserError(f"name {name!r}: it would hide the Python module of this name")
     if '"' in description or "\\" in description:
         raise UserError(
             f"description {description!r}: expected text without quotes and backslashes"

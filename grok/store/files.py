@@ -97,9 +97,18 @@ def attach_file(store: Store, number: int | str, name: str, content: bytes) -> N
         raise UserError(f"run {number} has stored {name} itself; choose another name")
     file_id = gridfs.GridFS(store.database).put(content, filename=name, _id=ObjectId())
     entry = {"name": name, "file_id": file_id, "added": datetime.now(UTC)}
-    kept = [one for one in run.get("artifacts") or () if one not in before]
-    store.database.runs.update_one({"_id": number}, {"$set": {"artifacts": [*kept, entry]}})
-    maintenance.delete_files(store.database, [one["file_id"] for one in before])
+    replaced = [one["file_id"] for one in before]
+    # each change names its own entry, so that two processes that add files do not undo each other
+    store.database.runs.update_one({"_id": number}, {"$push": {"artifacts": entry}})
+    old = {"artifacts": {"file_id": {"$in": replaced}}}
+    store.database.runs.update_one({"_id": number}, {"$pull": old})
+    maintenance.delete_files(store.database, replaced)
+
+
+def check_name(name: str) -> None:
+    """UserError unless a value can be attached under this name."""
+    if not name.isidentifier():
+        raise UserError(f"value {name}: expected a name of letters, digits and _")
 
 
 def attach_value(store: Store, number: int | str, name: str, value: Any) -> None:
@@ -116,8 +125,7 @@ def attach_value(store: Store, number: int | str, name: str, value: Any) -> None
         UserError: there is no such run, it is still running, or the name cannot be used.
     """
     _ended_run(store, number)
-    if not name.isidentifier():
-        raise UserError(f"value {name}: expected a name of letters, digits and _")
+    check_name(name)
     added = {"value": value, "date": datetime.now(UTC)}
     try:
         store.database.runs.update_one({"_id": number}, {"$set": {f"added.{name}": added}})

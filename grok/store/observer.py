@@ -217,10 +217,15 @@ class DurableObserver(MongoObserver):
             self.run_entry["uid"] = run["uid"]
         if "omniboard" in taken:  # tags and notes that somebody has given to the run
             self.run_entry["omniboard"] = taken["omniboard"]
+        if "added" in taken:  # results of a later analysis
+            self.run_entry["added"] = taken["added"]
+        artifacts = taken.get("artifacts", [])
+        self.run_entry["artifacts"] = [one for one in artifacts if "added" in one]
         if not self.runs.replace_one(lease.fence, self.run_entry).matched_count:
             lease.require(self.runs)
-        for artifact in taken.get("artifacts", []):
-            self.fs.delete(artifact["file_id"])
+        for artifact in artifacts:
+            if "added" not in artifact:
+                self.fs.delete(artifact["file_id"])
 
     def check(self) -> None:
         """UserError if the run has been taken over, or its journal cannot be written."""

@@ -175,5 +175,5 @@ def _listed(key: str, spec: dict[str, Any]) -> list[Any]:
     if "value" in spec:
         return [spec["value"]]
     if "values" in spec:
-        return list(dict.fromkeys(spec["values"]))
+        return list({repr(value): value for value in spec["values"]}.values())
     raise UserError(f"{key}: a map takes min and max, values, or one value")

@@ -104,6 +104,8 @@ def test_every_key_has_a_type_and_a_comment(written, model):
     [
         ({"name": "My-Paper"}, "small letters"),
         ({"name": "class"}, "small letters"),
+        ({"name": "torch"}, "hide the Python module"),
+        ({"name": "json"}, "hide the Python module"),
         ({"operation": "__import__('os')"}, "operation"),
         ({"measures": ["norm"]}, "grok measures"),
         ({"description": 'quoted """'}, "without quotes"),

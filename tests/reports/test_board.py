@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,8 @@ from benchmarks import synthetic
 from grok.errors import UserError
 from grok.reports.page import arrays, published, server, views
 from grok.reports.page.changes import Cache, Changes
+from grok.reports.page.collect import claims_of
+from grok.reports.page.values import command_of
 from tests.store.selection_cases import CASES, fill
 
 TOKEN = "a-token"
@@ -172,6 +175,10 @@ def test_a_running_run_has_a_rate_and_the_time_left(made):
     known = views.progress(made.database, run)
     assert known == {"step": 110, "steps": 310, "rate": 5.0, "left": 40.0}
     assert views.progress(made.database, {**run, "status": "COMPLETED"}) is None
+    endless = views.progress(made.database, {**run, "config": {"train_steps": math.inf}})
+    assert endless is not None and "left" not in endless
+    made.database.metrics.update_one({"run_id": 900}, {"$unset": {"timestamps": 1}})
+    assert views.progress(made.database, run) is None  # an imported one may have none
     made.database.metrics.delete_many({"run_id": 900})
 
 
@@ -377,6 +384,7 @@ def test_the_link_sets_a_cookie_that_scripts_and_other_sites_do_not_get(made):
         {"Origin": "http://evil.example"},
         {"Origin": "http://localhost:1"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_requests_of_other_web_pages_are_refused(client, headers):
@@ -399,6 +407,8 @@ def test_only_tags_and_notes_can_be_written(client, made):
         {"run": 7, "tags": [], "notes": "x" * 20_001},
         {"run": 7, "tags": ["x"] * 51, "notes": ""},
         {"run": 7777, "tags": [], "notes": ""},
+        {"run": 10**30, "tags": [], "notes": ""},
+        {"run": 7, "tags": [], "notes": "\ud800"},
         [7],
     ):
         assert client.post("/api/notes", json=body, headers=ours).status_code == 400, body
@@ -425,8 +435,25 @@ def test_wrong_questions_are_one_line_with_a_code(client):
         ("/api/run?run=99999", 400),
         ("/api/none", 404),
         ("/files/server.py", 404),
+        (f"/figures/{'a' * 300}.png", 404),
         ("/files/..%2fserver.py", 404),
     ):
         answer = client.get(path)
         assert answer.status_code == code, path
         assert "\n" not in json.loads(answer.data)["error"]
+
+
+def test_a_command_to_copy_has_no_option_of_an_archive():
+    """An imported run can have any text in place of a commit: `git checkout --orphan=x` would run."""
+    experiment = {"mainfile": "a.py", "repositories": [{"commit": "--orphan=x"}]}
+    assert command_of({"experiment": experiment}) == "python a.py with"
+    experiment["repositories"][0]["commit"] = "0123456789abcdef"
+    assert command_of({"experiment": experiment}).startswith("git checkout 0123456789ab\n")
+
+
+def test_a_finding_without_a_verdict_has_not_passed():
+    """An archive may have one; the report must not end for it."""
+    assert claims_of({"info": {"claims": [{"claim": "x"}, {"claim": "y", "passed": True}]}}) == [
+        "-x",
+        "y",
+    ]

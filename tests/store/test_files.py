@@ -83,23 +83,60 @@ def test_what_is_added_is_marked_and_read_in_tables(store, run, tmp_path):
     archive.import_(store.database, tmp_path / "runs.zip")
 
 
+def test_what_was_added_survives_a_resume(store, liu_toy, tmp_path):
+    """A resumed run records everything again except what somebody has found out about it."""
+    number = liu_toy.run(config_updates=SMALL)._id
+    (tmp_path / "later.png").write_bytes(b"later")
+    assert grok("store", "attach", number, "peak=0.93", tmp_path / "later.png").exit_code == 0
+    store.database.runs.update_one({"_id": number}, {"$set": {"status": "INTERRUPTED"}})
+    assert grok("resume", number).exit_code == 0
+    document = store.database.runs.find_one({"_id": number})
+    assert document["status"] == "COMPLETED" and document["added"]["peak"]["value"] == 0.93
+    assert query.artifact(store, number, "later.png") == b"later"
+    names = [entry["name"] for entry in document["artifacts"]]
+    assert sorted(names) == sorted({*names}) and "weights.safetensors" in names
+
+
+def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
+    """Each has read the run before the other one has written it."""
+    ended, inner = files._ended_run, []
+
+    def slowly(store, number):
+        document = ended(store, number)
+        if not inner:
+            inner.append(True)
+            files.attach_file(store, run, "two.txt", b"2")
+        return document
+
+    monkeypatch.setattr(files, "_ended_run", slowly)
+    files.attach_file(store, run, "one.txt", b"1")
+    names = [entry["name"] for entry in store.database.runs.find_one({"_id": run})["artifacts"]]
+    assert {"one.txt", "two.txt"} <= {*names}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["no/such/file"], "No such file"),
+        (["later.png", "a-b=1"], "letters, digits"),
+        (["later.png", "deeper/later.png"], "the same name"),
         (["a.b=1"], "letters, digits"),
         (["x={1, 2}"], "cannot be stored"),
         (["weights.safetensors"], "has stored weights.safetensors itself"),
     ],
 )
 def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
-    run, tmp_path, monkeypatch, words, message
+    store, run, tmp_path, monkeypatch, words, message
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "weights.safetensors").touch()
+    (tmp_path / "deeper").mkdir()
+    for name in ("weights.safetensors", "later.png", "deeper/later.png"):
+        (tmp_path / name).write_text("new")
+    before = store.database.runs.find_one({"_id": run})
     done = grok("store", "attach", run, *words)
     assert done.exit_code == 2 and message in done.output
     assert done.output.count("\n") == 1
+    assert store.database.runs.find_one({"_id": run}) == before
 
 
 def test_a_running_run_gets_nothing(store, run):

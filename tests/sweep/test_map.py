@@ -52,6 +52,16 @@ def path(tmp_path):
     return path
 
 
+def test_lists_are_slices_too(path):
+    """Betas are a list, which is no key of a dictionary."""
+    file = files.read(path)
+    file.config["parameters"]["betas"] = {"values": [[0.9, 0.98], [0.9, 0.99], [0.9, 0.98]]}
+    lattice = Lattice.of(file, (4, 4), 1)
+    assert len(lattice.slices) == 2
+    runs = [((1, 2, 3), 0), ((0, 1, 0), 0)]
+    assert [*lattice.runs(map(lattice.point, runs))] == runs
+
+
 def phases_of(store, sweep_id: str) -> dict[tuple[float, float], list[str]]:
     """The phases of the finished runs of each cell."""
     cells: dict[tuple[float, float], list[str]] = {}

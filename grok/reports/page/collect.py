@@ -200,7 +200,8 @@ def claims_of(run: dict[str, Any]) -> list[str]:
     """The claims that were checked at the run's end, those that failed with a minus sign."""
     findings = part_of(run, "info").get("claims") or []
     return [
-        finding["claim"] if finding["passed"] else f"-{finding['claim']}" for finding in findings
+        finding["claim"] if finding.get("passed") else f"-{finding['claim']}"
+        for finding in findings
     ]
 
 

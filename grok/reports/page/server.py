@@ -121,7 +121,7 @@ def app(
         if not is_addressed(address, names):
             abort(403, "requests to another name of this machine are refused")
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != address:
+        if origin is not None and not _is_of(origin, address):
             abort(403, "requests of other web pages are refused")
         if not limit.admits((request.remote_addr, request.environ.get("REMOTE_PORT"))):
             abort(429, f"more than {MAX_RATE} requests a second on one connection")
@@ -158,8 +158,9 @@ def app(
 
     @server.get("/figures/<name>")
     def figure(name: str) -> BaseResponse:
-        path = next((path for path in map(lambda f: f / name, FIGURES) if path.is_file()), None)
-        if path is None or path.suffix != ".png" or "/" in name:
+        paths = (path for folder in FIGURES for path in folder.glob("*.png") if path.name == name)
+        path = next(paths, None)
+        if path is None:
             abort(404)
         answer = Response(path.read_bytes(), mimetype="image/png")
         answer.add_etag()
@@ -213,6 +214,14 @@ def app(
         return _error(f"the store does not answer: {error}", 503)
 
     return server
+
+
+def _is_of(origin: str, address: str) -> bool:
+    """Whether an Origin header names a Host header's server."""
+    try:
+        return urlsplit(origin).netloc == address
+    except ValueError:
+        return False
 
 
 def _error(message: str, code: int) -> tuple[Response, int]:
@@ -316,10 +325,16 @@ def _notes(body: Any) -> tuple[int | str, list[str], str]:
     run, tags, notes = body["run"], body["tags"], body["notes"]
     if isinstance(run, bool) or not isinstance(run, int | str) or not isinstance(notes, str):
         raise UserError("run is a number or a name, notes are text")
+    if isinstance(run, int) and abs(run) >= 2**53:
+        raise UserError(f"there is no run {run}")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise UserError("tags is a list of texts")
     if len(tags) > MOST_TAGS or any(not 0 < len(tag) <= LONGEST_TAG for tag in tags):
         raise UserError(f"at most {MOST_TAGS} tags of 1 to {LONGEST_TAG} characters")
     if len(notes) > LONGEST_NOTES:
         raise UserError(f"notes of at most {LONGEST_NOTES} characters")
+    try:
+        "".join([notes, *tags, str(run)]).encode()
+    except UnicodeEncodeError:
+        raise UserError("run, tags and notes must be text in Unicode") from None
     return run, tags, notes

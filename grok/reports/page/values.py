@@ -1,6 +1,7 @@
 """Values of stored documents as the page shows them."""
 
 import math
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -43,8 +44,11 @@ def command_of(run: dict[str, Any]) -> str:
     repositories = experiment.get("repositories") or []
     if not repositories:
         return line
+    commit = str(repositories[0].get("commit"))[:12]
+    if not re.fullmatch("[0-9a-f]+", commit):  # an archive may have an option in its place
+        return line
     changed = "  # and uncommitted changes" if repositories[0].get("dirty") else ""
-    return f"git checkout {shlex.quote(repositories[0]['commit'][:12])}{changed}\n{line}"
+    return f"git checkout {commit}{changed}\n{line}"
 
 
 def sparkline(values: list[Any]) -> str:

@@ -306,9 +306,11 @@ def progress(database: Database, document: dict[str, Any]) -> dict[str, Any] | N
         {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}},
         sort=[("part", -1)],
     )
-    if not metrics or not metrics["steps"]:
+    if not metrics or not metrics.get("timestamps") or not metrics.get("steps"):
         return None
     steps, times = metrics["steps"], metrics["timestamps"]
+    if len(steps) != len(times):  # as an imported run may have
+        return None
     total = part_of(document, "config").get("train_steps")
     known: dict[str, Any] = {"step": steps[-1], "steps": plain(total)}
     recent = next(
@@ -317,7 +319,7 @@ def progress(database: Database, document: dict[str, Any]) -> dict[str, Any] | N
     seconds = (times[-1] - times[recent]).total_seconds()
     if seconds > 0 and steps[-1] > steps[recent]:
         known["rate"] = (steps[-1] - steps[recent]) / seconds
-        if isinstance(total, int | float):
+        if isinstance(total, int | float) and math.isfinite(total):
             known["left"] = max(0.0, (total - steps[-1]) / known["rate"])
     return known
 
@@ -430,10 +432,9 @@ def _local_points(database: Database, document: dict[str, Any]) -> list[dict[str
     """The points of a sweep that a machine runs by itself, with the states of their latest runs."""
     fields = {"status": 1, "result.ended": 1, "meta.sweep.point": 1}
     wanted = selection.of_sweeps(document["_id"])
-    states = {
-        part_of(part_of(run, "meta"), "sweep").get("point"): _point_state(run)
-        for run in database.runs.find(wanted, fields).sort("_id", 1)
-    }
+    runs = database.runs.find(wanted, fields).sort("_id", 1)
+    points = ((part_of(part_of(run, "meta"), "sweep").get("point"), run) for run in runs)
+    states = {number: _point_state(run) for number, run in points if isinstance(number, int)}
     return [
         {"values": flat(point), "state": states.get(number, "pending")}
         for number, point in enumerate(document.get("points") or ())
