@@ -1,8 +1,8 @@
 """Filters of stored runs, as in `experiment=liu_toy p=10 lr=1e-3..1e-2 seed=0,1,2`.
 
 This is the one language for scripts, `grok store` and notebooks; a filter becomes a MongoDB query.
-The report's page reads the same language (`grok/reports/page/selection.js`), and both are tested
-with tests/store/selection_cases.json.
+The report's page reads the same language (`grok/reports/page/front/selection.js`), and both are
+tested with tests/store/selection_cases.json.
 
     filters  = filter { " " filter }          all of them hold
     filter   = KEY "=" test { "," test }      one of the tests holds
@@ -23,6 +23,7 @@ from pymongo.database import Database
 
 from grok.errors import UserError, did_you_mean
 from grok.store.connection import find_sweep
+from grok.store.documents import LARGEST_INTEGER
 from grok.values import parse_value
 
 RUN_KEYS = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
@@ -95,6 +96,8 @@ def _filter_query(database: Database, text: str) -> Query:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise UserError(f"{text}: expected KEY=VALUE, as experiment=liu_toy or p=10")
+    if "\0" in text:
+        raise UserError(f"{text!r}: no key or value has a null character")
     if key in ("since", "until", "claim"):
         return _key_query(database, key, [value])
     if value.startswith("["):
@@ -116,6 +119,8 @@ def _condition(text: str) -> Any:
 def _value(text: str) -> Any:
     """A value that a query can hold; other literals, as sets and tuples, stay text."""
     value = parse_value(text, NAMED_VALUES)
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise UserError(f"{text:.40}: no run has a number of more than 64 bits")
     return value if value is None or isinstance(value, bool | int | float | str) else text
 
 
@@ -180,9 +185,9 @@ def _moment(key: str, text: str) -> datetime:
     """A date, or a date and time, in UTC unless it names another time zone."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{key}={text}: expected a date, as 2026-11-21T12:00") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _near_filter(database: Database, text: str) -> str:

@@ -154,7 +154,13 @@ def test_the_command_prints_the_link_and_ends_at_once_while_somebody_watches(sto
     """Ctrl-C must not wait for viewers, nor print what their connections say."""
     command = [sys.executable, "-m", "grok.cli", "board", "--port", "0"]
     process = subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a suite that runs in a shell's background ignores Ctrl-C, and so would its processes
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stdout.readline()
     link = process.stdout.readline().strip()

@@ -47,6 +47,10 @@ def test_keywords_select_what_filters_select(database, filters, wanted):
     [
         ("p", "p: expected KEY=VALUE"),
         ("=1", "=1: expected KEY=VALUE"),
+        ("p\0=1", "'p\\x00=1': no key or value"),
+        ("p=99999999999999999999", "99999999999999999999: no run has"),
+        ("p=-9223372036854775809..1", "-9223372036854775809: no run has"),
+        ("since=0001-01-01T00:00+14:00", "since=0001-01-01T00:00+14:00: expected a date"),
         ("sweep=s_1", "no sweep s_1; did you mean s-1?"),
         ("experiment=liu_toi", "no run with experiment=liu_toi; did you mean liu_toy?"),
         ("operatoin=x_plus_y", "no run with operatoin=x_plus_y; did you mean operation?"),

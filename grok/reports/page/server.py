@@ -74,7 +74,8 @@ def serve(store: Store, host: str, port: int, references: list[Path]) -> None:
     )
     changes.start()
     print(f"{store.describe()}; open in a browser:")
-    print(f"http://{host}:{server.effective_port}/?token={token}", flush=True)
+    name = f"[{host}]" if ":" in host else host
+    print(f"http://{name}:{server.effective_port}/?token={token}", flush=True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # requests may wait for a thread
     raise_on_signals()
     thread = threading.Thread(target=server.run, name="server", daemon=True)

@@ -37,10 +37,14 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", redraw);
 
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }  // a single % is no escape
+}
+
 // The path and the parameters after # in the address.
 function place() {
   const [path, query = ""] = location.hash.slice(1).split(/\?(.*)/s);
-  const [name, ...rest] = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const [name, ...rest] = path.split("/").filter(Boolean).map(decoded);
   return {path: [Object.hasOwn(VIEWS, name ?? "") ? name : "runs", ...rest], parameters: new URLSearchParams(query)};
 }
 

@@ -159,7 +159,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
     }
     const kind = list => ({type: list.every(one => typeof one === "number") ? (Math.min(...list) > 0 && Math.max(...list) > 30 * Math.min(...list) ? "log" : "linear") : "category"});
-    const trace = {type: "scatter", mode: "markers", x: all.map(one => typeof one.x === "number" ? one.x : text(one.x)), y: all.map(one => typeof one.y === "number" ? one.y : text(one.y)),
+    const trace = {type: "scatter", mode: "markers", x: all.map(one => typeof one.x === "number" ? one.x : label(text(one.x))), y: all.map(one => typeof one.y === "number" ? one.y : label(text(one.y))),
       customdata: all.map(one => name(one.x, one.y)), text: all.map(one => told(one).map(label).join("<br>")), hoverinfo: "text",
       marker: {size: Math.max(6, Math.min(14, 225 / Math.sqrt(all.length))), symbol: "square", color: all.map(one => number(one.z)), ...colour}};
     return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...kind(xs)}, yaxis: {...axis(state.y), ...kind(ys)}}, 420);
