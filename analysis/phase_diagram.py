@@ -25,6 +25,12 @@ NEVER_IN_REFERENCE = 99999
 MAX_TICKS = 5
 DISAGREE_COLOUR, AGREE_COLOUR = "#d35400", "#eeeeee"
 
+reference_option = click.option(
+    "--reference",
+    type=click.Path(exists=True, path_type=Path),
+    help="CSV file of a published grid.",
+)
+
 
 @click.command(help=__doc__)
 @click.argument("sweep")
@@ -34,11 +40,7 @@ DISAGREE_COLOUR, AGREE_COLOUR = "#d35400", "#eeeeee"
     show_default=True,
     help="Steps from train to test threshold from which a run counts as grokking.",
 )
-@click.option(
-    "--reference",
-    type=click.Path(exists=True, path_type=Path),
-    help="CSV file of a published grid.",
-)
+@reference_option
 @style.options
 def main(sweep: str, delay: int, reference: Path | None) -> None:
     name, runs = query.sweep(query.connect(), sweep)

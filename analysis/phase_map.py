@@ -35,11 +35,7 @@ NOT_RUN = (0.93, 0.93, 0.93)
     show_default=True,
     help="Steps from train to test threshold from which a cell of --reference counts as grokking.",
 )
-@click.option(
-    "--reference",
-    type=click.Path(exists=True, path_type=Path),
-    help="CSV file of a published grid.",
-)
+@phase_diagram.reference_option
 @click.option("--full", help="A sweep of a grid to compare with.")
 @style.options
 def main(sweep: str, delay: int, reference: Path | None, full: str | None) -> None:
