@@ -171,37 +171,6 @@ def separate_biases(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def store_indices(graph: fx.GraphModule) -> None:
-    """Let every computed index of rows be stored before it is used.
-
-    The compiler would compute it again for each element of the rows, a random one with 40 operations.
-    It stores what `as_strided` is called on, which must be a copy: a view, such as a column of an
-    argument, lies in its memory in another way than its shape tells.
-    """
-    stored: dict[fx.Node, fx.Node] = {}
-    for node in list(graph.graph.nodes):
-        if node.target is not torch.ops.aten.index.Tensor:
-            continue
-        for index in node.args[1]:
-            if not isinstance(index, fx.Node) or index.op != "call_function":
-                continue
-            if index not in stored:
-                shape = list(index.meta[RESULT].shape)
-                strides = list(torch.empty(shape, device="meta").stride())
-                with graph.graph.inserting_after(index):
-                    copy = graph.graph.call_function(
-                        torch.ops.aten.clone.default,
-                        (index,),
-                        {"memory_format": torch.contiguous_format},
-                    )
-                with graph.graph.inserting_after(copy):
-                    stored[index] = graph.graph.call_function(
-                        torch.ops.aten.as_strided.default, (copy, shape, strides)
-                    )
-            node.replace_input_with(index, stored[index])
-    graph.recompile()
-
-
 def write_in_place(graph: fx.GraphModule) -> None:
     """Let new values of arguments be computed where the old ones are, instead of copied there.
 

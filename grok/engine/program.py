@@ -28,7 +28,6 @@ from grok.engine.graph import (
     multiplications,
     record,
     separate_biases,
-    store_indices,
     write_in_place,
 )
 from grok.engine.optimizers import Hyperparameters, StepScalars
@@ -622,7 +621,6 @@ def _compile(
     determinism.enforce_when_compiling()
     if arguments[0].device.type == "cpu":
         separate_biases(graph)
-        store_indices(graph)
     # Not torch.compile: its guards and wrappers would cost a third of a small step. Inductor uses
     # its cache on disk only within a tracing context.
     fake_mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)

@@ -8,7 +8,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch.func import grad, vmap
 
-from grok.engine.graph import record, separate_biases, store_indices, write_in_place
+from grok.engine.graph import record, separate_biases, write_in_place
 from grok.engine.program import CPU_COMPILER_OPTIONS
 from grok.engine.program import _compile as program_of_graph
 from grok.engine.train import make_program
@@ -167,38 +167,16 @@ def test_the_compiler_gets_biases_apart_from_products():
     torch.testing.assert_close(graph(x, weight, bias), x @ weight.T + bias)
 
 
-def test_the_compiler_stores_an_index_before_rows_are_read_by_it():
-    """Otherwise it draws a random index again for each element of the rows that it reads."""
-    table, seed = torch.randn(50, 8), torch.tensor(7)
-
-    def rows(table, seed):
-        index = (torch.arange(6) * seed) % 50
-        return table[index] * table[index, index % 8].unsqueeze(1)
-
-    graph = record(rows, [table, seed])
-    store_indices(graph)
-    reads = [node for node in graph.graph.nodes if node.target is torch.ops.aten.index.Tensor]
-    indices = {index for node in reads for index in node.args[1]}
-    assert {index.target for index in indices} == {torch.ops.aten.as_strided.default}
-    assert len(indices) == 2  # one that both reads share, and index % 8
-    assert torch.equal(graph(table, seed), rows(table, seed))
-
-
 def first_and_second(table, pairs):
     return torch.tanh(table[pairs[:, 0]] - table[pairs.T[1]])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_an_index_that_is_a_column_of_an_argument_is_read_as_it_lies(compiled):
+def test_an_index_that_is_a_column_of_an_argument_is_read_as_it_lies():
     """Networks look symbols up by the columns of their pairs: by the wrong ones, every step of a
     compiled run is wrong without a word."""
     arguments = [torch.randn(50, 8), torch.tensor([[1, 7], [2, 8], [3, 9], [4, 40]])]
     graph = record(first_and_second, arguments)
-    if compiled:
-        program = program_of_graph(graph, arguments, CPU_COMPILER_OPTIONS)
-    else:
-        store_indices(graph)
-        program = graph
+    program = program_of_graph(graph, arguments, CPU_COMPILER_OPTIONS)
     (result,) = pytree.tree_leaves(program(*arguments))
     torch.testing.assert_close(result, first_and_second(*arguments))
 
