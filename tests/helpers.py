@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# Steps of a run that a test ends by a signal: no machine makes them before it arrives.
+ENDLESS = 10_000_000
 # A small network and train set of `ordering`.
 SMALL_ORDERING = {
     "p": 11,

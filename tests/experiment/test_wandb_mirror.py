@@ -14,7 +14,7 @@ from wandb.proto import wandb_internal_pb2
 
 from grok.store import connection as stores
 from tests.conftest import PROJECT
-from tests.helpers import wait_until
+from tests.helpers import ENDLESS, wait_until
 
 RUN = ["p=5", "train_steps=200", "log_points=20", "seed=3"]
 BLOCK = 32768  # a W&B file is LevelDB's log, after 7 bytes of W&B's own
@@ -120,7 +120,7 @@ def test_a_server_that_refuses_is_told_of_once(home, account):
 
 
 def test_sigterm_ends_both_sides_with_all_metrics(home):
-    words = ["-W", "with", "p=5", "train_steps=2900", "log_points=2900", "seed=1"]
+    words = ["-W", "with", "p=5", f"train_steps={ENDLESS}", "log_points=2900", "seed=1"]
     command = [sys.executable, "experiments/liu_toy.py", *words]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment(home), stderr=-3)
     database = stores.connect().database

@@ -18,8 +18,8 @@ from grok.errors import UserError
 from grok.experiment.repeat import logged_values, repeat, resume
 from grok.store import connection as stores
 from tests.conftest import PROJECT
-from tests.faults.test_runs import finish, run_of, start
-from tests.helpers import wait_until
+from tests.faults.test_runs import LONG, finish, logged, run_of, start
+from tests.helpers import ENDLESS, wait_until
 
 OPTIONS = [
     "p=5",
@@ -36,9 +36,10 @@ SWEEP = {
         "seed": {"values": [0, 1, 2, 3]},
         "p": {"value": 5},
         "decoder_width": {"value": 20},
-        "train_steps": {"value": 500},
-        "log_points": {"value": 100},
-        "checkpoint_every": {"value": 50},
+        # the fastest machine trains for longer than it takes to see checkpoints and to send a signal
+        "train_steps": {"value": 1500},
+        "log_points": {"value": 1500},
+        "checkpoint_every": {"value": 100},
     },
 }
 
@@ -95,8 +96,8 @@ def test_killed_at_five_random_moments(home):
 
 
 def test_a_run_without_a_checkpoint_starts_again(home):
-    process, store = start(*OPTIONS, "checkpoint_every=None"), stores.connect()
-    wait_until(lambda: run_of(store.database, 1).get("info", {}).get("metrics"), 180)
+    process, store = start(*LONG), stores.connect()
+    wait_until(lambda: len(logged(store.database)) > 100, 180)
     process.send_signal(signal.SIGTERM)
     finish(process, 143)
     assert run_of(store.database, 1)["status"] == "INTERRUPTED"
@@ -110,7 +111,7 @@ def test_what_cannot_be_resumed_is_one_line(home):
     store = stores.connect()
     with pytest.raises(UserError, match="run 1 is complete"):
         resume(store, 1)
-    process = start("p=5", "decoder_width=20", "train_steps=2900", "checkpoint_every=50")
+    process = start("p=5", "decoder_width=20", f"train_steps={ENDLESS}", "checkpoint_every=50")
     wait_until(store.checkpoint_path(2).exists, 180)
     with pytest.raises(UserError, match="is still running"):
         resume(store, 2)
@@ -148,4 +149,4 @@ def test_a_killed_sweep_goes_on_in_its_batch(home, tmp_path):
         assert_equal(store, first, second)
         assert run_of(store.database, second)["meta"]["resumed"]
     steps = np.array(list(logged_values(store, 5)["train_loss"]))
-    assert (np.diff(steps) > 0).all() and steps[-1] == 500
+    assert (np.diff(steps) > 0).all() and steps[-1] == 1500

@@ -66,7 +66,7 @@ def test_sigkill_of_the_endpoint_neither_loses_nor_repeats_a_point(endpoint):
 
 def test_the_point_of_a_killed_agent_is_run_again(endpoint):
     # evaluated at every step, so that the first run lasts until it is killed
-    slow = {"train_steps": {"value": 900}, "log_points": {"value": 900}}
+    slow = {"train_steps": {"value": 3000}, "log_points": {"value": 3000}}
     parameters = {**SWEEP["parameters"], **slow, "seed": {"values": [0, 1]}}
     sweep = endpoint.sweep(parameters=parameters)
     victim = endpoint.popen("grok", "sweep", "agent", sweep, "--batch", "1")

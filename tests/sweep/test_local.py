@@ -180,7 +180,8 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store, caps
         command=[
             "${program}",
             "with",
-            "train_steps=200",
+            "train_steps=600",
+            "log_points=600",  # so that the first runs end well before the last
             "p=5",
             "decoder_width=20",
             "${args_no_hyphens}",

@@ -10,7 +10,7 @@ import pytest
 
 from grok.sweep import replication
 from tests.conftest import PROJECT
-from tests.helpers import wait_until
+from tests.helpers import ENDLESS, wait_until
 
 SWEEP = """
     program: experiments/{paper}.py
@@ -58,7 +58,7 @@ def test_papers_run_side_by_side_and_claims_without_runs_do_not_pass(
 
 
 def test_sigterm_ends_every_sweep_and_tells_how_to_continue(short, store):
-    since, folder = datetime.now(UTC).replace(tzinfo=None), short(2_900)
+    since, folder = datetime.now(UTC).replace(tzinfo=None), short(ENDLESS)
     script = (
         "from pathlib import Path; from grok.sweep import replication;"
         f"replication.PROJECT = Path({str(folder)!r});"
