@@ -107,10 +107,10 @@ def examine(store: Store) -> list[Fault]:
     if files:
         message = f"{len(files)} files of no run"
         faults.append(Fault(message, lambda: delete_files(database, files)))
-    chunks = {"files_id": {"$in": _files_of_orphaned_chunks(database)}}
-    if chunks["files_id"]["$in"]:
-        message = f"pieces of {len(chunks['files_id']['$in'])} files that are not there"
-        faults.append(Fault(message, lambda: database["fs.chunks"].delete_many(chunks)))
+    lacking = _files_of_orphaned_chunks(database)
+    if lacking:
+        message = f"pieces of {len(lacking)} files that are not there"
+        faults.append(Fault(message, lambda: _delete_orphaned_chunks(database)))
     missing = connection.missing_indexes(database)
     if missing:
         message = f"missing indexes: {', '.join(missing)}"
@@ -153,8 +153,12 @@ def interrupt(
 
 def _unused_metrics() -> dict[str, Any]:
     """The query for metrics that were begun, an hour ago or earlier, and never got a value."""
-    latest = ObjectId.from_datetime(datetime.now(UTC) - MAY_BE_IN_USE)
-    return {"run_id": {"$exists": False}, "_id": {"$lt": latest}}
+    return {"run_id": {"$exists": False}, "_id": {"$lt": _latest_unused()}}
+
+
+def _latest_unused() -> ObjectId:
+    """Whatever has a smaller id is old enough to be of nothing that is just being written."""
+    return ObjectId.from_datetime(datetime.now(UTC) - MAY_BE_IN_USE)
 
 
 def _runs_of_orphaned_metrics(database: Database) -> list[Any]:
@@ -180,12 +184,27 @@ def _orphaned_files(database: Database) -> list[Any]:
 
 
 def _files_of_orphaned_chunks(database: Database) -> list[Any]:
-    """Ids of GridFS files that chunks belong to and that are not there, unless they are young."""
+    """Ids of GridFS files that chunks belong to and that are not there, unless one of the chunks is
+    young: its file may just be written.
+
+    The age is that of the chunks. An import derives the id of a file from its content, so that the
+    time in it is any.
+    """
     groups = database["fs.chunks"].aggregate([{"$group": {"_id": "$files_id"}}])
-    known = {file["_id"] for file in database["fs.files"].find({}, {"_id": 1})}
-    latest = datetime.now(UTC) - MAY_BE_IN_USE
-    ids = {group["_id"] for group in groups} - known
-    return [file_id for file_id in ids if file_id.generation_time < latest]
+    ids = {group["_id"] for group in groups}
+    ids -= {file["_id"] for file in database["fs.files"].find({}, {"_id": 1})}
+    stages: list[dict[str, Any]] = [
+        {"$match": {"files_id": {"$in": [*ids]}}},
+        {"$group": {"_id": "$files_id", "newest": {"$max": "$_id"}}},
+        {"$match": {"newest": {"$lt": _latest_unused()}}},
+    ]
+    return [group["_id"] for group in database["fs.chunks"].aggregate(stages)]
+
+
+def _delete_orphaned_chunks(database: Database) -> None:
+    """Delete chunks of files that are not there now; those that are written meanwhile are left."""
+    chunks = {"files_id": {"$in": _files_of_orphaned_chunks(database)}}
+    database["fs.chunks"].delete_many({**chunks, "_id": {"$lt": _latest_unused()}})
 
 
 def delete_files(database: Database, files: Iterable[Any]) -> None:

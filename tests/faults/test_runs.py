@@ -104,7 +104,9 @@ def test_a_run_that_is_asked_to_end_is_interrupted_and_keeps_what_it_has(home, h
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_inside_a_compiled_step_is_not_lost(home, how, code):
-    process = start("p=5", "decoder_width=20", f"train_steps={ENDLESS}", "log_points=2000", "seed=1")
+    process = start(
+        "p=5", "decoder_width=20", f"train_steps={ENDLESS}", "log_points=2000", "seed=1"
+    )
     database = stores.connect().database
     wait_until(lambda: len(logged(database)) > 20, 180)
     process.send_signal(how)

@@ -173,8 +173,8 @@ def test_the_doctor_finds_faults_and_repairs_them(made):
     database.runs.delete_one({"_id": 6})
     lost = gridfs.GridFS(database).put(b"nobody's", filename="lost")
     database["fs.files"].update_one({"_id": lost}, {"$set": {"uploadDate": LONG_AGO}})
-    piece = {"files_id": ObjectId.from_datetime(LONG_AGO), "n": 0, "data": b"x"}
-    database["fs.chunks"].insert_one(piece)
+    old = ObjectId.from_datetime(LONG_AGO)
+    database["fs.chunks"].insert_one({"_id": old, "files_id": ObjectId(), "n": 0, "data": b"x"})
     database.runs.drop_index("status_1")
     messages = [fault.message for fault in maintenance.examine(made)]
     assert messages == [
@@ -189,6 +189,41 @@ def test_the_doctor_finds_faults_and_repairs_them(made):
     assert maintenance.examine(made) == []
     assert database.runs.find_one({"_id": 4})["status"] == "INTERRUPTED"
     assert database.runs.count_documents({}) == 9
+
+
+def test_the_doctor_leaves_chunks_of_a_file_that_is_just_being_imported(
+    made, tmp_path, monkeypatch
+):
+    """An import writes chunks before their file, under an id whose time is any: the doctor must not
+    take them for orphans, neither when it looks nor when it repairs what it has seen before."""
+    database, path = made.database, tmp_path / "runs.zip"
+    archive.export(database, {}, path)
+    maintenance.delete(made, {})
+    old, seen = ObjectId.from_datetime(LONG_AGO), []
+    written = archive._Import._write_file
+    derived = archive._derived_id
+    monkeypatch.setattr(
+        archive, "_derived_id", lambda *parts: ObjectId(bytes(4) + derived(*parts).binary[4:])
+    )
+
+    def beside_a_doctor(self, file):
+        here = self.contents.files[file["_id"]]
+        chunk = {"_id": old, "files_id": here, "n": 9, "data": b"cut short"}
+        database["fs.chunks"].insert_one(chunk)  # of an import that was killed
+        repairs = [fault.repair for fault in maintenance.examine(made)]
+        written(self, file)
+        entry = database["fs.files"].find_one_and_delete({"_id": here})
+        for repair in repairs:
+            repair()
+        assert not [f for f in maintenance.examine(made) if "pieces" in f.message]
+        database["fs.files"].insert_one(entry)
+        seen.append(len(repairs))
+
+    monkeypatch.setattr(archive._Import, "_write_file", beside_a_doctor)
+    archive.import_(database, path)
+    assert seen == [1, 1]
+    kept = database.runs.find_one({"_id": 1})["artifacts"][0]["file_id"]
+    assert gridfs.GridFS(database).get(kept).read() == b"w" * 600_000
 
 
 def test_the_commands_ask_before_they_delete(store, tmp_path):
