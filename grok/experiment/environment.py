@@ -66,6 +66,23 @@ def commit() -> str:
     return done.stdout.strip() + ("+" if is_changed(PROJECT) else "")
 
 
+def state_of(repository: Path) -> tuple[str, str, bool]:
+    """Where a repository comes from, its commit, and whether its code differs, see `is_changed`.
+
+    The address is that of its remote `origin`, or as Sacred has it without one, git:/PATH.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: git is not there, or has no answer: there is no commit
+            yet, or git does not trust the repository.
+    """
+    git = ["git", "-C", str(repository)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    origin = subprocess.run(
+        [*git, "config", "remote.origin.url"], capture_output=True, text=True
+    ).stdout.strip()
+    return origin or f"git:/{repository}", head.stdout.strip(), is_changed(repository)
+
+
 def is_changed(repository: Path) -> bool:
     """Whether tracked files differ from the commit, other than those in `docs`.
 

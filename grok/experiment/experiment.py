@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import sacred
 import sacred.initialize
 from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
-from sacred.dependencies import gather_sources_and_dependencies, get_commit_if_possible
+from sacred.dependencies import gather_sources_and_dependencies
 from sacred.host_info import HostInfoGetter, get_host_info
 from sacred.observers.base import RunObserver
 from sacred.run import Run
@@ -49,7 +50,7 @@ from grok.experiment.config_types import (
     Seed,
     Texts,
 )
-from grok.experiment.environment import is_changed
+from grok.experiment.environment import state_of
 from grok.experiment.execution import Execution, Finish, Summarize
 from grok.experiment.metrics_file import metrics_file_option
 from grok.experiment.parts import with_engine_options
@@ -521,13 +522,13 @@ class Experiment(sacred.Experiment):
         self.mainfile, self.sources, self.dependencies = gather_sources_and_dependencies(
             self.script, save_git_info=False, base_dir=self.base_dir
         )
-        state_of = functools.cache(_state_of_repository)
+        state = functools.cache(_state_of_repository)
         for source in {*self.sources, self.mainfile} - {None}:
             if Path(source.filename).is_relative_to(INSTALLED):
                 continue  # a repository around the environment is not theirs
             for folder in Path(source.filename).parents:
                 if (folder / ".git").exists():
-                    source.repo, source.commit, source.is_dirty = state_of(folder)
+                    source.repo, source.commit, source.is_dirty = state(folder)
                     break
         self._has_sources = True
 
@@ -636,9 +637,8 @@ def _folder_of(script: Mapping[str, Any]) -> Path:
 def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | None]:
     """Where a repository comes from, its commit and whether code differs; None where git fails."""
     try:
-        url, commit, _ = get_commit_if_possible(str(folder / ".git"), save_git_info=True)
-        return url, commit, is_changed(folder)
-    except Exception:  # no git, no commit yet, or a repository that git does not trust
+        return state_of(folder)
+    except (OSError, ValueError, subprocess.CalledProcessError):
         command = shlex.join(["git", "-C", str(folder), "log", "-1"])
         print(f"warning: no commit is recorded; `{command}` says why", file=sys.stderr)
         return None, None, None

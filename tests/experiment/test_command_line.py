@@ -219,9 +219,9 @@ def test_a_repository_that_git_refuses_to_read_ends_no_run(liu_toy, store, monke
     """As that of another user, one without a commit, or any without git: no commit is recorded."""
 
     def refuse(*_, **__):
-        raise ValueError("dubious ownership")
+        raise subprocess.CalledProcessError(128, "git")
 
-    monkeypatch.setattr(experiment, "get_commit_if_possible", refuse)
+    monkeypatch.setattr(experiment, "state_of", refuse)
     monkeypatch.setattr(liu_toy, "_has_sources", False)
     run = command(liu_toy, *SHORT)
     assert document(store, run)["experiment"]["repositories"] == []

@@ -2,7 +2,10 @@
 
 import subprocess
 
-from grok.experiment.environment import is_changed
+import pytest
+from sacred.dependencies import get_commit_if_possible
+
+from grok.experiment.environment import is_changed, state_of
 
 
 def git(folder, *words):
@@ -28,3 +31,19 @@ def test_verdicts_that_a_replication_writes_do_not_make_later_runs_those_of_chan
     assert is_changed(tmp_path)
     git(tmp_path, "add", ".")
     assert is_changed(tmp_path)
+
+
+def test_a_run_records_where_its_code_is_from_and_its_commit(tmp_path):
+    """Sacred's description of a repository, from which a run is repeated: git is asked directly, since
+    GitPython, with which Sacred asks, takes longer to import than git to answer."""
+    git(tmp_path, "init")
+    with pytest.raises(subprocess.CalledProcessError):
+        state_of(tmp_path)  # nothing is committed yet
+    (tmp_path / "paper.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    url, commit, is_dirty = state_of(tmp_path)
+    assert (url, is_dirty) == (f"git:/{tmp_path}", False)
+    assert (url, commit, is_dirty) == get_commit_if_possible(str(tmp_path / "paper.py"), True)
+    git(tmp_path, "remote", "add", "origin", "https://example.org/a.git")
+    assert state_of(tmp_path) == ("https://example.org/a.git", commit, False)
