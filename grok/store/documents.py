@@ -19,8 +19,15 @@ OUTPUT_IN_DOCUMENT = 100_000  # characters of a run's captured output that its d
 COLUMNS = ("steps", "values", "timestamps")
 LARGEST_VALUE = 1 << 20  # bytes of one configuration value
 LARGEST_INTEGER = 2**63 - 1
+MOST_LEVELS = 100  # of a document of MongoDB
 RUN_KEYS = ("initial_run", "reference_run")  # keys of a configuration that name other runs
 Document = dict[str, Any]
+
+
+def check_key(key: str) -> None:
+    """UserError if a dotted key has more parts than a document has levels, which no query can have."""
+    if key.count(".") >= MOST_LEVELS:
+        raise UserError(f"{key:.40}...: a key has at most {MOST_LEVELS} parts")
 
 
 class Splitter:

@@ -23,7 +23,7 @@ from pymongo.database import Database
 
 from grok.errors import UserError, did_you_mean
 from grok.store.connection import find_sweep
-from grok.store.documents import LARGEST_INTEGER
+from grok.store.documents import LARGEST_INTEGER, check_key
 from grok.values import parse_value
 
 RUN_KEYS = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
@@ -148,6 +148,7 @@ def _key_query(database: Database, key: str, conditions: list[Any]) -> Query:
         return _claim_query(database, claim.removeprefix("-"), not claim.startswith("-"))
     if key == "sweep":
         return of_sweeps(*_sweep_ids(database, conditions))
+    check_key(key)
     default = key if key.startswith("result.") else f"config.{key.removeprefix('config.')}"
     # a null matches null only: a missing key is another matter
     conditions = [{"$type": "null"} if one is None else one for one in conditions]

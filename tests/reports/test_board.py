@@ -125,8 +125,14 @@ def test_columns_are_config_keys_results_and_last_values_of_metrics(made):
 
 
 def test_a_name_that_can_be_no_key_is_an_error(made):
-    """A column's name becomes part of a query: it must not become an operator."""
-    for name in ("$where", "a.$b", "a..b", "", "config."):
+    """A column's name becomes part of a query: it must not become an operator, nor be refused by
+    MongoDB, whose error would say that the store is away."""
+    deep = ".".join("a" * 300)
+    with pytest.raises(UserError, match="a key has at most 100 parts"):
+        views.runs(made.database, f"{deep}=1", ["run"])
+    for name in ("$where", "a.$b", "a..b", "", "config.", deep, f"result.{deep}"):
+        with pytest.raises(UserError):
+            views.runs(made.database, "", ["run"], sort=name)
         with pytest.raises(UserError):
             views.runs(made.database, "", [name])
         with pytest.raises(UserError):

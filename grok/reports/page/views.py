@@ -16,7 +16,7 @@ from grok.errors import UserError
 from grok.reports.page.values import command_of, flat, part_of, plain, sparkline, thinned
 from grok.store import selection
 from grok.store.connection import find_run, find_sweep, swept_keys
-from grok.store.documents import RUN_KEYS, find_metrics, named_run
+from grok.store.documents import RUN_KEYS, check_key, find_metrics, named_run
 from grok.store.status import DEAD_AFTER, silence
 
 Query = dict[str, Any]
@@ -60,6 +60,7 @@ def field_of(column: str) -> Any:
     key = column if column.startswith("result.") else f"config.{column.removeprefix('config.')}"
     if not all(key.split(".")) or "$" in key or "\0" in key:
         raise UserError(f"{column}: no key of a run")
+    check_key(key)
     return f"${key}"
 
 
