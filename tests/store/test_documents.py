@@ -9,7 +9,7 @@ import sacred
 from grok.analysis import query
 from grok.errors import UserError
 from grok.experiment.repeat import logged_values
-from grok.reports.page.collect import details_of
+from grok.reports.page.curves import curves_of
 from grok.store import connection, documents
 from grok.store.observer import DurableObserver
 
@@ -40,7 +40,7 @@ def test_every_reader_joins_the_parts_of_a_metric(liu_toy, store, monkeypatch):
     assert logged_values(store, split) == logged_values(store, whole)
     tables = [query.wide(query.metrics(store, [run])).droplevel("run") for run in (whole, split)]
     assert len(tables[0]) == 15 and tables[0].equals(tables[1][tables[0].columns])
-    curves = details_of(store.database, [whole, split])[1]["curves"]
+    curves = curves_of(store.database, [whole, split])[1]["curves"]
     assert curves[0] == curves[1]
     ids = {"_id": {"$in": [whole, split]}}
     first, second = (one.metrics["test_loss"] for one in query.experiments(store, ids))

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from benchmarks import synthetic
 from grok.cli import main
 from grok.errors import UserError
-from grok.reports.page import collect
+from grok.reports.page import collect, curves
 from grok.store import archive, maintenance
 
 CREATED = datetime(2026, 1, 1)
@@ -363,7 +363,7 @@ def test_three_hundred_mutations_are_imported_or_refused_in_one_line(made, good,
             runs = list(made.database.runs.find())
             json.dumps([collect.columns_of(runs), *map(collect.commands_of, runs)], allow_nan=False)
             ids = [run["_id"] for run in runs]
-            json.dumps(collect.details_of(made.database, ids), allow_nan=False)
+            json.dumps(curves.curves_of(made.database, ids), allow_nan=False)
             list(map(collect.tags_of, runs)), list(map(collect.claims_of, runs))
             list(map(collect.sweep_of, made.database.sweeps.find()))
             maintenance.delete(made, {"_id": {"$ne": 1}})

@@ -6,24 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pymongo.database import Database
 
 from grok.claims import scorecard
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.reports.figures import draw
-from grok.reports.page.values import (
-    flat,
-    numbers_text,
-    part_of,
-    plain,
-    sparkline,
-    thinned,
-)
+from grok.reports.page.values import flat, part_of, plain
 from grok.reports.page.views import commands_of, json_value, parents_of
 from grok.store.connection import Store, swept_keys
-from grok.store.documents import find_metrics
 
 RESULT_COLUMNS = (
     "phase",
@@ -33,10 +24,6 @@ RESULT_COLUMNS = (
     "test_accuracy",
     "seconds",
 )
-ALWAYS_SHOWN = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
-MOST_VALUES = 4_000_000  # numbers in all curves together
-LEAST_POINTS, MOST_POINTS = 24, 200  # of a curve
-MOST_METRICS = 24  # of a run
 
 
 def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dict[str, Any]:
@@ -218,43 +205,19 @@ def coded_column(values: list[Any]) -> dict[str, list[Any]]:
     """The different values "v", and for each row the index "i" of its value, -1 where it is MISSING."""
     different: list[Any] = []
     index_of: dict[str, int] = {}
+    known: dict[tuple[type, Any], int] = {(object, MISSING): -1}  # what repr() need not write again
     indices = []
     for value in values:
-        if value is MISSING:
-            indices.append(-1)
-            continue
-        value = plain(value)
-        name = repr(value)
-        if name not in index_of:
-            index_of[name] = len(different)
-            different.append(value)
-        indices.append(index_of[name])
+        try:
+            index = known.get((type(value), value))
+        except TypeError:  # of lists and dictionaries
+            index = None
+        if index is None:
+            shown = plain(value)
+            index = index_of.setdefault(repr(shown), len(different))
+            if index == len(different):
+                different.append(shown)
+            if isinstance(value, str | int):
+                known[type(value), value] = index
+        indices.append(index)
     return {"v": different, "i": indices}
-
-
-def details_of(database: Database, ids: list[Any]) -> tuple[list[str], dict[str, Any]]:
-    """What the page draws of every run's metrics, in the order of `ids`.
-
-    Returns:
-        The sparkline of the test accuracy, "" for none; and all thinned curves,
-        "curves": for each run, {metric: [index of its steps, values]},
-        "steps": the different lists of steps. The more runs, the fewer points a curve has.
-    """
-    names = database.metrics.distinct("name", {"run_id": {"$in": ids[:200]}})
-    metrics_per_run = min(max(1, len(names)), MOST_METRICS)
-    points = MOST_VALUES / max(1, len(ids)) / metrics_per_run
-    points = int(np.clip(points, LEAST_POINTS, MOST_POINTS))
-    place = {number: i for i, number in enumerate(ids)}
-    lines = [""] * len(ids)
-    curves: list[dict[str, list[Any]]] = [{} for _ in ids]
-    steps: dict[tuple[int, ...], int] = {}
-    for metric in find_metrics(database.metrics, {"run_id": {"$in": ids}}):
-        row, name, values = place[metric["run_id"]], metric["name"], metric["values"]
-        if name == "test_accuracy":
-            lines[row] = sparkline(values)
-        if len(curves[row]) >= MOST_METRICS and name not in ALWAYS_SHOWN:
-            continue
-        thin = thinned(len(values), points)
-        index = steps.setdefault(thin(metric["steps"]), len(steps))
-        curves[row][name] = [index, numbers_text(thin(values))]
-    return lines, {"steps": [list(one) for one in steps], "curves": curves}
