@@ -71,6 +71,11 @@ class Endpoint:
             words, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=300
         )
 
+    def submit(self, *options: str, script: str) -> None:
+        """Queue a script in Slurm."""
+        command = ["sbatch", f"--chdir={PROJECT}", f"--output={self.home}/%j.log", *options]
+        subprocess.run(command, input=script, env=self.environment, text=True, check=True)
+
     def sweep(self, **changes) -> str:
         """The name of a new sweep, made by `wandb sweep` from SWEEP with these changes."""
         path = self.home / "sweep.yaml"

@@ -43,6 +43,29 @@ def stop() -> None:
         click.echo("in use: it stops when the last run ends")
 
 
+@store.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=27017,
+    show_default=True,
+    help="0 chooses a free one",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def serve(host: str, port: int, command: tuple[str, ...]) -> None:
+    """Serve the embedded MongoDB to other machines, with a password, until COMMAND has ended.
+
+    Meanwhile every `grok` with the same GROK_HOME uses it, on all nodes that share the folder. Without
+    COMMAND it serves until it is interrupted.
+    """
+    from grok.paths import home
+    from grok.store import serving
+    from grok.store.mongod import Server
+
+    sys.exit(serving.serve(Server(home()), host, port, command))
+
+
 @store.command()
 @with_store
 def uri(store: "Store") -> None:

@@ -94,6 +94,9 @@ def agent(sweep: str, batch: int, workers: int | None) -> None:
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="for each agent")
 @click.option("--time", help="time limit, as Slurm writes it")
 @batch_option
+@click.option(
+    "--workers", type=click.IntRange(1), help="processes of each agent, which share its GPU"
+)
 @click.option("--sbatch", "extra", multiple=True, help="a further sbatch option, as --mem=8G")
 @click.option("--dry-run", is_flag=True, help="print the script; submit nothing")
 def submit(
@@ -104,6 +107,7 @@ def submit(
     gpus: int,
     time: str | None,
     batch: int,
+    workers: int | None,
     extra: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -115,7 +119,8 @@ def submit(
     from grok.sweep import submission
     from grok.sweep.slurm import Request
 
-    submission.submit(file, sweep, Request(partition, agents, gpus, time, batch, extra), dry_run)
+    request = Request(partition, agents, gpus, time, batch, workers, extra)
+    submission.submit(file, sweep, request, dry_run)
 
 
 @sweep.command()

@@ -1,6 +1,7 @@
 """Where runs are kept: a MongoDB of the user's, the embedded one, or plain files."""
 
 import contextlib
+import json
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, PyMongoError
 
-from grok.errors import UserError
+from grok.errors import UserError, read_text
 from grok.paths import home
 from grok.store import mongod
 
@@ -131,7 +132,7 @@ def one_line_errors(began: float) -> Iterator[None]:
     except PyMongoError as error:
         if not is_away(error):
             raise
-        uri = os.environ.get("GROK_MONGO_URI")
+        uri = os.environ.get("GROK_MONGO_URI") or served_uri()
         store = Store("uri", uri) if uri else Store("embedded", "")
         raise UserError(store.explain(error, began)) from error
 
@@ -147,15 +148,41 @@ def is_away(error: Exception) -> bool:
     return error.timeout or isinstance(error, AutoReconnect) or code in OF_SERVER
 
 
+def served_file() -> Path:
+    """The file with the URI of the MongoDB that this user's `grok store serve` serves."""
+    return home() / "mongodb.json"
+
+
+def served_uri() -> str | None:
+    """The URI in that file, None without one; UserError if it is damaged."""
+    path = served_file()
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(read_text(path))["uri"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: delete it, and serve the store again") from error
+
+
 def connect(uri: str | None = None) -> Store:
-    """The store for runs: `uri`, else GROK_MONGO_URI, else the embedded MongoDB, else files.
+    """The store for runs: `uri`, else GROK_MONGO_URI, else what `grok store serve` serves, else the
+    embedded MongoDB, else files.
 
     UserError within 5 s if a server that was named does not answer.
     """
     uri = uri or os.environ.get("GROK_MONGO_URI")
+    served = None if uri else served_uri()
     if uri:
         store = Store("uri", uri, _database_in(uri))
         store.greet()
+    elif served:
+        store = Store("uri", served, _database_in(served))
+        try:
+            store.greet()
+        except UserError as error:
+            raise UserError(
+                f"{error}; serve it again, or delete {served_file()} if nothing serves it"
+            ) from error
     elif mongod.binary():
         store = Store("embedded", mongod.Server(home()).ensure())
     else:

@@ -393,18 +393,21 @@ def _accepts_connections(path: Path) -> bool:
         return client.connect_ex(str(path)) == 0
 
 
-def spawn(data: Path, path: Path, log: Path, *options: str) -> "subprocess.Popen[bytes]":
+def spawn(
+    data: Path, path: Path, log: Path, *options: str, host: str | None = None
+) -> "subprocess.Popen[bytes]":
     """A new mongod that ends when this process does.
 
     Arguments:
         data: the folder of its database.
         path: of its socket; what is left of an earlier one is deleted.
         options: further options of mongod.
+        host: an address of this machine on whose port it listens, too; without it on the socket only.
     """
     path.unlink(missing_ok=True)
     values = {
         "dbpath": data,
-        "bind_ip": path,
+        "bind_ip": f"{host},{path}" if host else path,
         "logpath": log,
         "wiredTigerCacheSizeGB": 0.25,
         "filePermissions": "0600",

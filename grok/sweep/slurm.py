@@ -24,6 +24,7 @@ class Request:
         gpus: GPUs for each agent.
         time: Time limit, as Slurm writes it.
         batch: Points that one agent trains at once.
+        workers: Processes of each agent, which share its GPUs; None to choose.
         extra: Further sbatch options, for example `--mem=8G`.
     """
 
@@ -32,6 +33,7 @@ class Request:
     gpus: int
     time: str | None
     batch: int
+    workers: int | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -54,6 +56,8 @@ def script(request: Request, sweep: str) -> str:
     lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in request.extra)]
     agent = [sys.executable, "-m", "grok.cli", "sweep", "agent", "--batch", str(request.batch)]
+    if request.workers:
+        agent += ["--workers", str(request.workers)]
     return "\n".join([*lines, f"exec {shlex.join([*agent, sweep])}", ""])
 
 

@@ -34,7 +34,10 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
         client.config(name)  # UserError if there is no such sweep
     else:
         raise UserError("give either a sweep file or --sweep ID")
-    job = slurm.submit(request, str(name), client.environment())
-    sweeps = stores.mongo().database.sweeps
+    store, environment = stores.mongo(), client.environment()
+    if store.kind == "uri":  # an agent never starts a store of its own because this one is away
+        environment["GROK_MONGO_URI"] = store.uri
+    job = slurm.submit(request, str(name), environment)
+    sweeps = store.database.sweeps
     sweeps.update_one({"_id": name.sweep}, {"$push": {"jobs": job}}, upsert=True)
     print(f"sweep {name}: Slurm job {job}, {request.agents} agents; logs in {slurm.log_folder()}")

@@ -1,4 +1,7 @@
-"""Agents in a Slurm that is started here, with its own munge key, ports and folders."""
+"""Agents in a Slurm that is started here, with its own munge key, ports and folders.
+
+Its two nodes are two slurmd on this machine, each with one GPU, which is an empty file.
+"""
 
 import os
 import re
@@ -6,10 +9,15 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
+from grok.store import connection as stores
+from tests.conftest import PROJECT
 from tests.endpoint import SWEEP, Endpoint, runs_of
 from tests.helpers import wait_until
 
@@ -18,15 +26,14 @@ CONF = """\
 ClusterName=grok
 SlurmctldHost={name}(127.0.0.1)
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -36,8 +43,16 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 KillWait=60
-NodeName={name} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
-PartitionName=main Nodes={name} Default=YES State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+GresTypes=gpu
+NodeName=node1 NodeHostname={name} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 Gres=gpu:1
+NodeName=node2 NodeHostname={name} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 Gres=gpu:1
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 
+PartitionName=urgent Nodes=ALL PriorityTier=2
+"""
+GRES = """\
+NodeName=node[1-2] Name=gpu File={folder}/nvidia0
 """
 
 
@@ -51,7 +66,10 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def slurm(tmp_path_factory, monkeypatch):
-    """A Slurm of one node with four processors; commands find it through SLURM_CONF."""
+    """A Slurm of two nodes with a GPU each; commands find it through SLURM_CONF.
+
+    Jobs of the partition `urgent` preempt those of `main`, which are queued again.
+    """
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     reason = f"no Slurm here: {', '.join(missing)} missing" if missing else ""
     if not reason and os.geteuid() != 0:
@@ -60,7 +78,7 @@ def slurm(tmp_path_factory, monkeypatch):
         pytest.skip(reason)
     assert not reason, reason
     folder = tmp_path_factory.mktemp("s")
-    for name in ("state", "spool", "munge"):
+    for name in ("state", "node1", "node2", "munge"):
         (folder / name).mkdir(mode=0o755)
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(128))
@@ -68,16 +86,21 @@ def slurm(tmp_path_factory, monkeypatch):
     # munged wants no folder above its socket to be another user's to write
     conf = folder / "slurm.conf"
     name = socket.gethostname().partition(".")[0]
-    conf.write_text(CONF.format(name=name, folder=folder, ports=free_ports(2)))
+    conf.write_text(CONF.format(name=name, folder=folder, ports=free_ports(3)))
+    (folder / "gres.conf").write_text(GRES.format(folder=folder))
+    (folder / "nvidia0").touch()
     monkeypatch.setenv("SLURM_CONF", str(conf))
     own = ("--key-file", "--pid-file", "--log-file", "--seed-file")
     files = [f"{option}={folder}/munge/{option[2:5]}" for option in own]
     munge = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files]
     daemons = [start([*munge], folder / "munged.log")]
     wait_until((folder / "munge.socket").exists)
-    for daemon in ("slurmctld", "slurmd"):
-        daemons.append(start([daemon, "-D", "-f", str(conf)], folder / f"{daemon}.log"))
-    wait_until(lambda: "idle" in output("sinfo", "--noheader", "--format=%T"), 180)
+    foreground = ["-D", "-f", str(conf)]
+    daemons.append(start(["slurmctld", *foreground], folder / "slurmctld.log"))
+    for node in ("node1", "node2"):
+        daemons.append(start(["slurmd", "-N", node, *foreground], folder / f"{node}.log"))
+    nodes = ("sinfo", "--noheader", "--Node", "--partition=main", "--format=%T")
+    wait_until(lambda: output(*nodes).split() == ["idle"] * 2, 180)
     yield folder
     subprocess.run(["scancel", "--user", "root"])
     wait_until(lambda: not output("squeue", "--noheader").strip(), 90)
@@ -96,40 +119,72 @@ def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
-def test_an_array_of_agents_survives_a_cancelled_and_a_requeued_task(slurm, home):
-    endpoint = Endpoint(home).start()
+def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsewhere(slurm, home):
+    """Nodes of a cluster lose jobs every day: no point may be lost or trained to its end twice, and
+    the database that all nodes reach must not be open to other users of the cluster."""
+    client = Endpoint(home)
+    server = (PROJECT / "grok" / "new_project" / "server.sh").read_text()
+    assert server.count("serve --host") == 2
+    client.submit(
+        "--partition=urgent", script=server.replace("serve --host", "serve --port 0 --host")
+    )
+    wait_until((home / "endpoint.json").exists, 120)
+    uri = stores.served_uri()
+    parts = urlsplit(uri)
+    assert (home / "mongodb.json").stat().st_mode & 0o777 == 0o600
+    with MongoClient(parts.hostname, parts.port) as stranger, pytest.raises(OperationFailure):
+        stranger.sacred.runs.find_one()
     slow = {"train_steps": {"value": 1200}, "fused": {"value": False}}
-    parameters = {**SWEEP["parameters"], **slow}
     path = home / "sweep.yaml"
-    path.write_text(yaml.safe_dump({**SWEEP, "parameters": parameters}))
-    submit = ["grok", "sweep", "submit", str(path), "--partition", "main", "--agents", "4"]
-    done = endpoint.call(*submit, "--time", "10:00", "--batch", "1")
+    path.write_text(yaml.safe_dump({**SWEEP, "parameters": {**SWEEP["parameters"], **slow}}))
+    options = ["--partition", "main", "--agents", "3", "--gpus", "1", "--batch", "1"]
+    done = client.call("grok", "sweep", "submit", str(path), *options, "--time", "10:00")
     assert done.returncode == 0, done.stderr
-    sweep, job = re.match(r"sweep (\S+): Slurm job (\d+), 4 agents", done.stdout).groups()
+    sweep, job = re.match(r"sweep (\S+): Slurm job (\d+), 3 agents", done.stdout).groups()
+    assert parts.password not in output("scontrol", "write", "batch_script", job, "-")
     wait_until(lambda: len(runs_of(sweep)) >= 2, 120)
-    cancelled, requeued = [point["host"].split()[-1] for point in endpoint.points(sweep)[:2]]
-    assert cancelled.startswith(f"{job}_")
-    assert f"Slurm {cancelled}: running" in endpoint.call("grok", "sweep", "status", sweep).stdout
-    subprocess.run(["scancel", cancelled], check=True)
-    subprocess.run(["scontrol", "requeue", requeued], check=True)
-    wait_until(lambda: endpoint.states(sweep) == ["finished"] * 12, 300)
-    runs = runs_of(sweep)
-    assert sorted(run["status"] for run in runs) == ["COMPLETED"] * 12 + ["INTERRUPTED"] * 2
-    seeds = sorted(run["config"]["seed"] for run in runs if run["status"] == "COMPLETED")
-    assert seeds == list(range(12))
-    for task in (cancelled, requeued):
-        log = (home / "slurm" / f"{task}.log").read_text()
-        assert "interrupted; the running points go back to the sweep" in log
-    endpoint.stop()
+    status = client.call("grok", "sweep", "status", sweep).stdout
+    assert {*re.findall(r": running (node\d)", status)} == {"node1", "node2"}
+    logs = {f"{job}_{i}": home / "slurm" / f"{job}_{i}.log" for i in range(3)}
+
+    def ended() -> set[str]:
+        said = "interrupted; the running points go back to the sweep"
+        return {task for task, log in logs.items() if log.exists() and said in log.read_text()}
+
+    subprocess.run(["scancel", f"{job}_0"], check=True)  # the third agent gets its GPU
+    wait_until(lambda: ended() == {f"{job}_0"}, 60)
+    wait_until(lambda: client.states(sweep).count("running") == 2, 60)
+    client.submit("--partition=urgent", "--gres=gpu:1", script="#!/bin/bash\nsleep 600\n")
+    wait_until(lambda: len(ended()) == 2, 60)
+    wait_until(lambda: client.states(sweep) == ["finished"] * 12, 300)
+    runs, points = runs_of(sweep), client.points(sweep)
+    seeds = [run["config"]["seed"] for run in runs if run["status"] == "COMPLETED"]
+    assert sorted(seeds) == list(range(12))
+    again = [point for point in points if len(point["attempts"]) > 1]
+    assert [run["status"] for run in runs].count("INTERRUPTED") == len(again)
+    assert not {point["host"].split()[-1] for point in again} & ended()
+    subprocess.run(["scancel", "--user", "root"])
+    wait_until(lambda: not (home / "mongodb.json").exists(), 60)
 
 
 def test_dry_run_prints_the_script_and_submits_nothing(home):
     endpoint = Endpoint(home)
-    options = ["--partition", "main", "--agents", "4", "--gpus", "1", "--time", "2:00:00"]
+    options = [
+        "--partition",
+        "main",
+        "--agents",
+        "4",
+        "--gpus",
+        "1",
+        "--workers",
+        "4",
+        "--time",
+        "2:00:00",
+    ]
     done = endpoint.call(
         "grok", "sweep", "submit", "sweeps/liu_figure5a.yaml", *options, "--dry-run"
     )
     assert done.returncode == 0, done.stderr
     for line in ("array=0-3", "gpus-per-task=1", "partition=main", "time=2:00:00"):
         assert f"#SBATCH --{line}\n" in done.stdout
-    assert "sweep agent --batch 16" in done.stdout.splitlines()[-1]
+    assert "sweep agent --batch 16 --workers 4 " in done.stdout.splitlines()[-1]
