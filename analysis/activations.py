@@ -51,10 +51,9 @@ def main(
     number = query.mongo_id(query.run(store, run)["run"])
     document = connection.find_run(store.database, number)
     experiment = experiment_of(document)
-    # The final weights are loaded below, so no other run is needed.
-    alone = dict(
-        document["config"], device="cpu", initial_run=None, reference_run=None, measures=[]
-    )
+    # The final weights are loaded below, so no other run and no file is needed.
+    others = dict.fromkeys(("initial_run", "initial_weights", "reference_run"))
+    alone = {**document["config"], **others, "device": "cpu", "measures": []}
     problem = experiment.problem_of({**experiment.defaults(), **alone})
     inputs, operands = model_inputs(problem.data)
     second_operand, rows = rows_of_operand(operands, second_operand)

@@ -154,6 +154,8 @@ def build(c: Config) -> Problem:
     Train inputs are drawn from the data's seed, test inputs from seed + 2^20, the teacher from
     seed + 2^21.
     """
+    if c.centred:
+        parts.needs_drawn_weights(c, "the output that centred=True subtracts")
     dtype = DTYPES[c.dtype]
     module = parts.init_with_seed(c, lambda: QuadraticUnits(c.input_dim, c.units))
     seed = parts.data_seed(c)

@@ -356,6 +356,8 @@ def build(c: Config) -> Problem:
         kinds = ", ".join(FROM_PARENT_RUN)
         expected = f"an id or named config with mask={kinds}, and None with any other mask"
         raise ConfigError("initial_run", c.initial_run, expected)
+    if c.mask in MASKS_AT_START:
+        parts.needs_drawn_weights(c, "the mask")
 
     split = parts.split_operation_table(c, parts.operation_table(c))
     network = partial(SearchedSumMLP, keep=c.keep) if c.mask == "search" else MaskedSumMLP

@@ -253,6 +253,7 @@ def build(c: Config) -> Problem:
 
     Logged at every evaluation step: SlingshotMetrics, and the norm of all weights.
     """
+    parts.needs_drawn_weights(c, "the reference of the distances")
     data, logits, model = data_and_model(c)
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
     return with_slingshot_metrics(parts.classification_problem(c, model, data, loss))

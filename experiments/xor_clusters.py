@@ -193,6 +193,7 @@ def build(c: Config) -> Problem:
     if c.train_count >= c.input_dim:
         expected = f"less than input_dim={c.input_dim}"
         raise parts.ConfigError("train_count", c.train_count, expected)
+    parts.needs_drawn_weights(c, "the part of the weights that training leaves as it is")
     data, weight = clusters(c)
     data["mean_norm"] = torch.tensor(c.mean_norm, dtype=weight.dtype)
     optimizer = Optimizer("sgd", (Group(lr=c.lr),))

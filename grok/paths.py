@@ -73,6 +73,12 @@ def sweep_file(path: Path) -> Path:
     return next((each for each in candidates if each.exists()), path)
 
 
+def project_path(name: str) -> Path:
+    """The path of a file that a configuration names: from the working directory, else the project's."""
+    path = Path(name)
+    return path if os.path.exists(path) else PROJECT / path
+
+
 def script_file(name: str) -> Path:
     """A script of the project's folder `analysis`, or else of the package's."""
     own = PROJECT / "analysis" / f"{name}.py"

@@ -12,6 +12,18 @@ from grok.engine.spec import Group, Intervention, MeasureConfig, Optimizer, Stop
 from grok.tensors import Tensors
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """The file that initial weights come from.
+
+    sha256: of its content.
+    names: whose names its weights have: "own", or those of another program.
+    """
+
+    sha256: str
+    names: str
+
+
 @dataclass
 class Problem:
     """Everything that defines one run; nothing has run yet.
@@ -41,6 +53,7 @@ class Problem:
     measures: which measures the run takes; None for none.
     fused: the run may use a fused step (grok/engine/fused).
     parent_run: id of the run that the initial weights, or their mask, come from; None for none.
+    weights_file: the file that the initial weights come from; None for none.
     reference_run: id of the run whose final weights are the reference of its measures; None for none.
     """
 
@@ -67,6 +80,7 @@ class Problem:
     measures: MeasureConfig | None = None
     fused: bool = True
     parent_run: int | None = None
+    weights_file: WeightsFile | None = None
     reference_run: int | None = None
 
     @property

@@ -5,7 +5,7 @@ runs of one experiment can be in progress in one process.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +74,8 @@ class Execution:
         run.info["environment"] = environment()
         if self.problem.parent_run is not None:
             run.info["initial_run"] = self.problem.parent_run
+        if self.problem.weights_file is not None:
+            run.info["initial_weights"] = asdict(self.problem.weights_file)
         if self.problem.reference_run is not None:
             run.info["reference_run"] = self.problem.reference_run
         if observer is not None:

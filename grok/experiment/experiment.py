@@ -52,12 +52,13 @@ from grok.experiment.config_types import (
 )
 from grok.experiment.environment import state_of
 from grok.experiment.execution import Execution, Finish, Summarize
+from grok.experiment.initial_weights import with_weights_of
 from grok.experiment.metrics_file import metrics_file_option
 from grok.experiment.parts import with_engine_options
 from grok.experiment.progress import live_option, mode, none_option, silent_option
 from grok.experiment.resume import ResumePoint
 from grok.experiment.show import show_result
-from grok.experiment.validation import TypedConfigScope
+from grok.experiment.validation import ConfigError, TypedConfigScope
 from grok.experiment.wandb_mirror import Identity, identity_of_environment, wandb_option
 from grok.experiment.warm_start import ParentRun
 from grok.interrupts import exit_code, raise_on_signals
@@ -288,7 +289,7 @@ class Experiment(sacred.Experiment):
 
         Raises:
             ConfigError: it cannot be run.
-            UserError: a run that it refers to is not there or does not fit.
+            UserError: a run or a file that it refers to is not there or does not fit.
         """
         validation.check_values(config, self.types)
         c = Config(**config)
@@ -296,6 +297,9 @@ class Experiment(sacred.Experiment):
         reference_run = named_runs.get("reference_run", c.reference_run)
         if reference_run is not None:
             reference = connection.final_weights(connect(), reference_run)
+        if c.initial_weights is not None and c.initial_run is not None:
+            expected = f"None with initial_run={c.initial_run}: a run starts from one of them"
+            raise ConfigError("initial_weights", c.initial_weights, expected)
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
         own = tuple(self.instruments.values())
@@ -304,6 +308,8 @@ class Experiment(sacred.Experiment):
         advice.warn_of_coupled_decay(problem.optimizer)
         advice.warn_of_large_batch(problem)
         advice.warn_of_late_measures(problem)
+        if c.initial_weights is not None:
+            return with_weights_of(problem, c.initial_weights)
         if c.initial_run is None:
             return problem
         parent = self._parent_run(c, connect(), named_runs.get("initial_run"))
@@ -552,6 +558,7 @@ def engine_options() -> None:
     fused: bool = True  # one call of compiled C++ makes many steps, where the network allows it
     reference_run: RunId | None = None  # id of a run whose final weights are the reference point
     initial_run: RunId | str | None = None  # run to start from: its id, or a named config
+    initial_weights: str | None = None  # file of weights to start from, in the format safetensors
     grokfast: Literal["ema", "window"] | None = None  # amplify slow gradients (Lee et al. 2024)
     grokfast_gain: NonNegative = 2.0  # factor of the slow part of the gradient
     grokfast_alpha: BelowOne = 0.98  # decay of the moving average, for grokfast="ema"

@@ -212,6 +212,19 @@ def init_with_seed(c: SimpleNamespace, make: Callable[[], Any]) -> Any:
         return make()
 
 
+def needs_drawn_weights(c: SimpleNamespace, what: str) -> None:
+    """ConfigError if the run starts from other weights than those that its seed gives.
+
+    Arguments:
+        what: comes from the seed's weights, in `build`.
+    """
+    for key in ("initial_run", "initial_weights"):
+        if getattr(c, key) is not None:
+            raise ConfigError(
+                key, getattr(c, key), f"None: {what} comes from the weights of the seed"
+            )
+
+
 def make_transformer(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
     """A transformer initialized from the run's seed."""
     if shape.width % shape.heads:

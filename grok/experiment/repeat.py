@@ -13,6 +13,7 @@ from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.environment import differences, environment
 from grok.experiment.experiment import Experiment, load, load_registered
+from grok.experiment.initial_weights import check_unchanged
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
 from grok.store.connection import Store, find_run
 from grok.store.documents import RUN_KEYS, commits_of, find_metrics, named_run
@@ -96,6 +97,8 @@ def _execute(
     """A run of a stored configuration, trained in the slot that the stored run had."""
     config = {**experiment.defaults(), **config}  # a key that was added since has its default
     problem = experiment.problem_of(config, lambda: store, named)
+    weights_then = (run["info"].get("initial_weights") or {}).get("sha256")
+    check_unchanged(problem, weights_then, run["_id"])
     threads = run["info"].get("environment", {}).get("threads")  # where older runs have it
     # of a run that was killed before its first heartbeat, only the checkpoint knows the program
     recorded = (point and point.program) or run["info"].get("program")

@@ -37,7 +37,8 @@ def export(
     metadata = {"run": str(number), "step": str(step)}
     if hooked:
         experiment = experiment_of(run)
-        config = {**experiment.defaults(), **run["config"]}
+        # the weights are loaded below
+        config = {**experiment.defaults(), **run["config"], "initial_weights": None}
         module = experiment.problem_of(config, lambda: store, named_runs(run)).module
         if not isinstance(module, Transformer):
             raise UserError(f"run {number} has no transformer; export it without --lens")

@@ -13,6 +13,7 @@ from grok.models.transformer import TransformerConfig
 from grok.tensors import Tensors
 
 NORMS = {"none": None, "pre": "LN"}
+BUFFERS = (".attn.mask", ".attn.IGNORE")  # ends of names of a state dictionary that are no weights
 
 
 class NotHooked(ValueError):
@@ -95,3 +96,35 @@ def to_hooked(weights: Tensors, config: TransformerConfig, positions: Tensor) ->
     unembedding = first[: config.classes].T if config.tied else matrix("output")
     hooked |= {"unembed.W_U": unembedding, "unembed.b_U": bias("output", config.classes)}
     return {name: value.contiguous() for name, value in hooked.items()}
+
+
+def from_hooked(hooked: Tensors, config: TransformerConfig) -> Tensors:
+    """Weights by our names, of weights by those of HookedTransformer: the inverse of `to_hooked`.
+
+    They include all biases and embeddings, whether or not our transformer has them as parameters.
+    """
+    weights = {"tokens": hooked["embed.W_E"], "positions": hooked["pos_embed.W_pos"]}
+    for layer in range(config.depth):
+        block = f"blocks.{layer}"
+        W_Q, W_K, W_V = (
+            hooked[f"{block}.attn.W_{letter}"].transpose(0, 1).flatten(1).T for letter in "QKV"
+        )
+        b_Q, b_K, b_V = (hooked[f"{block}.attn.b_{letter}"].flatten() for letter in "QKV")
+        weights |= {f"{block}.queries.weight": W_Q, f"{block}.queries.bias": b_Q}
+        weights[f"{block}.keys_values.weight"] = torch.cat([W_K, W_V])
+        weights[f"{block}.keys_values.bias"] = torch.cat([b_K, b_V])
+        weights[f"{block}.mix.weight"] = hooked[f"{block}.attn.W_O"].flatten(0, 1).T
+        weights[f"{block}.mix.bias"] = hooked[f"{block}.attn.b_O"]
+        for ours, theirs in (("up", "in"), ("down", "out")):
+            weights[f"{block}.{ours}.weight"] = hooked[f"{block}.mlp.W_{theirs}"].T
+            weights[f"{block}.{ours}.bias"] = hooked[f"{block}.mlp.b_{theirs}"]
+        if config.norm == "pre":
+            for number in (1, 2):
+                weights[f"{block}.norm{number}.weight"] = hooked[f"{block}.ln{number}.w"]
+                weights[f"{block}.norm{number}.bias"] = hooked[f"{block}.ln{number}.b"]
+    if config.final_norm:
+        weights |= {"final.weight": hooked["ln_final.w"], "final.bias": hooked["ln_final.b"]}
+    return weights | {
+        "output.weight": hooked["unembed.W_U"].T,
+        "output.bias": hooked["unembed.b_U"],
+    }

@@ -87,6 +87,11 @@ class Wandb(Part):
     sweep: NamedId | None = None
 
 
+class InitialWeights(Part):
+    sha256: Name
+    names: Name | None = None
+
+
 class Info(Part):
     environment: Document | None = None
     program: Program | None = None
@@ -94,6 +99,7 @@ class Info(Part):
     metrics: list[MetricEntry] = []
     initial_run: RunId | None = None
     reference_run: RunId | None = None
+    initial_weights: InitialWeights | None = None
     wandb: Wandb | None = None
 
 
@@ -129,7 +135,8 @@ class Run(Part):
     command: Any = None
     """Sacred's name of what was executed, `main`"""
     info: Info = Info()
-    """`environment`, `program`, `claims`, `metrics`, and `initial_run` or `wandb` where there is one"""
+    """`environment`, `program`, `claims`, `metrics`, and where there is one `initial_run`, `wandb` or
+    `initial_weights` (`sha256` of the file, and whose `names` its weights have)"""
     result: Any = None
     """phase, steps to thresholds, how the run ended, the last value of each metric"""
     host: Host = Host()
