@@ -85,6 +85,35 @@ def test_pages_of_the_table_are_parts_of_one_order(made):
             assert joined == column(made.database, "run", **options)
 
 
+def test_runs_are_sorted_by_the_last_value_that_a_metric_has_now(made):
+    """The values are kept in memory: one that a run has logged since must count, and a run that has
+    none, or no number, comes last."""
+    last = views.LastValues()
+    metrics, runs = made.database.metrics, made.database.runs
+
+    def order(down=True, filters="run=..5"):
+        options = {"sort": "metric.test_loss", "descending": down, "last": last}
+        return column(made.database, "run", filters, **options)
+
+    before = [*metrics.find({"run_id": {"$lte": 5}, "name": "test_loss"})]
+    try:
+        for run_id, value in ((1, 3.0), (2, float("inf")), (3, float("nan")), (4, -1), (5, 3.0)):
+            change = {"$push": {"values": value}}
+            metrics.update_one({"run_id": run_id, "name": "test_loss"}, change)
+        assert order() == [2, 5, 1, 4, 3] and order(down=False) == [4, 5, 1, 2, 3]
+        assert order(filters="seed=0,4 run=..5") == [5, 1]
+        part = {"run_id": 4, "name": "test_loss", "values": [9.0], "part": 1}
+        metrics.insert_one(part)
+        runs.update_one({"_id": 4}, {"$set": {"heartbeat": datetime.now(UTC)}})
+        assert order() == [2, 4, 5, 1, 3]
+        assert len(column(made.database, "run", sort="metric.test_loss", last=last)) == 60
+        assert column(made.database, "run", sort="metric.none", limit=2) == [60, 59]
+    finally:
+        metrics.delete_many({"run_id": 4, "part": 1})
+        for document in before:
+            metrics.replace_one({"_id": document["_id"]}, document)
+
+
 def test_what_has_no_value_is_last_in_both_directions(made):
     """The first page should show runs that have the value that they are sorted by."""
     for down in (True, False):
@@ -137,8 +166,8 @@ def test_a_name_that_can_be_no_key_is_an_error(made):
             views.runs(made.database, "", [name])
         with pytest.raises(UserError):
             views.groups(made.database, "", name, [])
-    with pytest.raises(UserError, match="cannot be sorted by a metric"):
-        views.runs(made.database, "", ["run"], sort="metric.test_loss")
+    with pytest.raises(UserError, match="cannot be sorted by a curve"):
+        views.runs(made.database, "", ["run"], sort="curve")
 
 
 def test_groups_count_all_runs_and_average_their_results(made):

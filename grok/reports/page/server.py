@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,6 +109,10 @@ def app(
     names = own_names(host)
     limit = RateLimit(MAX_RATE)
     cache = Cache(changes)
+    answers: dict[str, Callable[[Store], Any]] = {
+        **VIEWS,
+        "runs": partial(_runs, last=views.LastValues()),
+    }
     viewers = threading.BoundedSemaphore(MOST_VIEWERS)
     # Cookies are shared by all ports of a host, so each server has a name of its own.
     cookie = "grok_board_" + hashlib.sha256(token.encode()).hexdigest()[:12]
@@ -184,11 +189,11 @@ def app(
 
     @server.get("/api/<view>")
     def view(view: str) -> Response:
-        if view not in VIEWS:
+        if view not in answers:
             abort(404)
 
         def compute() -> bytes:
-            return json.dumps(VIEWS[view](store), allow_nan=False).encode()
+            return json.dumps(answers[view](store), allow_nan=False).encode()
 
         return Response(cache.get(request.full_path, compute), mimetype="application/json")
 
@@ -255,7 +260,7 @@ def _run_id(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else text
 
 
-def _runs(store: Store) -> Any:
+def _runs(store: Store, last: views.LastValues) -> Any:
     return views.runs(
         store.database,
         request.args.get("filters", ""),
@@ -266,6 +271,7 @@ def _runs(store: Store) -> Any:
         max(1, _number("limit", 100)),
         [_run_id(text) for text in request.args.getlist("run")[:MOST_IDS]],
         request.args.getlist("sweep")[:MOST_IDS],
+        last,
     )
 
 
@@ -306,7 +312,6 @@ def _papers(store: Store) -> Any:
 VIEWS: dict[str, Callable[[Store], Any]] = {
     "about": lambda store: {"store": store.describe()},
     "keys": lambda store: views.keys(store.database),
-    "runs": _runs,
     "groups": _groups,
     "run": lambda store: views.run(store.database, _run_id(request.args.get("run", ""))),
     "curves": _curves,

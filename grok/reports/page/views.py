@@ -6,6 +6,7 @@ The live page asks the server for these views; the report has their results in i
 import math
 import re
 import shlex
+import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,8 @@ CURVE = "curve"  # the column with a small curve of the test accuracy
 METRIC = "metric."  # begins a column with the last value of a metric
 MOST_ROWS = 50_000  # of one answer
 MOST_GROUPS = 500
+IDS_PER_QUERY = 10_000
+MISSING = object()
 RUNS_FOR_KEYS = 20  # latest runs of each experiment, whose keys are offered as columns
 POINTS = 1000  # of a curve that is drawn large
 RECENT_SECONDS = 60.0  # of training, from which the rate is measured
@@ -74,6 +77,7 @@ def runs(
     limit: int = 100,
     ids: Sequence[int | str] = (),
     sweeps: Sequence[str] = (),
+    last: "LastValues | None" = None,
 ) -> dict[str, Any]:
     """One page of the table of runs.
 
@@ -81,8 +85,9 @@ def runs(
         ids, sweeps: if given, only these runs, and only the runs of the sweeps with these ids.
         filters: in the language of `grok.store.selection`, in one line.
         columns: `run`, another of FIELDS, `result.KEY`, `metric.NAME`, `curve`, or a key of the config.
-        sort: a column, but no metric; what has no value comes last.
+        sort: a column, but not the curve; what has no value comes last.
         offset, limit: which rows of all, in this order.
+        last: where last values of metrics are kept between calls.
 
     Returns:
         `total`, the number of runs that the filters select, and `rows` with a value for each column.
@@ -92,7 +97,12 @@ def runs(
         wanted = {"$and": [wanted, {"_id": {"$in": [*ids]}}]}
     if sweeps:
         wanted = {"$and": [wanted, selection.of_sweeps(*sweeps)]}
-    ids = _ids(database, wanted, sort, descending, offset, min(limit, MOST_ROWS))
+    limit = min(limit, MOST_ROWS)
+    if sort.startswith(METRIC):
+        last, name = last or LastValues(), sort.removeprefix(METRIC)
+        ids = last.order(database, wanted, name, descending)[offset : offset + limit]
+    else:
+        ids = _ids(database, wanted, sort, descending, offset, limit)
     stored = [column for column in columns if column != CURVE and not column.startswith(METRIC)]
     fields = {f"c{i}": _value_or_none(field_of(column)) for i, column in enumerate(stored)}
     found = database.runs.aggregate(
@@ -119,10 +129,8 @@ def _ids(
     if sort == "run":
         cursor = database.runs.find(wanted, {"_id": 1}).sort("_id", direction)
         return [run["_id"] for run in cursor.skip(offset).limit(limit)]
-    if sort == CURVE or sort.startswith(METRIC):
-        raise UserError(
-            f"{sort}: runs cannot be sorted by a metric, only by results and config keys"
-        )
+    if sort == CURVE:
+        raise UserError("runs cannot be sorted by a curve")
     stages: list[Query] = [
         {"$match": wanted},
         {"$project": {"value": field_of(sort)}},
@@ -151,20 +159,64 @@ def _metric_columns(
     """For each column of a metric, the value of each run that has logged it."""
     names = {column: column.removeprefix(METRIC) for column in columns if column.startswith(METRIC)}
     found: dict[str, dict[Any, Any]] = {column: {} for column in names}
-    if names:
-        wanted: Query = {"run_id": {"$in": ids}, "name": {"$in": [*names.values()]}}
-        last = {"run_id": 1, "name": 1, "value": {"$last": "$values"}, "part": 1}
-        column_of = {name: column for column, name in names.items()}
-        stages: list[Query] = [{"$match": wanted}, {"$project": last}, {"$sort": {"part": 1}}]
-        for metric in database.metrics.aggregate(stages):
-            found[column_of[metric["name"]]][metric["run_id"]] = json_value(metric.get("value"))
+    for column, name in names.items():
+        values = _last_values(database, ids, name)
+        found[column] = {run_id: json_value(value) for run_id, value in values.items()}
     if CURVE in columns:
-        wanted = {"run_id": {"$in": ids}, "name": "test_accuracy"}
+        wanted: Query = {"run_id": {"$in": ids}, "name": "test_accuracy"}
         found[CURVE] = {
             metric["run_id"]: sparkline(metric["values"])
             for metric in find_metrics(database.metrics, wanted, ["values"])
         }
     return found
+
+
+def _last_values(database: Database, ids: Sequence[Any], name: str) -> dict[Any, Any]:
+    """The last value of a metric, by run."""
+    found: dict[Any, Any] = {}
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        wanted: Query = {"run_id": {"$in": [*ids[start : start + IDS_PER_QUERY]]}, "name": name}
+        last = {"_id": 0, "run_id": 1, "value": {"$last": "$values"}, "part": 1}
+        stages: list[Query] = [{"$match": wanted}, {"$project": last}, {"$sort": {"part": 1}}]
+        found |= {one["run_id"]: one.get("value") for one in database.metrics.aggregate(stages)}
+    return found
+
+
+class LastValues:
+    """The last values of metrics, kept in memory: the store has each of them within a curve.
+
+    A value is read again when the heartbeat of its run has changed.
+    """
+
+    MOST_METRICS = 8
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.known: dict[
+            str, dict[Any, tuple[Any, Any]]
+        ] = {}  # (heartbeat, value) by run, by metric
+
+    def order(self, database: Database, wanted: Query, name: str, descending: bool) -> list[Any]:
+        """The ids of runs, sorted by the last value of a metric; those without a number come last,
+        and of equal ones the latest run first."""
+        runs = database.runs.find(wanted, {"heartbeat": 1}).sort("_id", -1)
+        heartbeats = {run["_id"]: run.get("heartbeat") for run in runs}
+        with self.lock:
+            known = self.known[name] = self.known.pop(name, {})
+            while len(self.known) > self.MOST_METRICS:
+                del self.known[next(iter(self.known))]
+            none = (MISSING, None)
+            new = [i for i, beat in heartbeats.items() if known.get(i, none)[0] != beat]
+            read = _last_values(database, new, name)
+            known |= {i: (heartbeats[i], read.get(i)) for i in new}
+            values = {i: known[i][1] for i in heartbeats}
+        numbers = [i for i, value in values.items() if _is_ordered(value)]
+        others = [i for i, value in values.items() if not _is_ordered(value)]
+        return sorted(numbers, key=values.__getitem__, reverse=descending) + others
+
+
+def _is_ordered(value: Any) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
 
 
 def groups(

@@ -95,7 +95,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       return h("input", {type: "checkbox", "aria-label": `choose run ${id}`, checked: chosen.has(id), change: event => select(id, event.target.checked)});
     }};
     return [box, ...state.c.map(column => ({
-      title: column, field: column, headerSort: column !== "curve" && !column.startsWith("metric."),
+      title: column, field: column, headerSort: column !== "curve",
       frozen: column === "run", titleFormatter: () => h("button", {type: "button", class: "heading", title: column}, title(column)),
       formatter: cellOf => h("span", {}, cell(column, cellOf.getValue())), minWidth: 60, maxInitialWidth: 260,
       hozAlign: /^(result\.(?!phase|ended)|metric\.|seed$)/.test(column) ? "right" : "left",
