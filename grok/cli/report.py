@@ -2,7 +2,7 @@
 
 import ast
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,7 +29,13 @@ def board(store: "Store", host: str, port: int, references: tuple[Path, ...]) ->
     """Serve the page of all runs, live, to those who have its link."""
     from grok.reports.page import server
 
-    server.serve(store, host, port, [*references])
+    server.serve(store, host, port, [*references], _details)
+
+
+def _details(store: "Store", sweep: str) -> dict[str, Any]:
+    from grok.sweep import board  # when a sweep is looked at
+
+    return board.details(store, sweep)
 
 
 @click.command(epilog=SELECTION_HELP)

@@ -15,6 +15,9 @@ from grok.paths import PROJECT, home, make_private_folder
 TERM_BEFORE_LIMIT = 60  # seconds between Slurm's SIGTERM and the end of the time limit
 
 
+PATIENCE = 10.0  # seconds for an answer of `squeue`
+
+
 @dataclass(frozen=True)
 class Request:
     """The resources that a sweep's agents get from Slurm.
@@ -94,15 +97,15 @@ def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
 def tasks(jobs: Iterable[str]) -> list[tuple[str, str, str]]:
     """The tasks of the jobs that Slurm still knows, as (task, state, node or reason).
 
-    Empty without Slurm.
+    Empty without Slurm, or if it does not answer.
     """
     jobs = list(jobs)
     if not jobs or not shutil.which("squeue"):
         return []
-    done = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i %T %R", "--jobs", ",".join(jobs)],
-        capture_output=True,
-        text=True,
-    )
+    command = ["squeue", "--noheader", "--array", "--format=%i %T %R", "--jobs", ",".join(jobs)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return []
     rows = (line.split(maxsplit=2) for line in done.stdout.splitlines())
     return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from urllib.parse import quote
 
 import pytest
@@ -11,7 +12,12 @@ import requests
 import yaml
 
 from benchmarks import synthetic
+from grok.phases import PHASES
+from grok.reports.page import published
 from grok.reports.page.server import PAUSE
+from grok.sweep import board, slurm
+from grok.sweep.lattice import Lattice
+from grok.sweep.mapping import survey
 from tests.conftest import PROJECT
 from tests.endpoint import SWEEP
 from tests.helpers import wait_until
@@ -28,7 +34,7 @@ SLOW = (
 
 
 @pytest.fixture(scope="module")
-def board(store):
+def live(store):
     """A page over the store of real runs."""
     yield from served(store, TOKEN)
 
@@ -66,9 +72,9 @@ def shown_runs(tab) -> list[str]:
     return tab.locator(".tabulator-row [tabulator-field=run]").all_inner_texts()
 
 
-def test_a_run_appears_its_curve_grows_and_it_ends_without_a_reload(board, store, tab):
+def test_a_run_appears_its_curve_grows_and_it_ends_without_a_reload(live, store, tab):
     """What the page is for: to see a run happen."""
-    tab.goto(f"{board}?token={TOKEN}")
+    tab.goto(f"{live}?token={TOKEN}")
     tab.wait_for_selector("#live.is-live")
     command = [sys.executable, "experiments/liu_toy.py", "with", *SLOW]
     process = subprocess.Popen(
@@ -172,7 +178,7 @@ def test_the_command_prints_the_link_and_ends_at_once_while_somebody_watches(sto
     assert process.wait(PAUSE - 1) == 0 and process.stderr.read() == ""
 
 
-def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, tmp_path):
+def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(live, tab, tmp_path):
     """A sweep is watched from its first point to its last, then cells, colours and settings are chosen."""
     parameters = {
         "p": {"value": 5},
@@ -197,7 +203,7 @@ def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, 
         "--slots",
         "2",
     ]
-    tab.goto(f"{board}?token={TOKEN}#sweeps")
+    tab.goto(f"{live}?token={TOKEN}#sweeps")
     tab.wait_for_selector("#live.is-live")
     process = subprocess.Popen(
         command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -225,6 +231,62 @@ def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(board, tab, 
     filled = "document.querySelector('[aria-label=curves]').data.filter(one => one.fill === 'tonexty').length"
     assert tab.evaluate(filled) == 6  # a band of two seeds for each setting
     assert tab.locator(".parallel polyline").count() == 12
+
+
+@pytest.fixture
+def mapped(store, tmp_path, monkeypatch):
+    """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm."""
+    made = replace(store, db_name="board_map")
+    axes = [round(10 ** (i / 7 - 3), 8) for i in range(8)], [i / 2 for i in range(8)]
+    lattice = Lattice(("decoder_lr", "init_scale"), axes, [{}], [0])
+    results: dict = {}
+    while wanted := survey(lattice, results, 60).wanted:
+        for run in wanted:
+            (_, column, row), _ = run
+            results[run] = PHASES[0] if (column - 4) ** 2 + (row - 4) ** 2 < 6 else PHASES[3]
+    points = [lattice.point(run) for run in results]
+    sweep = {"_id": "m-1", "name": "m", "created": datetime(2026, 1, 1), "state": "FINISHED"}
+    ranges = {
+        key: {"min": low, "max": high}
+        for key, (low, *_, high) in zip(lattice.keys, axes, strict=True)
+    }
+    document = {"map": lattice.document(), "points": points, "limit": 60, "jobs": ["7"]}
+    made.database.sweeps.insert_one({**sweep, "config": {"parameters": ranges}, **document})
+    for i, (point, phase) in enumerate(zip(points, results.values(), strict=True)):
+        run = {"_id": i + 1, "status": "COMPLETED", "config": point, "experiment": {"name": "x"}}
+        meta = {"meta": {"sweep": {"id": "m-1", "point": i}}}
+        made.database.runs.insert_one(
+            {**run, **meta, "result": {"phase": phase, "ended": "budget"}}
+        )
+    path = tmp_path / "figure.csv"
+    path.write_text(
+        "init_scale,decoder_lr,steps_to_train,steps_to_test\n1,0.001,9,99\n1,0.002,99,99999\n"
+    )
+    tasks = [("7_0", "RUNNING", "node1"), ("7_1", "PENDING", "(Priority)")]
+    monkeypatch.setattr(slurm, "tasks", lambda jobs: tasks if [*jobs] == ["7"] else [])
+    for url in served(made, TOKEN, grids=[published.read(path)], details=board.details):
+        yield url, results
+    store.client.drop_database("board_map")
+
+
+def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_tasks(mapped, tab):
+    """Who looks at a map must see what was measured and what was not, and may compare it at once."""
+    url, results = mapped
+    tab.goto(f"{url}?token={TOKEN}#sweep/m-1")
+    tab.wait_for_selector("[aria-label='the published grid'] .main-svg")
+    shown = "document.querySelector('[aria-label^=diagram]').data"
+    count = f"{shown}.map(one => one.z?.flat().filter(z => z !== null).length)"
+    assert tab.evaluate(count) == [len(results), 64 - len(results), None]
+    corners = tab.evaluate(f"{shown}[2].x.length / 3")  # the circle's edges, in steps of a cell
+    assert 12 <= corners <= 24 and tab.evaluate(f"{shown}[1].opacity") < 0.5
+    tab.wait_for_selector(f"li:has-text('{len(results)} of 64 cells run')")
+    grid = "document.querySelector('[aria-label=\"the published grid\"]')"
+    assert tab.evaluate(f"{grid}.data[0].z.flat()") == [0, 2]  # comprehension, memorization
+    assert tab.evaluate(f"{grid}.layout.title.text") == "figure"
+    assert tab.locator("summary", has_text="Slurm: 1 running, 1 pending").count() == 1
+    assert tab.locator("td", has_text="(Priority)").count() == 1
+    tab.select_option("label:has-text('colour') select", "result.ended")
+    soon(tab, f"{shown}.length === 1 && {grid}.parentElement.hidden")  # they are of phases only
 
 
 def test_chosen_runs_are_compared(made, tab):

@@ -56,18 +56,30 @@ HEADERS = {
 REFUSED = "this page needs the link, with its token, that `grok board` has printed"
 
 
-def serve(store: Store, host: str, port: int, references: list[Path]) -> None:
+def nothing_more(store: Store, sweep: str) -> dict[str, Any]:
+    """No details of a sweep."""
+    return {"map": None, "tasks": []}
+
+
+def serve(
+    store: Store,
+    host: str,
+    port: int,
+    references: list[Path],
+    details: Callable[[Store, str], Any] = nothing_more,
+) -> None:
     """Serve the page until interrupted; prints its link.
 
     Arguments:
         port: 0 chooses a free one.
         references: CSV files of published grids.
+        details: see `app`.
     """
     grids = [published.read(path) for path in references]
     token = secrets.token_urlsafe(24)
     changes = Changes(store.database)
     server = listen(
-        app(store, token, changes, host, grids),
+        app(store, token, changes, host, grids, details),
         host,
         port,
         THREADS,
@@ -93,6 +105,7 @@ def app(
     changes: Changes,
     host: str = "localhost",
     grids: Sequence[published.Grid] = (),
+    details: Callable[[Store, str], Any] = nothing_more,
 ) -> Flask:
     """The WSGI application of the page.
 
@@ -103,6 +116,7 @@ def app(
         changes: of the store; its polling has to be started.
         host: the name or address that the server listens at.
         grids: published ones, which are shown beside diagrams over their keys.
+        details: a function of the store and a sweep's id, that returns its `map` and Slurm's `tasks`.
     """
     server = Flask("grok", static_folder=None)
     server.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -186,6 +200,14 @@ def app(
         x, y = request.args.get("x", ""), request.args.get("y", "")
         content = json.dumps(published.cells(grids, x, y), allow_nan=False)
         return Response(content, mimetype="application/json")
+
+    @server.get("/api/details")
+    def details_of_sweep() -> Response:
+        def compute() -> bytes:
+            found = details(store, request.args.get("sweep", ""))
+            return json.dumps(found, allow_nan=False).encode()
+
+        return Response(cache.get(request.full_path, compute), mimetype="application/json")
 
     @server.get("/api/<view>")
     def view(view: str) -> Response:

@@ -438,6 +438,7 @@ def _sweep_head(sweep: dict[str, Any]) -> dict[str, Any]:
         "seconds": json_value(sweep.get("seconds")),
         "state": str(sweep.get("state", "")).lower(),
         "keys": [key for key in swept_keys(sweep) if key != "seed"],
+        "has_details": "map" in sweep or bool(sweep.get("jobs")),
         "findings": [
             {key: json_value(f.get(key)) for key in ("claim", "passed", "seed")} for f in findings
         ],

@@ -29,6 +29,7 @@ export function open() {
     papers: () => ask("papers"),
     sweeps: () => ask("sweeps"),
     sweep: id => ask("sweep", {sweep: id}),
+    details: id => ask("details", {sweep: id}),
     published: parameters => ask("published", parameters),
     setNotes: (run, tags, notes) => fetch("api/notes", {method: "POST", headers: {"Content-Type": "application/json"},
       body: JSON.stringify({run, tags, notes})}).then(answer),

@@ -2,6 +2,7 @@
 
 // Wong's colours, which the colour-blind can tell apart; the same in figures of `analysis`.
 export const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"];
+export const INK = "ink";  // stands for the colour of text, which depends on the theme
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 let loading;
 
@@ -42,7 +43,8 @@ export async function plot(element, traces, layout = {}, height = 320) {
   const {ink, line, paper} = theme();
   const axis = {gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true};
   element.plotted = [traces, layout, height];
-  await Plotly.react(element, traces, {
+  const drawn = traces.map(trace => trace.line?.color === INK ? {...trace, line: {...trace.line, color: ink}} : trace);
+  await Plotly.react(element, drawn, {
     height, margin: {l: 56, r: 12, t: 12, b: 42}, paper_bgcolor: paper, plot_bgcolor: paper,
     font: {color: ink, family: "system-ui, sans-serif", size: 12}, legend: {orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal"},
     hoverlabel: {namelength: -1}, uirevision: "kept", ...layout,

@@ -1,11 +1,19 @@
 // The list of sweeps, and one sweep: its progress, agents, and the diagram of two chosen keys.
-import {PHASES, address, duration, fill, grid, h, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
-import {COLOURS, curve, label, plot, stepAxis} from "grok/plots.js";
+import {PHASES, address, duration, failure, fill, grid, h, runLink, status, sweepLink, text, time, words} from "grok/dom.js";
+import {COLOURS, INK, curve, label, plot, stepAxis} from "grok/plots.js";
 import {cell, title} from "grok/runs.js";
 
 const STATES = ["finished", "running", "pending", "stopped", "failed"];
 const MOST_LETTERS = 400, MOST_LISTED = 500;  // cells with a letter each, and cells in the table
+const PALE = 0.4;  // opacity of cells that were not run
 const MOST_CURVES = 60;  // of one cell
+
+// How many of the words are equal, as in "3 running, 2 pending".
+function tally(words) {
+  const counts = new Map();
+  for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
+  return [...counts].map(([word, count]) => `${count} ${word}`).join(", ");
+}
 
 export async function list(root, {source, isCurrent}) {
   const table = h("div");
@@ -27,7 +35,7 @@ export async function list(root, {source, isCurrent}) {
 
 export async function show(root, {source, path, parameters, remember, isCurrent}) {
   const id = path[0] ?? "";
-  let sweep = await source.sweep(id), rows = [], picked = parameters.get("cell") ?? "";
+  let sweep = await source.sweep(id), rows = [], details = {map: null, tasks: []}, picked = parameters.get("cell") ?? "";
   const varying = sweep.keys.map(key => [key, new Set(sweep.points.map(point => JSON.stringify(point.values[key]))).size]).sort((a, b) => b[1] - a[1]);
   const offered = [...varying.map(([key]) => key), "seed"];
   const state = {
@@ -60,11 +68,16 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
         h("a", {href: address(["compare"], {f: `sweep=${sweep.id}`})}, "compare its settings")),
       sweep.agents.length > 0 && h("details", {open: true}, h("summary", {}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
         sweep.agents.map(agent => [agent.host, agent.wandb_run, Object.entries(agent.point).map(([key, value]) => `${key}=${text(value)}`).join(" "), `${text(agent.heartbeat).slice(11, 19)} UTC`]))),
+      details.error && failure(details.error),
+      details.tasks.length > 0 && h("details", {open: true}, h("summary", {}, `Slurm: ${tally(details.tasks.map(one => one.state))}`),
+        grid(["task", "state", "on, or why it waits"], details.tasks.map(one => [one.task, one.state, one.on]))),
+      details.map && h("ul", {class: "quiet"}, details.map.said.map(line => h("li", {}, line))),
       sweep.findings.length > 0 && h("details", {}, h("summary", {}, "claims"), grid(["claim", "seed", "finding"],
         sweep.findings.map(one => [one.claim, one.seed ?? "all", one.passed ? "✓ passed" : "✗ failed"]))));
   }
 
   async function read() {
+    if (sweep.has_details && source.details) details = await source.details(sweep.id).catch(error => ({...details, error}));
     const keys = await source.keys();  // a run that has just begun may have new ones
     offer(colourChoice, "z", ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics]);
     const columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase"];
@@ -84,8 +97,15 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       if (state.x in point.values && state.y in point.values) at(point.values[state.x], point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
     }
     for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, row.y).runs.push(row);
+    if (isMap()) for (const one of details.map.predicted) at(...(state.x === details.map.x ? [one.x, one.y] : [one.y, one.x])).predicted = one.phase;
     for (const one of found.values()) one.z = summary(one.runs.map(row => row.z).filter(z => z !== null && z !== undefined));
     return found;
+  }
+
+  // Whether the diagram is that of the map which the sweep makes: of its two keys, with phases as colours.
+  function isMap() {
+    const keys = details.map && [details.map.x, details.map.y];
+    return Boolean(keys) && keys.includes(state.x) && keys.includes(state.y) && state.x !== state.y && state.z === "result.phase" && !state.seed;
   }
 
   // The value that most runs have, or the median of numbers.
@@ -103,8 +123,8 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   function told(one) {
     const ended = one.runs.filter(row => row.status !== "RUNNING").length, running = one.runs.length - ended;
     const seeds = [...new Set(one.runs.map(row => row.seed))].slice(0, 8).join(", ");
-    return [`${state.x} = ${text(one.x)}`, `${state.y} = ${text(one.y)}`, `${title(state.z)}: ${one.z === undefined ? "none yet" : text(one.z)}`,
-      `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
+    return [`${state.x} = ${text(one.x)}`, `${state.y} = ${text(one.y)}`, `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
+      one.z === undefined && one.predicted ? "predicted, not run" : `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
   }
 
   function redraw() {
@@ -149,14 +169,16 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     if (isGrid) {
       const at = new Map(all.map(one => [name(one.x, one.y), one]));
       const table = of => ys.map(y => xs.map(x => of(at.get(name(x, y)))));
-      const letter = one => !one ? "" : one.z === undefined ? (one.runs.some(row => row.status === "RUNNING") ? "▶" : one.runs.length ? "–" : "·") : isPhase ? PHASES[one.z]?.letter ?? "" : "";
+      const letter = one => !one ? "" : one.z === undefined ? (one.runs.some(row => row.status === "RUNNING") ? "▶" : one.predicted ? PHASES[one.predicted].letter : one.runs.length ? "–" : "·") : isPhase ? PHASES[one.z]?.letter ?? "" : "";
       const ticks = list => list.map(value => label(text(value)));
       const trace = {type: "heatmap", x: xs.map((_, i) => i), y: ys.map((_, i) => i), z: table(one => one ? number(one.z) : null), ...colour,
         customdata: table(one => one ? name(one.x, one.y) : null), text: table(one => one ? told(one).map(label).join("<br>") : ""), hoverinfo: "text", hoverongaps: true, xgap: 1, ygap: 1};
       if (at.size <= MOST_LETTERS) layout.annotations = [...at.values()].filter(letter).map(one => ({x: xs.findIndex(x => JSON.stringify(x) === JSON.stringify(one.x)),
         y: ys.findIndex(y => JSON.stringify(y) === JSON.stringify(one.y)), text: letter(one), showarrow: false, font: {size: 11, color: one.z === undefined ? undefined : "#fff"}}));
       const marks = list => ({tickvals: list.map((_, i) => i).filter(i => i % Math.ceil(list.length / 12) === 0), ticktext: ticks(list).filter((_, i) => i % Math.ceil(list.length / 12) === 0), showgrid: false, zeroline: false});
-      return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
+      const traces = [trace];
+      if (all.some(one => one.predicted)) traces.push({...trace, showscale: false, opacity: PALE, z: table(one => one?.predicted && one.z === undefined ? number(one.predicted) : null)}, boundary(xs, ys, at));
+      return plot(element, traces, {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
     }
     const kind = list => ({type: list.every(one => typeof one === "number") ? (Math.min(...list) > 0 && Math.max(...list) > 30 * Math.min(...list) ? "log" : "linear") : "category"});
     const trace = {type: "scatter", mode: "markers", x: all.map(one => typeof one.x === "number" ? one.x : label(text(one.x))), y: all.map(one => typeof one.y === "number" ? one.y : label(text(one.y))),
@@ -165,9 +187,20 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     return plot(element, [trace], {...layout, xaxis: {...axis(state.x), ...kind(xs)}, yaxis: {...axis(state.y), ...kind(ys)}}, 420);
   }
 
+  // The lines between cells of different phases, run or predicted.
+  function boundary(xs, ys, at) {
+    const [x, y] = [[], []], phaseOf = (i, j) => { const one = at.get(name(xs[i], ys[j])); return one?.z ?? one?.predicted; };
+    for (let i = 0; i < xs.length; i++) for (let j = 0; j < ys.length; j++) {
+      const here = phaseOf(i, j), right = i + 1 < xs.length && phaseOf(i + 1, j), above = j + 1 < ys.length && phaseOf(i, j + 1);
+      if (here && right && right !== here) { x.push(i + 0.5, i + 0.5, null); y.push(j - 0.5, j + 0.5, null); }
+      if (here && above && above !== here) { x.push(i - 0.5, i + 0.5, null); y.push(j + 0.5, j + 0.5, null); }
+    }
+    return {type: "scatter", mode: "lines", x, y, line: {color: INK, width: 1.5}, hoverinfo: "skip", showlegend: false};
+  }
+
   function drawLegend(categories, isPhase) {
     fill(legend, categories?.map((one, i) => h("span", {class: "phase"}, isPhase ? h("i", {class: `swatch ${one}`}) : h("i", {class: `swatch colour${i % COLOURS.length}`}),
-      isPhase ? `${PHASES[one].letter} ${one} ` : `${one} `)), h("span", {class: "quiet"}, "· not begun, ▶ running, – no value"));
+      isPhase ? `${PHASES[one].letter} ${one} ` : `${one} `)), h("span", {class: "quiet"}, `· not begun, ▶ running, – no value${isMap() ? "; pale: predicted, not run; lines: the boundary between phases" : ""}`));
   }
 
   async function drawPublished() {
@@ -195,7 +228,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   async function drawPicked(found) {
     const one = found.get(picked);
-    if (!one || !one.runs.length) { fill(inCell, one && h("p", {class: "quiet"}, "no run in this cell yet")); return; }
+    if (!one || !one.runs.length) { fill(inCell, one && h("p", {class: "quiet"}, one.predicted ? `not run: predicted as ${one.predicted} from the cells around it` : "no run in this cell yet")); return; }
     const runs = one.runs.slice(0, MOST_CURVES), ids = runs.map(row => row.run);
     const curves = await source.curves({runs: ids, points: 400});
     if (!isCurrent()) return;
