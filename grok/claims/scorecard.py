@@ -331,6 +331,11 @@ def _checks_of(database: Database, claim: Claim) -> dict[str, list[tuple[str, st
     return checks
 
 
+def findings_of(sweep: Mapping[str, Any], claim: Claim) -> list[Finding]:
+    """The stored findings of a claim on a checked sweep."""
+    return [_finding(one) for one in sweep["claims"]["findings"] if one["claim"] == claim.id]
+
+
 def _finding(stored: Mapping[str, Any]) -> Finding:
     """A finding as it was stored, perhaps by another release."""
     return Finding(**{key: stored[key] for key in FINDING_FIELDS if key in stored})

@@ -6,7 +6,7 @@ it needs when it runs, so that help is shown without a wait.
 
 import click
 
-from grok.cli import export, papers, report, run, store, sweep
+from grok.cli import bundle, export, papers, report, run, store, sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,5 +32,6 @@ for command in (
     run.repeat,
     run.resume,
     export.export,
+    bundle.bundle,
 ):
     main.add_command(command)

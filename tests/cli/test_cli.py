@@ -59,7 +59,7 @@ NAMES = """
 store start, store stop, store serve, store uri, store status, store recover, store export, store import,
 store delete, store doctor, store repair, store backup, sweep run, sweep serve, sweep agent, sweep submit, sweep status,
 store attach, papers, claims register, replicate, new, init, run, analyze, map, board, report, measures, repeat, resume, export history, export metrics,
-export run, export sweep, export replication, export weights
+export run, export sweep, export replication, export weights, bundle write, bundle verify
 """
 
 

@@ -1,0 +1,189 @@
+"""Bundles of claims: what they have, and what a check finds in an honest and in a hostile one."""
+
+import io
+import shutil
+import subprocess
+import zipfile
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from grok.cli import main
+from grok.errors import UserError
+from grok.reports import bundle, bundle_check
+from grok.store import archive
+from grok.sweep import file as files
+from grok.sweep.local import LocalSweep
+from grok.sweep.progress import SweepProgress
+
+SWEEP = """\
+program: experiments/doshi.py
+method: grid
+command: ['${program}', with, '${args_no_hyphens}']
+parameters: {preset: {values: [analytic, analytic_product]}, seed: {values: [0, 1]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def written(store, tmp_path_factory):
+    """A bundle of one claim with four runs, as a folder, and the store that it was written from."""
+    made = replace(store, db_name="bundled")
+    path = tmp_path_factory.mktemp("bundle") / "doshi_cpu.yaml"
+    path.write_text(SWEEP)
+    LocalSweep.begin(files.read(path), made, None, None).run(SweepProgress(4, 4))
+    folder = path.with_name("written")
+    assert bundle.write(made.database, ["08c"], folder)[:2] == (1, 4)
+    yield folder, made
+    store.client.drop_database("bundled")
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """A copy of the bundle that a test may change."""
+    return shutil.copytree(written[0], tmp_path / "copy")
+
+
+def seal(folder) -> None:
+    """Write the checksums anew, as somebody who has changed a bundle on purpose would."""
+    (folder / bundle.SUMS).unlink()
+    sums = bundle.checksums(folder)
+    text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    (folder / bundle.SUMS).write_text(text)
+
+
+def wrong(store, path, runs: int = 0) -> list[str]:
+    """What the check finds wrong."""
+    return [line for agrees, line in bundle_check.verify(store, path, runs, 0) if not agrees]
+
+
+def test_an_honest_bundle_is_right_as_a_folder_and_as_a_zip_file(written, store, tmp_path):
+    """A reviewer must find it complete: its runs give the same verdict and the same values again,
+    and `sha256sum` alone can check the files. The check leaves nothing in the store."""
+    folder, made = written
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", bundle.SUMS], cwd=folder, check=True
+    )
+    readme = (folder / "README.md").read_text()
+    assert "passed | 2/2" in readme and "grok sweep run sweeps/doshi_cpu.yaml" in readme
+    assert (folder / "figures" / "doshi_cpu.png").read_bytes().startswith(b"\x89PNG")
+    packed = tmp_path / "b.zip"
+    assert bundle.write(made.database, ["08c"], packed)[:2] == (1, 4)
+    before = store.client.list_database_names()
+    for path, options in ((folder, ["--runs", "4"]), (packed, ["--runs", "1", "--seed", "5"])):
+        done = CliRunner().invoke(main, ["bundle", "verify", str(path), *options])
+        assert done.exit_code == 0, done.output
+        assert "claim 08c: passed on 2 of 2 seeds, as the bundle says" in done.output
+        assert done.output.count("equal bit for bit") == int(options[1])
+    assert store.client.list_database_names() == before
+    with pytest.raises(UserError, match="exists"):
+        bundle.write(made.database, ["08c"], packed)
+    with pytest.raises(UserError, match="unknown claim or paper 08zz"):
+        bundle.write(made.database, ["08zz"], tmp_path / "c.zip")
+
+
+def test_a_changed_byte_a_missing_and_a_foreign_file_are_named(copy, store):
+    content = bytearray((copy / "runs.zip").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "runs.zip").write_bytes(content)
+    (copy / "packages.txt").unlink()
+    (copy / "note.txt").write_text("not listed")
+    assert wrong(store, copy) == [
+        "note.txt is not in SHA256SUMS",
+        "packages.txt is missing",
+        "runs.zip was changed: it has another SHA-256",
+    ]
+    assert CliRunner().invoke(main, ["bundle", "verify", str(copy)]).exit_code == 1
+
+
+def test_a_run_whose_values_were_changed_is_found_by_training_it_again(copy, written, store):
+    """Whoever forges a curve can write the right checksums with it."""
+    forged = replace(store, db_name="forged")
+    archive.import_(forged.database, copy / "runs.zip")
+    metric = {"name": "test_accuracy", "run_id": 3}
+    values = forged.database.metrics.find_one(metric)["values"]
+    forged.database.metrics.update_one(metric, {"$set": {"values": [0.123, *values[1:]]}})
+    (copy / "runs.zip").unlink()
+    archive.export(forged.database, {}, copy / "runs.zip")
+    store.client.drop_database("forged")
+    seal(copy)
+    [line] = wrong(store, copy, runs=4)
+    assert line.startswith("run 3: test_accuracy at step 0 is 0.123, trained again ")
+
+
+def test_a_verdict_that_does_not_follow_from_the_runs_is_found(copy, store):
+    for then, now, found in (
+        ('"seeds_passed": 2', '"seeds_passed": 1', "seeds_passed 1 in the bundle, 2 from its runs"),
+        ('"seeds_passed": 1', '"seeds_passed": 2', None),
+        ("0.4", "0.9", "its measured numbers do not follow from the runs"),
+        ('"version": "', '"version": "0', "stated in version 0"),
+        ('"paper": "doshi"', '"paper": "../doshi"', "../doshi has no such claim here"),
+    ):
+        text = (copy / "bundle.json").read_text()
+        assert then in text
+        (copy / "bundle.json").write_text(text.replace(then, now, 1))
+        seal(copy)
+        lines = wrong(store, copy)
+        assert (found in lines[0]) if found else lines == []
+
+
+def test_nothing_in_a_bundle_is_executed(copy, written, store):
+    """A reviewer checks what a stranger sends: code in it, and a run that names it, must stay data."""
+    evil = copy / "experiments" / "doshi.py"
+    evil.write_text("raise SystemExit('executed')")
+    seal(copy)
+    assert wrong(store, copy, runs=1) == []
+    forged = replace(store, db_name="forged")
+    archive.import_(forged.database, copy / "runs.zip")
+    for number, program in enumerate([str(evil), "../experiments/doshi.py"], 1):
+        change = {"$set": {"experiment.mainfile": program}}
+        forged.database.runs.update_one({"_id": number}, change)
+    (copy / "runs.zip").unlink()
+    archive.export(forged.database, {"_id": {"$in": [1, 2]}}, copy / "runs.zip")
+    store.client.drop_database("forged")
+    seal(copy)
+    lines = wrong(store, copy, runs=4)
+    assert [line[:26] for line in lines if line.startswith("run ")] == [
+        "run 1 cannot be repeated: ",
+        "run 2 cannot be repeated: ",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/tmp/evil", "a/../../evil", "a\\b", "a\0b", "a/b/c/d/e", "", "\x1b[2J"]
+)
+def test_a_zip_file_cannot_write_outside_its_folder(store, tmp_path, name):
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("SHA256SUMS", "")
+        packed.writestr(zipfile.ZipInfo("x"), "")
+        packed.infolist()[-1].filename = name
+        packed.infolist()[-1].orig_filename = name
+    before = sorted(tmp_path.parent.rglob("*evil*"))
+    done = CliRunner().invoke(main, ["bundle", "verify", str(path)])
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
+    assert "\x1b" not in done.stderr
+    assert sorted(tmp_path.parent.rglob("*evil*")) == before
+
+
+def test_bombs_links_and_wrong_forms_are_one_line(copy, store, tmp_path, monkeypatch):
+    def refused(path) -> str:
+        with pytest.raises(UserError) as caught:
+            list(bundle_check.verify(store, path, 0, 0))
+        return str(caught.value)
+
+    path, zeros = tmp_path / "b.zip", io.BytesIO()
+    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("SHA256SUMS", bytes(3 << 20))
+    path.write_bytes(zeros.getvalue())
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle_check, "MOST_BYTES", 1 << 20)
+        assert "more than 2000 files" in refused(path)
+    path.write_bytes(zeros.getvalue()[:-30])
+    assert "no bundle, or a damaged one" in refused(path)
+    for text in ("[]", "{", '{"format": 2, "commit": "", "claims": []}', "[" * 100_000):
+        (copy / "bundle.json").write_text(text)
+        seal(copy)
+        assert refused(copy).startswith("bundle: ")
+    (copy / "link").symlink_to("/etc/passwd")
+    assert refused(copy) == "bundle: link is neither a file nor a folder"
