@@ -285,6 +285,8 @@ def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_
     assert tab.evaluate(f"{grid}.layout.title.text") == "figure"
     assert tab.locator("summary", has_text="Slurm: 1 running, 1 pending").count() == 1
     assert tab.locator("td", has_text="(Priority)").count() == 1
+    tab.set_viewport_size({"width": 390, "height": 844})
+    soon(tab, "document.documentElement.scrollWidth <= 390")  # the legend wraps
     tab.select_option("label:has-text('colour') select", "result.ended")
     soon(tab, f"{shown}.length === 1 && {grid}.parentElement.hidden")  # they are of phases only
 

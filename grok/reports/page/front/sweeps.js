@@ -138,7 +138,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     offer(seedChoice, "seed", seeds);
     drawHead();
     const found = cells();
-    await drawCells(diagram, [...found.values()], "measured here");
+    await drawCells(diagram, [...found.values()], isMap() ? "measured and predicted here" : "measured here");
     await drawPublished();
     diagram.removeAllListeners?.("plotly_click");
     diagram.on?.("plotly_click", event => pick(event.points[0].customdata));
@@ -175,7 +175,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
         customdata: table(one => one ? name(one.x, one.y) : null), text: table(one => one ? told(one).map(label).join("<br>") : ""), hoverinfo: "text", hoverongaps: true, xgap: 1, ygap: 1};
       if (at.size <= MOST_LETTERS) layout.annotations = [...at.values()].filter(letter).map(one => ({x: xs.findIndex(x => JSON.stringify(x) === JSON.stringify(one.x)),
         y: ys.findIndex(y => JSON.stringify(y) === JSON.stringify(one.y)), text: letter(one), showarrow: false, font: {size: 11, color: one.z === undefined ? undefined : "#fff"}}));
-      const marks = list => ({tickvals: list.map((_, i) => i).filter(i => i % Math.ceil(list.length / 12) === 0), ticktext: ticks(list).filter((_, i) => i % Math.ceil(list.length / 12) === 0), showgrid: false, zeroline: false});
+      const marks = list => ({tickvals: list.map((_, i) => i).filter(i => i % Math.ceil(list.length / 12) === 0), ticktext: ticks(list).filter((_, i) => i % Math.ceil(list.length / 12) === 0), range: [-0.5, list.length - 0.5], showgrid: false, zeroline: false});
       const traces = [trace];
       if (all.some(one => one.predicted)) traces.push({...trace, showscale: false, opacity: PALE, z: table(one => one?.predicted && one.z === undefined ? number(one.predicted) : null)}, boundary(xs, ys, at));
       return plot(element, traces, {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
@@ -200,7 +200,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   function drawLegend(categories, isPhase) {
     fill(legend, categories?.map((one, i) => h("span", {class: "phase"}, isPhase ? h("i", {class: `swatch ${one}`}) : h("i", {class: `swatch colour${i % COLOURS.length}`}),
-      isPhase ? `${PHASES[one].letter} ${one} ` : `${one} `)), h("span", {class: "quiet"}, `· not begun, ▶ running, – no value${isMap() ? "; pale: predicted, not run; lines: the boundary between phases" : ""}`));
+      isPhase ? `${PHASES[one].letter} ${one} ` : `${one} `)), h("span", {class: "quiet"}, `· not begun, ▶ running, – no value${isMap() ? "; faint: predicted, not run; lines: the boundary between phases" : ""}`));
   }
 
   async function drawPublished() {
