@@ -339,8 +339,8 @@ def pruning_curves(
 # (docs/concepts/claims.md).
 
 # Negative controls: gradient descent on nearly all of the table, which is slower than AdamW and should
-# have no delay (08a and 08b pass there: a ratio of 1.1 is within their limits); closed forms of sums,
-# evaluated on differences of two numbers; untrained networks.
+# have no delay (the ratio is 1.1 there); closed forms of sums, evaluated on differences of two numbers;
+# untrained networks.
 NO_DELAY = {
     **DESCENT,
     "operation": "x_plus_y",
