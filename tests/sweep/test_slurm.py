@@ -161,7 +161,10 @@ def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsew
     seeds = [run["config"]["seed"] for run in runs if run["status"] == "COMPLETED"]
     assert sorted(seeds) == list(range(12))
     again = [point for point in points if len(point["attempts"]) > 1]
-    assert [run["status"] for run in runs].count("INTERRUPTED") == len(again)
+    # fewer runs than points if an agent is interrupted between taking a point and beginning its run
+    interrupted = [run["config"]["seed"] for run in runs if run["status"] == "INTERRUPTED"]
+    assert {*interrupted} <= {point["point"]["seed"] for point in again}
+    assert len({*interrupted}) == len(interrupted)
     assert not {point["host"].split()[-1] for point in again} & ended()
     subprocess.run(["scancel", "--user", "root"])
     wait_until(lambda: not (home / "mongodb.json").exists(), 60)
