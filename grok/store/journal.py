@@ -25,7 +25,7 @@ from grok.errors import UserError
 from grok.store.connection import Store
 
 EVENTS, LOCK, REASON = "events.sqlite", "lock", "reason"  # files of a journal's folder
-NEW = ".new-"  # begins the name of a folder that is not locked yet
+NEW = ".new-"  # begins the name of a folder that is not locked yet, or not of a run or sweep yet
 OLD_EVENTS = "journal"  # of versions up to 0.1: BSON documents one after another, locked itself
 HEADER = "head"  # kind of a journal's first event
 SCHEMA = """
@@ -81,13 +81,18 @@ class Journal:
         self.database: sqlite3.Connection | None = None
 
     @classmethod
-    def create(cls, journals: Path, header: Event) -> "Journal":
+    def create(cls, journals: Path, header: Event, reserved: "Journal | None" = None) -> "Journal":
         """A new, locked journal for the run that `header` describes, in the folder of all journals.
+
+        Arguments:
+            reserved: what `reserve` returned to the holder before the run was stored; it becomes the
+                journal.
 
         Raises:
             JournalError: it cannot be written.
         """
-        journal = cls.lock(journals, header["run_id"], header["holder"])
+        journal = reserved or cls.reserve(journals, header["holder"])
+        journal._name_after(header["run_id"], header["holder"])
         try:
             os.close(_create_file(journal.folder / EVENTS))
             journal.database = _open(journal.folder / EVENTS)
@@ -110,16 +115,34 @@ class Journal:
         Raises:
             JournalError: it cannot be written.
         """
-        folder = journals / folder_name(document_id, holder)
-        unlocked = journals / f"{NEW}{holder}"  # nobody takes it for that of a dead process
+        journal = cls.reserve(journals, holder)
+        journal._name_after(document_id, holder)
+        return journal
+
+    @classmethod
+    def reserve(cls, journals: Path, holder: str) -> "Journal":
+        """A locked folder that is not yet of a run or sweep: one that is not stored has no number.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        folder = reserved_folder(journals, holder)
         try:
-            unlocked.mkdir(mode=0o700, parents=True)
-            descriptor = _create_file(unlocked / LOCK)
+            folder.mkdir(mode=0o700, parents=True)
+            descriptor = _create_file(folder / LOCK)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            unlocked.rename(folder)
         except OSError as error:
             raise _cannot_write(folder, error) from error
         return cls(folder, descriptor)
+
+    def _name_after(self, document_id: int | str, holder: str) -> None:
+        folder = self.folder.with_name(folder_name(document_id, holder))
+        try:
+            self.folder.rename(folder)
+        except OSError as error:
+            self.discard()
+            raise _cannot_write(folder, error) from error
+        self.folder = folder
 
     @classmethod
     def acquire(cls, folder: Path) -> "Journal | None":
@@ -306,6 +329,11 @@ def set_aside(store: Store) -> dict[Path, str]:
         except OSError:
             found[folder] = "no reason is given"
     return found
+
+
+def reserved_folder(journals: Path, holder: str) -> Path:
+    """The folder that a holder locks before its run or sweep is stored."""
+    return journals / f"{NEW}{holder}"
 
 
 def is_locked(folder: Path) -> bool | None:

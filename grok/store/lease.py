@@ -163,7 +163,10 @@ def holder_is_alive_here(store: Store, document: Mapping[str, Any]) -> bool | No
     if lease.get("machine") != _machine():
         return None
     name = journal.folder_name(document["_id"], lease["holder"])
-    is_locked = journal.is_locked(Path(lease["journals"]) / name)
+    journals = Path(lease["journals"])
+    is_locked = journal.is_locked(journals / name)
+    if is_locked is None:  # the holder was killed before its journal had the document's number
+        is_locked = journal.is_locked(journal.reserved_folder(journals, lease["holder"]))
     if is_locked is None and "renewed" in lease:
         return False  # the holder had a journal by then; it is dead and all of that is delivered
     return is_locked

@@ -101,6 +101,7 @@ class DurableObserver(MongoObserver):
         self.store, self.admit = store, admit
         self.prefix = f"{prefix}_" if prefix else ""
         self.journal: Journal | None = None
+        self.reserved: Journal | None = None  # it shows that the process lives, from `insert` on
         self.recording = threading.Lock()  # heartbeats come from a thread of their own
         self.metric_ids: dict[tuple[str, int], ObjectId] = {}  # by name and part
         self.earlier_ids: dict[tuple[str, int], ObjectId] = {}  # those that a resumed run had
@@ -126,8 +127,11 @@ class DurableObserver(MongoObserver):
         try:
             with pymongo.timeout(START_TIMEOUT):
                 run_id = super().started_event(*args, **kwargs)
-        except PyMongoError as error:
-            raise UserError(self.store.explain(error, began)) from error
+        except BaseException as error:
+            self._release()
+            if isinstance(error, PyMongoError):
+                raise UserError(self.store.explain(error, began)) from error
+            raise
         lease = Lease.of(self.run_entry)
         header = {
             "uri": self.store.uri,
@@ -141,8 +145,10 @@ class DurableObserver(MongoObserver):
         }
         try:
             self._be_admitted()
-            self.journal = Journal.create(self.store.journals, header)
+            reserved, self.reserved = self.reserved, None
+            self.journal = Journal.create(self.store.journals, header, reserved)
         except UserError as error:
+            self._release()
             failed = {
                 "status": "FAILED",
                 "stop_time": datetime.now(UTC),
@@ -154,6 +160,11 @@ class DurableObserver(MongoObserver):
         self.delivery = Delivery(self.store.database, self.prefix, lease, renews_lease=True)
         DELIVERY.ensure_started(self.store)
         return run_id
+
+    def _release(self) -> None:
+        if self.reserved is not None:
+            self.reserved.discard()
+            self.reserved = None
 
     def _be_admitted(self) -> None:
         """UserError if the run must not begin, or that is not known as the server does not answer."""
@@ -176,12 +187,14 @@ class DurableObserver(MongoObserver):
         configuration has a value that MongoDB cannot store.
         """
         check_storable(self.run_entry["config"])
+        holder = new_holder(self.store)
+        self.reserved = Journal.reserve(self.store.journals, holder["holder"])
         stored = self.resumes or self.overwrite
         if stored is not None:
-            self._replace(stored)
+            self._replace(stored, holder)
             return
         self.run_entry["uid"] = uuid.uuid4().hex
-        self.run_entry["lease"] = {"term": FIRST_TERM, **new_holder(self.store)}
+        self.run_entry["lease"] = {"term": FIRST_TERM, **holder}
         has_name = self.run_entry.get("_id") is not None
         while True:
             if not has_name:
@@ -193,12 +206,12 @@ class DurableObserver(MongoObserver):
                 if has_name:
                     raise UserError(f"there is a run {self.run_entry['_id']} already") from None
 
-    def _replace(self, run: dict[str, Any]) -> None:
+    def _replace(self, run: dict[str, Any], holder: dict[str, Any]) -> None:
         """Begin a stored run anew under its id; all that it had recorded will be recorded again.
 
         UserError if another process writes the run, or has just begun to.
         """
-        taken = take(self.store, self.runs, run)
+        taken = take(self.store, self.runs, run, holder=holder)
         lease = Lease.of(taken)
         registered = {one["id"]: one for one in taken["lease"].get("metrics", [])}
         for metric in self.metrics.find({"run_id": run["_id"]}, {"name": 1, "part": 1}):

@@ -15,6 +15,7 @@ import pytest
 from grok.store import delivery, journal, lease
 from grok.store.connection import Store, find_run
 from grok.store.journal import DamagedJournal, Journal, JournalError
+from grok.store.observer import DurableObserver
 from tests.store.writers import Writer, held_delivery, node, stored
 
 HEADER = {"run_id": 7, "holder": "abc", "uri": "mongodb://there/x"}
@@ -212,13 +213,48 @@ def test_after_a_failed_append_nothing_more_is_appended(here, monkeypatch):
     assert stored(here, writer.run) == {"loss": [1.0, 2.0, 3.0]}
 
 
-def test_a_run_whose_journal_cannot_be_begun_has_failed(here, monkeypatch):
+def test_a_run_whose_journal_cannot_be_begun_is_not_stored(here):
+    """It could record nothing, and would be neither finished nor known to be dead."""
     here.journals.parent.mkdir(exist_ok=True)
     here.journals.write_text("a file in its place")
     with pytest.raises(JournalError, match="cannot be written"):
         Writer(here)
+    assert here.database.runs.find_one() is None
+
+
+def test_a_run_whose_events_cannot_be_written_has_failed(here, monkeypatch):
+    """The disk may be full when the run is in the store and only its lock is on the disk."""
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(journal, "_open", lambda path: (_ for _ in ()).throw(error))
+    with pytest.raises(JournalError, match="cannot be written"):
+        Writer(here)
     (run,) = here.database.runs.find()
     assert run["status"] == "FAILED" and "cannot be written" in run["fail_trace"][0]
+    assert list(here.journals.iterdir()) == []
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_is_known_to_be_dead_from_the_moment_it_is_stored(here, monkeypatch, resumed):
+    """A process may be killed before it has a journal; its run could not be resumed for a minute."""
+    seen = None
+    if resumed:
+        first = Writer(here)
+        first.die()
+        delivery.recover(here)
+        seen = find_run(here.database, first.run)
+    begun: list[DurableObserver] = []
+
+    def interrupted(observer: DurableObserver) -> None:
+        begun.append(observer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DurableObserver, "_be_admitted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Writer(here, seen)
+    run = find_run(here.database, 1)
+    assert run["status"] == "RUNNING" and lease.is_alive(here, here.database.runs, run)
+    begun[0].reserved.close()  # as a killed process's locks are
+    assert not lease.is_alive(here, here.database.runs, run)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"weighty"), os.unlink])
