@@ -4,7 +4,8 @@ A journal is an SQLite database in WAL mode with a row for each event. A row is 
 system before `append` returns, so it survives SIGKILL; after a power failure the last rows can be
 missing, but the others are whole (`synchronous=NORMAL`). Each row has a checksum of its own, and the
 number of rows is kept beside them, so a damaged or shortened journal is noticed. The process that
-writes a journal holds a lock, which the system releases even if the process is killed.
+writes a journal holds a lock, which the system releases even if the process is killed. Whoever reads
+the journal of a dead process holds a lock of another file: it must not be taken for the writer.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ import bson
 from grok.errors import UserError
 from grok.store.connection import Store
 
-EVENTS, LOCK, REASON = "events.sqlite", "lock", "reason"  # files of a journal's folder
+EVENTS, REASON = "events.sqlite", "reason"  # files of a journal's folder
+LOCK, READER_LOCK = "lock", "reader"  # the files that its writer and its reader lock
 NEW = ".new-"  # begins the name of a folder that is not locked yet, or not of a run or sweep yet
 OLD_EVENTS = "journal"  # of versions up to 0.1: BSON documents one after another, locked itself
 HEADER = "head"  # kind of a journal's first event
@@ -146,8 +148,9 @@ class Journal:
 
     @classmethod
     def acquire(cls, folder: Path) -> "Journal | None":
-        """The journal of a process that has died, now locked; None if it lives or has no journal."""
-        descriptor = _lock(folder)
+        """The journal of a process that has died, now locked; None if it lives or has no journal, or
+        another process reads it."""
+        descriptor = _lock_to_read(folder)
         if descriptor is None:
             return None
         journal = cls(folder, descriptor, is_old=not (folder / LOCK).exists())
@@ -192,7 +195,7 @@ class Journal:
     def _rows(self) -> Iterator[bytes]:
         found = 0
         try:
-            expected = int.from_bytes(os.pread(self.descriptor, 8, 0), "little")
+            expected = int.from_bytes((self.folder / LOCK).read_bytes()[:8], "little")
             with contextlib.closing(self._open_to_read()) as database:
                 for seq, content, checksum in database.execute(
                     "SELECT seq, content, checksum FROM events ORDER BY seq"
@@ -338,18 +341,20 @@ def reserved_folder(journals: Path, holder: str) -> Path:
 
 def is_locked(folder: Path) -> bool | None:
     """Whether a living process writes this journal; None if it is not there."""
-    descriptor = None
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-    return False
+    for name in (LOCK, OLD_EVENTS):
+        descriptor = None
+        try:
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        return False
+    return None
 
 
 def is_written(journals: Path, run_id: int | str) -> bool:
@@ -357,13 +362,9 @@ def is_written(journals: Path, run_id: int | str) -> bool:
 
     It is for runs of versions without leases.
     """
-    for folder in journals.iterdir() if journals.exists() else ():
-        if folder.name.rpartition("-")[0] == folder_name(run_id, "").removesuffix("-"):
-            descriptor = _lock(folder)
-            if descriptor is None:
-                return True
-            os.close(descriptor)
-    return False
+    prefix = folder_name(run_id, "").removesuffix("-")
+    folders = journals.iterdir() if journals.exists() else ()
+    return any(folder.name.rpartition("-")[0] == prefix and is_locked(folder) for folder in folders)
 
 
 def discard(store: Store, run: dict[str, Any]) -> None:
@@ -377,22 +378,26 @@ def discard(store: Store, run: dict[str, Any]) -> None:
             journal.close()
 
 
-def _lock(folder: Path) -> int | None:
-    """A descriptor that holds a journal's lock; None if its process lives, or there is no journal."""
-    for name in (LOCK, OLD_EVENTS):
-        path = folder / name
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists():  # else it has just been delivered
-                return descriptor
-        except BlockingIOError:
-            pass
-        os.close(descriptor)
+def _lock_to_read(folder: Path) -> int | None:
+    """A descriptor that holds the reader's lock of a dead process's journal; None if that process
+    lives, another one reads the journal, or it is not there."""
+    if is_locked(folder) is not False:
         return None
+    path = folder / READER_LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists() and is_locked(folder) is False:  # else it has just been delivered
+            return descriptor
+        with contextlib.suppress(OSError):
+            path.unlink()
+            folder.rmdir()
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
     return None
 
 

@@ -108,6 +108,18 @@ def test_a_living_process_keeps_its_journal(tmp_path):
     assert [one.header["run_id"] for one in journal.waiting(tmp_path)] == [7]
 
 
+def test_who_reads_a_journal_is_not_taken_for_its_writer(here):
+    """A resumption was refused as the run was "still running" while its journal was delivered."""
+    writer = Writer(here)
+    writer.die()
+    found = Journal.acquire(writer.journal.folder)
+    run = find_run(here.database, writer.run)
+    assert found is not None and not lease.is_alive(here, here.database.runs, run)
+    assert Journal.acquire(writer.journal.folder) is None  # another process delivers it
+    found.close()
+    assert delivery.recover(here) == 1
+
+
 @pytest.mark.parametrize("run_id", ["../../outside", "a/b", "*", "\0", "x" * 300])
 def test_no_id_of_a_run_leads_out_of_the_folder(tmp_path, run_id):
     written = Journal.create(tmp_path / "spool", {**HEADER, "run_id": run_id})
