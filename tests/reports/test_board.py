@@ -11,6 +11,7 @@ import gridfs
 import numpy as np
 import pytest
 import safetensors.numpy
+from pymongo.errors import AutoReconnect
 
 from benchmarks import synthetic
 from grok.errors import UserError
@@ -352,6 +353,24 @@ def test_a_poll_finds_what_has_changed_and_all_viewers_hear_of_it(store):
         message = changes.wait(changes.version - 1, 0.0)
         assert message["sweeps"] == ["s"] and message["runs"] == []
         assert changes.wait(0, 0.0)["runs"] is None  # more than one change ago: everything
+    finally:
+        store.client.drop_database("board_changes")
+
+
+def test_a_change_is_not_lost_when_the_store_is_away_in_the_middle_of_a_poll(store, monkeypatch):
+    """The viewers' tables would stay as they were until something else changed."""
+    live = replace(store, db_name="board_changes")
+    try:
+        changes = Changes(live.database)
+        changes.poll()
+        live.database.runs.insert_one({"_id": 1, "status": "RUNNING"})
+        with monkeypatch.context() as patch:
+            away = AutoReconnect("away")
+            patch.setattr(Changes, "_sweeps", lambda self: (_ for _ in ()).throw(away))
+            with pytest.raises(AutoReconnect):
+                changes.poll()
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]
     finally:
         store.client.drop_database("board_changes")
 

@@ -70,17 +70,20 @@ class Changes:
 
     def _poll_for_ever(self) -> None:
         while not self.is_stopped:
+            with contextlib.suppress(PyMongoError):  # the store is away; the views say so
+                self.poll()  # the first time before anybody looks: later ones compare with it
+            time.sleep(self.interval)
             with self.changed:
                 self.changed.wait_for(lambda: self.viewers > 0 or self.is_stopped)
-            with contextlib.suppress(PyMongoError):  # the store is away; the views say so
-                self.poll()
-            time.sleep(self.interval)
 
     def poll(self) -> None:
         """Look once for what has changed, and publish it."""
-        runs, running = self._changed_runs()
-        sweeps = self._changed_sweeps()
+        now, total = self._recent_runs()
+        sweeps_now = self._sweeps()  # nothing is noted as seen before all has been read
+        runs, sweeps = self._changed_runs(now, total), self._changed_sweeps(sweeps_now)
+        self.seen, self.total, self.seen_sweeps = now, total, sweeps_now
         if runs or sweeps:
+            running = sum(run.get("status") == "RUNNING" for run in now.values())
             self._publish(runs, sweeps, running)
 
     def _publish(self, runs: list[Any], sweeps: list[Any], running: int) -> None:
@@ -93,8 +96,8 @@ class Changes:
             }
             self.changed.notify_all()
 
-    def _changed_runs(self) -> tuple[list[Any], int]:
-        """The ids of the runs that are new, differ or have gone, and the number of running ones."""
+    def _recent_runs(self) -> tuple[dict[Any, Any], int]:
+        """The state of the recent and the running runs by id, and the number of all runs."""
         recent = self.database.runs.find({}, {"heartbeat": 1}).sort("heartbeat", -1).limit(1)
         latest = next((run.get("heartbeat") for run in recent), None)
         since: list[dict[str, Any]] = [{"status": "RUNNING"}]
@@ -104,23 +107,25 @@ class Changes:
                 {"start_time": {"$gte": latest - CLOCK_TOLERANCE}},
             ]
         now = {run.pop("_id"): run for run in self.database.runs.find({"$or": since}, RECENT)}
-        running = sum(run.get("status") == "RUNNING" for run in now.values())
-        total = self.database.runs.estimated_document_count()
+        return now, self.database.runs.estimated_document_count()
+
+    def _changed_runs(self, now: dict[Any, Any], total: int) -> list[Any]:
+        """The ids of the runs that are new, differ or have gone; None for any that is not recent."""
+        if self.total is None:  # the first poll has nothing to compare with
+            return []
         changed = [run_id for run_id, run in now.items() if self.seen.get(run_id) != run]
         changed += [
             run_id
             for run_id, run in self.seen.items()
             if run_id not in now and run.get("status") == "RUNNING"
         ]
-        if self.total is None:  # the first poll has nothing to compare with
-            changed = []
-        elif total != self.total and not changed:
-            changed = [None]  # of a run that is none of the recent ones, as one that was deleted
-        self.seen, self.total = now, total
-        return changed, running
+        new = sum(run_id not in self.seen for run_id in now)
+        if total - self.total != new:  # as when one was deleted, or imported
+            changed.append(None)
+        return changed
 
-    def _changed_sweeps(self) -> list[str]:
-        """The ids of the sweeps whose state, points or findings have changed."""
+    def _sweeps(self) -> dict[Any, Any]:
+        """The state, findings and counts of points of each sweep by id."""
         fields = {"state": 1, "seconds": 1, "claims.checked": 1}
         now: dict[Any, Any] = {one.pop("_id"): one for one in self.database.sweeps.find({}, fields)}
         stages: list[dict[str, Any]] = [
@@ -129,7 +134,11 @@ class Changes:
         ]
         for group in self.database.sweep_points.aggregate(stages):
             now[group["_id"]["sweep"]][group["_id"]["state"]] = group["count"]
-        before, self.seen_sweeps = self.seen_sweeps, now
+        return now
+
+    def _changed_sweeps(self, now: dict[Any, Any]) -> list[str]:
+        """The ids of the sweeps whose state, points or findings have changed."""
+        before = self.seen_sweeps
         if before is None:  # the first poll has nothing to compare with
             return []
         return [str(name) for name, one in now.items() if before.get(name) != one]

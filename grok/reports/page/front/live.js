@@ -9,8 +9,10 @@ async function ask(view, parameters = {}, signal) {
 
 async function answer(response) {
   const content = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(content.error ?? `the server answers ${response.status}`);
-  return content;
+  if (response.ok) return content;
+  const error = new Error(content.error ?? `the server answers ${response.status}`);
+  error.isFinal = response.status >= 400 && response.status < 500 && response.status !== 429;
+  throw error;
 }
 
 export function open() {
@@ -34,7 +36,8 @@ export function open() {
     setNotes: (run, tags, notes) => fetch("api/notes", {method: "POST", headers: {"Content-Type": "application/json"},
       body: JSON.stringify({run, tags, notes})}).then(answer),
 
-    // Calls `told` with each change of the store, and `said` with the state of the connection.
+    // Calls `told` with each change of the store from when the promise is fulfilled, and `said` with the
+    // state of the connection.
     subscribe(told, said) {
       const events = new EventSource("api/events");
       let wasLost = false;
@@ -48,6 +51,7 @@ export function open() {
         wasLost = true;
         said(events.readyState === EventSource.CLOSED ? "not live: the server refuses" : "connecting again");
       };
+      return new Promise(resolve => ["open", "error"].forEach(name => events.addEventListener(name, resolve, {once: true})));
     },
   };
 }

@@ -13,7 +13,7 @@ const NAV = [["runs", "Runs"], ["sweeps", "Sweeps"], ["papers", "Papers"]];
 const view = document.getElementById("view");
 const {open} = await import(document.getElementById("summary") ? "grok/stored.js" : "grok/live.js");
 const source = await open();
-let shown = {}, generation = 0;
+let shown = null, generation = 0, leave = () => {};  // nothing is shown while a view is being opened
 
 function theme(choice) {
   if (choice === "auto") delete document.documentElement.dataset.theme;
@@ -55,8 +55,10 @@ async function route() {
   for (const link of document.querySelectorAll("nav a"))
     link.toggleAttribute("aria-current", link.dataset.view === name || link.dataset.view === `${name}s`);
   const mine = ++generation;
-  shown.close?.();
-  shown = {};
+  shown?.close?.();
+  shown = null;
+  leave();
+  const left = new Promise(resolve => { leave = resolve; });
   const root = h("div");
   view.replaceChildren(root);
   window.scrollTo(0, 0);
@@ -66,27 +68,37 @@ async function route() {
       remember: kept => {
         if (String(place().path) === String(path) && mine === generation) history.replaceState(null, "", address(path, kept));
       }});
-    if (mine === generation) shown = opened ?? {};
+    if (mine === generation) shown = {...opened, left};
   } catch (error) {
-    if (mine === generation) root.append(failure(error));
+    if (mine === generation) {
+      root.append(failure(error));
+      shown = {};
+    }
   }
 }
 
-// Changes that arrive while a refresh is due or under way are joined: null stands for everything.
+// Changes that the view does not show yet are joined: null stands for everything.
 let pending = null, isBusy = false;
 const joined = (a, b) => a === null || b === null ? null : [...new Set([...a, ...b])];
 
-async function told(change) {
+function keep(change) {
   pending = pending ? {runs: joined(pending.runs, change.runs), sweeps: joined(pending.sweeps, change.sweeps)} : change;
+}
+
+async function told(change) {
+  keep(change);
   if (isBusy) return;
   isBusy = true;
   while (pending) {
     const now = pending;
     pending = null;
     try {
-      if (!document.hidden) await shown.refresh?.(now);
-      else pending = now;
-    } catch (error) { console.warn(error.message); }
+      if (document.hidden || shown === null) keep(now);
+      else await Promise.race([shown.refresh?.(now), shown.left]);
+    } catch (error) {
+      console.warn(error.message);
+      if (!error.isFinal) keep(now);  // as when the store is away for a moment
+    }
     await new Promise(resolve => setTimeout(resolve, REFRESH));
   }
   isBusy = false;
@@ -94,13 +106,14 @@ async function told(change) {
 
 document.querySelector("nav").append(...NAV.map(([name, title]) => h("a", {href: `#${name}`, "data-view": name}, title)));
 theme(choice);
-addEventListener("hashchange", route);
-route();
 source.about().then(about => {
   document.getElementById("about").textContent = about;
 }, () => {});
-source.subscribe(told, state => {
+// The subscription comes first: a view misses no change from its first request on.
+await source.subscribe(told, state => {
   const live = document.getElementById("live");
   live.textContent = state;
   live.className = state === "live" ? "is-live" : "";
 });
+addEventListener("hashchange", route);
+route();

@@ -45,7 +45,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : state.c.map(encodeURIComponent).join(","),
     s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n});
   const chosen = new Set();
-  let table, asked = new AbortController();
+  let table, asked = new AbortController(), newest, failed = null;
 
   const filter = h("input", {id: "filter", type: "search", value: state.f, placeholder: EXAMPLE, "aria-label": "filter of the runs",
     autocomplete: "off", spellcheck: "false"});
@@ -102,7 +102,12 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     }))];
   }
 
-  async function page(parameters) {
+  function page(parameters) {
+    newest = requested(parameters);
+    return newest;
+  }
+
+  async function requested(parameters) {
     asked.abort();
     asked = new AbortController();
     const [order] = parameters.sort ?? [];
@@ -117,8 +122,9 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       return {last_page: Math.max(1, Math.ceil(total / parameters.size)), last_row: total,
         data: rows.map(row => Object.fromEntries(row.map((value, i) => [state.c[i], value])))};
     } catch (error) {
-      if (error.name === "AbortError") return new Promise(() => {});  // another request has taken its place
+      if (error.name === "AbortError") return newest;  // it has taken this one's place
       said(error);
+      failed = error;
       return {last_page: 1, last_row: 0, data: []};
     }
   }
@@ -156,7 +162,10 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
           ...numeric.map(column => column === "result.seconds" ? duration(one.means[column]) : one.means[column])];
       });
       body.replaceChildren(grid([state.g, "runs", "states", ...numeric.map(column => `mean ${title(column)}`)], rows));
-    } catch (error) { said(error); }
+    } catch (error) {
+      said(error);
+      failed = error;
+    }
   }
 
   function draw() {
@@ -173,8 +182,16 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
 
   draw();
   return {
-    refresh: () => state.g ? drawGroups() : table.replaceData(),
-    close: () => { asked.abort(); table?.destroy(); },
+    refresh: async () => {
+      failed = null;
+      await (state.g ? drawGroups() : table.replaceData());
+      if (failed) throw failed;
+    },
+    close: () => {
+      newest = new Promise(() => {});  // nobody waits for it
+      asked.abort();
+      table?.destroy();
+    },
   };
 }
 
