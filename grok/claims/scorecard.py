@@ -79,13 +79,23 @@ def unfinished(database: Database, sweep: Mapping[str, Any]) -> Counter[int]:
     else:
         stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
         points = {point["number"]: point["point"] for point in stored}
-        finished = {point["number"] for point in stored if point["state"] == "finished"}
+        names = {point["run"]: point["number"] for point in stored}
+        done = database.runs.find(
+            {**of_sweeps(sweep["_id"]), **FINISHED}, {"info.wandb.run": 1, "meta.sweep.run": 1}
+        )
+        finished = {names.get(_agents_name(run)) for run in done}
     seed = sweep["config"].get("parameters", {}).get("seed", {})
     default = seed.get("value", 0)
     seeds = {number: point.get("seed", default) for number, point in points.items()}
     counts = Counter(seeds[number] for number in points if number not in finished)
     counts.update({*seed.get("values", ())} - {*seeds.values()})
     return counts
+
+
+def _agents_name(run: Mapping[str, Any]) -> str | None:
+    """The id that the agent of a served sweep gave a run, which its point names."""
+    own = run.get("meta", {}).get("sweep", {}).get("run")
+    return own or run.get("info", {}).get("wandb", {}).get("run")
 
 
 def check_sweep(

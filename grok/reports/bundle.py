@@ -29,7 +29,7 @@ from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT, atomic_write, experiment_file
 from grok.reports import figures
 from grok.store import archive
-from grok.store.documents import RUN_KEYS, commits_of, find_metrics, named_run
+from grok.store.documents import RUN_KEYS, commits_of, find_metrics, named_run, sweeps_of
 from grok.store.selection import of_sweeps
 
 FORMAT = 1
@@ -182,7 +182,7 @@ def _row(run: Document) -> Document:
     return {
         "run": run["_id"],
         "experiment": run["experiment"]["name"],
-        "sweep": (run.get("meta") or {}).get("sweep", {}).get("id"),
+        "sweep": next(iter(sweeps_of(run)), None),
         "status": run["status"],
         "start_time": run.get("start_time"),
         "commits": commits_of(run),
@@ -217,9 +217,7 @@ def _curves(database: Database, runs: list[Document], sweep: str) -> bytes | Non
     are neither."""
     from matplotlib.figure import Figure
 
-    ids = [
-        run["_id"] for run in runs if (run.get("meta") or {}).get("sweep", {}).get("id") == sweep
-    ]
+    ids = [run["_id"] for run in runs if sweep in sweeps_of(run)]
     wanted = {"run_id": {"$in": ids[:MOST_CURVES]}}
     logged = [*find_metrics(database.metrics, {**wanted, "name": {"$regex": "^(train|test)_"}})]
     kinds = [k for k in ("accuracy", "loss") if any(m["name"] == f"test_{k}" for m in logged)]

@@ -225,8 +225,9 @@ def _check_claim(store: Store, entry: Entry, papers: list[Experiment]) -> tuple[
     sweep = store.database.sweeps.find_one({"_id": entry.sweep, "name": claim.sweep})
     if sweep is None:
         return False, f"claim {entry.claim}: the bundle has no sweep {entry.sweep} of {claim.sweep}"
-    if sweep.get("served"):
-        return True, f"claim {entry.claim}: not computed again, since agents ran its sweep"
+    has_points = "points" in sweep or store.database.sweep_points.find_one({"sweep": entry.sweep})
+    if not has_points:  # agents ran the sweep, and an earlier version wrote the bundle
+        return True, f"claim {entry.claim}: not computed again, since the points are missing"
     try:
         findings = [
             one

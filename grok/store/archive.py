@@ -1,7 +1,8 @@
 """Runs as one portable file: a zip of BSON, the form of mongodump, with the hash of every member.
 
-Members: runs, metrics, sweeps and files .bson, data/ID for the content of each GridFS file, and
-manifest.json, written last. Nothing in it is code, and nothing of it is unpickled.
+Members: runs, metrics, sweeps, sweep_points and files .bson, data/ID for the content of each GridFS
+file, and manifest.json, written last. Format 1 had no sweep_points.bson. Nothing in it is code, and
+nothing of it is unpickled.
 """
 
 import contextlib
@@ -31,10 +32,10 @@ from grok.errors import UserError
 from grok.paths import atomic_write
 from grok.store import archive_schema
 from grok.store.connection import file_ids, files_in_use, next_number
-from grok.store.documents import RUN_KEYS, named_run
+from grok.store.documents import RUN_KEYS, named_run, sweeps_of
 from grok.store.selection import Query
 
-FORMAT = 1
+FORMAT = 2
 IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
 OF_ONE_STORE = ("lease", "uid")  # of a run: who writes it there, which metrics are its own
 DOCUMENTS_PER_WRITE = 500
@@ -42,7 +43,11 @@ PIECE = 1 << 20  # bytes of a file that are read at once
 CHUNK = 255 * 1024  # bytes of a stored file in one document, as GridFS has it
 MAX_MANIFEST = 1 << 24  # bytes, enough for a hundred thousand files
 MAX_DOCUMENT = 1 << 24  # bytes; MongoDB takes no larger one
-DOCUMENTS = ("runs.bson", "metrics.bson", "sweeps.bson", "files.bson")
+POINTS = "sweep_points.bson"
+DOCUMENTS = {  # members of each format that can be read
+    1: {"runs.bson", "metrics.bson", "sweeps.bson", "files.bson"},
+    FORMAT: {"runs.bson", "metrics.bson", "sweeps.bson", POINTS, "files.bson"},
+}
 Document = dict[str, Any]
 # What reading a file that is no archive may raise, of zipfile, zlib, json and bson.
 ERRORS_OF_DAMAGE = (
@@ -77,7 +82,7 @@ def export(database: Database, wanted: Query, path: Path) -> int:
     def runs() -> Iterator[Document]:
         for run in database.runs.find(wanted).sort("_id"):
             ids.append(run["_id"])
-            sweeps.update(_sweeps_of(run))
+            sweeps.update(sweeps_of(run))
             files.update(file_ids(run))
             yield run
 
@@ -89,6 +94,7 @@ def export(database: Database, wanted: Query, path: Path) -> int:
         cursors = {
             "metrics": database.metrics.find({"run_id": {"$in": ids}}),
             "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps)}}),
+            "sweep_points": database.sweep_points.find({"sweep": {"$in": sorted(sweeps)}}),
             "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
         }
         for name, cursor in cursors.items():
@@ -183,18 +189,24 @@ class _Contents:
 def _check(archive: zipfile.ZipFile, size: int, is_backup: bool) -> _Contents:
     """What a file of `size` bytes has; UserError or one of ERRORS_OF_DAMAGE if it is no archive."""
     hashes = _hashes(archive, size)
+    documents = {name for name in hashes if name.endswith(".bson")}
     runs: set[Any] = set()
     sweeps: set[str] = set()
+    stored_sweeps: set[str] = set()
     for run in _checked(archive, "runs.bson", archive_schema.Run, hashes):
         if run["_id"] in runs:
             raise ValueError(f"run {run['_id']} is there twice")
         runs.add(run["_id"])
-        sweeps.update(_sweeps_of(run))
+        sweeps.update(sweeps_of(run))
     for metric in _checked(archive, "metrics.bson", archive_schema.Metric, hashes):
         if metric["run_id"] not in runs:
             raise ValueError(f"a metric of run {metric['run_id']}, which is not in it")
-    for _ in _checked(archive, "sweeps.bson", archive_schema.Sweep, hashes):
-        pass
+    for sweep in _checked(archive, "sweeps.bson", archive_schema.Sweep, hashes):
+        stored_sweeps.add(sweep["_id"])
+    if POINTS in documents:
+        for point in _checked(archive, POINTS, archive_schema.SweepPoint, hashes):
+            if point["sweep"] not in stored_sweeps:
+                raise ValueError(f"a point of sweep {point['sweep']}, which is not in it")
     files: dict[Any, ObjectId] = {}
     for file in _checked(archive, "files.bson", archive_schema.File, hashes):
         name = f"data/{file['_id']}"
@@ -202,9 +214,9 @@ def _check(archive: zipfile.ZipFile, size: int, is_backup: bool) -> _Contents:
             raise ValueError(f"{name} has not the size that is written of it")
         derived = _derived_id(hashes[name], file.get("filename"))
         files[file["_id"]] = file["_id"] if is_backup else derived
-    if len(hashes) != len(DOCUMENTS) + len(files):
+    if len(hashes) != len(documents) + len(files):
         raise ValueError("files of which nothing is written")
-    for name in hashes.keys() - set(DOCUMENTS):
+    for name in hashes.keys() - documents:
         digest = hashlib.sha256()
         with archive.open(name) as member:
             for piece in iter(partial(member.read, PIECE), b""):
@@ -220,13 +232,17 @@ def _hashes(archive: zipfile.ZipFile, size: int) -> dict[str, str]:
     if archive.getinfo("manifest.json").file_size > MAX_MANIFEST:
         raise ValueError("manifest.json is too large")
     manifest = json.loads(archive.read("manifest.json"))
-    if manifest["format"] != FORMAT:
-        raise UserError(f"format {manifest['format']!r:.20}; this version reads {FORMAT}")
+    documents = DOCUMENTS.get(manifest["format"])
+    if documents is None:
+        known = " and ".join(map(str, DOCUMENTS))
+        raise UserError(f"format {manifest['format']!r:.20}; this version reads {known}")
     hashes = manifest["sha256"]
     if not isinstance(hashes, dict) or len(members) != len(names):
         raise ValueError("its list of members is none")
-    if names != {*hashes, "manifest.json"} or not names.issuperset(DOCUMENTS):
+    if names != {*hashes, "manifest.json"}:
         raise ValueError("its members are not those that it lists")
+    if {name for name in names if name.endswith(".bson")} != documents:
+        raise ValueError("documents that do not belong to its format")
     for member in members:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{member.filename!r:.100} is compressed in another way")
@@ -263,13 +279,6 @@ def _check_sweeps(
             raise UserError(f"{path}: its sweep {sweep['_id']} is not the one of that id here")
 
 
-def _sweeps_of(run: Document) -> set[str]:
-    """The ids of the sweeps that a run names: its own, and that of W&B's agents."""
-    meta, info = run.get("meta") or {}, run.get("info") or {}
-    names = (meta.get("sweep") or {}).get("id"), (info.get("wandb") or {}).get("sweep")
-    return {name for name in names if name is not None}
-
-
 def _derived_id(*parts: Any) -> ObjectId:
     """The same id for the same parts, and no other way to get it."""
     return ObjectId(hashlib.sha256(repr(parts).encode()).digest()[:12])
@@ -289,11 +298,12 @@ class _Import:
         self.files: set[Any] = set()  # ids here, of the new runs
         self.written_files: list[Any] = []
         self.written_sweeps: list[Any] = []
+        self.written_points: list[Any] = []
 
     def write(self) -> Imported:
-        """Write the runs, files, metrics and sweeps that are not there yet.
+        """Write the runs, files, metrics, points and sweeps that are not there yet.
 
-        Runs come first, with the status IMPORTING: from then on nobody takes their ids or deletes
+        A sweep that is here keeps its own points. Runs come first, with the status IMPORTING: from then on nobody takes their ids or deletes
         their data as that of no run. An import that is killed leaves them so, and the next one
         finishes them.
         """
@@ -304,6 +314,8 @@ class _Import:
             self._write_file(file)
         metrics = map(self._metric_here, _documents(self.archive, "metrics.bson"))
         _write(database.metrics, (metric for metric in metrics if metric is not None))
+        if POINTS in self.archive.namelist():
+            self._write_points()
         for sweep in _documents(self.archive, "sweeps.bson"):
             with contextlib.suppress(DuplicateKeyError):
                 database.sweeps.insert_one(sweep if self.is_backup else {**sweep, "imported": True})
@@ -322,6 +334,7 @@ class _Import:
             self.database.metrics.delete_many({"run_id": {"$in": ids}})
             self.database.runs.delete_many({"_id": {"$in": ids}})
             self.database.sweeps.delete_many({"_id": {"$in": self.written_sweeps}})
+            self.database.sweep_points.delete_many({"_id": {"$in": self.written_points}})
             written = set(self.written_files)
             for file in written - files_in_use(self.database, written):
                 self.database["fs.files"].delete_one({"_id": file})
@@ -389,6 +402,16 @@ class _Import:
     def _metric_id(self, run: Any, metric: Any) -> ObjectId:
         """The id here of a metric: no archive can name one of another run that is here."""
         return metric if self.is_backup else _derived_id(self.identities[run], run, str(metric))
+
+    def _write_points(self) -> None:
+        """Write the points of sweeps that are not here yet; the sweeps follow, as a sign that their
+        points are complete."""
+        here = {sweep["_id"] for sweep in self.database.sweeps.find({}, {"_id": 1})}
+        for point in _documents(self.archive, POINTS):
+            if point["sweep"] not in here:
+                with contextlib.suppress(DuplicateKeyError):
+                    self.database.sweep_points.insert_one(point)
+                    self.written_points.append(point["_id"])
 
     def _write_file(self, file: Document) -> None:
         """Write a file of a new run: its chunks first, then the entry that makes it a file."""

@@ -1,13 +1,13 @@
 """The form of stored documents, which commands rely on whoever has written an archive of them.
 
 A model has the fields that some command reads; documents may have others, of plain values. `Run`,
-`Metric`, `Sweep` and `File` have all fields that are stored, and the texts below them are those of
+`Metric`, `Sweep`, `SweepPoint` and `File` have all fields that are stored, and the texts below them are those of
 docs/reference/formats.md.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from bson import Binary, Int64, ObjectId
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -263,6 +263,42 @@ class Sweep(Part):
     """of a served sweep: the seed of points that name none"""
     lease: Any = None
     """which process may run the sweep, as for a run; not of a served sweep"""
+
+
+class SweepPoint(Part):
+    id: Name = Field(alias="_id")
+    """the sweep's id and the point's number, such as `nanda-1f0c2a/3`"""
+    sweep: NamedId
+    """the `_id` of the sweep"""
+    number: Count
+    """its place among the points of the sweep, from 0"""
+    point: Document
+    """the configuration updates"""
+    state: Literal["pending", "running", "finished", "stopped", "failed"]
+    """pending, running, finished, stopped or failed"""
+    run: Name | None = None
+    """the id that W&B gives the run of its last attempt, which the run has in `info.wandb.run` or
+    `meta.sweep.run`; None while it is pending"""
+    attempts: list[Name] = []
+    """the same ids of all attempts"""
+    agent: Name | None = None
+    """the `_id` of its agent in `sweep_agents`"""
+    host: Any = None
+    """the name of the agent's machine"""
+    heartbeat: datetime | None = None
+    """when its agent or its run was last heard of, in UTC"""
+    seen: bool = False
+    """whether the run of its last attempt has begun"""
+    stop: bool = False
+    """whether the run has been told to stop"""
+
+    @model_validator(mode="after")
+    def belongs_to_its_sweep(self) -> "SweepPoint":
+        if self.id != f"{self.sweep}/{self.number}":
+            raise ValueError(f"point {self.number} of sweep {self.sweep} has another id")
+        if self.state == "running" and not (self.run and self.heartbeat):
+            raise ValueError("a point that is running and has no run")
+        return self
 
 
 class File(Part):

@@ -41,6 +41,7 @@ FIELDS = {  # that only the documents of this collection have
     "fs.files": {"chunkSize", "length", "uploadDate"},
     "metrics": {"run_id", "name", "steps", "values"},
     "runs": {"experiment", "command", "status"},
+    "sweep_points": {"sweep", "number", "point", "state"},
     "sweeps": {"created", "name"},
 }
 Document = dict[str, Any]
@@ -218,7 +219,7 @@ def _merge_runs(backup: Database, database: Database) -> int:
         the number of documents that were added.
     """
     before = _count(database)
-    for name in ("fs.chunks", "fs.files", "sweeps"):
+    for name in ("fs.chunks", "fs.files", "sweep_points", "sweeps"):
         _merge(backup[name], database, {})
     for run in backup.runs.find({}, {"start_time": 1}):
         found = database.runs.find_one({"_id": run["_id"]}, {"start_time": 1})

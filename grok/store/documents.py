@@ -119,6 +119,13 @@ def check_storable(config: Mapping[str, Any]) -> None:
             )
 
 
+def sweeps_of(run: Mapping[str, Any]) -> list[str]:
+    """The ids of the sweeps that a run names: its own, and that of W&B's agents."""
+    meta, info = run.get("meta") or {}, run.get("info") or {}
+    names = (meta.get("sweep") or {}).get("id"), (info.get("wandb") or {}).get("sweep")
+    return [name for name in names if name is not None]
+
+
 def named_run(run: Mapping[str, Any], key: str) -> Any:
     """The id of the run of its own store that a key of a run's configuration names; None if it is
     not known.

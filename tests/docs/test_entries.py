@@ -21,6 +21,7 @@ from grok.store.connection import connect
 from grok.sweep import file as files
 from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress
+from grok.sweep.queue import SweepQueue
 from tests.conftest import PROJECT
 from tests.docs.blocks import PAGES
 from tools.docs.markdown import code_spans, section_rows
@@ -123,10 +124,14 @@ def test_every_field_of_stored_documents_has_its_entry(home, tmp_path):
     store = connect()
     with SweepProgress(1, 1) as progress:
         LocalSweep.begin(files.read(path), store, None, None).run(progress)
+    queue = SweepQueue(store)
+    sweep = queue.create(files.read(path).config)
+    queue.heartbeat(queue.add_agent(sweep, "node-1"), [])
     for collection, model in {
         "runs": archive_schema.Run,
         "metrics": archive_schema.Metric,
         "sweeps": archive_schema.Sweep,
+        "sweep_points": archive_schema.SweepPoint,
         "fs.files": archive_schema.File,
     }.items():
         stored = {key for document in store.database[collection].find() for key in document}

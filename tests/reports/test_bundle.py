@@ -127,6 +127,32 @@ def test_a_verdict_that_does_not_follow_from_the_runs_is_found(copy, store):
         assert (found in lines[0]) if found else lines == []
 
 
+def test_claims_on_a_sweep_that_agents_ran_are_computed_again(written, store, tmp_path):
+    """The points of such a sweep are documents of their own. A run that was left out is missed, so
+    that nobody can drop the seeds that contradict a claim."""
+    served, path = replace(store, db_name="served"), tmp_path / "b"
+    database = served.database
+    archive.import_(database, written[0] / "runs.zip")
+    sweep = database.sweeps.find_one()
+    point = {"sweep": sweep["_id"], "state": "finished"}
+    for number, values in enumerate(sweep["points"]):
+        own = {"_id": f"{sweep['_id']}/{number}", "number": number, "run": f"r{number}"}
+        database.sweep_points.insert_one({**point, **own, "point": values})
+        agents = {"info.wandb": {"run": f"r{number}", "sweep": sweep["_id"]}}
+        of_point = {"meta.sweep.point": number}
+        database.runs.update_one(of_point, {"$set": agents, "$unset": {"meta.sweep": 1}})
+    database.sweeps.update_one({}, {"$set": {"served": True}, "$unset": {"points": 1}})
+    assert bundle.write(database, ["08c"], path)[:2] == (1, 4)
+    assert (path / "figures" / "doshi_cpu.png").exists()
+    right = [line for _, line in bundle_check.verify(store, path, 0, 0)]
+    assert right[1] == "claim 08c: passed on 2 of 2 seeds, as the bundle says"
+    (path / "runs.zip").unlink()
+    archive.export(database, {"config.seed": 0}, path / "runs.zip")
+    store.client.drop_database("served")
+    seal(path)
+    assert wrong(store, path) == ["claim 08c: verdict passed in the bundle, failed from its runs"]
+
+
 def test_nothing_in_a_bundle_is_executed(copy, written, store):
     """A reviewer checks what a stranger sends: code in it, and a run that names it, must stay data."""
     evil = copy / "experiments" / "doshi.py"

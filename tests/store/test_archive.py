@@ -4,6 +4,7 @@ import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import bson
 import gridfs
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from grok.store import archive, maintenance
 from grok.store.documents import RUN_KEYS, named_run
 from grok.store.status import DEAD_AFTER
 
+CREATED = datetime(2026, 1, 1)
 LONG_AGO = datetime.now(UTC) - timedelta(hours=3)
 
 
@@ -131,6 +133,27 @@ def test_ids_in_a_configuration_are_translated_and_never_read_as_those_of_this_s
     runs.delete_one({"_id": 8})
     archive.import_(made.database, path)
     assert named_run(runs.find_one({"_id": 8}), "reference_run") is None
+
+
+def test_the_points_of_a_served_sweep_go_along(made, tmp_path):
+    """Which points agents have run is known from these documents alone: without them, claims on the
+    sweep cannot be computed from an archive. A sweep that is here keeps its own points."""
+    database, path = made.database, tmp_path / "runs.zip"
+    database.sweeps.insert_one({"_id": "s-1", "name": "s", "created": CREATED, "config": {}})
+    point = {"sweep": "s-1", "point": {"p": 5}, "state": "finished", "attempts": [], "seen": True}
+    points = [{**point, "_id": f"s-1/{i}", "number": i, "run": f"r{i}"} for i in range(2)]
+    database.sweep_points.insert_many([*points, {**points[0], "_id": "s-2/0", "sweep": "s-2"}])
+    database.runs.update_one({"_id": 1}, {"$set": {"info.wandb": {"sweep": "s-1", "run": "r0"}}})
+    archive.export(database, {"_id": 1}, path)
+    with zipfile.ZipFile(path) as file:
+        assert bson.decode_all(file.read("sweep_points.bson")) == points
+    database.sweep_points.update_one({"_id": "s-1/1"}, {"$set": {"state": "failed"}})
+    archive.import_(database, path)
+    assert database.sweep_points.find_one({"_id": "s-1/1"})["state"] == "failed"
+    database.sweeps.delete_many({})
+    database.sweep_points.delete_many({})
+    archive.import_(database, path)
+    assert [*database.sweep_points.find().sort("number")] == points
 
 
 def test_files_of_runs_under_a_prefix_are_not_orphans(made):

@@ -44,6 +44,12 @@ def made(store):
     config = {"parameters": {"p": {"values": [5, 6]}}, "program": "experiments/liu_toy.py"}
     sweep = {"_id": "s-1", "name": "s", "created": CREATED, "config": config, "points": [{"p": 5}]}
     database.sweeps.insert_one(sweep)
+    served = {**sweep, "_id": "s-2", "served": True}
+    del served["points"]
+    point = {"_id": "s-2/0", "sweep": "s-2", "number": 0, "point": {"p": 5}, "state": "finished"}
+    database.sweeps.insert_one(served)
+    database.sweep_points.insert_one({**point, "run": "r0", "attempts": ["r0"]})
+    database.runs.update_one({"_id": 2}, {"$set": {"info.wandb": {"run": "r0", "sweep": "s-2"}}})
     yield made
     store.client.drop_database("hostile")
 
@@ -54,9 +60,16 @@ def good(made, tmp_path_factory) -> Members:
     path = tmp_path_factory.mktemp("good") / "runs.zip"
     archive.export(made.database, {"_id": 2}, path)
     assert path.stat().st_mode & 0o777 == 0o600
-    maintenance.delete(made, {"_id": 2})
+    remove_imported(made)
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}
+
+
+def remove_imported(made) -> None:
+    """Remove what an archive has brought: all but run 1 and its sweep."""
+    maintenance.delete(made, {"_id": {"$ne": 1}})
+    made.database.sweeps.delete_many({"_id": {"$ne": "s-1"}})
+    made.database.sweep_points.delete_many({})
 
 
 @pytest.fixture
@@ -138,7 +151,7 @@ HOSTILE = {
     "manifest has a list of hashes": manifest('{"format": 1, "runs": 1, "sha256": ["runs.bson"]}'),
     "manifest is no text": lambda good: {**good, "manifest.json": b"\xff\xfe"},
     "no manifest": lambda good: {k: v for k, v in good.items() if k != "manifest.json"},
-    "another format": manifest('{"format": 2, "runs": 1, "sha256": {}}'),
+    "another format": manifest('{"format": 3, "runs": 1, "sha256": {}}'),
     "no metrics": lambda good: with_hashes({k: v for k, v in good.items() if "metrics" not in k}),
     "no file": lambda good: with_hashes({k: v for k, v in good.items() if "data" not in k}),
     "another member": raw("../../evil.py", b"x"),
@@ -183,6 +196,13 @@ HOSTILE = {
     "a sweep of another id": changed("sweeps", _id={"a": 1}),
     "a sweep that is another one here": changed("sweeps", created=datetime(2020, 1, 1)),
     "a run of a sweep that is here": lambda good: with_documents(good, sweeps=[]),
+    "a point of a sweep that is not in it": changed("sweep_points", _id="s-3/0", sweep="s-3"),
+    "a point with the id of another": changed("sweep_points", _id="s-1/0"),
+    "a point in no known state": changed("sweep_points", state="x"),
+    "a point that runs without a run": changed("sweep_points", state="running"),
+    "no points in format 2": lambda good: with_hashes(
+        {k: v for k, v in good.items() if "points" not in k}
+    ),
     "parameters are a list": changed("sweeps", config={"parameters": [1]}),
 }
 
@@ -279,16 +299,16 @@ def test_a_foreign_archive_takes_no_metrics_and_no_files(made, good, tmp_path):
     )
     content = gridfs.GridFS(database).get(new["artifacts"][0]["file_id"]).read()
     assert content == b"weights 2"
-    assert maintenance.delete(made, {"_id": 2}) == (1, 0)
+    remove_imported(made)
     assert list(database["fs.chunks"].find()) == local["fs.chunks"]
 
 
-@pytest.mark.parametrize("step", ["metrics", "runs", "fs.files"])
+@pytest.mark.parametrize("step", ["metrics", "runs", "fs.files", "sweep_points", "sweeps"])
 def test_an_error_during_the_writes_leaves_nothing(made, good, state, tmp_path, monkeypatch, step):
     """A server that refuses a write in the middle; all that was written before is removed."""
     path, before = tmp_path / "runs.zip", state()
     path.write_bytes(zipped(good))
-    calls = {"metrics": "bulk_write", "runs": "update_one", "fs.files": "insert_one"}
+    calls = {"metrics": "bulk_write", "runs": "update_one"}
 
     def fail(collection, *arguments, original, **options):
         if collection.name == step:
@@ -297,14 +317,15 @@ def test_an_error_during_the_writes_leaves_nothing(made, good, state, tmp_path, 
 
     from pymongo.collection import Collection
 
-    original = getattr(Collection, calls[step])
+    call = calls.get(step, "insert_one")
+    original = getattr(Collection, call)
     with monkeypatch.context() as patch:
-        patch.setattr(Collection, calls[step], lambda *a, **o: fail(*a, original=original, **o))
+        patch.setattr(Collection, call, lambda *a, **o: fail(*a, original=original, **o))
         with pytest.raises(UserError, match="not imported, nothing is kept: no space left"):
             archive.import_(made.database, path)
     assert state() == before
     assert archive.import_(made.database, path) == archive.Imported(1, 0, {})
-    maintenance.delete(made, {"_id": 2})
+    remove_imported(made)
     assert state() == before
 
 
@@ -340,7 +361,7 @@ def mutated(good: Members, chance: random.Random) -> bytes:
     if kind == 2:
         text = json.dumps(replaced(json.loads(good["manifest.json"]), chance), default=str)
         return zipped({**good, "manifest.json": text.encode()})
-    name = chance.choice(["runs", "metrics", "sweeps", "files"])
+    name = chance.choice(["runs", "metrics", "sweeps", "sweep_points", "files"])
     first, *others = documents(good, name)
     first = replaced(first, chance)
     return zipped(
@@ -366,8 +387,7 @@ def test_three_hundred_mutations_are_imported_or_refused_in_one_line(made, good,
             json.dumps(curves.curves_of(made.database, ids), allow_nan=False)
             list(map(collect.tags_of, runs)), list(map(collect.claims_of, runs))
             list(map(collect.sweep_of, made.database.sweeps.find()))
-            maintenance.delete(made, {"_id": {"$ne": 1}})
-        made.database.sweeps.delete_many({"_id": {"$ne": "s-1"}})
+        remove_imported(made)
         assert state() == before
     assert 30 < imported < 200
 

@@ -27,6 +27,7 @@ DOCUMENTS: dict[str, type[archive_schema.Part]] = {
     "run-document": archive_schema.Run,
     "metric-document": archive_schema.Metric,
     "sweep-document": archive_schema.Sweep,
+    "point-document": archive_schema.SweepPoint,
     "file-document": archive_schema.File,
 }
 
