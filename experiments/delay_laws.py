@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from grok.claims.controls import no_effect, shuffled
 from grok.claims.model import Claims, Missing, Outcome, Run, Runs
@@ -43,6 +43,7 @@ from grok.experiment.config_types import (
     Seed,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.models.sum_mlp import Sums
 from grok.objectives.classification import (
     TEMPERATURE,
     ClassificationLoss,
@@ -218,26 +219,6 @@ for ratio in RATIOS_OF_P67:
         f"p = 67 with half of the rows, held at {ratio:g} times its W_c.",
         {**held(ratio, NORM_OF_P67), **P67},
     )
-
-
-class Sums(nn.Module):
-    """relu((E_a + E_b) W_1) W_2, without biases: 3-homogeneous in its weights.
-
-    Parameters are `embed` (p, D), `hidden` (D, H) and `output` (H, p).
-    """
-
-    def __init__(self, p: int, embedding_width: int, width: int, embedding_std: float):
-        super().__init__()
-        self.embed = nn.Parameter(embedding_std * torch.randn(p, embedding_width))
-        self.hidden = nn.Parameter(
-            torch.randn(embedding_width, width) * (2 / embedding_width) ** 0.5
-        )
-        self.output = nn.Parameter(torch.randn(width, p) / width**0.5)
-
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Logits (N, p) for pairs (N, 2)."""
-        table = self.embed @ self.hidden  # for every symbol, not for every pair
-        return torch.relu(table[pairs[:, 0]] + table[pairs[:, 1]]) @ self.output
 
 
 @dataclass(frozen=True)
