@@ -237,8 +237,8 @@ class Claims(list[Claim]):
             "The network generalizes long after it has memorized."
             ...
 
-    The docstring is the statement. When a run ends, the claims that need no other runs are
-    evaluated on it and stored with it.
+    The docstring is the statement. When a run ends, the claims that it decides without other runs
+    are stored with it.
     """
 
     def __init__(self, experiment: Experiment):
@@ -310,7 +310,7 @@ class Claims(list[Claim]):
         runs = Runs([run_of(self.experiment, config, result, series)])
         claims = [claim for claim in self if not claim.pooled and not claim.not_tried]
         findings = [evaluate(claim, runs) for claim in claims]
-        return {"claims": [asdict(finding) for finding in findings]}
+        return {"claims": [asdict(finding) for finding in findings if finding.why is None]}
 
 
 def evaluate(claim: Claim, runs: Runs, seed: int | None = None) -> Finding:

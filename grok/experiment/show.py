@@ -34,10 +34,9 @@ def show_result(run: Run) -> None:
         screen.print(place(run), highlight=False, soft_wrap=True)
     screen.print(table)
     for finding in run.info.get("claims", ()):
-        if finding["why"] is None:
-            verdict = "passed" if finding["passed"] else "failed"
-            measured = format_numbers(finding["measured"])
-            screen.print(f"claim {finding['claim']} {verdict}: {measured}", highlight=False)
+        verdict = "passed" if finding["passed"] else "failed"
+        measured = format_numbers(finding["measured"])
+        screen.print(f"claim {finding['claim']} {verdict}: {measured}", highlight=False)
     command = command_to_find(run)
     if command:
         screen.print(f"to find it again: {command}", highlight=False, soft_wrap=True, markup=False)

@@ -45,6 +45,19 @@ def test_a_claim_that_cannot_be_evaluated_has_not_passed():
     assert judge([]) == Verdict("not run", 0, 0, 0)
 
 
+def test_a_run_stores_the_claims_that_it_decides_alone():
+    """A claim on several runs has neither passed nor failed when one of them ends."""
+    paper = Experiment("paper", threshold=0.9, delay=1)
+    one = Claims(paper)
+    one("a", "figure 1")(lambda runs: (runs.where(x=1)[0]["y"] > 0, {}))
+    one("b", "figure 1")(lambda runs: (runs.where(x=2)[0]["y"] > 0, {}))
+    one("c", "figure 1")(lambda runs: (runs.where(x=1)[0]["y"] > 2, {}))
+    one.not_tried("d", "It is so.", "figure 1", "It takes a year.")
+    (at_the_end,) = paper.finish_functions
+    stored = at_the_end({"x": 1, "seed": 0}, {"y": 1.0}, {})["claims"]
+    assert [(one["claim"], one["passed"]) for one in stored] == [("a", True), ("c", False)]
+
+
 def test_a_finding_is_stored_as_plain_numbers():
     """MongoDB and JSON have no numpy numbers: what a check measured becomes a float or a bool."""
     check = claim(lambda runs: (np.float64(2) > 1, {"a": np.float32(0.5), "b": 3}))

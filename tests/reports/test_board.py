@@ -505,6 +505,21 @@ def test_a_command_to_copy_has_no_option_of_an_archive():
     assert command_of({"experiment": experiment}).startswith("git checkout 0123456789ab\n")
 
 
+def test_a_claim_that_needs_other_runs_is_not_said_to_have_failed_on_one(store):
+    """A run's page said "failed" of each claim that is made on a whole sweep."""
+    live = replace(store, db_name="board_claims")
+    needs = {"claim": "b", "passed": False, "why": "needs a run with p=3"}
+    claims = [{"claim": "a", "passed": False, "why": None}, needs]
+    try:
+        live.database.runs.insert_one({"_id": 1, "status": "COMPLETED", "info": {"claims": claims}})
+        assert [one["claim"] for one in views.run(live.database, 1)["claims"]] == ["a"]
+        assert claims_of({"info": {"claims": claims}}) == ["-a"]
+        assert views.runs(live.database, "claim=-a", ["run"])["rows"] == [[1]]
+        assert views.runs(live.database, "claim=-b", ["run"])["rows"] == []
+    finally:
+        store.client.drop_database("board_claims")
+
+
 def test_a_finding_without_a_verdict_has_not_passed():
     """An archive may have one; the report must not end for it."""
     assert claims_of({"info": {"claims": [{"claim": "x"}, {"claim": "y", "passed": True}]}}) == [

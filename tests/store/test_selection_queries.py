@@ -43,7 +43,7 @@ def test_an_empty_list_is_the_empty_list():
 def test_the_name_of_a_claim_is_a_text(name):
     """It is no number, list or range: a claim may be called 1e3."""
     query = selection.select(Database(), [f"claim={name}"])
-    finding = {"claim": name, "passed": True}
+    finding = {"claim": name, "passed": True, "why": None}
     assert query == {"$and": [{"$or": [{"info.claims": {"$elemMatch": finding}}]}]}
 
 
@@ -119,14 +119,14 @@ def test_keywords_select_by_value_alternatives_and_range(database, wanted, expec
 def test_a_claim_of_a_sweep_is_that_of_the_seeds_with_this_outcome(database):
     """Claim c3 holds for seeds 1 and 2 of sweep s-1; seed 0, and runs of other sweeps, are out."""
     of_sweep = {**selection.of_sweeps("s-1"), "config.seed": {"$in": [1, 2]}}
-    of_run = {"info.claims": {"$elemMatch": {"claim": "c3", "passed": True}}}
+    of_run = {"info.claims": {"$elemMatch": {"claim": "c3", "passed": True, "why": None}}}
     assert selection.select(database, ["claim=c3"]) == {"$and": [{"$or": [of_run, of_sweep]}]}
 
 
 def test_a_claim_may_have_hyphens_at_its_end(database):
     """Only the first hyphen is the negation, as in `claim=-a-`."""
     query = selection.select(database, claim="-a-")
-    finding = {"claim": "a-", "passed": False}
+    finding = {"claim": "a-", "passed": False, "why": None}
     assert query == {"$and": [{"$or": [{"info.claims": {"$elemMatch": finding}}]}]}
 
 

@@ -13,7 +13,7 @@ from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.reports.figures import draw
 from grok.reports.page.values import flat, part_of, plain
-from grok.reports.page.views import commands_of, json_value, parents_of
+from grok.reports.page.views import commands_of, decided_alone, finding_of, json_value, parents_of
 from grok.store.connection import Store, swept_keys
 
 RESULT_COLUMNS = (
@@ -141,7 +141,7 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "state": sweep.get("state", ""),
         "keys": [key for key in swept_keys(sweep) if key != "seed"],
         "claims": f"{passed}/{len(findings)}" if findings else "",
-        "findings": [{key: f.get(key) for key in ("claim", "passed", "seed")} for f in findings],
+        "findings": [finding_of(finding) for finding in findings],
     }
 
 
@@ -184,11 +184,10 @@ def tags_of(run: dict[str, Any]) -> list[str]:
 
 
 def claims_of(run: dict[str, Any]) -> list[str]:
-    """The claims that were checked at the run's end, those that failed with a minus sign."""
-    findings = part_of(run, "info").get("claims") or []
+    """The claims that the run decided at its end, those that failed with a minus sign."""
     return [
         finding["claim"] if finding.get("passed") else f"-{finding['claim']}"
-        for finding in findings
+        for finding in decided_alone(run)
     ]
 
 

@@ -219,6 +219,15 @@ def _is_ordered(value: Any) -> bool:
     return isinstance(value, int | float) and not math.isnan(value)
 
 
+def decided_alone(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """The findings of the claims that the run decided at its end, without other runs.
+
+    Earlier versions stored those that need other runs, too, with the reason.
+    """
+    findings = part_of(run, "info").get("claims") or []
+    return [finding for finding in findings if finding.get("why") is None]
+
+
 def groups(
     database: Database, filters: str, by: str, columns: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -303,7 +312,7 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "environment": json_value(part_of(info, "environment")),
         "program": json_value(part_of(info, "program")),
         "host": json_value(flat(part_of(document, "host"))),
-        "claims": json_value(info.get("claims") or []),
+        "claims": json_value(decided_alone(document)),
         "parents": parents_of(document),
         "commands": commands_of(document),
         "output": str(document.get("captured_out") or ""),
@@ -439,10 +448,15 @@ def _sweep_head(sweep: dict[str, Any]) -> dict[str, Any]:
         "state": str(sweep.get("state", "")).lower(),
         "keys": [key for key in swept_keys(sweep) if key != "seed"],
         "has_details": "map" in sweep or bool(sweep.get("jobs")),
-        "findings": [
-            {key: json_value(f.get(key)) for key in ("claim", "passed", "seed")} for f in findings
-        ],
+        "findings": [finding_of(finding) for finding in findings],
     }
+
+
+def finding_of(finding: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of a finding on a sweep: `claim`, `seed`, `passed`, and how far it was decided,
+    `state`."""
+    shown = {key: json_value(finding.get(key)) for key in ("claim", "seed", "passed")}
+    return {**shown, "state": finding.get("state", "evaluated")}
 
 
 def sweep(database: Database, name: str) -> dict[str, Any]:

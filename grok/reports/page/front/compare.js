@@ -67,7 +67,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       const own = curves.filter(each => each.name === state.metric && one.members.some(run => run.run === each.run) && each.steps.length);
       if (!own.length) continue;
       const band = own.length > 1 ? spread(own) : null;
-      const shape = {line: one.style, name: label(one.name), showlegend: settings.length <= 12};
+      const shape = {line: one.style, name: label(one.name), showlegend: false};  // the table has the lines
       if (band) {
         traces.push(curve(band.steps, band.low, log, {line: {width: 0}, hoverinfo: "skip", showlegend: false}),
           curve(band.steps, band.high, log, {line: {width: 0}, fill: "tonexty", fillcolor: `${one.style.color}33`, hoverinfo: "skip", showlegend: false}));

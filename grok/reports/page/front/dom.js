@@ -92,7 +92,7 @@ export function spark(letters) {
 // A table of two columns.
 export function pairs(entries) {
   return h("table", {class: "pairs"}, h("tbody", {}, entries.map(([key, value, attributes = {}]) =>
-    h("tr", attributes, h("th", {scope: "row"}, key), h("td", {}, value instanceof Node ? value : text(value))))));
+    h("tr", attributes, h("th", {scope: "row"}, key), h("td", {}, value instanceof Node ? value : text(value ?? "none"))))));
 }
 
 export function grid(headings, rows, attributes = {}) {

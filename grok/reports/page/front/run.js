@@ -78,7 +78,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
     const differing = new Set(defaults ? Object.keys(run.config).filter(key => key !== "seed" && !same(run.config[key], defaults[key])) : run.updates);
     const keys = Object.keys(run.config).sort((a, b) => differing.has(b) - differing.has(a));
-    const config = keys.map(key => [key, text(run.config[key] ?? "none"), {class: differing.has(key) && "differs", title: defaults && differing.has(key) && `default: ${text(defaults[key] ?? "none")}`}]);
+    const config = keys.map(key => [key, run.config[key], {class: differing.has(key) && "differs", title: defaults && differing.has(key) && `default: ${text(defaults[key] ?? "none")}`}]);
     fill(facts,
       section("Config", h("p", {class: "quiet"}, differing.size ? `marked: ${defaults ? "differs from the defaults" : "set for this run"}` : "all as the defaults",
         run.named_configs.length ? `; named configs: ${run.named_configs.join(", ")}` : ""), pairs(config)),
@@ -88,7 +88,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
         Object.keys(run.parents).length > 0 && section("Other runs", pairs(Object.entries(run.parents).map(([key, other]) =>
           [key.replaceAll("_", " "), other === null ? "not in this store" : runLink(other)]))),
         run.files.length > 0 && section("Files", h("p", {}, run.files.join(", "))),
-        section("Environment", pairs([...Object.entries(run.environment), ...Object.entries(run.program)].map(([key, value]) => [key, text(value)])))));
+        section("Environment", pairs([...Object.entries(run.environment), ...Object.entries(run.program)].map(([key, value]) => [key, value])))));
     fill(below,
       section("Commands", ...Object.entries(run.commands).map(([name, line]) => h("div", {class: "command"}, h("span", {class: "quiet"}, name), h("pre", {}, line), copyButton(line)))),
       run.trace && section("Error", h("pre", {class: "output"}, run.trace)),

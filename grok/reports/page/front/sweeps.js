@@ -73,7 +73,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
         grid(["task", "state", "on, or why it waits"], details.tasks.map(one => [one.task, one.state, one.on]))),
       details.map && h("ul", {class: "quiet"}, details.map.said.map(line => h("li", {}, line))),
       sweep.findings.length > 0 && h("details", {}, h("summary", {}, "claims"), grid(["claim", "seed", "finding"],
-        sweep.findings.map(one => [one.claim, one.seed ?? "all", one.passed ? "✓ passed" : "✗ failed"]))));
+        sweep.findings.map(one => [one.claim, one.seed ?? "all", one.state === "evaluated" ? (one.passed ? "✓ passed" : "✗ failed") : one.state === "undecided" ? "– not decided" : "– not run"]))));
   }
 
   async function read() {
