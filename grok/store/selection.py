@@ -174,7 +174,8 @@ def _sweep_ids(database: Database, conditions: list[Any]) -> list[str]:
 def _claim_query(database: Database, claim: str, passed: bool) -> Query:
     """The query for runs at whose end, or at whose sweep's end for their seed, a claim passed."""
     finding = {"claim": claim, "passed": passed}
-    decided_alone = {**finding, "why": None}  # earlier versions stored what a run did not decide, too
+    # Earlier versions stored findings that a run did not decide alone, too, with the reason.
+    decided_alone = {**finding, "why": None}
     terms: list[Query] = [{"info.claims": {"$elemMatch": decided_alone}}]
     for sweep in database.sweeps.find({"claims.findings": {"$elemMatch": finding}}):
         seeds = [f["seed"] for f in sweep["claims"]["findings"] if finding.items() <= f.items()]
