@@ -109,9 +109,10 @@ def test_a_pair_that_its_budget_does_not_decide_is_not_decided(paper, muon, adam
 
 
 @pytest.mark.parametrize(("untuned", "passed"), [(2000, True), (1900, False)])
-def test_untuned_baseline_at_its_bound(paper, untuned, passed):
-    runs = run(paper.tuned_setting("transformer", "muon"), 1700), run(paper.UNTUNED, untuned)
-    found = finding(paper, "M2b", *runs)
+@pytest.mark.parametrize(("id", "model"), [("M2b", "transformer"), ("M2b-mlp", "mlp")])
+def test_untuned_baseline_at_its_bound(paper, id, model, untuned, passed):
+    runs = run(paper.tuned_setting(model, "muon"), 1700), run(f"{model}_untuned", untuned)
+    found = finding(paper, id, *runs)
     assert found.passed is passed
     assert found.measured["ratio of means"] == pytest.approx(1700 / untuned)
 
