@@ -84,7 +84,12 @@ def plot_steps_by_decay(
     decays = runs["config.weight_decay"].to_numpy()
     for label, colour in STEP_COLOURS.items():
         axes.plot(decays, steps[label], "o", ms=4, color=colour, label=label)
-    constant = np.exp(np.log(decays * steps["to generalize"]).mean())
+    reached = np.isfinite(steps["to generalize"].to_numpy())
+    if not reached.all():
+        last = [curves[run].index.max() for run in runs["run"][~reached]]
+        colour = STEP_COLOURS["to generalize"]
+        axes.plot(decays[~reached], last, "^", ms=6, mfc="none", color=colour, label="not reached")
+    constant = np.exp(np.log(decays * steps["to generalize"])[reached].mean())
     axes.plot(decays, constant / decays, color="grey", lw=0.8, label="1 / weight decay")
     axes.set(xscale="log", yscale="log", xlabel="weight decay", ylabel="steps")
     axes.legend(fontsize="small")
