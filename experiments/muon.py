@@ -259,7 +259,7 @@ def ratio_within(runs: Runs, muon: str, adamw: str, least: float, most: float) -
 # `tuned` finds them, which are judged on the other two sweeps: learning rate and strength of decay.
 # WEAK: the best of those with the weaker decay.
 TUNED = {
-    ("mlp", "adamw"): (0.02, 0.015),
+    ("mlp", "adamw"): (0.01, 0.015),
     ("mlp", "muon"): (0.12, 0.015),
     ("transformer", "adamw"): (0.004, 0.01),
     ("transformer", "muon"): (0.02, 0.01),
