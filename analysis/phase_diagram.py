@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from grok.analysis import groups, query, style
 from grok.errors import UserError
-from grok.phases import PHASES, phase
+from grok.phases import PHASES, UNDECIDED, phase
 
 X_FIRST = "config.decoder_lr"  # the key that is the x axis if it varies
 NEVER_IN_REFERENCE = 99999
@@ -75,6 +75,8 @@ def axis_keys(runs: pd.DataFrame) -> tuple[str, str]:
 def grid_cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
     """One row per cell: `x`, `y`, steps to `train` and `test` (NaN for never), `phase`.
 
+    The phase of a run that was given up as hopeless is undecided, as in its result.
+
     Arguments:
         runs: runs of one seed.
         x, y: columns of `runs`.
@@ -88,7 +90,10 @@ def grid_cells(runs: pd.DataFrame, x: str, y: str, delay: int) -> pd.DataFrame:
             "test": runs["result.steps_to_test"].astype(float),
         }
     )
-    return with_phases(cells, delay)
+    cells = with_phases(cells, delay)
+    if "result.phase" in runs:
+        cells.loc[runs["result.phase"] == UNDECIDED, "phase"] = UNDECIDED
+    return cells
 
 
 def read_reference(path: Path, x: str, y: str, delay: int) -> pd.DataFrame:
@@ -124,8 +129,10 @@ def with_phases(cells: pd.DataFrame, delay: int) -> pd.DataFrame:
 
 
 def matched_cells(cells: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Cells that both grids have, with the columns of the published one as `*_published`."""
-    ours, theirs = with_text_coordinates(cells), with_text_coordinates(published)
+    """Cells with a phase in both grids, with the columns of the published one as `*_published`."""
+    ours, theirs = (
+        with_text_coordinates(grid[grid["phase"].isin(PHASES)]) for grid in (cells, published)
+    )
     return ours.merge(theirs, on=["x", "y"], suffixes=("", "_published"))
 
 
@@ -191,7 +198,8 @@ def plot_agreement(axes: Axes, both: pd.DataFrame) -> None:
 
 def plot_phases(axes: Axes, cells: pd.DataFrame, title: str) -> None:
     """Show the four phases in the colours of Liu et al. 2022."""
-    codes = cells.assign(code=cells["phase"].map(PHASES.index))
+    numbers = {name: number for number, name in enumerate(PHASES)}  # undecided cells stay white
+    codes = cells.assign(code=cells["phase"].map(numbers))
     grid = codes.pivot(index="y", columns="x", values="code")
     colours = ListedColormap([style.PHASE_COLOURS[name] for name in PHASES])
     axes.imshow(grid, origin="lower", aspect="auto", cmap=colours, vmin=-0.5, vmax=3.5)

@@ -6,6 +6,7 @@ from math import inf
 import numpy as np
 
 PHASES = ("comprehension", "grokking", "memorization", "confusion")
+UNDECIDED = "undecided"  # in place of a phase: the run was given up before it could show one
 
 
 Steps = Sequence[int] | np.ndarray

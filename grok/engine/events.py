@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+HOPELESS = "hopeless"  # the reason to end of a run that was predicted not to grok
 WEIGHTS = "weights/"  # prefix of the parameters among a record's arrays
 
 
@@ -55,8 +56,9 @@ class Intervened:
 class Outcome:
     """A replica has ended after `step` steps.
 
-    reason: "budget" (all its steps are made), "stopped" (by its early-stopping rule), "diverged"
-    (its train loss is not finite) or "terminated" (by the caller of `train`).
+    reason: "budget" (all its steps are made), "stopped" (by its early-stopping rule), "hopeless" (it
+    was predicted not to grok), "diverged" (its train loss is not finite) or "terminated" (by the
+    caller of `train`).
     compiled: whether its step was compiled; false if the compiler failed.
     """
 

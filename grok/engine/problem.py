@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grok.engine.hopeless import HopelessRule
 from grok.engine.spec import Group, Intervention, MeasureConfig, Optimizer, Stop
 from grok.tensors import Tensors
 
@@ -45,6 +46,7 @@ class Problem:
         (grok/randomness.py).
     needs_previous_params: the metrics read `data["previous"]`, the parameters before the last step.
     stop: the early-stopping rule.
+    hopeless: the rule by which the run is given up, if it is.
     interventions: changes at a step, or when a metric is at a value.
     saved_data: entries of `data` that are stored with the run.
     checkpoint_every: steps between the states that `train` yields; None for none.
@@ -72,6 +74,7 @@ class Problem:
     needs_rng: bool = False
     needs_previous_params: bool = False
     stop: Stop | None = None
+    hopeless: HopelessRule | None = None
     interventions: tuple[Intervention, ...] = ()
     saved_data: tuple[str, ...] = ()
     checkpoint_every: int | None = None

@@ -15,6 +15,7 @@ import torch
 from grok.engine import determinism, eager, interventions, memory
 from grok.engine.checkpoint import CheckpointError, below
 from grok.engine.events import (
+    HOPELESS,
     WEIGHTS,
     Event,
     Intervened,
@@ -39,6 +40,9 @@ from grok.objectives.classification import TEMPERATURE
 
 determinism.enforce()  # before anything is drawn or recorded
 PROGRAM, HISTORY = "program/", "watch/"  # prefixes of a saved state's tensors
+EARLY_NORMS = (
+    "early_norms"  # name of the tensor of the norms that the rule of hopeless runs compares
+)
 INTERVENTIONS = "interventions"  # name of the tensor of those that have happened: `_Happened` each
 # Below this many steps one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
@@ -226,6 +230,7 @@ class _Slot:
     stop_streak: consecutive logged steps at which the early-stopping rule has been met.
     metrics: of this step, if it has just been evaluated.
     happened: the interventions so far, in their order.
+    early_norms: those of the weights at the steps that the rule of hopeless runs compares.
     """
 
     replica: int
@@ -235,6 +240,7 @@ class _Slot:
     measurement: MeasurementState | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     happened: list[_Happened] = field(default_factory=list)
+    early_norms: list[float] = field(default_factory=list)
 
     def awaited(self) -> list[int]:
         """The numbers of the interventions still to come."""
@@ -352,6 +358,8 @@ class _Training:
                     tensors |= {HISTORY + name: tensor for name, tensor in history.items()}
                 if slot.happened:
                     tensors[INTERVENTIONS] = torch.tensor(slot.happened, dtype=torch.float64)
+                if slot.early_norms:
+                    tensors[EARLY_NORMS] = torch.tensor(slot.early_norms, dtype=torch.float64)
                 yield Saved(slot.replica, step, slot.stop_streak, tensors)
 
     def _refill(self, index: int) -> Iterator[Start | Intervened]:
@@ -367,6 +375,7 @@ class _Training:
         self.program.load(index, problem)
         if saved is not None:
             slot.stop_streak = saved.stop_streak
+            slot.early_norms = _early_norms(saved, problem)
             self.program.restore(index, saved.step, below(saved.tensors, PROGRAM))
             slot.happened = _happened(saved.tensors, problem)
             for one in slot.happened:
@@ -433,14 +442,16 @@ class _Training:
                 yield from self._refill(index)
 
     def _reason_to_end(self, slot: _Slot, step: int, metrics: dict[str, float]) -> str | None:
-        """Why a replica ends at this step, or None; counts the streak of its stopping rule."""
+        """Why a replica ends at this step, or None; keeps what its rules read of earlier steps."""
         if not math.isfinite(metrics["train_loss"]):
             return "diverged"
         if step >= slot.problem.train_steps:
             return "budget"
         reached = slot.problem.stop is not None and slot.problem.stop.reached(metrics)
         slot.stop_streak = slot.stop_streak + 1 if reached else 0
-        return "stopped" if slot.stop_streak >= STOP_STREAK else None
+        if slot.stop_streak >= STOP_STREAK:
+            return "stopped"
+        return HOPELESS if _is_hopeless(slot, step, metrics) else None
 
     def _compact(self) -> None:
         """When no problem waits and half of the slots are free, use a smaller program.
@@ -461,6 +472,26 @@ class _Training:
         for new_index, (index, _) in enumerate(live):
             old.move(index, self.program, new_index)
         self.slots = [slot for _, slot in live]
+
+
+def _is_hopeless(slot: _Slot, step: int, metrics: Mapping[str, float]) -> bool:
+    """Whether a replica is given up at this evaluation step; keeps the norm, if the rule reads it."""
+    rule = slot.problem.hopeless
+    if rule is None or step not in rule.steps:
+        return False
+    slot.early_norms.append(metrics["weight_norm"])
+    if step != rule.steps[-1]:
+        return False
+    return rule.is_hopeless(metrics["train_accuracy"], slot.early_norms)
+
+
+def _early_norms(saved: Saved, problem: Problem) -> list[float]:
+    """The norms in a saved state; CheckpointError if they are not those of its step."""
+    steps = problem.hopeless.steps if problem.hopeless is not None else ()
+    norms = saved.tensors.get(EARLY_NORMS, torch.zeros(0))
+    if norms.shape != (sum(step <= saved.step for step in steps),):
+        raise CheckpointError("the norms in the state are not those of its step")
+    return [float(norm) for norm in norms]
 
 
 def _happened(tensors: Mapping[str, torch.Tensor], problem: Problem) -> list[_Happened]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grok.engine import instruments, interventions
 from grok.engine.determinism import drawing
+from grok.engine.hopeless import rule_of
 from grok.engine.measure import SNAPSHOT, Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
@@ -382,7 +383,28 @@ def with_engine_options(
         problem = replace(problem, measures=measure_config(c, problem, reference, own_measures))
     if c.interventions:
         problem = with_interventions(problem, c, threshold)
+    if c.stop_when_hopeless:
+        problem = with_hopeless_rule(problem, threshold)
     return problem
+
+
+def with_hopeless_rule(problem: Problem, threshold: float) -> Problem:
+    """The problem with the rule by which it is given up if it will not grok.
+
+    Arguments:
+        threshold: the accuracy from which a run has memorized.
+    """
+    rule = rule_of(problem.train_steps, sorted(problem.log_steps), threshold)
+    expected = None
+    if problem.optimizer.rescales:
+        expected = "False with a fixed norm: the rule reads how it changes"
+    elif "train_accuracy" not in interventions.metric_names(problem):
+        expected = "False: the rule reads train_accuracy, which this run does not have"
+    elif rule is None:
+        expected = "False: too few evaluations in the first tenth of train_steps for the rule"
+    if expected is not None:
+        raise ConfigError("stop_when_hopeless", True, expected)
+    return replace(problem, hopeless=rule)
 
 
 def with_interventions(problem: Problem, c: SimpleNamespace, threshold: float) -> Problem:

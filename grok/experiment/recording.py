@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from grok.engine.checkpoint import below
 from grok.engine.events import (
+    HOPELESS,
     WEIGHTS,
     Event,
     Intervened,
@@ -24,7 +25,7 @@ from grok.engine.events import (
 )
 from grok.engine.problem import Problem
 from grok.errors import writing
-from grok.phases import first_step_held, phase
+from grok.phases import UNDECIDED, first_step_held, phase
 
 # Runs that end together summarize one after the other: a dozen summaries at once would hold
 # Python's lock for so long that the store's calls time out.
@@ -128,17 +129,20 @@ class Recorder:
             return {}
         train = self.first_step_held("train_accuracy", self.threshold)
         test = self.first_step_held("test_accuracy", self.threshold)
+        ended = self.outcome.reason if self.outcome else "interrupted"
+        # of such a run "memorization" would be the prediction by which it was ended
+        is_given_up = ended == HOPELESS and test is None
         interventions = {}
         if self.intervention_steps:
             interventions["intervention_steps"] = list(self.intervention_steps)
         return {
-            "phase": phase(train, test, self.delay),
+            "phase": UNDECIDED if is_given_up else phase(train, test, self.delay),
             "steps_to_train": train,
             "steps_to_test": test,
             "delay_ratio": test / train if train and test else None,
             "threshold": self.threshold,
             "steps": self.series["train_loss"][0][-1],
-            "ended": self.outcome.reason if self.outcome else "interrupted",
+            "ended": ended,
             "compiled": self.run.info["program"]["compiled"],
             "seconds": round(self.seconds(), 3),
             **interventions,
