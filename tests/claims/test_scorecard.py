@@ -15,7 +15,8 @@ from grok.sweep.progress import SweepProgress
 
 
 def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
-    """Weight decay 0, 200 steps: nothing that Nanda et al. say of the recipe is true."""
+    """Weight decay 0, 200 steps: nothing that Nanda et al. say of the recipe is true. What needs other
+    runs, or steps that this one never reaches, is not said to have failed."""
     paper = load(experiment_file("nanda"))
     broken = {
         "p": 13,
@@ -29,11 +30,10 @@ def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
     paper.matching_named_configs = lambda config: frozenset({"cpu"})
     done = paper.run(named_configs=["broken"], config_updates={"seed": 0})
     kept = store.database.runs.find_one({"_id": done._id})["info"]["claims"]
-    assert {one["claim"] for one in kept} == {f"03-C{n}" for n in range(1, 9)}
+    assert {one["claim"] for one in kept} == {f"03-C{n}" for n in (1, 2, 3, 4, 5, 8)}
     by_id = {one["claim"]: one for one in kept}
-    assert not any(by_id[f"03-C{n}"]["passed"] for n in (1, 4, 6, 7))
+    assert not any(by_id[f"03-C{n}"]["passed"] for n in (1, 4))
     assert by_id["03-C1"]["measured"]["test 99 % at"] == inf
-    assert by_id["03-C7"]["why"] == "needs a run with cpu_no_decay"
 
 
 def test_a_sweep_is_checked_at_its_end(store, tmp_path):
