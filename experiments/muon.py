@@ -11,7 +11,7 @@ judged on ten others, on an MLP and on a one-layer transformer. Training is full
 step is an epoch.
 
     python experiments/muon.py with mlp_muon_0_12_decay_0_015    # Muon on the MLP, seconds
-    python experiments/muon.py with transformer_muon_0_02_decay_0_01    # a transformer, a minute
+    python experiments/muon.py with transformer_muon_0_04_decay_0_01    # a transformer, a minute
     grok replicate muon                                          # all claims, tuning included
     grok papers muon --figures                                   # steps of all settings, and ratios
 """
@@ -261,8 +261,8 @@ def ratio_within(runs: Runs, muon: str, adamw: str, least: float, most: float) -
 TUNED = {
     ("mlp", "adamw"): (0.01, 0.015),
     ("mlp", "muon"): (0.12, 0.015),
-    ("transformer", "adamw"): (0.004, 0.01),
-    ("transformer", "muon"): (0.02, 0.01),
+    ("transformer", "adamw"): (0.002, 0.01),
+    ("transformer", "muon"): (0.04, 0.01),
 }
 WEAK = {("mlp", "adamw"): (0.01, 0.005), ("mlp", "muon"): (0.06, 0.005)}
 
