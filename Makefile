@@ -4,11 +4,13 @@ RUN := $(BIN)/python
 
 .PHONY: demo test test-slow docs lint format mutants faults bench replicate
 
-# Installed once from the lock; touch requirements-lock.txt to renew. Tests, documentation and the
-# notebook need more, which is in a lock of its own.
+# Installed once from the lock; touch requirements-lock.txt to renew. incense asks for JupyterLab
+# without importing it, so it is installed without its dependencies, which the lock has. Tests,
+# documentation and the notebook need more, which is in a lock of its own.
 .venv/.installed: requirements-lock.txt setup.cfg
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -r requirements-lock.txt
+	grep -v ^incense requirements-lock.txt | $(BIN)/pip install --quiet -r /dev/stdin
+	grep ^incense requirements-lock.txt | $(BIN)/pip install --quiet --no-deps -r /dev/stdin
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 

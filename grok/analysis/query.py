@@ -13,7 +13,6 @@ that is a click command shows it as one line and exits with code 2.
 
 import io
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,13 +93,7 @@ def experiments(store: Store, matching: Filter) -> "QuerySet":
 
 
 def loader(store: Store) -> "ExperimentLoader":
-    """An incense ExperimentLoader on the store, which unpickles nothing and reads long metrics whole.
-
-    Raises:
-        UserError: incense is not installed.
-    """
-    if find_spec("incense") is None:
-        raise UserError("incense is not installed; `pip install 'grok-lab[notebook]'` brings it")
+    """An incense ExperimentLoader on the store, which unpickles nothing and reads long metrics whole."""
     from grok.analysis.incense_loader import WholeLoader
 
     return WholeLoader(mongo_uri=store.uri, db_name=store.db_name, unpickle=False)

@@ -14,7 +14,6 @@ import pymongo
 import pytest
 from pymongo.errors import ExecutionTimeout
 
-from grok.analysis import query
 from grok.engine.problem import log_steps
 from grok.errors import UserError
 from grok.experiment.experiment import Experiment
@@ -119,13 +118,6 @@ def test_a_server_that_does_not_answer_is_one_line_within_5_seconds():
     ):
         stores.connect("mongodb://me:secret@127.0.0.1:1/x")
     assert time.monotonic() - began < 5
-
-
-def test_without_incense_one_line_names_the_extra(store, monkeypatch):
-    """incense brings Jupyter, so it is not installed by default."""
-    monkeypatch.setitem(sys.modules, "incense", None)
-    with pytest.raises(UserError, match=r"pip install 'grok-lab\[notebook\]'"):
-        query.experiments(store, {})
 
 
 def test_incense_reads_runs_and_metrics(liu_toy, store):
