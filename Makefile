@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-slow docs lint format mutants faults bench replicate
+.PHONY: demo test test-slow docs lint format mutants faults bench replicate container transcript
 
 # Installed once from the lock; touch requirements-lock.txt to renew. incense asks for JupyterLab
 # without importing it, so it is installed without its dependencies, which the lock has. Tests,
@@ -54,6 +54,12 @@ faults: .venv/.installed-dev
 
 replicate: .venv/.installed
 	$(BIN)/grok replicate
+
+container: .venv/.installed
+	$(RUN) -m tools.container
+
+transcript: .venv/.installed
+	$(RUN) -m tools.transcript
 
 bench: .venv/.installed-dev
 	$(RUN) -m benchmarks.toy

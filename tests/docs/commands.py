@@ -22,7 +22,21 @@ from tests.conftest import PROJECT
 
 # Programs that are not this project's; only their names are checked.
 FOREIGN = {
-    *("cat", "cd", "cp", "curl", "docker", "echo", "export", "git", "head", "kill", "ls", "mkdir"),
+    *(
+        "apptainer",
+        "cat",
+        "cd",
+        "cp",
+        "curl",
+        "docker",
+        "echo",
+        "export",
+        "git",
+        "head",
+        "kill",
+        "ls",
+        "mkdir",
+    ),
     *("mongod", "mongosh", "pip", "rm", "sbatch", "scancel", "sinfo", "sleep", "squeue", "srun"),
     *("ssh", "scp", "rsync", "tail", "tee", "unset", "unzip", "wandb", "wait", "watch"),
     *(".", "source", "du", "grep", "diff", "pytest", "ruff", "mypy", "jupyter"),
