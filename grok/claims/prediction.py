@@ -66,7 +66,7 @@ FEATURES = {
     "norm": Feature("weight_norm", "log_level", -1),
     "train loss": Feature("train_loss", "log_level", 1),
     "train loss slope": Feature("train_loss", "slope", 1),
-    "gradient norm": Feature("norms/total_norm", "log_level", 1),
+    "gradient norm": Feature("gradient_norm", "log_level", 1),
     "margin": Feature("margins/median", "level", -1),
     "top frequencies": Feature("top_frequencies", "level", 1),
     "output part": Feature("output_part", "level", 1),

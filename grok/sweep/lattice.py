@@ -80,6 +80,10 @@ class Lattice:
         slices = [
             dict(zip(parameters, choice, strict=True)) for choice in itertools.product(*values)
         ]
+        if any(file.updates(each).get("stop_when_hopeless") for each in slices):
+            raise UserError(
+                f"{file.name}: stop_when_hopeless: a map needs the phases of whole runs"
+            )
         if seed is None:
             first = default_seed(file)
             listed = [first + i for i in range(seeds or 1)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from grok.claims import prediction
 from grok.claims.testing import claim_run, finding
@@ -133,41 +134,38 @@ parameters:
     assert runs[2.0]["phase"] != UNDECIDED
 
 
-def runs_of(paper, *given_up: str, steps: int = 5000):
-    """Four full runs, of which those with decay 1 grok at step 1000, each with one that may be given up,
-    which is if it is named."""
+def runs_of(paper, *rising: str):
+    """Four runs, of which those with decay 1 grok at step 1000; the norm of those that are named rises."""
     made = []
     for decay, fraction in ((0.1, 0.4), (0.1, 0.6), (1.0, 0.4), (1.0, 0.6)):
-        name, does_grok = f"{decay} {fraction}", decay == 1.0
-        end = 1000 if does_grok else steps
-        config = {"weight_decay": decay, "train_fraction": fraction}
-        for is_given_up in (False, True):
-            ends = is_given_up and name in given_up
-            last = 500 if ends else end
-            series = {
-                "test_accuracy": ([0, 500, last + 1], [0.0, 0.0, float(does_grok and not ends)]),
-                "train_loss": ([0, last], [4.0, 0.1]),
-            }
-            result = {"steps": last, "ended": "hopeless" if ends else "stopped"}
-            made.append(claim_run("", result, series, stop_when_hopeless=is_given_up, **config))
+        last, norm = (1000 if decay == 1 else 5000), 1 if f"{decay} {fraction}" in rising else -1
+        steps = [0, 125, 250, 500, last]
+        series = {
+            "test_accuracy": (steps, [0.0, 0.0, 0.0, 0.0, float(decay == 1)]),
+            "train_accuracy": (steps, [0.0, 1.0, 1.0, 1.0, 1.0]),
+            "weight_norm": (steps, [20 + norm * step / 1000 for step in steps]),
+        }
+        config = {"weight_decay": decay, "train_fraction": fraction, "train_steps": 5000}
+        made.append(claim_run("", {"steps": last}, series, **config))
     return made
 
 
 @pytest.mark.parametrize(
-    ("given_up", "passed"),
+    ("rising", "passed"),
     [
         (("0.1 0.4",), True),
         ((), False),  # nothing is saved
         (("0.1 0.4", "0.1 0.6", "1.0 0.4"), False),  # one of two that grok
     ],
 )
-def test_giving_up_must_save_steps_and_spare_runs_that_grok(paper, given_up, passed):
-    assert finding(paper, "EP6", *runs_of(paper, *given_up)).passed is passed
+def test_giving_up_must_save_steps_and_spare_runs_that_grok(paper, rising, passed):
+    assert finding(paper, "EP6", *runs_of(paper, *rising)).passed is passed
 
 
-def test_runs_that_are_given_up_must_be_the_same_until_then(paper):
-    runs = runs_of(paper)
-    assert finding(paper, "EP7", *runs).passed
-    steps, values = runs[1].series["train_loss"]
-    runs[1].series["train_loss"] = steps, [values[0] + 1e-6, *values[1:]]
-    assert not finding(paper, "EP7", *runs).passed
+def test_gradient_norm_is_that_of_the_train_loss(paper):
+    one = paper.ex.problem_of(paper.ex.full_config({"p": 7, "seed": 1, "dtype": "float64"}))
+    loss = one.loss(one.module, one.data)
+    gradients = torch.autograd.grad(loss, [*one.module.parameters()])
+    expected = sum(gradient.square().sum() for gradient in gradients).sqrt()
+    found = one.metrics(one.module, one.data)["gradient_norm"]
+    torch.testing.assert_close(found, expected)

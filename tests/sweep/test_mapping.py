@@ -287,6 +287,11 @@ def test_axes_slices_and_seeds_are_those_of_the_file():
             },
             "early_terminate: a map needs the phases of whole runs",
         ),
+        (
+            {"stop_when_hopeless": {"values": [False, True]}},
+            {},
+            "stop_when_hopeless: a map needs the phases of whole runs",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_mapped_is_one_clear_line(parameters, entries, message):
