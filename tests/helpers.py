@@ -22,7 +22,7 @@ SMALL_ORDERING = {
 }
 
 
-def wait_until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(check: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return as soon as the check holds; fail the test after this time."""
     deadline = time.monotonic() + seconds
     while not check():

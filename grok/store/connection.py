@@ -68,11 +68,13 @@ class Store:
 
     @cached_property
     def client(self) -> pymongo.MongoClient:
-        milliseconds = int(1000 * ANSWER_TIMEOUT)
+        # The driver cancels all that is under way when the server has not answered its heartbeat for
+        # so long. An embedded server is on this machine, and only slow where that has much to do.
+        patience = mongod.START_TIMEOUT if self.kind == "embedded" else ANSWER_TIMEOUT
         return pymongo.MongoClient(
             self.uri,
-            serverSelectionTimeoutMS=milliseconds,
-            connectTimeoutMS=milliseconds,
+            serverSelectionTimeoutMS=int(1000 * ANSWER_TIMEOUT),
+            connectTimeoutMS=int(1000 * patience),
             journal=True,  # acknowledged means on disk: a killed server loses nothing either
         )
 

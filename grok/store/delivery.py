@@ -284,14 +284,16 @@ def recover(store: Store, report: Callable[[str], object] = lambda line: None) -
     """
     delivered = 0
     for journal in journals.waiting(store.journals):
-        if not journal.header and journal.damage is None:  # killed before its first event
-            journal.discard()
-            continue
-        if journal.damage is None and not journal.belongs_to(store):
+        is_empty = not journal.header and journal.damage is None  # killed before its first event
+        if journal.damage is None and not is_empty and not journal.belongs_to(store):
             journal.close()
             continue
         run_id = journal.header.get("run_id", journal.folder.name.rpartition("-")[0])
         try:
+            if is_empty:
+                _note_death(store, journal)
+                journal.discard()
+                continue
             line = _recover(store, journal)
             delivered += line is None
             report(f"run {run_id}: {line or 'delivered'}")

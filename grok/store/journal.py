@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from grok.store.connection import Store
 EVENTS, REASON = "events.sqlite", "reason"  # files of a journal's folder
 LOCK, READER_LOCK = "lock", "reader"  # the files that its writer and its reader lock
 NEW = ".new-"  # begins the name of a folder that is not locked yet, or not of a run or sweep yet
+NEW_FOR = 60.0  # seconds that a process has to lock a folder which it has made
 OLD_EVENTS = "journal"  # of versions up to 0.1: BSON documents one after another, locked itself
 HEADER = "head"  # kind of a journal's first event
 SCHEMA = """
@@ -308,9 +310,17 @@ def folder_name(run_id: int | str, holder: str) -> str:
 def waiting(journals: Path) -> Iterator[Journal]:
     """The journals of dead processes in a folder, each locked by this process; close each."""
     for folder in sorted(journals.iterdir()) if journals.exists() else ():
-        journal = None if folder.name.startswith(NEW) else Journal.acquire(folder)
+        journal = None if _is_being_made(folder) else Journal.acquire(folder)
         if journal is not None:
             yield journal
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether the process that has made a folder may not have locked it yet."""
+    try:
+        return folder.name.startswith(NEW) and time.time() - folder.stat().st_mtime < NEW_FOR
+    except FileNotFoundError:  # it has another name by now
+        return True
 
 
 def count_waiting(store: Store) -> int:

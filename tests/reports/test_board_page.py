@@ -63,7 +63,7 @@ def tab(browser):
     assert wrong == []
 
 
-def soon(tab, expression: str, seconds: float = 20.0) -> None:
+def soon(tab, expression: str, seconds: float = 60.0) -> None:
     """Wait until an expression of JavaScript is true; the page's policy forbids Playwright's own way."""
     wait_until(lambda: tab.evaluate(f"Boolean({expression})"), seconds)
 
@@ -97,7 +97,7 @@ def test_a_run_appears_its_curve_grows_and_it_ends_without_a_reload(live, store,
     finally:
         process.terminate()
         process.wait(60)
-    tab.locator("h2 .status.interrupted").wait_for(timeout=20_000)
+    tab.locator("h2 .status.interrupted").wait_for(timeout=60_000)
     assert tab.locator("progress").count() == 0
     tab.locator("pre", has_text="grok resume").wait_for()
 

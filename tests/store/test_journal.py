@@ -269,6 +269,31 @@ def test_a_run_is_known_to_be_dead_from_the_moment_it_is_stored(here, monkeypatc
     assert not lease.is_alive(here, here.database.runs, run)
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_a_process_leaves_that_was_killed_at_its_start_is_removed(here, monkeypatch, is_named):
+    """Its folder would stay for ever, and without a word in the store its run would count as alive."""
+    begun: list[DurableObserver] = []
+
+    def interrupted(observer: DurableObserver) -> None:
+        begun.append(observer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DurableObserver, "_be_admitted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Writer(here)
+    (reserved,) = (observer.reserved for observer in begun)
+    if is_named:
+        reserved._name_after(1, reserved.folder.name.rpartition("-")[2])
+    reserved.close()  # as a killed process's locks are
+    delivery.recover(here)
+    if not is_named:  # another process may be about to lock one that is new
+        assert [*here.journals.iterdir()] == [reserved.folder]
+        os.utime(reserved.folder, (0, 0))
+        delivery.recover(here)
+    assert [*here.journals.iterdir()] == []
+    assert not lease.is_alive(here, here.database.runs, find_run(here.database, 1))
+
+
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"weighty"), os.unlink])
 def test_a_run_does_not_end_with_a_damaged_file(here, tmp_path, damage):
     """A copied file that is altered or missing is damage: what comes after it is not delivered, so
