@@ -150,6 +150,7 @@ RUNS: dict[str, tuple[list[str], dict]] = {
     "grokfast": (["cpu"], {**TINY, "batch_size": 32}),
     "minegishi": (["cpu"], {**TINY, "eval_steps": 1}),
     "mlp": ([], {**TINY, "batch_size": 32, "width": 16}),
+    "muon": ([], {"p": 7}),
     "nanda": (["cpu"], TINY),
     "numerical_stability": (["cpu"], TINY),
     "ordering": (["cpu"], {**TINY, "train_count": 64, "test_count": 32, "batch_size": 16}),

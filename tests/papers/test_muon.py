@@ -1,5 +1,6 @@
 """Muon and AdamW tuned alike: the settings, the networks, and the claims at their bounds."""
 
+import json
 from math import inf
 
 import pytest
@@ -133,3 +134,13 @@ def test_equal_decay_at_its_bounds(paper, hidden, everywhere, passed):
 def test_learning_rates_of_equal_decay_at_their_bound(paper, slowest, passed):
     runs = [run(name, at) for name, at in zip(paper.WEAK_ADAMW, (1000, slowest, 1100), strict=True)]
     assert finding(paper, "M4", *runs).passed is passed
+
+
+@pytest.mark.parametrize(("id", "model"), [("M0", "transformer"), ("M0-mlp", "mlp")])
+def test_the_judged_settings_are_those_that_tuning_found(paper, id, model):
+    """In the stored verdicts of the tuning seeds, so that no other setting is judged by mistake."""
+    verdicts = json.loads((PROJECT / "docs" / "verdicts.json").read_text())
+    measured = verdicts["papers"]["muon"]["claims"][id]["measured"]
+    for kind, name in paper.OPTIMIZERS.items():
+        found = (measured[f"{name}, rate"][0], measured[f"{name}, strength of decay"][0])
+        assert found == paper.TUNED[model, kind]
