@@ -39,7 +39,7 @@ WINDOWS = (0.05, 0.1)  # fractions of a run's steps
 MOST_KNOWN = 0.2  # test accuracy in the window, from which a run is left out
 TRAINING_ONLY = tuple(name for name, feature in FEATURES.items() if not feature.uses_test)
 KINDS = {"logistic regression": "#000000", "training only": style.TRAIN, "test labels": style.TEST}
-LARGEST_RATIO = 10  # of a hyperparameter's values, from which its logarithm is used
+LARGEST_RATIO = 4  # of a hyperparameter's values, from which its logarithm is used
 NOT_HYPERPARAMETERS = ("config.preset", "config.measures", "config.measure_options")
 METRICS = ("train_accuracy", *{feature.metric: None for feature in FEATURES.values()})
 
@@ -181,7 +181,7 @@ def is_open(one: Candidate, window: float) -> bool:
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
-    """The values of a hyperparameter, or their logarithms if they are positive and span decades."""
+    """The values of a hyperparameter, or their logarithms if they are positive and differ by a large factor."""
     if values.min() > 0 and values.max() >= LARGEST_RATIO * values.min():
         return np.log(values)
     return values
