@@ -29,7 +29,7 @@ def main(device: str, tool: str | None, options: tuple[str, ...]) -> None:
     """Build the image and run a project of its own in it."""
     tool, image = tool or working_tool(), f"grok-lab:{device}"
     build = [tool, "build" if tool != "buildah" else "bud", "-f", DOCKERFILE, "-t", image]
-    isolation = ["--isolation", "chroot"] if tool == "buildah" else []
+    isolation = ["--isolation", "chroot", "--layers"] if tool == "buildah" else []
     call(*build, *isolation, "--build-arg", f"DEVICE={device}", *options, ".")
     with tempfile.TemporaryDirectory(prefix="grok-", ignore_cleanup_errors=True) as folder:
         owner = os.getuid() or USER
