@@ -70,9 +70,7 @@ def config() -> None:
     warmup_steps: CountFromZero = 10  # steps over which lr rises from zero, linearly
 
     # Training
-    batch_size: Count | None = (
-        None  # pairs per step, drawn with replacement; None for the train set
-    )
+    batch_size: Count | None = None  # pairs per step, drawn with replacement; None: the train set
     train_steps: Count = 20_000  # steps of the optimizer
 
     # Evaluation

@@ -83,9 +83,7 @@ def config() -> None:
     # Training
     batch_size: Count | None = None  # pairs per step; None for the whole train set
     train_steps: Count = 3000  # steps of the optimizer, at most
-    stop_when_generalized: bool = (
-        True  # end when 99 % of the train and 95 % of the test set are held
-    )
+    stop_when_generalized: bool = True  # end when 99 % of train and 95 % of test are held
 
     # Evaluation
     eval_steps: Count = 10  # steps between evaluations

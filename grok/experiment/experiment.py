@@ -555,9 +555,7 @@ def engine_options() -> None:
     measures: str | Texts = []  # instruments, by name or group, or "full" for all
     measure_options: MeasureOptions | None = None  # of instruments: measure_options.hessian.every=5
     snapshot_every: Count = 10  # logged steps between two evaluations of a costly instrument
-    stop_when_hopeless: bool = (
-        False  # end a run that is predicted not to grok, after 10 % of its steps
-    )
+    stop_when_hopeless: bool = False  # end a run predicted not to grok, after 10 % of its steps
     fused: bool = True  # one call of compiled C++ makes many steps, where the network allows it
     reference_run: RunId | None = None  # id of a run whose final weights are the reference point
     initial_run: RunId | str | None = None  # run to start from: its id, or a named config
