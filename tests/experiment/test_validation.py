@@ -1,5 +1,7 @@
 """Bad input is one clear line that names the value and what was expected."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -236,7 +238,10 @@ def test_every_key_has_a_type_and_a_sentence_and_every_named_config_too(path):
     keys = ex.defaults()
     assert set(ex.types) == {*keys, "seed"}
     comments = {k: text for scope in ex.configurations for k, text in scope._var_docs.items()}
-    assert all(len(comments.get(key, "")) > 3 for key in keys)
+    assert [key for key in keys if len(comments.get(key, "")) <= 3] == []
+    # The comment is the key's own, and not the heading of a group of keys above it.
+    source = "".join(inspect.getsource(scope._func) for scope in ex.configurations)
+    assert not set(re.findall("^    # ([A-Z].*)$", source, re.MULTILINE)) & set(comments.values())
     assert all((config.__doc__ or "").endswith(".") for config in ex.named_configs.values())
     for name in ex.named_configs:  # its values are of the declared types
         ex.full_config({"seed": 0}, [name])

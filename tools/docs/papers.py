@@ -281,7 +281,10 @@ def key_comments(experiment: Experiment) -> dict[str, str]:
 
 
 def _groups(source: str) -> dict[str, list[str]]:
-    """The keys of the config function in an experiment's file, by the comment above each group."""
+    """The keys of the config function in an experiment's file, by the comment above each group.
+
+    The name of a group is the first line of that comment, up to a colon.
+    """
     lines = source.splitlines()
     groups: dict[str, list[str]] = {}
     for node in ast.parse(source).body:
@@ -290,9 +293,11 @@ def _groups(source: str) -> dict[str, list[str]]:
         ):
             group = ""
             for statement in node.body:
-                above = lines[statement.lineno - 2].strip()
-                if above.startswith("# "):
-                    group = above[2:].split(":")[0]
+                first = statement.lineno - 1
+                while lines[first - 1].strip().startswith("# "):
+                    first -= 1
+                if first < statement.lineno - 1:
+                    group = lines[first].strip()[2:].split(":")[0]
                 if isinstance(statement, ast.AnnAssign):
                     groups.setdefault(group, []).append(ast.unparse(statement.target))
     return groups
