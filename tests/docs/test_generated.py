@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from grok.claims.scorecard import experiments
+from grok.claims.versions import version_of
 from grok.paths import PROJECT
 from tools.docs import __main__ as generator
 from tools.docs import hooks, markdown, papers, reference
@@ -173,17 +174,27 @@ def test_the_scorecard_counts_every_claim_of_the_papers():
     )
     assert total
     passed, counted, mostly, runs = map(int, total.groups())
-    claims = [claim for one in experiments() for claim in one.claims if not claim.control]
+    claims = [(one, claim) for one in experiments() for claim in one.claims if not claim.control]
+    found = papers.verdicts()
+    findings = [(found[one.path]["claims"][claim.id], one, claim) for one, claim in claims]
     words = [
-        paper["claims"][claim.id]["verdict"]
-        for paper in papers.verdicts().values()
-        for claim in claims
-        if claim.id in paper["claims"]
+        finding["verdict"] if finding.get("version") == version_of(one, claim) else "not run"
+        for finding, one, claim in findings
     ]
     assert (passed, mostly) == (words.count("passed"), words.count("mostly"))
     assert counted == len(claims) == len(words)
     assert runs == sum(paper["runs"] or 0 for paper in papers.verdicts().values())
     assert "(docs/papers/nanda.md)" in table
+
+
+def test_a_verdict_counts_for_the_version_of_the_claim_that_was_judged():
+    """A claim that was changed after its replication has not passed: it is "not run" on all pages."""
+    paper = papers.verdicts()["nanda"]
+    nanda = next(one for one in experiments() if one.path == "nanda")
+    assert "passed" in papers.words_of(nanda, paper, control=False)
+    claims = {id: finding | {"version": "0" * 12} for id, finding in paper["claims"].items()}
+    changed = paper | {"claims": claims}
+    assert {*papers.words_of(nanda, changed, control=False)} <= {"not run", "not tried"}
 
 
 def test_pictures_of_the_site_are_links_to_themselves():

@@ -11,6 +11,7 @@ from typing import Any
 
 from grok.claims.model import Claim
 from grok.claims.scorecard import counted, format_range
+from grok.claims.versions import version_of
 from grok.experiment.config_types import description
 from grok.experiment.experiment import Experiment
 from grok.paths import PROJECT, experiment_file
@@ -67,14 +68,25 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
 
 def words_of(experiment: Experiment, paper: Mapping[str, Any], control: bool) -> list[str]:
     """The verdicts on a paper's claims, or on our controls of it."""
-    return [_word(claim, paper) for claim in experiment.claims if claim.control == control]
+    findings = findings_of(experiment, paper)
+    return [
+        _word(claim, findings[claim.id]) for claim in experiment.claims if claim.control == control
+    ]
 
 
-def _word(claim: Claim, paper: Mapping[str, Any]) -> str:
+def findings_of(experiment: Experiment, paper: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a replication found, by claim id: empty where the claim was changed after it, or not run."""
+    found = {}
+    for claim in experiment.claims:
+        finding = paper["claims"].get(claim.id, {})
+        is_current = finding.get("version") == version_of(experiment, claim)
+        found[claim.id] = finding if is_current else {}
+    return found
+
+
+def _word(claim: Claim, finding: Mapping[str, Any]) -> str:
     """The verdict on a claim."""
-    if claim.not_tried:
-        return "not tried"
-    return paper["claims"].get(claim.id, {}).get("verdict", "not run")
+    return "not tried" if claim.not_tried else finding.get("verdict", "not run")
 
 
 def _sources(sources: Mapping[str, str | None]) -> str:
@@ -111,7 +123,7 @@ def claims(experiment: Experiment) -> str:
         return "No claims are made."
     paper = verdicts().get(experiment.path, {"claims": {}, "date": None, "commit": None})
     notes = claim_notes(experiment_file(experiment.path).read_text())
-    findings = {claim.id: paper["claims"].get(claim.id, {}) for claim in experiment.claims}
+    findings = findings_of(experiment, paper)
     is_measured = any(finding.get("measured") for finding in findings.values())
     rows = []
     for claim in sorted(experiment.claims, key=lambda claim: claim.control):
@@ -120,7 +132,7 @@ def claims(experiment: Experiment) -> str:
         row = [code(claim.id), cell(claim.statement), note]
         if is_measured:
             row.append(cell(_measured(finding.get("measured"))))
-        rows.append([*row, _verdict(claim, paper)])
+        rows.append([*row, _verdict(claim, finding)])
     header = ["claim", "statement (source)", "the paper's number and our bounds"]
     header += ["measured", "verdict"] if is_measured else ["verdict"]
     return "\n\n".join([table(header, rows), _state([paper])]).strip()
@@ -212,10 +224,9 @@ def _measured(measured: Mapping[str, Any] | None) -> str:
     )
 
 
-def _verdict(claim: Claim, paper: Mapping[str, Any]) -> str:
+def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
-    finding = paper["claims"].get(claim.id, {})
-    verdict = _word(claim, paper)
+    verdict = _word(claim, finding)
     if finding.get("seeds"):
         seeds = f"{finding['seeds_passed']} of {finding['seeds']} seeds"
         verdict += f", {'all seeds together' if claim.pooled else seeds}"
