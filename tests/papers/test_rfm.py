@@ -78,12 +78,19 @@ def test_a_step_of_the_engine_is_one_iteration(paper):
 
 
 def test_seeds_iterate_together_and_resume(paper):
-    """A batch gives what each seed gives alone, and a resumed run continues from its features."""
+    """A batch gives what each seed gives alone, and a resumed run continues from its features.
+
+    Features are compared by their square. They are the root of a matrix with eigenvalues of zero,
+    whose rounding errors of 1e-17 are errors of 3e-9 in the root.
+    """
     problems = [problem(paper, seed=seed, checkpoint_every=2) for seed in (2, 3)]
     events = [*train(problems, compiled=False, slots=2)]
     together = {e.replica: e.weights for e in events if isinstance(e, Outcome)}
     for number, one in enumerate(problems):
-        torch.testing.assert_close(together[number], final_weights(one), rtol=1e-8, atol=1e-10)
+        alone = final_weights(one)
+        for weights in (together[number], alone):
+            weights["features"] = weights["features"] @ weights["features"]
+        torch.testing.assert_close(together[number], alone, rtol=1e-8, atol=1e-10)
     saved = next(e for e in train(problems[:1], compiled=False) if isinstance(e, Saved))
     resumed = train(problems[:1], compiled=False, resume={0: saved})
     weights = next(e for e in resumed if isinstance(e, Outcome)).weights
