@@ -4,14 +4,17 @@ import json
 import keyword
 import re
 import sys
+import tempfile
 import textwrap
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from grok.engine.instruments import BY_NAME, GROUPS
+from grok.engine.instruments import BY_NAME, GROUPS, missing_need, resolve
 from grok.errors import UserError, writing
+from grok.experiment.experiment import load
+from grok.experiment.validation import ConfigError
 from grok.paths import experiment_file
 from grok.tasks import operations
 
@@ -265,7 +268,7 @@ def write(
         paths of the experiment, the sweep file on which its claims are checked, and the test.
 
     Raises:
-        UserError: a value cannot be used, or one of the files exists.
+        UserError: a value cannot be used, a run cannot take a measure, or one of the files exists.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"name {name!r}: expected small letters, digits and _, as my_paper")
@@ -303,6 +306,7 @@ def write(
     for path in files:
         if path.exists():
             raise UserError(f"{path.relative_to(root)} exists already")
+    _check_measures(name, files[root / "experiments" / f"{name}.py"], measures)
     for path, text in files.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
@@ -333,6 +337,22 @@ def write_project(folder: Path) -> list[Path]:
             path.chmod(0o755 if path.suffix == ".sh" else 0o644)
         written.append(path)
     return written
+
+
+def _check_measures(name: str, text: str, measures: list[str]) -> None:
+    """UserError unless the runs of an experiment's text can take the measures, and one of each group."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.py")
+        path.write_text(text)
+        experiment = load(path)
+        problem = experiment.problem_of(
+            experiment.full_config({"seed": 0, "device": "cpu"}, ["cpu"])
+        )
+    for measure in measures:
+        if not resolve([measure], problem, has_reference=False):
+            first = BY_NAME[GROUPS[measure][0]]
+            need = f"{first.name} needs {missing_need(first, problem, has_reference=False)}"
+            raise ConfigError("measures", [measure], f"measures that this run can have; {need}")
 
 
 def _measures_key(measures: list[str]) -> str:

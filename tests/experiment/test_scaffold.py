@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from grok.cli import main
+from grok.engine.instruments import BY_NAME, GROUPS
 from grok.errors import UserError
 from grok.experiment import scaffold
 from grok.experiment.experiment import load
@@ -121,6 +122,43 @@ def test_bad_values_write_nothing(root, changes, line):
     }
     with pytest.raises(UserError, match=line):
         scaffold.write(root, **{**values, **changes})
+    assert not list(root.rglob("*.*"))
+
+
+@pytest.mark.parametrize("model", scaffold.MODELS)
+def test_measures_run_or_are_refused(tmp_path, model):
+    """A paper whose measures its runs cannot take would be refused at its first run, and so would
+    its test; of a group without any such measure, nothing would be logged."""
+    refused = set()
+    for name in {**BY_NAME, **GROUPS}:
+        root = make_folders(tmp_path / name)
+        try:
+            scaffold.write(root, "one", "x", "x_plus_y", model, [name])
+        except UserError as error:
+            refused.add(name)
+            assert str(error).startswith(f"measures=['{name}']: expected measures that this run")
+            assert " needs " in str(error)
+            assert not list(root.rglob("*.*"))
+            continue
+        experiment = load(root / "experiments" / "one.py")
+        for updates in ({"p": 7, "train_steps": 20}, {"preset": "cpu"}, {"preset": "paper"}):
+            problem = experiment.problem_of(experiment.full_config({**updates, "device": "cpu"}))
+            assert problem.measures.measures
+    of_every_model = {"gradient_projection", "reference"}
+    of_every_model |= {"counterfactual", "counterfactual_validator", "order"}
+    of_tokens = {"fourier", "attention", "token_gradient", "phases", "addition_circuits"}
+    assert refused == of_every_model | (of_tokens if model == "mlp" else set())
+
+
+def test_a_measure_of_another_task_is_refused(root, monkeypatch):
+    """What a measure needs of the task is checked, too; the command says so in one line."""
+    monkeypatch.setattr("grok.paths.PROJECT", root)
+    options = ["--operation", "x_minus_y", "--model", "transformer"]
+    options += ["--measures", "addition_circuits"]
+    result = CliRunner().invoke(main, ["new", "one", "--says", "x", *options])
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert "addition_circuits needs the addition of two numbers" in result.output
     assert not list(root.rglob("*.*"))
 
 
