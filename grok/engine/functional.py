@@ -18,6 +18,16 @@ class _Call(nn.Module):
         return function(self.module, data)
 
 
+def running_statistics(module: nn.Module) -> list[str]:
+    """The names of the buffers that training changes: the statistics of batch normalization."""
+    return [
+        f"{path}.{name}".lstrip(".")
+        for path, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._NormBase)
+        for name, _ in part.named_buffers(recurse=False)
+    ]
+
+
 def run_with(module: nn.Module, tensors: dict[str, Tensor], function: Callable, data: Any) -> Any:
     """function(module, data) with these parameters and buffers in the module."""
     substitutes = {f"module.{name}": value for name, value in tensors.items()}

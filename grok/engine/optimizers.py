@@ -92,10 +92,23 @@ def step_scalars(
         numbers: (groups,) or (R, groups) each.
         t: numbers of steps; broadcasts against the hyperparameters.
         schedule: of the learning rate, as in `Optimizer`.
+
+    Raises:
+        ValueError: the schedule's factors have another shape, or are not finite.
     """
     lr = learning_rate(numbers, t)
     if schedule is not None:
-        lr = lr * schedule(np.asarray(t - 1, dtype=np.float64))
+        done = np.asarray(t - 1, dtype=np.float64)
+        factors = np.asarray(schedule(done), dtype=np.float64)
+        if factors.shape != done.shape:
+            raise ValueError(
+                f"the schedule's factors have the shape {factors.shape}; expected {done.shape}, that "
+                "of its argument"
+            )
+        if not np.isfinite(factors).all():
+            first = int(done[~np.isfinite(factors)].min())
+            raise ValueError(f"the schedule's factor after {first} steps is not finite")
+        lr = lr * factors
     root = np.sqrt(1 - numbers.beta2**t)
     columns: StepScalars[np.ndarray] = StepScalars(
         lr=lr,
@@ -201,6 +214,11 @@ def update(
         group = optimizer.groups[optimizer.group_of(name)]
         if optimizer.rule is not None:
             new_params[name], new = optimizer.rule(value, grads[name], accumulators, scalars)
+            if {*new} != {*accumulators}:
+                raise ValueError(
+                    f"the update rule returns the accumulators {sorted(new)}; expected "
+                    f"{sorted(accumulators)}, those of the optimizer"
+                )
         elif optimizer.kind == "sgd":
             new_params[name], new = _sgd(value, grads[name], accumulators, scalars, target, noise)
         elif optimizer.kind == "lion":

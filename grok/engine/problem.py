@@ -29,7 +29,8 @@ class WeightsFile:
 class Problem:
     """Everything that defines one run; nothing has run yet.
 
-    module: an initialized torch module for ONE replica.
+    module: an initialized torch module for ONE replica. Parameters with requires_grad=False keep
+        their values.
     data: tensors that the loss and the metrics read, by name.
     loss, metrics: `f(module, data)` -> scalar / dict of tensors. Module-level functions or frozen
         dataclasses, so that two problems can be compared for computing the same thing. A metric of
@@ -91,6 +92,11 @@ class Problem:
         """Where the run is trained."""
         return next(self.module.parameters()).device
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parameters that keep their values: those with requires_grad=False."""
+        return tuple(n for n, p in self.module.named_parameters() if not p.requires_grad)
+
     def has_arrays(self, step: int) -> bool:
         """Whether the record of this logged step, if it is not the last, has arrays."""
         return self.arrays_every == 1 or self.log_steps.index(step) % self.arrays_every == 0
@@ -109,6 +115,7 @@ class Problem:
             repr(self.module),
             _attributes(self.module),
             _shapes(dict(self.module.named_parameters())),
+            self.frozen,
             _shapes(dict(self.module.named_buffers())),
             _shapes(self.data),
             self.loss,

@@ -22,7 +22,7 @@ from torch.func import grad, grad_and_value, vmap
 from grok import randomness
 from grok.engine import determinism, eager, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
-from grok.engine.functional import run_with
+from grok.engine.functional import run_with, running_statistics
 from grok.engine.fused import FusedStep
 from grok.engine.graph import (
     multiplications,
@@ -256,8 +256,10 @@ class Program:
         return self._reordered
 
     def weights(self, slot: int) -> dict[str, Tensor]:
-        """A copy of a slot's parameters."""
-        return {name: value[slot].clone() for name, value in self.state["params"].items()}
+        """A copy of a slot's parameters, and of the statistics of its batch normalization."""
+        statistics = running_statistics(self.template.module)
+        kept = self.state["params"] | {name: self.state["buffers"][name] for name in statistics}
+        return {name: value[slot].clone() for name, value in kept.items()}
 
     def saved(self, slot: int) -> dict[str, Tensor]:
         """A copy of a slot's persistent state, by path: what `restore` needs."""
@@ -353,14 +355,18 @@ class Program:
         return run_with(self.template.module, {**params, **buffers}, function, data)
 
     def _objective(self, state: dict, shared: dict) -> Callable[[dict], Tensor]:
-        """The loss as a function of the parameters, on one replica's data and batch."""
+        """The loss as a function of the parameters, on one replica's data and batch.
+
+        It does not depend on parameters that are not trained, so that their gradient is zero.
+        """
         problem = self.template
+        frozen = {name: state["params"][name] for name in problem.frozen}
         data = {**state["data"], **shared}
         if problem.batch_size is not None:
             data.update({name: data[name][state["minibatch"]] for name in problem.minibatch_keys})
         if problem.needs_rng:
             data["key"] = self._key(state, "loss")
-        return lambda params: self.run(problem.loss, params, state["buffers"], data)
+        return lambda params: self.run(problem.loss, {**params, **frozen}, state["buffers"], data)
 
     def _step_one(self, state: dict, shared: dict) -> dict:
         settings = self.template.optimizer
@@ -399,6 +405,7 @@ class Program:
         )
         if settings.rescales:
             new["params"] = optimizers.rescaled(new["params"], state["fixed_norm"])
+        new["params"] |= {name: state["params"][name] for name in self.template.frozen}
         return new
 
     def _key(self, state: dict, stream: str) -> Tensor:
@@ -428,6 +435,7 @@ class Program:
             data["previous"] = state["previous_params"]
         with torch.no_grad():
             metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
+            _check_metrics(metrics)
             squares = [(value**2).sum() for value in state["params"].values()]
             return {**metrics, "weight_norm": sum(squares).sqrt()}
 
@@ -593,6 +601,15 @@ class Program:
             parts.append(current[1][position : position + end - step])
             step += len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Raise TypeError or ValueError if this is not what the metrics of a problem have to be."""
+    if not isinstance(metrics, dict) or not all(isinstance(v, Tensor) for v in metrics.values()):
+        kinds = {name: type(value).__name__ for name, value in dict(metrics or {}).items()}
+        raise TypeError(f"the metrics are {kinds or metrics!r}; expected a dict of tensors by name")
+    if "train_loss" not in metrics:
+        raise ValueError(f"the metrics are {sorted(metrics)}; expected train_loss among them")
 
 
 def _at(tree: Any, path: tuple) -> Tensor:

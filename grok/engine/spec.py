@@ -97,6 +97,11 @@ class Optimizer:
     accumulators: tuple[str, ...] = ()
     schedule: Callable[[np.ndarray], np.ndarray] | None = None
 
+    def __post_init__(self) -> None:
+        if (self.kind == "own") != (self.rule is not None):
+            expected = "with" if self.kind == "own" else "without"
+            raise ValueError(f"Optimizer({self.kind!r}): expected {expected} a rule")
+
     @property
     def rescales(self) -> bool:
         """Whether the norm is fixed, at some steps at least."""

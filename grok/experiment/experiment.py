@@ -303,7 +303,11 @@ class Experiment(sacred.Experiment):
         if self.build_function is None:
             raise TypeError(f"the experiment {self.path} has no build function")
         own = tuple(self.instruments.values())
-        problem = with_engine_options(self.build_function(c), c, self.threshold, reference, own)
+        built = self.build_function(c)
+        if not isinstance(built, Problem):
+            kind = type(built).__name__
+            raise TypeError(f"{self.path}: the build function returned {kind}; expected a Problem")
+        problem = with_engine_options(built, c, self.threshold, reference, own)
         problem = replace(problem, reference_run=reference_run)
         advice.warn_of_coupled_decay(problem.optimizer)
         advice.warn_of_large_batch(problem)

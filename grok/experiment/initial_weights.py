@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
+from grok.engine.functional import running_statistics
 from grok.engine.problem import Problem, WeightsFile
 from grok.errors import UserError, did_you_mean
 from grok.models import gpt2, lens
@@ -115,9 +116,11 @@ def fit(tensors: Tensors, module: nn.Module) -> str:
         short = {name.removeprefix(gpt2.PREFIX): value for name, value in tensors.items()}
         names, found = GPT2, _without(short, gpt2.BUFFERS)
     else:
-        buffers = {name for name, _ in module.named_buffers()}
-        own = {name: value for name, value in tensors.items() if name not in buffers}
-        _load(module, _matching(own, parameters))
+        state, statistics = module.state_dict(), running_statistics(module)
+        parameters |= {name: state[name] for name in statistics}
+        own_buffers = {name for name, _ in module.named_buffers()} - {*statistics}
+        own = {name: value for name, value in tensors.items() if name not in own_buffers}
+        module.load_state_dict(_matching(own, parameters), strict=False)
         return "own"
     _load(module, _translated(found, module, parameters, names))
     return names.program
@@ -166,7 +169,7 @@ def _matching(tensors: Tensors, expected: Mapping[str, torch.Tensor]) -> Tensors
         value = tensors[name]
         if tuple(value.shape) != shape:
             raise Unfit(f"{name} has the shape {tuple(value.shape)}; expected {shape}")
-        if not value.is_floating_point():
+        if value.is_floating_point() != parameter.is_floating_point():
             raise Unfit(f"{name} has values of type {str(value.dtype).removeprefix('torch.')}")
         value = value.to(parameter)
         if not value.isfinite().all():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grok.engine import instruments, interventions
 from grok.engine.determinism import drawing
+from grok.engine.functional import running_statistics
 from grok.engine.hopeless import rule_of
 from grok.engine.measure import SNAPSHOT, Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
@@ -502,8 +503,13 @@ def measure_config(
     """
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}
-    if reference is not None and {k: v.shape for k, v in reference.items()} != shapes:
-        raise ConfigError("reference_run", c.reference_run, "a run with weights of these shapes")
+    if reference is not None:
+        statistics = running_statistics(problem.module)
+        reference = {name: w for name, w in reference.items() if name not in statistics}
+        if {name: w.shape for name, w in reference.items()} != shapes:
+            raise ConfigError(
+                "reference_run", c.reference_run, "a run with weights of these shapes"
+            )
     try:
         chosen = instruments.resolve(names, problem, reference is not None, own)
     except MeasureError as error:

@@ -1,5 +1,6 @@
 """A user's own model, update rule and schedule: in a batch where that is possible, else one by one."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from grok.engine.events import Saved, Start
+from grok.engine.events import Outcome, Saved, Start
 from grok.engine.spec import Optimizer
 from grok.engine.train import train
+from grok.experiment.initial_weights import fit
 from tests.engine.toy import losses, problem
 
 STEPS = 40
@@ -133,6 +135,81 @@ def test_dropout_is_off_and_statistics_are_kept_at_evaluation():
     saved = [*train([replace(normalized, checkpoint_every=10)])]
     first = next(e for e in saved if isinstance(e, Saved)).tensors
     assert first["program/buffers/1.num_batches_tracked"] == 10
+
+
+@pytest.mark.parametrize("fused", [False, None])
+def test_frozen_parameters_keep_their_values_as_in_a_plain_loop(fused):
+    """Weights without requires_grad are not trained, nor does the norm of gradients count them."""
+
+    def frozen(seed):
+        one = of_model("dropout", seed, train_steps=STEPS)
+        module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+        module[0].weight.requires_grad_(False)
+        return with_optimizer(replace(one, module=module), clip_norm=0.1, warmup_steps=0)
+
+    problems = [frozen(seed) for seed in range(2)]
+    ends = [e for e in train(problems, fused=fused) if isinstance(e, Outcome)]
+    for end in ends:
+        one = problems[end.replica]
+        module, (group,) = copy.deepcopy(one.module), one.optimizer.groups
+        trained = [p for p in module.parameters() if p.requires_grad]
+        options = {"weight_decay": group.weight_decay, "momentum": group.momentum}
+        plain = torch.optim.SGD(trained, lr=group.lr, **options)
+        for _ in range(STEPS):
+            plain.zero_grad()
+            one.loss(module, one.data).backward()
+            nn.utils.clip_grad_norm_(trained, 0.1)
+            plain.step()
+        assert torch.equal(end.weights["0.weight"], one.module[0].weight)
+        torch.testing.assert_close(end.weights, dict(module.state_dict()), rtol=1e-4, atol=1e-8)
+    trained = replace(problems[0], module=copy.deepcopy(problems[0].module).requires_grad_())
+    assert trained.signature() != problems[0].signature()
+
+
+def test_final_weights_have_the_statistics_of_batch_normalization():
+    """Without them, a run that starts from these weights would begin with another network."""
+    one = of_model("batch normalization", 0)
+    end = next(e for e in train([one]) if isinstance(e, Outcome))
+    assert {"1.running_mean", "1.running_var", "1.num_batches_tracked"} < {*end.weights}
+    assert end.weights["1.num_batches_tracked"] == STEPS
+    other = of_model("batch normalization", 1).module
+    assert fit(end.weights, other) == "own"
+    continued = losses([*train([replace(one, module=other)])])
+    assert continued[0] == losses([*train([one])])[STEPS]
+
+
+WRONG_PARTS = {
+    "rule": (
+        {"kind": "own", "rule": lambda *_: (_[0], {"men": _[0]}), "accumulators": ("mean",)},
+        r"the update rule returns the accumulators \['men'\]; expected \['mean'\]",
+    ),
+    "shape": ({"schedule": lambda done: np.ones(3)}, "factors have the shape"),
+    "NaN": ({"schedule": lambda done: done * np.nan}, "factor after 0 steps is not finite"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PARTS)
+def test_wrong_parts_of_the_optimizer_say_what_was_expected(name):
+    """A NaN in the schedule would otherwise train silently with weights that are not numbers."""
+    fields, message = WRONG_PARTS[name]
+    with pytest.raises(ValueError, match=message):
+        [*train([with_optimizer(problem(0, "sgd", **ALL), **fields)], fused=False)]
+    with pytest.raises(ValueError, match=r"Optimizer\('own'\): expected with a rule"):
+        Optimizer("own")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (lambda module, data: {"loss": data["inputs"].sum()}, ValueError, "expected train_loss"),
+        (lambda module, data: {"train_loss": 1.0}, TypeError, "'train_loss': 'float'"),
+        (lambda module, data: None, TypeError, "the metrics are None"),
+    ],
+)
+def test_wrong_metrics_say_what_was_expected(metrics, error, message):
+    """Otherwise the error is one of the engine's own code, which the author does not know."""
+    with pytest.raises(error, match=message):
+        [*train([replace(problem(0, **ALL), metrics=metrics)], fused=False)]
 
 
 def test_an_error_of_the_model_is_raised_as_it_is(capsys):

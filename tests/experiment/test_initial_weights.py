@@ -130,9 +130,10 @@ def test_the_points_of_a_sweep_start_from_files_as_one_program(store, exported, 
     sweep = LocalSweep.begin(file, store, None, None)
     with SweepProgress(2, 1) as progress:
         sweep.run(progress)
-    runs = list(store.database.runs.find({"meta.sweep.id": sweep.id}).sort("_id"))
-    assert [run["info"]["initial_weights"]["names"] for run in runs] == ["TransformerLens", "own"]
-    start, doubled = (logged(store, run["_id"], "weight_norm")[0] for run in runs)
+    found = store.database.runs.find({"meta.sweep.id": sweep.id})
+    runs = {run["info"]["initial_weights"]["names"]: run["_id"] for run in found}
+    assert {*runs} == {"TransformerLens", "own"}
+    start, doubled = (logged(store, runs[n], "weight_norm")[0] for n in ("TransformerLens", "own"))
     assert doubled == pytest.approx(2 * start)
 
 

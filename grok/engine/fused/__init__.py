@@ -133,6 +133,7 @@ def check_options(problem: Problem) -> None:
     others = {
         "a GPU": problem.device.type != "cpu",
         "random numbers in the loss": problem.needs_rng,
+        "parameters that are not trained": bool(problem.frozen),
         "an update rule of the user's own": options.rule is not None,
         "noise": bool(options.noises()),
         "clipped gradients": bool(options.clip_norm),
