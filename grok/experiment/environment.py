@@ -75,12 +75,16 @@ def state_of(repository: Path) -> tuple[str, str, bool]:
         OSError, subprocess.CalledProcessError: git is not there, or has no answer: there is no commit
             yet, or git does not trust the repository.
     """
-    git = ["git", "-C", str(repository)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    origin = subprocess.run(
-        [*git, "config", "remote.origin.url"], capture_output=True, text=True
-    ).stdout.strip()
-    return origin or f"git:/{repository}", head.stdout.strip(), is_changed(repository)
+    command = ["git", "-C", str(repository), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, check=True)
+    origin = remote_of(repository) or f"git:/{repository}"
+    return origin, head.stdout.strip(), is_changed(repository)
+
+
+def remote_of(repository: Path) -> str:
+    """The address of a repository's remote `origin`; empty without one."""
+    command = ["git", "-C", str(repository), "config", "remote.origin.url"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def is_changed(repository: Path) -> bool:

@@ -24,9 +24,10 @@ from grok.claims import scorecard
 from grok.claims.model import Claim
 from grok.claims.verdicts import claim_result
 from grok.errors import UserError, check_names, writing
-from grok.experiment.environment import commit, package_version
+from grok.experiment.environment import commit, package_version, remote_of
 from grok.experiment.experiment import Experiment
-from grok.paths import PROJECT, atomic_write, experiment_file
+from grok.paths import INSTALLED, PROJECT, atomic_write, experiment_file
+from grok.printable import printable
 from grok.reports import figures
 from grok.store import archive
 from grok.store.documents import RUN_KEYS, commits_of, find_metrics, named_run, sweeps_of
@@ -155,14 +156,32 @@ def _fill(database: Database, chosen: list[Checked], folder: Path) -> int:
     contents = {
         "format": FORMAT,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": commit(),
-        "grok_lab": package_version(),
+        **_origin(),
         "runs": len(runs),
         "claims": [_entry(one) for one in chosen],
     }
     (folder / CONTENTS).write_text(json.dumps(contents, indent=1, allow_nan=False))
     (folder / "README.md").write_text(_readme(contents, chosen, runs))
     return len(runs)
+
+
+def _origin() -> Document:
+    """What bundle.json has of the project that the bundle is of, and of the version of grok-lab.
+
+    The address of its remote is without a user and a password, since a bundle is published.
+    """
+    remote = re.sub(r"(?<!ssh:)//[^/]*@", "//", remote_of(PROJECT)) if _is_own() else ""
+    return {
+        "project": printable(PROJECT.name, kept="") if _is_own() else "grok-lab",
+        "remote": printable(remote, kept="") or None,
+        "commit": commit(),
+        "grok_lab": package_version(),
+    }
+
+
+def _is_own() -> bool:
+    """Whether the project is one of the user's own, and neither grok-lab's checkout nor its package."""
+    return PROJECT not in (INSTALLED, INSTALLED.parents[1])
 
 
 def _runs(database: Database, sweeps: list[str]) -> list[Document]:
@@ -262,11 +281,12 @@ def _readme(contents: Document, chosen: list[Checked], runs: list[Document]) -> 
         for one in sweeps.values()
     )
     papers = " ".join(dict.fromkeys(one.paper.path for one in chosen))
+    written, setup = _instructions(contents)
     return README.format(
         date=contents["date"],
-        commit=contents["commit"],
+        written=written,
+        setup=setup,
         commits=", ".join(commits),
-        version=contents["grok_lab"],
         count=len(runs),
         table=table,
         again=again,
@@ -275,10 +295,28 @@ def _readme(contents: Document, chosen: list[Checked], runs: list[Document]) -> 
     )
 
 
+def _instructions(contents: Document) -> tuple[str, str]:
+    """What README.md says of where the bundle was written, and of how to get to that state."""
+    version, state = f"grok-lab {contents['grok_lab']}", f"commit {contents['commit']}"
+    if PROJECT == INSTALLED:
+        return f"by {version}", f"Install {version}, which has these experiments."
+    if not _is_own():
+        setup = "Install grok-lab at the commit above and work in its folder."
+        return f"by {version} at {state}", setup
+    project, place = f"project `{contents['project']}`", contents["remote"] or "its authors"
+    steps = (
+        f"1. Install {version}.",
+        f"2. Get the {project} from {place}, at {state}.",
+        "3. Run the commands below in the folder of the project.",
+        "",
+    )
+    return f"in the {project} at {state} by {version}", "\n".join(steps)
+
+
 README = """\
 # A bundle of claims
 
-Written on {date} by grok-lab {version} at commit {commit}, with {count} runs. The runs were trained at
+Written on {date} {written}, with {count} runs. The runs were trained at
 commit {commits}; `+` means that files differed from the commit. The sources that each run was made with
 are in `runs.zip`.
 
@@ -288,7 +326,8 @@ are in `runs.zip`.
 
 ## Check it
 
-Install grok-lab at the commit above and work in its folder. Nothing in this bundle is executed.
+{setup}
+Nothing in this bundle is executed.
 
 ```bash
 sha256sum -c SHA256SUMS            # in the bundle: every file is as it was written
@@ -314,7 +353,7 @@ All numbers of the table from nothing:
 
 | file | content |
 |---|---|
-| `bundle.json` | the claims with their verdicts and measured numbers, the commit |
+| `bundle.json` | the claims with their verdicts and measured numbers, the project, its commit, the version of grok-lab |
 | `runs.zip` | the runs with metrics, files and sources, for `grok store import` |
 | `runs.jsonl` | a line for each run: configuration, result, commit |
 | `experiments/`, `sweeps/` | the papers' and the sweeps' files at the time of the bundle |

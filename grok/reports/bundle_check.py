@@ -63,6 +63,7 @@ class Contents(BaseModel):
     """bundle.json."""
 
     format: int
+    project: Name = ""  # earlier bundles do not name it
     commit: Name
     claims: Annotated[list[Entry], Field(max_length=1000)]
 
@@ -81,7 +82,7 @@ def verify(store: Store, path: Path, runs: int, seed: int | None) -> Iterator[tu
         checksum nothing else is checked.
 
     Raises:
-        UserError: it is no bundle, or one that could do harm.
+        UserError: it is no bundle, one that could do harm, or one of another project's experiments.
     """
     with _opened(path) as folder:
         wrong = list(_wrong_sums(folder))
@@ -91,9 +92,10 @@ def verify(store: Store, path: Path, runs: int, seed: int | None) -> Iterator[tu
             return
         yield True, f"every file has its checksum; the SHA-256 of {SUMS} is {digest}"
         contents = _contents(folder)
+        _check_project(path, contents)
         with _imported(store, folder / RUNS) as imported:
-            known = {entry.paper for entry in contents.claims} & {*experiment_names()}
-            papers = scorecard.experiments(known) if known else []
+            names = {entry.paper for entry in contents.claims}
+            papers = scorecard.experiments(names) if names else []
             for entry in contents.claims:
                 yield _check_claim(imported, entry, papers)
             completed = imported.database.runs.find(FINISHED, {"_id": 1})
@@ -200,6 +202,17 @@ def _contents(folder: Path) -> Contents:
     if contents.format != FORMAT:
         raise UserError(f"bundle: format {contents.format}; this version reads {FORMAT}")
     return contents
+
+
+def _check_project(path: Path, contents: Contents) -> None:
+    """UserError unless all experiments of a bundle are experiments of this project."""
+    unknown = sorted({entry.paper for entry in contents.claims} - {*experiment_names()})
+    if unknown:
+        project = f"project {contents.project}" if contents.project else "the project it is of"
+        raise UserError(
+            f"{path}: no experiment {', '.join(unknown)} here; verify it in the folder of "
+            f"{project}, at commit {contents.commit}"
+        )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """Bundles of claims: what they have, and what a check finds in an honest and in a hostile one."""
 
 import io
+import json
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -11,6 +14,8 @@ from click.testing import CliRunner
 
 from grok.cli import main
 from grok.errors import UserError
+from grok.experiment.environment import package_version
+from grok.paths import PROJECT
 from grok.reports import bundle, bundle_check
 from grok.store import archive
 from grok.sweep import file as files
@@ -82,6 +87,73 @@ def test_an_honest_bundle_is_right_as_a_folder_and_as_a_zip_file(written, store,
         bundle.write(made.database, ["08zz"], tmp_path / "c.zip")
 
 
+def git(folder, *words) -> str:
+    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def in_project(folder, *words) -> subprocess.CompletedProcess:
+    """`grok` in the folder of a project."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "grok.cli", *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_a_bundle_says_which_project_it_is_of_and_is_verified_there(written, store, tmp_path):
+    """Its commit is that of the author's project, of which nobody has a clone by the name grok-lab;
+    a password of the remote is nobody's business. In another project there is nothing to compare."""
+    project, other = tmp_path / "my_project", tmp_path / "other"
+    for folder in (project, other):
+        (folder / "experiments").mkdir(parents=True)
+        (folder / "sweeps").mkdir()
+    for name in ("experiments/doshi.py", "sweeps/doshi_cpu.yaml"):
+        shutil.copy(PROJECT / name, project / name)
+    git(project, "init")
+    git(project, "add", ".")
+    git(project, "commit", "-m", "first")
+    git(project, "remote", "add", "origin", "https://me:secret@example.org/mine.git")
+    made = ["-m", f"{store.uri}/bundled"]
+    done = in_project(project, "bundle", "write", "08c", "--to", tmp_path / "b", *made)
+    assert done.returncode == 0, done.stderr
+    contents = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    commit, version = git(project, "rev-parse", "--short", "HEAD"), package_version()
+    named = [contents[key] for key in ("project", "remote", "commit", "grok_lab")]
+    assert named == ["my_project", "https://example.org/mine.git", commit, version]
+    readme = (tmp_path / "b" / "README.md").read_text()
+    assert f"in the project `my_project` at commit {commit} by grok-lab {version}" in readme
+    assert (
+        f"1. Install grok-lab {version}.\n2. Get the project `my_project` from {named[1]}" in readme
+    )
+    assert "Install grok-lab at the commit above" not in readme
+    done = in_project(project, "bundle", "verify", tmp_path / "b", "--runs", "1", *made)
+    assert done.returncode == 0, done.stdout
+    done = in_project(other, "bundle", "verify", tmp_path / "b", *made)
+    where = f"verify it in the folder of project my_project, at commit {commit}"
+    expected = f"error: {tmp_path / 'b'}: no experiment doshi here; {where}\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_a_bundle_of_grok_lab_is_verified_in_its_checkout(written):
+    readme = (written[0] / "README.md").read_text()
+    assert "Install grok-lab at the commit above and work in its folder.\n" in readme
+    contents = json.loads((written[0] / "bundle.json").read_text())
+    assert (contents["project"], contents["remote"]) == ("grok-lab", None)
+
+
+def test_a_bundle_of_an_earlier_version_is_read(copy, store):
+    """It does not name its project."""
+    contents = json.loads((copy / "bundle.json").read_text())
+    earlier = {key: contents[key] for key in contents if key not in ("project", "remote")}
+    (copy / "bundle.json").write_text(json.dumps(earlier))
+    seal(copy)
+    assert wrong(store, copy) == []
+    earlier["claims"][0]["paper"] = "../doshi"
+    (copy / "bundle.json").write_text(json.dumps(earlier))
+    seal(copy)
+    with pytest.raises(UserError, match=r"no experiment \.\./doshi here; .* the project it is of"):
+        wrong(store, copy)
+
+
 def test_a_changed_byte_a_missing_and_a_foreign_file_are_named(copy, store):
     content = bytearray((copy / "runs.zip").read_bytes())
     content[len(content) // 2] ^= 1
@@ -117,7 +189,7 @@ def test_a_verdict_that_does_not_follow_from_the_runs_is_found(copy, store):
         ('"seeds_passed": 1', '"seeds_passed": 2', None),
         ("0.4", "0.9", "its measured numbers do not follow from the runs"),
         ('"version": "', '"version": "0', "stated in version 0"),
-        ('"paper": "doshi"', '"paper": "../doshi"', "../doshi has no such claim here"),
+        ('"claim": "08c"', '"claim": "08y"', "doshi has no such claim here"),
     ):
         text = (copy / "bundle.json").read_text()
         assert then in text
