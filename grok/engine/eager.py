@@ -4,6 +4,7 @@ A module that draws random numbers from torch's generator (dropout), changes its
 normalization) or decides by the values of tensors has a program of its own at every step.
 """
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from grok.tensors import Tensors
+
+LONGEST_REASON = 160  # characters
+# What torch says of modules that change their own tensors, and the cause in words of ours.
+MUTATES = "would mutate a captured Tensor"
+CHANGES_TENSORS = "it changes tensors of its own, as batch normalization does"
 
 
 class Unrecordable(Exception):
@@ -73,6 +79,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of an error."""
+    """The first sentence of an error, which ends at a word if it is long."""
     text = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return text.partition(". ")[0].removesuffix(".")[:160]
+    if MUTATES in text:
+        return CHANGES_TENSORS
+    return textwrap.shorten(
+        text.partition(". ")[0].removesuffix("."), LONGEST_REASON, placeholder=" ..."
+    )

@@ -1,10 +1,14 @@
-"""Functions of a module, called with other tensors in place of its own."""
+"""Functions of a module, called with other tensors in place of its own, and for all replicas."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
+
+# torch warns, in several lines, of operators that it calls for one replica after the other.
+CALLED_ONE_BY_ONE = "There is a performance drop because we have not yet implemented the batching"
 
 
 class _Call(nn.Module):
@@ -32,3 +36,15 @@ def run_with(module: nn.Module, tensors: dict[str, Tensor], function: Callable, 
     """function(module, data) with these parameters and buffers in the module."""
     substitutes = {f"module.{name}": value for name, value in tensors.items()}
     return functional_call(_Call(module), substitutes, (function, data))
+
+
+def for_all(function: Callable[[dict, dict], dict]) -> Callable[[dict, dict], dict]:
+    """`function` of a replica's state and shared data, for all replicas at once."""
+    mapped = vmap(function, in_dims=(0, None))
+
+    def quiet(state: dict, shared: dict) -> dict:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", CALLED_ONE_BY_ONE, UserWarning)
+            return mapped(state, shared)
+
+    return quiet

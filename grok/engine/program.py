@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
-from torch.func import grad, grad_and_value, vmap
+from torch.func import grad, grad_and_value
 
 from grok import randomness
 from grok.engine import determinism, eager, filters, optimizers, products
 from grok.engine.checkpoint import CheckpointError
-from grok.engine.functional import run_with, running_statistics
+from grok.engine.functional import for_all, run_with, running_statistics
 from grok.engine.fused import FusedStep
 from grok.engine.graph import (
     multiplications,
@@ -419,7 +419,7 @@ class Program:
         One slot alone is not mapped, since vmap makes more calls: products in batches of one, and
         biases added apart from them.
         """
-        return function if self.slots == 1 else vmap(function, in_dims=(0, None))
+        return function if self.slots == 1 else for_all(function)
 
     def _step_all(self, state: dict, shared: dict) -> tuple:
         new = self._mapped(self._step_one)(state, shared)

@@ -1,13 +1,17 @@
 """A user's own model, update rule and schedule: in a batch where that is possible, else one by one."""
 
 import copy
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import vmap
+from torch.nn.functional import scaled_dot_product_attention
 
+from grok.engine import eager
 from grok.engine.events import Outcome, Saved, Start
 from grok.engine.spec import Optimizer
 from grok.engine.train import train
@@ -123,6 +127,51 @@ def test_what_cannot_be_batched_trains_alone_and_says_so(name, capsys):
     saved = next(e for e in events if isinstance(e, Saved) and e.replica == 1)
     rest = losses([*train([problems[1]], resume={0: replace(saved, replica=0)})])
     assert rest == {step: loss for step, loss in losses(events, 1).items() if step > saved.step}
+
+
+def test_the_line_says_why_in_whole_words(capsys):
+    """torch's sentences are long: one of batch normalization was cut in the middle of a word."""
+    [*train([of_model("batch normalization", seed) for seed in range(2)])]
+    (line,) = capsys.readouterr().err.splitlines()
+    cause = "it changes tensors of its own, as batch normalization does"
+    assert line.endswith(f"one run after the other, uncompiled: {cause}")
+    words = ["transform"] * 40
+    said = eager.reason(RuntimeError(" ".join(words)))
+    assert len(said) <= 160
+    assert said.split() == [*words[: len(said.split()) - 1], "..."]
+    assert eager.reason(ValueError("Too short. To be cut.")) == "Too short"
+    assert eager.reason(ValueError()) == "ValueError"
+
+
+class Attending(nn.Module):
+    """A layer of a transformer, whose attention torch calls for one replica after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
+
+    def forward(self, inputs):
+        return self.last(self.layer(self.first(inputs)[:, None])[:, 0])
+
+
+def test_attention_is_batched_without_a_warning():
+    """torch warned of it in several lines, as if the user could change that; elsewhere it may warn."""
+
+    def attending(seed):
+        torch.manual_seed(seed)
+        one = problem(seed, "sgd", lr=0.05, **ALL)
+        optimizer = replace(one.optimizer, groups=one.optimizer.groups[1:])
+        return replace(one, module=Attending().double(), optimizer=optimizer)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        events = [*train([attending(seed) for seed in range(2)], compiled=False)]
+        assert {e.slots for e in events if isinstance(e, Start)} == {2}
+        assert not [str(warning.message) for warning in caught]
+        query = torch.randn(2, 1, 1, 1, 2)
+        vmap(scaled_dot_product_attention)(query, query, query)
+    assert "performance drop" in str(caught[0].message)
 
 
 def test_dropout_is_off_and_statistics_are_kept_at_evaluation():
