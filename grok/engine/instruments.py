@@ -483,11 +483,13 @@ def resolve(
         own: the paper's own measures, which are also in the groups `observers` and `full`.
 
     Raises:
-        MeasureError: a name is unknown, or a measure named alone cannot be taken.
+        MeasureError: a name is unknown, a measure named alone cannot be taken, or none of the groups
+            has one that can.
     """
     measures = {measure.name: measure for measure in (*MEASURES, *own)}
     needs = {m.name: missing_need(m, problem, has_reference) for m in measures.values()}
     chosen: set[str] = set()
+    groups: dict[str, list[str]] = {}
     for name in requested:
         if name in measures:
             if needs[name]:
@@ -497,11 +499,16 @@ def resolve(
             names = [*GROUPS[name]]
             if name in GROUPS_WITH_OWN:
                 names += [measure.name for measure in own]
+            groups[name] = names
             chosen |= {one for one in names if not needs[one]}
         else:
             near = near_match(name, [*GROUPS, *measures])
             hint = f"did you mean {near}?" if near else "`grok measures` lists them"
             raise MeasureError(f"names or groups of measures; {hint}")
+    if groups and not chosen:
+        group, names = next(iter(groups.items()))
+        why = ", ".join(f"{name} needs {needs[name]}" for name in names)
+        raise MeasureError(f"measures that this run can have; of the group {group}, {why}")
     return tuple(measure for name, measure in measures.items() if name in chosen)
 
 

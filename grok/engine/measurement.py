@@ -138,7 +138,7 @@ class MeasurementState:
         self.reference, self.stride = config.reference, config.stride
         self.by_name = {measure.name: measure for measure in config.measures}
         windows = [measure.values.get("window", 0) for measure in config.measures]
-        self.kept_gradients = max(LEAST_WINDOW, *windows)
+        self.kept_gradients = max([LEAST_WINDOW, *windows])
         self.program, self.slot = program, slot
         self.metrics: dict[str, float] = {}
         self.weights, self._position = _copied(program.state["params"], slot)

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from grok.engine.instruments import BY_NAME, GROUPS, missing_need, resolve
+from grok.engine.instruments import BY_NAME, GROUPS, resolve
+from grok.engine.measure import MeasureError
 from grok.errors import UserError, writing
 from grok.experiment.experiment import load
 from grok.experiment.validation import ConfigError
@@ -349,10 +350,10 @@ def _check_measures(name: str, text: str, measures: list[str]) -> None:
             experiment.full_config({"seed": 0, "device": "cpu"}, ["cpu"])
         )
     for measure in measures:
-        if not resolve([measure], problem, has_reference=False):
-            first = BY_NAME[GROUPS[measure][0]]
-            need = f"{first.name} needs {missing_need(first, problem, has_reference=False)}"
-            raise ConfigError("measures", [measure], f"measures that this run can have; {need}")
+        try:
+            resolve([measure], problem, has_reference=False)
+        except MeasureError as error:
+            raise ConfigError("measures", [measure], error.expected) from None
 
 
 def _measures_key(measures: list[str]) -> str:

@@ -119,3 +119,31 @@ def test_margins_are_of_the_train_rows_at_the_temperature_of_now():
 def test_what_a_run_cannot_have_is_refused_with_the_reason(name, measure, updates, need):
     with pytest.raises(UserError, match=need):
         made(name, [measure], **updates)
+
+
+@pytest.mark.parametrize(
+    ("name", "measures", "line"),
+    [
+        (
+            "minegishi",
+            "reference",
+            "of the group reference, gradient_projection needs reference_run",
+        ),
+        (
+            "minegishi",
+            ["order", "reference"],
+            "of the group order, counterfactual needs mini-batch",
+        ),
+        ("liu_toy", "outputs", "margins needs .* classes, addition_circuits needs the addition"),
+    ],
+)
+def test_groups_of_which_the_run_can_take_none_are_refused_with_the_reasons(name, measures, line):
+    """There is nothing to measure: such a run ended in a traceback."""
+    with pytest.raises(UserError, match=line):
+        made(name, measures)
+
+
+def test_a_group_with_none_beside_one_that_fits_is_left_out():
+    """A list of groups goes on with what fits."""
+    problem = made("minegishi", ["reference", "path"])
+    assert problem.measures.names == ("parameter_delta", "path_length")
