@@ -1,6 +1,7 @@
 """Errors that the user can correct."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +32,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_file(path: Path) -> None:
+    """UserError if there is something other than a file, such as a device: reading may never end."""
+    if os.path.exists(path) and not path.is_file():
+        raise UserError(f"{path}: expected a file, not a folder, pipe or device")
 
 
 def read_text(path: Path, what: str = "") -> str:

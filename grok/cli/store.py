@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from grok.cli.options import SELECTION_HELP, run_id, runs_argument, with_store
-from grok.errors import UserError
+from grok.errors import UserError, check_file
 from grok.printable import echo
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def attach(store: "Store", run: int | str, what: tuple[str, ...]) -> None:
 
 
 def _content(path: Path) -> bytes:
+    check_file(path)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -91,7 +91,7 @@ def write(database: Database, names: Iterable[str], path: Path) -> tuple[int, in
 def check_name(name: str) -> None:
     """UserError unless a file of a bundle can have this name: a path of plain parts below its folder."""
     if not FILE_NAME.fullmatch(name) or not {".", ".."}.isdisjoint(name.split("/")):
-        raise UserError(f"bundle: {name!r:.200} is no name of a file of a bundle")
+        raise UserError(f"{name!r:.200} is no name of a file of a bundle")
 
 
 def checksums(folder: Path) -> dict[str, str]:

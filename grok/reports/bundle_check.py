@@ -84,28 +84,37 @@ def verify(store: Store, path: Path, runs: int, seed: int | None) -> Iterator[tu
     Raises:
         UserError: it is no bundle, one that could do harm, or one of another project's experiments.
     """
-    with _opened(path) as folder:
-        wrong = list(_wrong_sums(folder))
-        digest = hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()
-        yield from ((False, line) for line in wrong)
-        if wrong:
-            return
-        yield True, f"every file has its checksum; the SHA-256 of {SUMS} is {digest}"
-        contents = _contents(folder)
-        _check_project(path, contents)
-        with _imported(store, folder / RUNS) as imported:
-            names = {entry.paper for entry in contents.claims}
-            papers = scorecard.experiments(names) if names else []
-            for entry in contents.claims:
-                yield _check_claim(imported, entry, papers)
-            completed = imported.database.runs.find(FINISHED, {"_id": 1})
-            ids = sorted(run["_id"] for run in completed if isinstance(run["_id"], int))
-            if runs < len(ids):
-                seed = random.randrange(2**31) if seed is None else seed
-                ids = sorted(random.Random(seed).sample(ids, runs))
-                yield True, f"--seed {seed} chooses runs {', '.join(map(str, ids))}"
-            for number in ids:
-                yield from _check_run(imported, number)
+    folder = path
+    try:
+        with _opened(path) as folder:
+            yield from _verify(store, folder, runs, seed)
+    except UserError as error:  # a file in the bundle is named by its path there
+        raise UserError(f"{path}: {str(error).removeprefix(f'{folder}/')}") from error
+
+
+def _verify(store: Store, folder: Path, runs: int, seed: int | None) -> Iterator[tuple[bool, str]]:
+    """As `verify`, for a bundle that is a folder of regular files."""
+    wrong = list(_wrong_sums(folder))
+    digest = hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()
+    yield from ((False, line) for line in wrong)
+    if wrong:
+        return
+    yield True, f"every file has its checksum; the SHA-256 of {SUMS} is {digest}"
+    contents = _contents(folder)
+    _check_project(contents)
+    with _imported(store, folder / RUNS) as imported:
+        names = {entry.paper for entry in contents.claims}
+        papers = scorecard.experiments(names) if names else []
+        for entry in contents.claims:
+            yield _check_claim(imported, entry, papers)
+        completed = imported.database.runs.find(FINISHED, {"_id": 1})
+        ids = sorted(run["_id"] for run in completed if isinstance(run["_id"], int))
+        if runs < len(ids):
+            seed = random.randrange(2**31) if seed is None else seed
+            ids = sorted(random.Random(seed).sample(ids, runs))
+            yield True, f"--seed {seed} chooses runs {', '.join(map(str, ids))}"
+        for number in ids:
+            yield from _check_run(imported, number)
 
 
 @contextlib.contextmanager
@@ -115,6 +124,8 @@ def _opened(path: Path) -> Iterator[Path]:
         _check_folder(path)
         yield path
         return
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:  # reading a device may never end
+        raise UserError(f"expected a folder, or a file of at most {MOST_BYTES >> 30} GiB")
     with tempfile.TemporaryDirectory(prefix="grok-bundle-") as temporary:
         folder = Path(temporary)
         try:
@@ -124,7 +135,7 @@ def _opened(path: Path) -> Iterator[Path]:
             raise
         except archive.ERRORS_OF_DAMAGE as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"{path}: no bundle, or a damaged one ({reason})") from error
+            raise UserError(f"no bundle, or a damaged one ({reason})") from error
         yield folder
 
 
@@ -137,7 +148,7 @@ def _check_folder(folder: Path) -> None:
             state = place.lstat()
             inside = place.relative_to(folder).as_posix()
             if not (stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)):
-                raise UserError(f"bundle: {inside} is neither a file nor a folder")
+                raise UserError(f"{inside} is neither a file nor a folder")
             check_name(inside)
             sizes.append(state.st_size if name in files else 0)
             _check_size(sizes)
@@ -150,10 +161,10 @@ def _unpack(packed: zipfile.ZipFile, folder: Path) -> None:
     for name in names:
         check_name(name)
     if len({*names}) < len(names):
-        raise UserError("bundle: two files have the same name")
+        raise UserError("two files have the same name")
     _check_size([member.file_size for member in members])
     if sum(member.file_size for member in members) > shutil.disk_usage(folder).free:
-        raise UserError(f"bundle: {folder} has no room for it")
+        raise UserError(f"{folder} has no room for it")
     for member in members:
         place = folder / member.filename
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -163,18 +174,18 @@ def _unpack(packed: zipfile.ZipFile, folder: Path) -> None:
 
 def _check_size(sizes: list[int]) -> None:
     if len(sizes) > MOST_FILES or sum(sizes) > MOST_BYTES:
-        raise UserError(f"bundle: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB")
+        raise UserError(f"more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB")
 
 
 def _wrong_sums(folder: Path) -> Iterator[str]:
     """A line for each file that is not as the list of checksums says."""
     if not (folder / SUMS).is_file():
-        raise UserError(f"bundle: there is no {SUMS}")
+        raise UserError(f"there is no {SUMS}")
     listed = {}
     for line in read_text(folder / SUMS).splitlines():
         match = SUM.fullmatch(line)
         if match is None or match[2] in listed:
-            raise UserError(f"bundle: {SUMS} has the line {line!r:.200}")
+            raise UserError(f"{SUMS} has the line {line!r:.200}")
         listed[match[2]] = match[1]
     found = checksums(folder)
     found.pop(SUMS)
@@ -191,26 +202,26 @@ def _contents(folder: Path) -> Contents:
     """What bundle.json says; UserError if it is of another form, or there are no runs."""
     for name in (CONTENTS, RUNS):
         if not (folder / name).is_file():
-            raise UserError(f"bundle: there is no {name}")
+            raise UserError(f"there is no {name}")
     try:
         contents = Contents.model_validate(json.loads(read_text(folder / CONTENTS)))
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(f"bundle: {CONTENTS}: {place}: {error.errors()[0]['msg']}") from error
+        raise UserError(f"{CONTENTS}: {place}: {error.errors()[0]['msg']}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"bundle: {CONTENTS} is no JSON") from error
+        raise UserError(f"{CONTENTS} is no JSON") from error
     if contents.format != FORMAT:
-        raise UserError(f"bundle: format {contents.format}; this version reads {FORMAT}")
+        raise UserError(f"format {contents.format}; this version reads {FORMAT}")
     return contents
 
 
-def _check_project(path: Path, contents: Contents) -> None:
+def _check_project(contents: Contents) -> None:
     """UserError unless all experiments of a bundle are experiments of this project."""
     unknown = sorted({entry.paper for entry in contents.claims} - {*experiment_names()})
     if unknown:
         project = f"project {contents.project}" if contents.project else "the project it is of"
         raise UserError(
-            f"{path}: no experiment {', '.join(unknown)} here; verify it in the folder of "
+            f"no experiment {', '.join(unknown)} here; verify it in the folder of "
             f"{project}, at commit {contents.commit}"
         )
 

@@ -28,7 +28,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from grok.errors import UserError
+from grok.errors import UserError, check_file
 from grok.paths import atomic_write
 from grok.store import archive_schema
 from grok.store.connection import file_ids, files_in_use, next_number
@@ -150,6 +150,7 @@ def import_(database: Database, path: Path, is_backup: bool = False) -> Imported
         UserError: the file is no archive, a damaged one, or one whose documents are not in the form
             that `export` writes; nothing has been written.
     """
+    check_file(path)
     with contextlib.ExitStack() as stack:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))

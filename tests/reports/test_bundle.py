@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -282,6 +283,44 @@ def test_bombs_links_and_wrong_forms_are_one_line(copy, store, tmp_path, monkeyp
     for text in ("[]", "{", '{"format": 2, "commit": "", "claims": []}', "[" * 100_000):
         (copy / "bundle.json").write_text(text)
         seal(copy)
-        assert refused(copy).startswith("bundle: ")
+        assert refused(copy).startswith(f"{copy}: ")
     (copy / "link").symlink_to("/etc/passwd")
-    assert refused(copy) == "bundle: link is neither a file nor a folder"
+    assert refused(copy) == f"{copy}: link is neither a file nor a folder"
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_an_error_names_the_bundle_and_not_where_it_was_unpacked(copy, store, tmp_path, kind):
+    """Somebody who checks several has to know which one is meant; a zip file is unpacked to a
+    temporary folder, which nobody has named."""
+    for content, message in (
+        (b"\xff", "SHA256SUMS: not a text in UTF-8"),
+        (b"a line", "SHA256SUMS has the line 'a line'"),
+        (None, "there is no SHA256SUMS"),
+        ("sealed", "runs.zip: no archive of runs, or a damaged one (File is not a zip file)"),
+    ):
+        sums = copy / "SHA256SUMS"
+        sums.unlink(missing_ok=True)
+        if content == "sealed":
+            sums.touch()
+            (copy / "runs.zip").write_text("no archive")
+            seal(copy)
+        elif content is not None:
+            sums.write_bytes(content)
+        path = copy if kind == "folder" else Path(shutil.make_archive(copy, "zip", copy))
+        done = CliRunner().invoke(main, ["bundle", "verify", str(path)])
+        assert (done.exit_code, done.stderr) == (2, f"error: {path}: {message}\n")
+
+
+def test_a_device_a_pipe_and_a_huge_file_are_refused_before_they_are_read(
+    store, tmp_path, monkeypatch
+):
+    """A pipe that nobody writes to is waited for, and /dev/zero has no end."""
+    pipe, large = tmp_path / "pipe", tmp_path / "large.zip"
+    os.mkfifo(pipe)
+    large.write_bytes(bytes(11))
+    monkeypatch.setattr(bundle_check, "MOST_BYTES", 10)
+    for path in (Path("/dev/null"), pipe, large):
+        arguments = ["bundle", "verify", str(path)]
+        done = CliRunner().invoke(main, arguments)
+        expected = f"error: {path}: expected a folder, or a file of at most 0 GiB\n"
+        assert (done.exit_code, done.stderr) == (2, expected)

@@ -1,6 +1,7 @@
 """A run's files come out of the store as they went in; what is added later is marked, and replaces nothing."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -137,6 +138,15 @@ def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
     assert done.exit_code == 2 and message in done.output
     assert done.output.count("\n") == 1
     assert store.database.runs.find_one({"_id": run}) == before
+
+
+def test_a_pipe_is_no_file_to_attach_or_to_import(run, tmp_path):
+    """Whoever reads one that nobody writes to waits forever, and a device may have no end."""
+    os.mkfifo(tmp_path / "pipe")
+    for words in (["attach", run, tmp_path / "pipe"], ["import", tmp_path / "pipe"]):
+        done = grok("store", *words)
+        expected = f"{tmp_path / 'pipe'}: expected a file, not a folder, pipe or device"
+        assert (done.exit_code, done.stderr) == (2, f"error: {expected}\n")
 
 
 def test_a_running_run_gets_nothing(store, run):
