@@ -119,9 +119,16 @@ def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
+def fields_of(task: str) -> dict[str, str]:
+    """What Slurm says of a task, by the names that it has for it."""
+    words = output("scontrol", "--oneliner", "show", "job", task).split()
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsewhere(slurm, home):
-    """Nodes of a cluster lose jobs every day: no point may be lost or trained to its end twice, and
-    the database that all nodes reach must not be open to other users of the cluster."""
+    """Nodes of a cluster lose jobs every day: no point may be lost or trained to its end twice, a
+    preempted agent must be queued again and start, and the database that all nodes reach must not
+    be open to other users of the cluster."""
     client = Endpoint(home)
     server = (PROJECT / "grok" / "new_project" / "server.sh").read_text()
     assert server.count("serve --host") == 2
@@ -156,6 +163,9 @@ def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsew
     wait_until(lambda: client.states(sweep).count("running") == 2, 60)
     client.submit("--partition=urgent", "--gres=gpu:1", script="#!/bin/bash\nsleep 600\n")
     wait_until(lambda: len(ended()) == 2, 60)
+    (preempted,) = ended() - {f"{job}_0"}
+    wait_until(lambda: fields_of(preempted)["Restarts"] == "1", 60)
+    assert fields_of(preempted)["JobState"] in ("COMPLETING", "PENDING")
     wait_until(lambda: client.states(sweep) == ["finished"] * 12, 300)
     runs, points = runs_of(sweep), client.points(sweep)
     seeds = [run["config"]["seed"] for run in runs if run["status"] == "COMPLETED"]
@@ -166,6 +176,11 @@ def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsew
     assert {*interrupted} <= {point["point"]["seed"] for point in again}
     assert len({*interrupted}) == len(interrupted)
     assert not {point["host"].split()[-1] for point in again} & ended()
+    # The agent that was not interrupted has ended, and the preempted one gets its GPU.
+    wait_until(lambda: f"runs (none) for sweep {sweep}" in logs[preempted].read_text(), 120)
+    wait_until(lambda: fields_of(preempted)["JobState"] == "COMPLETED", 60)
+    assert fields_of(preempted)["Restarts"] == "1"
+    assert fields_of(f"{job}_0")["Restarts"] == "0"
     subprocess.run(["scancel", "--user", "root"])
     wait_until(lambda: not (home / "mongodb.json").exists(), 60)
 
