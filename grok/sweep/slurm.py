@@ -1,6 +1,7 @@
 """Sweep agents as one Slurm array job, one task an agent."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,9 +14,10 @@ from grok.errors import UserError
 from grok.paths import PROJECT, home, make_private_folder
 
 TERM_BEFORE_LIMIT = 60  # seconds between Slurm's SIGTERM and the end of the time limit
-
-
 PATIENCE = 10.0  # seconds for an answer of `squeue`
+# Slurm's forms of a time: M, M:S, H:M:S, D-H, D-H:M and D-H:M:S, or without a limit.
+TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.ASCII | re.IGNORECASE)
+EXTRA = re.compile(r"--[a-z][a-z-]*([= ].+)?")  # the value may have spaces
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Request:
         batch: Points that one agent trains at once.
         workers: Processes of each agent, which share its GPUs; None to choose.
         extra: Further sbatch options, for example `--mem=8G`.
+
+    Raises:
+        UserError: A value would not be one option of sbatch's.
     """
 
     partition: str | None
@@ -39,9 +44,24 @@ class Request:
     workers: int | None = None
     extra: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.partition is not None and not _is_word(self.partition):
+            raise UserError(f"--partition {self.partition!r}: expected a name without spaces")
+        if self.time is not None and not TIME.fullmatch(self.time):
+            expected = "minutes, H:M:S, DAYS-H or DAYS-H:M:S, as 2:00:00"
+            raise UserError(f"--time {self.time!r}: expected {expected}")
+        for option in self.extra:
+            if not EXTRA.fullmatch(option) or not option.isprintable():
+                expected = "an option of sbatch that begins with --, as --mem=8G"
+                raise UserError(f"--sbatch {option!r}: expected {expected}")
+
 
 def script(request: Request, sweep: str) -> str:
-    """The sbatch script: an array of agents that SIGTERM ends and preemption queues again."""
+    """The sbatch script: an array of agents that SIGTERM ends and preemption queues again.
+
+    Raises:
+        UserError: A folder or the sweep has a control character in its name.
+    """
     logs = log_folder()
     options = {
         "job-name": f"grok-{sweep.rpartition('/')[2]}",
@@ -61,7 +81,16 @@ def script(request: Request, sweep: str) -> str:
     agent = [sys.executable, "-m", "grok.cli", "sweep", "agent", "--batch", str(request.batch)]
     if request.workers:
         agent += ["--workers", str(request.workers)]
-    return "\n".join([*lines, f"exec {shlex.join([*agent, sweep])}", ""])
+    lines.append(f"exec {shlex.join([*agent, sweep])}")
+    for line in lines:
+        if not line.isprintable():
+            raise UserError(f"{line!r}: expected a line without control characters")
+    return "\n".join([*lines, ""])
+
+
+def _is_word(text: str) -> bool:
+    """Whether it is one word of a line of the script, and no comment."""
+    return text.isprintable() and text.split() == [text] and "#" not in text
 
 
 def log_folder() -> Path:

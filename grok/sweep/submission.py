@@ -26,11 +26,11 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
         client = Client.find()
         name = client.create({"name": file.name, **file.config})
     elif path is None and sweep is not None:
+        name = SweepName.parse(sweep)
         if is_dry_run:
             print(slurm.script(request, sweep), end="")
             return
         client = Client.find()
-        name = SweepName.parse(sweep)
         client.config(name)  # UserError if there is no such sweep
     else:
         raise UserError("give either a sweep file or --sweep ID")

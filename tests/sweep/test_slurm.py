@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from grok.cli import main
 from grok.store import connection as stores
+from grok.sweep import slurm as slurm_module
 from tests.conftest import PROJECT
 from tests.endpoint import SWEEP, Endpoint, runs_of
 from tests.helpers import wait_until
@@ -183,6 +186,49 @@ def test_agents_on_two_nodes_share_one_mongodb_and_preempted_points_finish_elsew
     assert fields_of(f"{job}_0")["Restarts"] == "0"
     subprocess.run(["scancel", "--user", "root"])
     wait_until(lambda: not (home / "mongodb.json").exists(), 60)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (["--time", "abc"], "--time 'abc': expected minutes, H:M:S"),
+        (["--time", ""], "--time '': expected minutes"),
+        (["--time", "1:00:00:00"], "--time '1:00:00:00': expected minutes"),
+        (["--time", "10\n#SBATCH --gpus=8"], "expected minutes"),
+        (["--sbatch", "nonsense"], "--sbatch 'nonsense': expected an option of sbatch"),
+        (["--sbatch", "-c4"], "--sbatch '-c4': expected an option of sbatch"),
+        (["--sbatch", "--mem=8G\nrm --all"], r"--sbatch '--mem=8G\nrm --all': expected"),
+        (["--sbatch", "--mem=8G\r"], r"--sbatch '--mem=8G\r': expected"),
+        (["--partition", "main\n#SBATCH --exclusive"], r"--partition 'main\n#SBATCH --exclusive'"),
+        (["--partition", "main --exclusive"], "--partition 'main --exclusive': expected a name"),
+        (["--partition", ""], "--partition '': expected a name"),
+        (["--sweep", "a\nb"], "expected a line without control characters"),
+    ],
+)
+def test_a_value_that_is_no_option_of_sbatch_is_refused(home, option, expected):
+    """Such a value was written into the script, and one with a newline could add lines to it; a
+    refusal after the sweep was made would leave it without agents."""
+    file = [] if "--sweep" in option else ["sweeps/liu_figure5a.yaml"]
+    for more in ([], ["--dry-run"]) if file else (["--dry-run"],):
+        result = CliRunner().invoke(main, ["sweep", "submit", *file, *option, *more])
+        assert result.exit_code == 2
+        assert result.output.count("\n") == 1
+        assert expected in result.output
+
+
+@pytest.mark.parametrize("limit", ["0", "90", "90:30", "2:00:00", "1-12", "1-12:30", "1-12:30:00"])
+def test_every_form_of_time_is_accepted(limit):
+    """As sbatch's manual has them."""
+    text = slurm_module.script(slurm_module.Request("a,b", 1, 0, limit, 1), "one")
+    assert f"#SBATCH --time={limit}\n#" in text
+    assert "#SBATCH --partition=a,b\n" in text
+
+
+def test_further_options_have_values_of_several_words():
+    options = "--exclusive", "--mem=8G", "--gres gpu:1", "--comment='two words'"
+    text = slurm_module.script(slurm_module.Request(None, 1, 0, None, 1, extra=options), "one")
+    for option in options:
+        assert f"#SBATCH {option}\n" in text
 
 
 def test_dry_run_prints_the_script_and_submits_nothing(home):
