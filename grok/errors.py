@@ -101,4 +101,5 @@ def check_names(
         if name not in known:
             near = meant(name, known)
             hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
-            raise UserError(f"unknown {kind} {name}; {hint}")
+            shown = name if name.split() == [name] else repr(name)
+            raise UserError(f"unknown {kind} {shown}; {hint}")

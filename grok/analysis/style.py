@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok.cli.options import mongo_option
+from grok.cli.options import NamedPath, mongo_option
 from grok.errors import writing
 from grok.phases import PHASES
 
@@ -82,7 +82,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=NamedPath(file_okay=False),
         default=DEFAULT_FOLDER,
         show_default=True,
         help="Folder of the figures and tables.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import with_store
+from grok.cli.options import NamedPath, with_store
 from grok.printable import echo
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def bundle() -> None:
     "--to",
     "path",
     required=True,
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="a new folder, or a file that ends in .zip",
 )
 @with_store
@@ -41,7 +41,7 @@ def write(store: "Store", claims: tuple[str, ...], path: Path) -> None:
 
 
 @bundle.command()
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", metavar="BUNDLE", type=NamedPath(exists=True))
 @click.option(
     "--runs", type=click.IntRange(0), default=2, show_default=True, help="runs to train again"
 )

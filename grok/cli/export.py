@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import run_id, with_store
+from grok.cli.options import NamedPath, run_id, with_store
 from grok.errors import writing
 from grok.paths import write_private
 from grok.printable import echo
@@ -25,7 +25,7 @@ def export() -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(dir_okay=False),
     default="training_history.json",
     show_default=True,
     help="the file to write",
@@ -43,7 +43,7 @@ def history(store: "Store", run: int | str, output: Path) -> None:
 
 @export.command()
 @click.argument("run", type=run_id)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(dir_okay=False))
 @with_store
 def metrics(store: "Store", run: int | str, file: Path) -> None:
     """Write every metric of a run to FILE, which ends in .csv or .jsonl."""
@@ -63,7 +63,7 @@ def metrics(store: "Store", run: int | str, file: Path) -> None:
 
 @export.command()
 @click.argument("run", type=int)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(dir_okay=False))
 @click.option("--step", type=click.IntRange(0), help="those of this step, or the next kept one")
 @click.option("--lens", is_flag=True, help="under the names that HookedTransformer loads")
 @with_store
@@ -83,7 +83,7 @@ def weights(store: "Store", run: int, file: Path, step: int | None, lens: bool) 
 
 @export.command("run")
 @click.argument("run", type=run_id)
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NamedPath(file_okay=False))
 @click.option("--files", is_flag=True, help="only its stored files and its output, in FOLDER/files")
 @click.option(
     "--sources", is_flag=True, help="only the sources that it was made with, in FOLDER/sources"
@@ -106,7 +106,7 @@ def export_run(store: "Store", run: int | str, folder: Path, files: bool, source
 
 @export.command("sweep")
 @click.argument("sweep")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NamedPath(file_okay=False))
 @click.option(
     "--ai-scientist", is_flag=True, help="Write the template's files: run_0, run_1, ... in FOLDER."
 )
@@ -123,7 +123,7 @@ def export_sweep(store: "Store", sweep: str, folder: Path, ai_scientist: bool) -
 
 
 @export.command("replication")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NamedPath(file_okay=False))
 @click.argument("papers", nargs=-1)
 @with_store
 def export_replication(store: "Store", folder: Path, papers: tuple[str, ...]) -> None:

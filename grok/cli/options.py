@@ -4,6 +4,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
@@ -21,6 +22,24 @@ claim=07a (has passed; claim=-07a: has not), since=2026-11-20, until=2026-11-21T
 of the config's, dotted if nested, or result.KEY: p=10, lr=1e-3..1e-2, seed=0,1,2, result.phase=grokking."""
 
 runs_argument = click.argument("filters", nargs=-1, metavar="[RUNS]...")
+
+
+class NamedPath(click.Path):
+    """The path of a file or folder that has a name: an empty one would be the working directory.
+
+    Arguments:
+        options: as of `click.Path`.
+    """
+
+    def __init__(self, **options: bool):
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; UserError if it is empty."""
+        if value == "":
+            name = param.get_error_hint(ctx).replace("'", "") if param else "path"
+            raise UserError(f"{name} '': expected the name of a file or folder")
+        return super().convert(value, param, ctx)
 
 
 def run_id(text: str) -> int | str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from grok.cli.options import mongo_option
+from grok.cli.options import NamedPath, mongo_option
 from grok.errors import check_names
 from grok.paths import experiment_names
 
@@ -112,7 +112,7 @@ def new(name: str, description: str, operation: str, model: str, measures: str) 
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NamedPath(file_okay=False))
 def init(folder: Path) -> None:
     """Make a project of your own: an experiment, its sweep, figure and test, which run at once.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from grok.cli.options import SELECTION_HELP, runs_argument, with_store
+from grok.cli.options import SELECTION_HELP, NamedPath, runs_argument, with_store
 from grok.errors import check_names
 from grok.paths import PROJECT, experiment_names
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reference",
     "references",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(dir_okay=False),
     multiple=True,
     help="CSV file of a published grid, shown beside diagrams over its keys",
 )
@@ -43,7 +43,7 @@ def _details(store: "Store", sweep: str) -> dict[str, Any]:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(dir_okay=False),
     default="report.html",
     show_default=True,
     help="the file to write",

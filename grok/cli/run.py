@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import with_store
+from grok.cli.options import NamedPath, with_store
 from grok.errors import check_names
 from grok.paths import experiment_file, experiment_names, script_file, script_names
 from grok.printable import echo
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 program_option = click.option(
     "--program",
-    type=click.Path(path_type=Path),
+    type=NamedPath(),
     help="The run's file, if it is no experiment of this project; it is executed.",
 )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import SELECTION_HELP, run_id, runs_argument, with_store
+from grok.cli.options import SELECTION_HELP, NamedPath, run_id, runs_argument, with_store
 from grok.errors import UserError, check_file
 from grok.printable import echo
 
@@ -115,7 +115,7 @@ def recover(store: "Store") -> None:
 
 
 @store.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=NamedPath(dir_okay=False), required=False)
 @with_store
 def backup(store: "Store", file: Path | None) -> None:
     """Write all runs to an archive, FILE or one of the three that are kept in the data folder."""
@@ -141,7 +141,7 @@ def repair() -> None:
 
 
 @store.command("export", epilog=SELECTION_HELP)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NamedPath(dir_okay=False))
 @runs_argument
 @with_store
 def export_runs(store: "Store", file: Path, filters: tuple[str, ...]) -> None:
@@ -153,7 +153,7 @@ def export_runs(store: "Store", file: Path, filters: tuple[str, ...]) -> None:
 
 
 @store.command("import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=NamedPath(exists=True, dir_okay=False))
 @with_store
 def import_runs(store: "Store", file: Path) -> None:
     """Bring the runs of an archive in; those that are there already stay as they are."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from grok.cli.options import mongo_option
+from grok.cli.options import NamedPath, mongo_option
 from grok.errors import UserError, read_text
 from grok.paths import sweep_file
 
@@ -24,7 +24,7 @@ def sweep() -> None:
 
 @sweep.command()
 @mongo_option
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath())
 @click.option("--limit", type=click.IntRange(1), help="at most this many points")
 @click.option("--seeds", type=click.IntRange(1), help="every point with this many seeds")
 @click.option("--slots", type=click.IntRange(1), help="replicas that train at once")
@@ -87,7 +87,7 @@ def agent(sweep: str, batch: int, workers: int | None) -> None:
 
 @sweep.command()
 @mongo_option
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=NamedPath(), required=False)
 @click.option("--sweep", help="join this sweep instead of creating one")
 @click.option("--partition", help="Slurm partition")
 @click.option("--agents", type=click.IntRange(1), default=1, show_default=True)
@@ -153,7 +153,7 @@ def _resolution(
 
 @click.command("map")
 @mongo_option
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NamedPath())
 @click.option(
     "--resolution",
     callback=_resolution,

@@ -68,3 +68,33 @@ def test_the_commands_have_these_names():
         " ".join(words) for words, command in COMMANDS if not isinstance(command, click.Group)
     }
     assert leaves == {name.strip() for name in NAMES.split(",")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "run", "1", "", "--files"],
+        ["export", "sweep", "abc", ""],
+        ["export", "history", "1", "-o", ""],
+        ["store", "export", ""],
+        ["init", ""],
+        ["sweep", "run", ""],
+    ],
+)
+def test_an_empty_path_is_refused(words, tmp_path, monkeypatch):
+    """An empty variable of a shell's script would be the working directory, and be filled with files."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith(" '': expected the name of a file or folder\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", " ", "liu toy"])
+def test_a_name_that_is_no_word_is_quoted(name):
+    """In "unknown experiment ; there are:" nobody sees which value was empty."""
+    result = CliRunner().invoke(main, ["run", name])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: unknown experiment {name!r}; ")
+    assert CliRunner().invoke(main, ["run", "x"]).stderr.startswith("error: unknown experiment x; ")
