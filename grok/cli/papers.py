@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from grok.cli.options import NamedPath, mongo_option
-from grok.errors import check_names
+from grok.errors import UserError, check_names
 from grok.paths import experiment_names
 
 
@@ -85,20 +86,44 @@ def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:
     sys.exit(0 if replication.replicate(paper, resume, jobs) else 1)
 
 
+class _Asked(click.Option):
+    """An option that is asked for where it is not given."""
+
+    def prompt_for_value(self, ctx: click.Context) -> Any:
+        """The answer; UserError if the input, which is no terminal, has ended."""
+        try:
+            return super().prompt_for_value(ctx)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            click.echo()  # the end of the question's line
+            expected = "expected the option, or an answer on the standard input"
+            raise UserError(f"{self.opts[0]} is missing: {expected}") from None
+
+
 @click.command()
 @click.argument("name")
 @click.option(
-    "--says", "description", prompt="What is it, in one line", help="one line of description"
+    "--says",
+    "description",
+    cls=_Asked,
+    prompt="What is it, in one line",
+    help="one line of description",
 )
-@click.option("--operation", prompt="Operation", default="x_plus_y", help="the task's table")
+@click.option(
+    "--operation", cls=_Asked, prompt="Operation", default="x_plus_y", help="the task's table"
+)
 @click.option(
     "--model",
+    cls=_Asked,
     prompt="Model",
     type=click.Choice(["transformer", "mlp"]),
     default="transformer",
     help="what is trained",
 )
-@click.option("--measures", prompt="Measures, with commas", default="", help="names or groups")
+@click.option(
+    "--measures", cls=_Asked, prompt="Measures, with commas", default="", help="names or groups"
+)
 def new(name: str, description: str, operation: str, model: str, measures: str) -> None:
     """Write the files of a new paper: an experiment, a sweep and a test, which run at once."""
     from grok.experiment import scaffold

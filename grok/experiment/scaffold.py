@@ -271,8 +271,10 @@ def write(
     Raises:
         UserError: a value cannot be used, a run cannot take a measure, or one of the files exists.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"name {name!r}: expected small letters, digits and _, as my_paper")
+    if keyword.iskeyword(name):
+        raise UserError(f"name {name!r}: it is a keyword of Python")
     if name in sys.stdlib_module_names or (find_spec(name) and not experiment_file(name).exists()):
         raise UserError(f"name {name!r}: it would hide the Python module of this name")
     if '"' in description or "\\" in description:

@@ -104,7 +104,7 @@ def test_every_key_has_a_type_and_a_comment(written, model):
     ("changes", "line"),
     [
         ({"name": "My-Paper"}, "small letters"),
-        ({"name": "class"}, "small letters"),
+        ({"name": "class"}, "name 'class': it is a keyword of Python"),
         ({"name": "torch"}, "hide the Python module"),
         ({"name": "json"}, "hide the Python module"),
         ({"operation": "__import__('os')"}, "operation"),
@@ -176,3 +176,17 @@ def test_it_asks_for_what_no_flag_says(root, monkeypatch):
     text = (root / "experiments" / "asked.py").read_text()
     assert 'measures: str | Texts = ["norms"]' in text
     assert not (PROJECT / "experiments" / "asked.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [("", "--says"), ("Sums\n", "--operation"), ("Sums\n\nmlp\n", "--measures")],
+)
+def test_it_says_what_is_missing_where_nobody_answers(root, monkeypatch, given, missing):
+    """A script without a terminal got "Aborted!" and exit code 1, and nothing of what to give."""
+    monkeypatch.setattr("grok.paths.PROJECT", root)
+    result = CliRunner().invoke(main, ["new", "asked"], input=given)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {missing} is missing: expected the option")
+    assert result.stderr.count("\n") == 1
+    assert not list(root.rglob("*.*"))
