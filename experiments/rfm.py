@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from grok.claims.controls import no_effect
 from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.problem import Problem
-from grok.engine.spec import Group, Optimizer
+from grok.engine.spec import NO_GRADIENT_STEPS, Group, Optimizer
 from grok.experiment import parts
 from grok.experiment.config_types import (
     Count,
@@ -373,6 +373,11 @@ def build(c: Config) -> Problem:
             batch_size=c.batch_size,
             minibatch_keys=("train_pairs", "train_targets"),
         )
+    for key in ("lr", "weight_decay"):
+        value, default = getattr(c, key), ex.defaults()[key]
+        if value != default:
+            expected = f"{default:g}, or method=network: {NO_GRADIENT_STEPS}"
+            raise parts.ConfigError(key, value, expected)
     kernel = Kernel(c.kernel, c.bandwidth, c.ridge)
     features = initial_features(c)
     coefficients = kernel.fitted(features, data["train_pairs"], data["train_targets"])
@@ -382,7 +387,7 @@ def build(c: Config) -> Problem:
         data,
         Iteration(kernel),
         MachineMetrics(kernel),
-        Optimizer("own", (Group(),), rule=assign),
+        Optimizer("own", (Group(),), rule=assign, gradient_steps=False),
     )
 
 

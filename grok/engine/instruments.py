@@ -34,6 +34,7 @@ LARGEST_EXPONENT = 700.0  # exp of more is beyond float64
 
 # What a measure may need, and how it is said.
 NEEDS = {
+    "gradient": "gradient steps",
     "tokens": "a table of token vectors",
     "attention": "a transformer",
     "adam": "Adam",
@@ -238,6 +239,7 @@ MEASURES = (
         "variation and autocorrelation of the loss, gradient norms",
         EVALUATION,
         _diagnostics,
+        ("gradient",),
     ),
     Measure(
         "parameter_delta",
@@ -259,6 +261,7 @@ MEASURES = (
         "norms of the mean gradient G, whole and per parameter",
         EVALUATION,
         _norms,
+        ("gradient",),
     ),
     Measure(
         "consecutive",
@@ -266,6 +269,7 @@ MEASURES = (
         "angle between successive G's",
         EVALUATION,
         _consecutive,
+        ("gradient",),
     ),
     Measure(
         "variance",
@@ -273,6 +277,7 @@ MEASURES = (
         "variance of the last G's, signal to noise",
         EVALUATION,
         _variance,
+        ("gradient",),
         options={"window": Option(10, "number of the last G's", 2)},
     ),
     Measure(
@@ -281,6 +286,7 @@ MEASURES = (
         "cosines of batch gradients at lags, efficiency of windows, rank",
         SNAPSHOT,
         _batch_dynamics,
+        ("gradient",),
         options={
             "lags": Option(vectors.LAGS, "steps between two batch gradients"),
             "windows": Option(vectors.WINDOWS, "numbers of the last batch gradients"),
@@ -292,6 +298,7 @@ MEASURES = (
         "norm, largest singular value and rank of every matrix",
         SNAPSHOT,
         _weight_tracking,
+        ("gradient",),
         options={"components": COMPONENTS},
     ),
     Measure(
@@ -300,7 +307,7 @@ MEASURES = (
         "cosines of -G and of the displacement with the direction to the reference",
         EVALUATION,
         _projection,
-        ("reference",),
+        ("gradient", "reference"),
     ),
     Measure(
         "subspace_gradient_info",
@@ -308,6 +315,7 @@ MEASURES = (
         "spectrum of the last G's",
         SNAPSHOT,
         _subspace,
+        ("gradient",),
         options={
             "window": Option(50, "number of the last G's", 2),
             "components": Option(vectors.SUBSPACE_COMPONENTS, "principal components counted"),
@@ -344,7 +352,7 @@ MEASURES = (
         "how G is spread over tokens and stride groups",
         EVALUATION,
         _token_gradient,
-        ("tokens",),
+        ("gradient", "tokens"),
         {"threshold": Option(spectra.SPARSE_NORM, "norm of a sparse token, in mean norms", 0)},
     ),
     Measure(
@@ -353,7 +361,7 @@ MEASURES = (
         "velocity of |G| and of the token table, a code of the accuracy",
         SNAPSHOT,
         _phases,
-        ("tokens",),
+        ("gradient", "tokens"),
         {
             "accuracies": Option(
                 decomposition.PHASE_ACCURACIES, "test accuracies that separate the phases", 0
@@ -366,6 +374,7 @@ MEASURES = (
         "entanglement of successive batches, exact Hessian-vector products",
         BURST,
         MeasurementState.hessian,
+        ("gradient",),
         options={
             **burst(1000, 11),
             "per_parameter": Option(False, "log metrics of each parameter, too"),
@@ -386,7 +395,7 @@ MEASURES = (
         "G against the mean of epochs in other orders",
         SNAPSHOT,
         _counterfactual,
-        ("epochs",),
+        ("gradient", "epochs"),
         {
             "k": Option(3, "number of epochs in other orders"),
             "energy_window": Option(
@@ -401,7 +410,7 @@ MEASURES = (
         "whether k shuffles are enough",
         SNAPSHOT,
         _counterfactual_validator,
-        ("epochs",),
+        ("gradient", "epochs"),
         {"k": Option(3, "number of shuffles, compared with one more")},
     ),
     Measure(
@@ -433,7 +442,7 @@ MEASURES = (
         "local learning coefficient, by Langevin dynamics at the weights",
         SNAPSHOT,
         _learning_coefficient,
-        ("loss",),
+        ("gradient", "loss"),
         {
             "step_size": Option(1e-4, "variance of the noise of a step", 0),
             "localization": Option(100.0, "strength of the pull towards the weights", 0),
@@ -448,7 +457,7 @@ MEASURES = (
         "bytes of the shortest weights with nearly the same train loss",
         SNAPSHOT,
         _description_length,
-        ("loss",),
+        ("gradient", "loss"),
         {"tolerance": Option(1.0, "difference of the loss that is allowed", 0)},
     ),
 )
@@ -538,6 +547,7 @@ def missing_need(measure: Measure, problem: Problem, has_reference: bool) -> str
     """The first need of a measure that a problem does not meet, in words; None if it meets all."""
     names = dict(problem.module.named_parameters())
     met = {
+        "gradient": problem.optimizer.gradient_steps,
         "tokens": "tokens" in names,
         "attention": any(name.endswith("queries.weight") for name in names),
         "adam": problem.optimizer.kind in ("adam", "adamw"),

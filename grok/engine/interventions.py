@@ -16,7 +16,7 @@ import torch
 
 from grok import randomness
 from grok.engine.problem import Problem
-from grok.engine.spec import Condition, Intervention, Optimizer
+from grok.engine.spec import NO_GRADIENT_STEPS, Condition, Intervention, Optimizer
 from grok.errors import near_match
 
 STEP = "step"
@@ -133,6 +133,9 @@ def add(problem: Problem, interventions: Iterable[Intervention]) -> Problem:
     interventions = tuple(interventions)
     changed = {name for one in interventions for name, _ in one.settings}
     optimizer = problem.optimizer
+    if not optimizer.gradient_steps and changed & {*OF_PARAMETERS}:
+        name = next(name for name in OF_PARAMETERS if name in changed)
+        raise InterventionError(f"no change of {name}, which is not used: {NO_GRADIENT_STEPS}")
     if "grokfast_gain" in changed and optimizer.grokfast is None:
         raise InterventionError("grokfast_gain to be set in runs with grokfast only")
     names = [name for name, _ in problem.module.named_parameters()]

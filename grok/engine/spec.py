@@ -15,6 +15,8 @@ from grok.tensors import Tensors
 # of the tensor's group (lr, weight_decay, momentum, t and others).
 UpdateRule = Callable[[Tensor, Tensor, Tensors, Any], tuple[Tensor, Tensors]]
 
+NO_GRADIENT_STEPS = "the steps of this run do not follow the gradient of a loss"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -59,6 +61,8 @@ class Optimizer:
         (decoupled), "muon" (decoupled; matrices of the groups with `muon`, and AdamW for the
         others), or "own" for `rule`.
     rule: an update rule of the user's own, a function of a module or a frozen dataclass.
+    gradient_steps: whether a step follows the gradient of a loss; False for a rule that does not, and
+        so has no learning rate and no decay. What changes or reads these is then refused.
     accumulators: the names of the rule's state, tensors of zeros at first.
     schedule: factor of the learning rate, a function of the numbers of steps made before, float64 in any
         shape; it multiplies those of warm-up and annealing.
@@ -94,6 +98,7 @@ class Optimizer:
     fixed_norm: bool | float = False
     norm_changes: bool = False
     rule: UpdateRule | None = None
+    gradient_steps: bool = True
     accumulators: tuple[str, ...] = ()
     schedule: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -101,6 +106,8 @@ class Optimizer:
         if (self.kind == "own") != (self.rule is not None):
             expected = "with" if self.kind == "own" else "without"
             raise ValueError(f"Optimizer({self.kind!r}): expected {expected} a rule")
+        if self.rule is None and not self.gradient_steps:
+            raise ValueError(f"Optimizer({self.kind!r}): its steps follow the gradient")
 
     @property
     def rescales(self) -> bool:

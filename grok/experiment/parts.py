@@ -19,7 +19,7 @@ from grok.engine.functional import running_statistics
 from grok.engine.hopeless import rule_of
 from grok.engine.measure import SNAPSHOT, Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
-from grok.engine.spec import Grokfast, Group, MeasureConfig, Optimizer
+from grok.engine.spec import NO_GRADIENT_STEPS, Grokfast, Group, MeasureConfig, Optimizer
 from grok.errors import check_names
 from grok.experiment.validation import ConfigError, device_of
 from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
@@ -360,6 +360,10 @@ def with_engine_options(
         reference: the final weights of `reference_run`, if there is one.
         own_measures: instruments that the paper defines.
     """
+    if not problem.optimizer.gradient_steps:
+        for key, off in (("grokfast", None), ("orthogonal_gradient", False)):
+            if getattr(c, key) is not off:
+                raise ConfigError(key, getattr(c, key), f"{off}: {NO_GRADIENT_STEPS}")
     optimizer = replace(
         problem.optimizer, orthogonal=c.orthogonal_gradient, fixed_norm=c.fixed_norm
     )

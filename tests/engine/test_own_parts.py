@@ -245,6 +245,8 @@ def test_wrong_parts_of_the_optimizer_say_what_was_expected(name):
         [*train([with_optimizer(problem(0, "sgd", **ALL), **fields)], fused=False)]
     with pytest.raises(ValueError, match=r"Optimizer\('own'\): expected with a rule"):
         Optimizer("own")
+    with pytest.raises(ValueError, match=r"Optimizer\('sgd'\): its steps follow the gradient"):
+        Optimizer("sgd", gradient_steps=False)
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,34 @@ def test_little_data_at_its_bounds(paper, least, test, passed):
         "test_accuracy": ([0, 1], [0.0, test]),
     }
     assert finding(paper, "B3-little", claim_run("little_data", series=found)).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("updates", "line"),
+    [
+        ({"lr": 0.5}, "lr=0.5: expected 0.001, or method=network"),
+        ({"weight_decay": 0.0}, "weight_decay=0.0: expected 1, or method=network"),
+        ({"grokfast": "ema"}, "grokfast='ema': expected None"),
+        ({"orthogonal_gradient": True}, "orthogonal_gradient=True: expected False"),
+        ({"interventions": [{"when": 1, "set": {"lr": 0}}]}, "no change of lr"),
+        ({"interventions": [{"when": 1, "set": {"weight_decay": 0}}]}, "no change of weight_decay"),
+        ({"measures": ["norms"]}, "norms needs gradient steps"),
+        ({"measures": "complexity"}, "learning_coefficient needs gradient steps"),
+    ],
+)
+def test_what_reads_or_changes_a_gradient_step_is_refused_for_a_kernel_machine(
+    paper, updates, line
+):
+    """Its iterations have no learning rate, no decay and no loss whose gradient they follow: such
+    options changed nothing, and such instruments logged numbers without a meaning."""
+    with pytest.raises(UserError, match=line):
+        problem(paper, **updates)
+    problem(paper, **{"method": "network", "batch_size": 4, **updates})
+
+
+def test_a_kernel_machine_can_take_what_reads_no_gradient(paper):
+    """Of all instruments, those of metrics and weights are left."""
+    one = problem(paper, measures="full")
+    assert one.measures.names == ("training_metrics", "parameter_delta", "path_length")
+    changes = [{"when": 1, "reset": True}]
+    assert len(problem(paper, interventions=changes).interventions) == 1
