@@ -229,7 +229,7 @@ def _check_project(contents: Contents) -> None:
 @contextlib.contextmanager
 def _imported(store: Store, runs: Path) -> Iterator[Store]:
     """The runs of the bundle, in a database of their own that is deleted afterwards."""
-    alone = replace(store, db_name=f"bundle_{uuid.uuid4().hex[:8]}")
+    alone = replace(store, db_name=f"bundle_{uuid.uuid4().hex[:8]}", is_temporary=True)
     try:
         archive.import_(alone.database, runs)
         yield alone

@@ -59,12 +59,14 @@ class Store:
         uri: of the MongoDB; empty for files.
         db_name: name of the database.
         home: folder of what is on this machine: journals, checkpoints, the embedded MongoDB.
+        is_temporary: whether the database is deleted again by whoever has made it.
     """
 
     kind: str
     uri: str
     db_name: str = DEFAULT_DATABASE
     home: Path = field(default_factory=home)
+    is_temporary: bool = False
 
     @cached_property
     def client(self) -> pymongo.MongoClient:
@@ -94,6 +96,9 @@ class Store:
 
     def describe(self) -> str:
         """One line, without passwords."""
+        return "a temporary database" if self.is_temporary else self._server()
+
+    def _server(self) -> str:
         if self.kind == "files":
             return f"files in {self.home / 'files'}"
         if self.kind == "embedded":
@@ -117,7 +122,7 @@ class Store:
             since: the time from which the server's own errors count, in seconds since 1970.
         """
         failure = mongod.Server(self.home).failure(since) if self.kind == "embedded" else None
-        return failure or f"{self.describe()} does not answer: {str(error).split(',')[0]}"
+        return failure or f"{self._server()} does not answer: {str(error).split(',')[0]}"
 
     def revive(self) -> None:
         """Start the embedded server again if it has gone."""

@@ -128,6 +128,9 @@ def test_a_bundle_says_which_project_it_is_of_and_is_verified_there(written, sto
     assert "Install grok-lab at the commit above" not in readme
     done = in_project(project, "bundle", "verify", tmp_path / "b", "--runs", "1", *made)
     assert done.returncode == 0, done.stdout
+    # the store has another run 5, or none
+    assert "run 5 in a temporary database: doshi, " in done.stderr
+    assert "MongoDB" not in done.stderr
     done = in_project(other, "bundle", "verify", tmp_path / "b", *made)
     where = f"verify it in the folder of project my_project, at commit {commit}"
     expected = f"error: {tmp_path / 'b'}: no experiment doshi here; {where}\n"
