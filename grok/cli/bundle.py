@@ -43,7 +43,7 @@ def write(store: "Store", claims: tuple[str, ...], path: Path) -> None:
 @bundle.command()
 @click.argument("path", metavar="BUNDLE", type=NamedPath(exists=True))
 @click.option(
-    "--runs", type=click.IntRange(0), default=2, show_default=True, help="runs to train again"
+    "--runs", type=click.IntRange(1), default=2, show_default=True, help="runs to train again"
 )
 @click.option("--seed", type=int, help="of the choice of these runs; else one is drawn and printed")
 @with_store

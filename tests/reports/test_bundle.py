@@ -137,6 +137,12 @@ def test_a_bundle_says_which_project_it_is_of_and_is_verified_there(written, sto
     assert (done.returncode, done.stderr) == (2, expected)
 
 
+def test_at_least_one_run_is_trained_again(copy):
+    """Verdicts that are computed from the runs say nothing of whether the runs are true."""
+    done = CliRunner().invoke(main, ["bundle", "verify", str(copy), "--runs", "0"])
+    assert done.exit_code == 2 and "0 is not in the range x>=1" in done.stderr
+
+
 def test_a_bundle_of_grok_lab_is_verified_in_its_checkout(written):
     readme = (written[0] / "README.md").read_text()
     assert "Install grok-lab at the commit above and work in its folder.\n" in readme
