@@ -190,6 +190,8 @@ def delete(
     if not filters and not everything:
         raise UserError("delete which runs? give KEY=VALUE words, or --all")
     wanted, count = selection.select_nonempty(store.database, filters)
+    if patterns:
+        files.check_patterns(store, wanted, patterns)
     what = f"{', '.join(patterns)} of {count} runs in" if patterns else f"{count} runs of"
     if not yes:
         click.confirm(f"delete {what} {store.describe()}?", abort=True)
@@ -224,6 +226,8 @@ def attach(store: "Store", run: int | str, what: tuple[str, ...]) -> None:
         raise UserError("two of the files have the same name")
     for name in values:
         files.check_name(name)
+    for name in contents:
+        files.check_file_name(store, run, name)
     for name, content in contents.items():
         files.attach_file(store, run, name, content)
     for name, value in values.items():

@@ -4,7 +4,7 @@ What is added after a run is marked with the date: a file in its entry of `artif
 `added`. What the run itself has stored is never replaced.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -88,13 +88,9 @@ def attach_file(store: Store, number: int | str, name: str, content: bytes) -> N
     A file of this name that was added before is replaced.
 
     Raises:
-        UserError: there is no such run, it is still running, or it has stored such a file itself.
+        UserError: there is no such run, it is still running, or the name is that of a file of its own.
     """
-    run = _ended_run(store, number)
-    _inside(name, number)
-    before = [entry for entry in run.get("artifacts") or () if entry["name"] == name]
-    if any("added" not in entry for entry in before):
-        raise UserError(f"run {number} has stored {name} itself; choose another name")
+    before = check_file_name(store, number, name)
     file_id = gridfs.GridFS(store.database).put(content, filename=name, _id=ObjectId())
     entry = {"name": name, "file_id": file_id, "added": datetime.now(UTC)}
     replaced = [one["file_id"] for one in before]
@@ -103,6 +99,22 @@ def attach_file(store: Store, number: int | str, name: str, content: bytes) -> N
     old = {"artifacts": {"file_id": {"$in": replaced}}}
     store.database.runs.update_one({"_id": number}, {"$pull": old})
     maintenance.delete_files(store.database, replaced)
+
+
+def check_file_name(store: Store, number: int | str, name: str) -> list[dict[str, Any]]:
+    """The entries of files that were added to a run under a name before.
+
+    Raises:
+        UserError: no file can be added under it, see `attach_file`.
+    """
+    run = _ended_run(store, number)
+    _inside(name, number)
+    before = [entry for entry in run.get("artifacts") or () if entry["name"] == name]
+    if any("added" not in entry for entry in before):
+        raise UserError(f"run {number} has stored {name} itself; choose another name")
+    if PurePosixPath(name) == PurePosixPath(OUTPUT):
+        raise UserError(f"{name} is the name of a run's own output; choose another name")
+    return before
 
 
 def check_name(name: str) -> None:
@@ -149,16 +161,16 @@ def delete(store: Store, wanted: dict[str, Any], patterns: Iterable[str]) -> tup
     Returns:
         how many files were deleted, of how many runs, and how many runs were left because they are
         still running.
+
+    Raises:
+        UserError: a pattern is empty, or no file of these runs matches.
     """
     patterns = list(patterns)
+    check_patterns(store, wanted, patterns)
     count = runs = alive = 0
     fields = {"artifacts": 1, "status": 1, "lease": 1, "uid": 1}
     for run in list(store.database.runs.find(wanted, fields)):
-        chosen = [
-            entry["file_id"]
-            for entry in run.get("artifacts") or ()
-            if any(fnmatchcase(entry["name"], pattern) for pattern in patterns)
-        ]
+        chosen = _matching(run, patterns)
         if not chosen:
             continue
         if is_alive(store, store.database.runs, run):
@@ -169,3 +181,21 @@ def delete(store: Store, wanted: dict[str, Any], patterns: Iterable[str]) -> tup
         maintenance.delete_files(store.database, chosen)
         count, runs = count + len(chosen), runs + 1
     return count, runs, alive
+
+
+def check_patterns(store: Store, wanted: dict[str, Any], patterns: Sequence[str]) -> None:
+    """UserError if a pattern is empty, or no file of the runs that match a query has such a name."""
+    if "" in patterns:
+        raise UserError("an empty pattern: expected the name of a file, or one as *.png")
+    runs = store.database.runs.find(wanted, {"artifacts": 1})
+    if not any(_matching(run, patterns) for run in runs):
+        raise UserError(f"no file of the selected runs matches {' or '.join(patterns)}")
+
+
+def _matching(run: Mapping[str, Any], patterns: Iterable[str]) -> list[Any]:
+    """The GridFS ids of a run's files whose names match one of the patterns."""
+    return [
+        entry["file_id"]
+        for entry in run.get("artifacts") or ()
+        if any(fnmatchcase(entry["name"], pattern) for pattern in patterns)
+    ]

@@ -124,14 +124,17 @@ def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
         (["a.b=1"], "letters, digits"),
         (["x={1, 2}"], "cannot be stored"),
         (["weights.safetensors"], "has stored weights.safetensors itself"),
+        (["later.png", "weights.safetensors"], "has stored weights.safetensors itself"),
+        (["captured_out.txt"], "captured_out.txt is the name of a run's own output"),
     ],
 )
 def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
     store, run, tmp_path, monkeypatch, words, message
 ):
+    """The run's output has the name captured_out.txt where its files are exported."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deeper").mkdir()
-    for name in ("weights.safetensors", "later.png", "deeper/later.png"):
+    for name in ("weights.safetensors", "captured_out.txt", "later.png", "deeper/later.png"):
         (tmp_path / name).write_text("new")
     before = store.database.runs.find_one({"_id": run})
     done = grok("store", "attach", run, *words)
@@ -174,3 +177,17 @@ def test_only_the_named_files_of_the_selected_runs_are_deleted(store, liu_toy, t
         query.arrays(store, ids[0])
     assert len(query.arrays(store, ids[1])) > 1
     assert query.runs(store, {"_id": ids[0]})["result.steps"].tolist() == [3]
+
+
+def test_a_pattern_that_matches_no_file_is_an_error(store, run):
+    """Zero deleted files look like success, and the mistyped name stays unnoticed."""
+    before = store.database.runs.find_one({"_id": run})
+    for patterns, message in (
+        (["traj.npz"], "no file of the selected runs matches traj.npz"),
+        (["no.npz", "*.jpg"], "no file of the selected runs matches no.npz or *.jpg"),
+        (["", "*.npz"], "an empty pattern: expected the name of a file, or one as *.png"),
+    ):
+        options = [word for pattern in patterns for word in ("--files", pattern)]
+        done = grok("store", "delete", f"run={run}", *options)
+        assert (done.exit_code, done.stderr) == (2, f"error: {message}\n")
+    assert store.database.runs.find_one({"_id": run}) == before
