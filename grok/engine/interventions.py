@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from grok import randomness
+from grok.engine.measure import BURST
+from grok.engine.metric_names import metric_names_of
 from grok.engine.problem import Problem
 from grok.engine.spec import NO_GRADIENT_STEPS, Condition, Intervention, Optimizer
 from grok.errors import near_match
@@ -167,9 +169,22 @@ def with_own_groups(optimizer: Optimizer, prefixes: Iterable[str]) -> Optimizer:
 def _check_metrics(problem: Problem, interventions: Iterable[Intervention]) -> None:
     """InterventionError if one of them waits for a metric that the problem does not have."""
     waited = {one.when.metric for one in interventions} - {STEP}
-    measures = problem.measures.names if problem.measures is not None else ()
-    waited = {name for name in waited if name.partition("/")[0] not in measures}
-    known = metric_names(problem) if waited else set()
+    measures = problem.measures.measures if problem.measures is not None else ()
+    for measure in measures:
+        of_it = {name for name in waited if name.partition("/")[0] == measure.name}
+        waited -= of_it
+        if of_it and measure.when == BURST:
+            raise InterventionError(
+                f"no metric of {measure.name}, which is not taken at evaluation steps"
+            )
+        known = metric_names_of(measure, problem) if of_it else None
+        if known is not None:
+            _check_known(of_it, known)
+    _check_known(waited, metric_names(problem) if waited else set())
+
+
+def _check_known(waited: set[str], known: set[str]) -> None:
+    """InterventionError that names the first metric which is not known, and one like it."""
     for name in sorted(waited - known):
         near = near_match(name, known)
         hint = f" (did you mean {near}?)" if near else f": {', '.join(sorted(known))}"

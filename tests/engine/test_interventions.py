@@ -46,7 +46,7 @@ def steps_of(events, replica: int = 0) -> list[tuple[int, int]]:
         ("memorized", Condition("train_accuracy", ">=", THRESHOLD)),
         ("generalized", Condition("test_accuracy", ">=", THRESHOLD)),
         (" test_loss<1e-2 ", Condition("test_loss", "<", 0.01)),
-        ("fourier/gini > .5", Condition("fourier/gini", ">", 0.5)),
+        ("token_gradient/gradient_gini > .5", Condition("token_gradient/gradient_gini", ">", 0.5)),
     ],
 )
 def test_a_condition_is_a_step_an_event_or_one_comparison(when, expected):
