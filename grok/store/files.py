@@ -141,7 +141,7 @@ def attach_value(store: Store, number: int | str, name: str, value: Any) -> None
     added = {"value": value, "date": datetime.now(UTC)}
     try:
         store.database.runs.update_one({"_id": number}, {"$set": {f"added.{name}": added}})
-    except (InvalidDocument, OverflowError) as error:
+    except (InvalidDocument, OverflowError, UnicodeEncodeError) as error:
         raise UserError(f"value {name}: it cannot be stored: {error}") from error
 
 

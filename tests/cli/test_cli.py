@@ -1,6 +1,7 @@
 """The command line's help: complete, and shown without the packages that take seconds to import."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,3 +99,25 @@ def test_a_name_that_is_no_word_is_quoted(name):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: unknown experiment {name!r}; ")
     assert CliRunner().invoke(main, ["run", "x"]).stderr.startswith("error: unknown experiment x; ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["store", "attach", "1", b"x=\xff"],
+        ["store", "attach", "1", b"b\xff.txt"],
+        ["store", "export", b"b\xff.zip", "run=1"],
+        ["export", "run", "1", b"b\xff"],
+        ["run", b"\xff"],
+        [b"\xff"],
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_one_line(words):
+    """Python has such bytes as half characters, which neither the store nor a terminal takes."""
+    command = [sys.executable, "-m", "grok.cli", *words]
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    [wrong] = [word for word in words if isinstance(word, bytes)]
+    shown = wrong.decode(errors="backslashreplace")
+    expected = f"error: argument {shown}: expected a text in UTF-8\n"
+    assert (done.returncode, done.stderr) == (2, expected)

@@ -123,6 +123,7 @@ def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
         (["later.png", "deeper/later.png"], "the same name"),
         (["a.b=1"], "letters, digits"),
         (["x={1, 2}"], "cannot be stored"),
+        ([r"x='\udcff'"], "cannot be stored"),
         (["weights.safetensors"], "has stored weights.safetensors itself"),
         (["later.png", "weights.safetensors"], "has stored weights.safetensors itself"),
         (["captured_out.txt"], "captured_out.txt is the name of a run's own output"),
