@@ -1,7 +1,9 @@
 """Checks of a run's configuration: one clear line for the first thing that is wrong."""
 
 import ast
+import contextlib
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any
@@ -179,7 +181,8 @@ def canonical_values(updates: Mapping[str, Any], types: Mapping[str, Any]) -> di
     """The updates with texts replaced by the allowed values that they name.
 
     Choices are understood in upper and lower case; so are None, True and False where they are
-    allowed. A text that is itself allowed stays, and a wrong one too.
+    allowed, and lists and dictionaries in JSON. A text that is itself allowed stays, and a wrong one
+    too.
     """
     return {
         key: _canonical_value(value, types[key])
@@ -198,6 +201,10 @@ def _canonical_value(text: str, declared: Any) -> Any:
         value = NAMED_VALUES[word]
         if is_valid(value, declared) and (value is None or not is_valid(text, declared)):
             return value
+    if text.lstrip()[:1] in ("[", "{") and not is_valid(text, declared):
+        with contextlib.suppress(ValueError, RecursionError):  # Sacred reads those of Python
+            value = json.loads(text)
+            return value if is_valid(value, declared) else text
     return text
 
 

@@ -107,6 +107,21 @@ def test_values_are_read_in_upper_and_lower_case(liu_toy, updates, expected):
     assert liu_toy.full_config({"seed": 0, **updates})[key] == expected
 
 
+def test_a_list_in_json_is_read(liu_toy):
+    """Sacred reads Python's True only, and the message for true did not say what was wrong."""
+    found = liu_toy.full_config(
+        {
+            "interventions": '[{"when": 10, "reset": true}]',
+            "measure_options": '{"hessian": {"per_parameter": false}}',
+        }
+    )
+    assert found["interventions"] == [{"when": 10, "reset": True}]
+    assert found["measure_options"] == {"hessian": {"per_parameter": False}}
+    for wrong in ('[{"when": 10, "reset": tru}]', "[true]", "[" * 100_000):
+        with pytest.raises(UserError, match="expected a list of entries"):
+            liu_toy.full_config({"interventions": wrong})
+
+
 def test_none_stays_a_choice_where_it_is_one():
     paper = load(PROJECT / "experiments" / "minegishi.py")
     assert paper.full_config({"mask": "None"})["mask"] == "none"
