@@ -76,7 +76,7 @@ def plot_circuit(curves: list[pd.DataFrame]) -> Figure:
     left.set_ylabel("mean reciprocal rank of the token")
     right.set_ylabel("fraction")
     finish_panel(left)
-    finish_panel(right)
+    finish_panel(right, place="upper left")
     return figure
 
 
@@ -87,10 +87,10 @@ def plot_metric(
     style.plot_seeds(axes, (curve[metric].dropna() for curve in curves), label, **line)
 
 
-def finish_panel(axes: Axes) -> None:
+def finish_panel(axes: Axes, place: str = "best") -> None:
     """Set the axes and the legend that all panels share."""
     axes.set(xlabel="step", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
-    axes.legend(fontsize="small", frameon=True, framealpha=0.8, edgecolor="none")
+    axes.legend(loc=place, fontsize="small", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 if __name__ == "__main__":
