@@ -3,6 +3,8 @@
 `grok replicate wang` makes the runs.
 """
 
+from typing import Literal
+
 import click
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -87,7 +89,7 @@ def plot_metric(
     style.plot_seeds(axes, (curve[metric].dropna() for curve in curves), label, **line)
 
 
-def finish_panel(axes: Axes, place: str = "best") -> None:
+def finish_panel(axes: Axes, place: Literal["best", "upper left"] = "best") -> None:
     """Set the axes and the legend that all panels share."""
     axes.set(xlabel="step", xscale="log", xlim=(30, None), ylim=(-0.03, 1.03))
     axes.legend(loc=place, fontsize="small", frameon=True, framealpha=0.8, edgecolor="none")
