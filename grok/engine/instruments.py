@@ -289,7 +289,7 @@ MEASURES = (
         ("gradient",),
         options={
             "lags": Option(vectors.LAGS, "steps between two batch gradients"),
-            "windows": Option(vectors.WINDOWS, "numbers of the last batch gradients"),
+            "windows": Option(vectors.WINDOWS, "numbers of the last batch gradients", 2),
         },
     ),
     Measure(
@@ -353,7 +353,11 @@ MEASURES = (
         EVALUATION,
         _token_gradient,
         ("gradient", "tokens"),
-        {"threshold": Option(spectra.SPARSE_NORM, "norm of a sparse token, in mean norms", 0)},
+        {
+            "threshold": Option(
+                spectra.SPARSE_NORM, "norm of a sparse token, in mean norms", 0, above=True
+            )
+        },
     ),
     Measure(
         "phases",
@@ -444,7 +448,7 @@ MEASURES = (
         _learning_coefficient,
         ("gradient", "loss"),
         {
-            "step_size": Option(1e-4, "variance of the noise of a step", 0),
+            "step_size": Option(1e-4, "variance of the noise of a step", 0, above=True),
             "localization": Option(100.0, "strength of the pull towards the weights", 0),
             "draws": Option(400, "steps of a chain whose losses count"),
             "burn_in": Option(200, "steps of a chain before them", 0),
@@ -458,7 +462,7 @@ MEASURES = (
         SNAPSHOT,
         _description_length,
         ("gradient", "loss"),
-        {"tolerance": Option(1.0, "difference of the loss that is allowed", 0)},
+        {"tolerance": Option(1.0, "difference of the loss that is allowed", 0, above=True)},
     ),
 )
 COMPARES_GRADIENTS = ("consecutive", "variance", "subspace_gradient_info")  # two G's or more

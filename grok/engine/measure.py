@@ -27,12 +27,13 @@ class Option:
 
     value: of this run; in the catalogue, the default.
     meaning: in a few words.
-    least: the smallest number that is accepted.
+    least: the smallest number that is accepted; with `above`, a number must be larger than it.
     """
 
     value: Any
     meaning: str
     least: float = 1
+    above: bool = False
 
     def with_value(self, value: Any) -> "Option":
         """The option with another value of the same type; MeasureError if it is none."""
@@ -46,7 +47,7 @@ class Option:
             isinstance(default, bool)
             or isinstance(value, list | tuple) != is_list
             or not all(
-                isinstance(n, kinds) and not isinstance(n, bool) and self.least <= n < math.inf
+                isinstance(n, kinds) and not isinstance(n, bool) and self._is_allowed(n)
                 for n in numbers or [None]
             )
         ):
@@ -60,7 +61,11 @@ class Option:
         if isinstance(default, bool):
             return "True or False"
         kind = "number" if isinstance(default, float) else "whole number"
-        return f"{f'a list of {kind}s' if is_list else f'a {kind}'} of at least {self.least:g}"
+        bound = f"{'above' if self.above else 'of at least'} {self.least:g}"
+        return f"{f'a list of {kind}s' if is_list else f'a {kind}'} {bound}"
+
+    def _is_allowed(self, number: float) -> bool:
+        return self.least <= number < math.inf and not (self.above and number == self.least)
 
 
 def burst(every: int, length: int) -> dict[str, Option]:

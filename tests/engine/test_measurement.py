@@ -233,6 +233,23 @@ def test_a_wrong_option_is_one_clear_line(options, line):
         ordering(["hessian", "batch_dynamics", "fourier"], measure_options=options)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("learning_coefficient.step_size", 0),
+        ("description_length.tolerance", 0.0),
+        ("token_gradient.threshold", 0),
+        ("batch_dynamics.windows", [1, 5]),
+    ],
+)
+def test_a_number_with_which_nothing_is_measured_is_refused(option, value):
+    """Chains that do not move, descriptions that are never near enough, a sparsity that is always 0, a
+    sum of one gradient: the metrics were the same whatever the network."""
+    name, key = option.split(".")
+    with pytest.raises(UserError, match=f"{option}=.*: expected .* (above 0|at least 2)"):
+        ordering([name], measure_options={name: {key: value}}, dropout=0.0)
+
+
 def test_options_change_what_is_logged():
     """Windows, lags, periods, K and thresholds reach the formulas that they are options of."""
     problem = ordering(
