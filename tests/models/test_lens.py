@@ -90,17 +90,16 @@ def test_the_logits_are_equal(name):
 
 @pytest.fixture(scope="module")
 def exported(store, tmp_path_factory):
-    """A run of nanda as a file for HookedTransformer, and all logits of its module."""
+    """A run of `nanda with cpu` as a file for HookedTransformer, and all logits of its module."""
     ex = load(PROJECT / "experiments" / "nanda.py")
-    updates = {"p": 11, "width": 16, "mlp_width": 32, "train_steps": 4, "seed": 0}
-    run = ex.run(named_configs=["cpu"], config_updates=updates)
+    run = ex.run(named_configs=["cpu"], config_updates={"train_steps": 4, "seed": 0})
     folder = tmp_path_factory.mktemp("weights")
     hooked, plain = folder / "hooked.safetensors", folder / "plain.safetensors"
     assert export(store, run._id, hooked, hooked=True) == 4
     export(store, run._id, plain)
     module = ex.problem_of(dict(run.config)).module
     module.load_state_dict(load_file(plain), strict=False)
-    tokens = torch.cartesian_prod(torch.arange(11), torch.arange(11), torch.tensor([11]))
+    tokens = torch.cartesian_prod(torch.arange(59), torch.arange(59), torch.tensor([59]))
     return run._id, hooked, tokens, module(tokens).detach()
 
 
@@ -127,7 +126,7 @@ def test_transformer_lens_loads_the_file_of_a_run_of_nanda(exported):
     assert model.load_state_dict(load_file(path), strict=False).unexpected_keys == []
     torch.testing.assert_close(model(tokens).detach(), logits, rtol=0, atol=1e-5)
     ex = load(PROJECT / "experiments" / "nanda.py")
-    module = ex.problem_of(ex.full_config({"p": 11, "width": 16, "mlp_width": 32}, ["cpu"])).module
+    module = ex.problem_of(ex.full_config({}, ["cpu"])).module
     assert fit(dict(model.state_dict()), module) == "TransformerLens"
     torch.testing.assert_close(module(tokens).detach(), logits, rtol=0, atol=0)
 
@@ -136,7 +135,7 @@ def test_the_weights_of_a_step_are_exported(exported, store, tmp_path):
     """Of a run that keeps them; between two logged steps, those of the next one."""
     number, *_ = exported
     assert export(store, number, tmp_path / "early.safetensors", step=1) == 1
-    assert load_file(tmp_path / "early.safetensors")["tokens"].shape == (12, 16)
+    assert load_file(tmp_path / "early.safetensors")["tokens"].shape == (60, 64)
     with pytest.raises(UserError, match="no weights from step 5 on"):
         export(store, number, tmp_path / "x.safetensors", step=5)
 
