@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -82,9 +83,14 @@ def state_of(repository: Path) -> tuple[str, str, bool]:
 
 
 def remote_of(repository: Path) -> str:
-    """The address of a repository's remote `origin`; empty without one."""
+    """The address of a repository's remote `origin`; empty without one.
+
+    A user and a password in it are left out: runs store the address, and archives and bundles with them
+    are published.
+    """
     command = ["git", "-C", str(repository), "config", "remote.origin.url"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    address = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return re.sub(r"(?<!ssh:)//[^/]*@", "//", address)
 
 
 def is_changed(repository: Path) -> bool:

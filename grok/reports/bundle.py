@@ -166,11 +166,8 @@ def _fill(database: Database, chosen: list[Checked], folder: Path) -> int:
 
 
 def _origin() -> Document:
-    """What bundle.json has of the project that the bundle is of, and of the version of grok-lab.
-
-    The address of its remote is without a user and a password, since a bundle is published.
-    """
-    remote = re.sub(r"(?<!ssh:)//[^/]*@", "//", remote_of(PROJECT)) if _is_own() else ""
+    """What bundle.json has of the project that the bundle is of, and of the version of grok-lab."""
+    remote = remote_of(PROJECT) if _is_own() else ""
     return {
         "project": printable(PROJECT.name, kept="") if _is_own() else "grok-lab",
         "remote": printable(remote, kept="") or None,

@@ -47,3 +47,8 @@ def test_a_run_records_where_its_code_is_from_and_its_commit(tmp_path):
     assert (url, commit, is_dirty) == get_commit_if_possible(str(tmp_path / "paper.py"), True)
     git(tmp_path, "remote", "add", "origin", "https://example.org/a.git")
     assert state_of(tmp_path) == ("https://example.org/a.git", commit, False)
+    # Runs are published in archives and bundles.
+    git(tmp_path, "remote", "set-url", "origin", "https://me:secret@example.org/a.git")
+    assert state_of(tmp_path) == ("https://example.org/a.git", commit, False)
+    git(tmp_path, "remote", "set-url", "origin", "ssh://git@example.org/a.git")
+    assert state_of(tmp_path)[0] == "ssh://git@example.org/a.git"
