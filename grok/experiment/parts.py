@@ -52,6 +52,7 @@ OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a pa
 )
 OPERANDS = "ab"
 MUON_LR, MUON_MOMENTUM = 0.02, 0.95  # those of Jordan et al. 2024
+MUON_OPTIONS = ("muon_parameters", "muon_lr", "muon_momentum", "muon_weight_decay")
 OUTER_MATRICES = ("tokens", "positions", "embed", "unembed", "output")
 MOST_LOGITS = 2**27  # of an evaluation in one piece; more take too much memory
 ROWS_AT_ONCE = 4096  # of a larger evaluation
@@ -380,6 +381,8 @@ def with_engine_options(
     )
     if problem.optimizer.kind == "muon":
         problem = with_muon(problem, c)
+    else:
+        _check_no_muon_options(c)
     if c.stablemax:
         problem = with_stablemax(problem)
     if c.temperature is not None:
@@ -454,6 +457,16 @@ def with_muon(problem: Problem, c: SimpleNamespace) -> Problem:
         )
     optimizer = replace(optimizer, groups=(*groups, *optimizer.groups))
     return replace(problem, optimizer=optimizer)
+
+
+def _check_no_muon_options(c: SimpleNamespace) -> None:
+    """ConfigError if an option of Muon is set, in a run that does not use it."""
+    for key in MUON_OPTIONS:
+        value = getattr(c, key)
+        if value not in (None, []):
+            default = "[]" if key == "muon_parameters" else "None"
+            expected = f"{default} unless optimizer=muon, which alone reads it"
+            raise ConfigError(key, value, expected)
 
 
 def hidden_matrices(names: Sequence[str]) -> list[str]:

@@ -260,3 +260,23 @@ def test_every_key_has_a_type_and_a_sentence_and_every_named_config_too(path):
     assert all((config.__doc__ or "").endswith(".") for config in ex.named_configs.values())
     for name in ex.named_configs:  # its values are of the declared types
         ex.full_config({"seed": 0}, [name])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("muon_lr", 0.01),
+        ("muon_momentum", 0.0),
+        ("muon_weight_decay", 0.0),
+        ("muon_parameters", ["hidden"]),
+    ],
+)
+def test_options_of_muon_are_refused_with_another_optimizer(key, value):
+    """They were ignored, and a run that looked like one of Muon was one of AdamW."""
+    paper = load(PROJECT / "experiments" / "muon.py")
+    config = {"seed": 0, "p": 7, key: value}
+    paper.problem_of(paper.full_config({**config, "optimizer": "muon"}))
+    expected = f"{key}=.*: expected (None|\\[\\]) unless optimizer=muon, which alone reads it"
+    for optimizer in ("adamw", "sgd"):
+        with pytest.raises(UserError, match=expected):
+            paper.problem_of(paper.full_config({**config, "optimizer": optimizer}))
