@@ -1,5 +1,8 @@
 """Merrill et al. 2023 and Barak et al. 2022: the loss, subnetworks, new inputs, and the claims."""
 
+from itertools import product
+from math import comb
+
 import pytest
 import torch
 from torch import nn
@@ -146,6 +149,42 @@ def test_the_module_has_torch_s_own_initial_weights(paper):
     bound = 1 / 6**0.5
     assert isinstance(net.hidden, nn.Linear)
     assert net.hidden.weight.abs().max() <= bound and net.output.bias is None
+
+
+def majority_coefficient(n: int, order: int) -> float:
+    """The Fourier coefficient of the majority of n bits at a product of an odd number of them."""
+    half = (order - 1) // 2
+    share = comb((n - 1) // 2, half) / comb(n - 1, order - 1)
+    return (-1) ** half * share * comb(n - 1, (n - 1) // 2) / 2 ** (n - 1)
+
+
+def test_the_initial_gradient_has_the_fourier_gap_of_the_majority(paper):
+    """B4c3, Barak et al.: at weights of 1 a unit is on for the majority of the inputs, so that the
+    gradient of the population's hinge loss is, times -2 over the output weight, the majority's
+    coefficient of order k - 1 at the k relevant bits and of order k + 1 at the others. Exactly, over
+    all inputs of 15 bits, of which 4 are relevant."""
+    n, relevant, small = 15, 4, 1e-3  # outputs below 1, where the hinge loss has a slope
+    inputs = torch.tensor(list(product((-1.0, 1.0), repeat=n)), dtype=torch.float64)
+    parity = inputs[:, :relevant].prod(1)
+    coefficients = {order: majority_coefficient(n, order) for order in (3, 5)}
+    majority = inputs.sum(1).sign()
+    for order, value in coefficients.items():
+        enumerated = (majority * inputs[:, :order].prod(1)).mean()
+        assert float(enumerated) == pytest.approx(value, abs=1e-12)
+    net = paper.ParityNetwork(n, 1).double()
+    with torch.no_grad():
+        net.hidden.weight.fill_(1.0)
+        net.hidden.bias.zero_()
+        net.output.weight.fill_(small)
+    paper.hinge(net(inputs), parity).backward()
+    found = net.hidden.weight.grad[0] * -2 / small
+    expected = torch.tensor(
+        [coefficients[3]] * relevant + [coefficients[5]] * (n - relevant)
+    ).double()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert coefficients[3] == pytest.approx(-0.016113, abs=5e-7)
+    assert coefficients[5] == pytest.approx(0.004395, abs=5e-7)
+    assert abs(coefficients[3]) - abs(coefficients[5]) == pytest.approx(0.011719, abs=5e-7)
 
 
 EPOCH = 31
