@@ -67,3 +67,4 @@ bench: .venv/.installed-dev
 	$(RUN) -m benchmarks.transformer
 	$(RUN) -m benchmarks.queries
 	$(RUN) -m benchmarks.endpoint
+	$(RUN) -m benchmarks.board
