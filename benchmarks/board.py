@@ -41,7 +41,7 @@ WRITES = 80  # records a second
 
 
 @click.command(help=__doc__)
-@click.option("--runs", "count", default=50_000, show_default=True)
+@click.option("--runs", "count", type=click.IntRange(min=1000), default=50_000, show_default=True)
 @click.option("--steps", default=50, show_default=True, help="logged by each of four metrics")
 @click.option("--chromium", default="/usr/bin/chromium", show_default=True)
 def main(count: int, steps: int, chromium: str) -> None:
