@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from grok.tensors import Tensors
+
 # torch warns, in several lines, of operators that it calls for one replica after the other.
 CALLED_ONE_BY_ONE = "There is a performance drop because we have not yet implemented the batching"
 
@@ -30,6 +32,13 @@ def running_statistics(module: nn.Module) -> list[str]:
         if isinstance(part, nn.modules.batchnorm._NormBase)
         for name, _ in part.named_buffers(recurse=False)
     ]
+
+
+def learned(module: nn.Module) -> Tensors:
+    """What a run learns of a module, by name: parameters, and the statistics of batch normalization."""
+    state = module.state_dict()
+    names = [*(name for name, _ in module.named_parameters()), *running_statistics(module)]
+    return {name: state[name] for name in names}
 
 
 def run_with(module: nn.Module, tensors: dict[str, Tensor], function: Callable, data: Any) -> Any:

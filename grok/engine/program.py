@@ -89,6 +89,7 @@ class Program:
         is_eager: bool = False,
     ):
         self.template = template
+        self.frozen = template.frozen
         self.is_eager = is_eager
         self.slots = slots
         self.compiled = compiled
@@ -360,7 +361,7 @@ class Program:
         It does not depend on parameters that are not trained, so that their gradient is zero.
         """
         problem = self.template
-        frozen = {name: state["params"][name] for name in problem.frozen}
+        frozen = {name: state["params"][name] for name in self.frozen}
         data = {**state["data"], **shared}
         if problem.batch_size is not None:
             data.update({name: data[name][state["minibatch"]] for name in problem.minibatch_keys})
@@ -405,7 +406,7 @@ class Program:
         )
         if settings.rescales:
             new["params"] = optimizers.rescaled(new["params"], state["fixed_norm"])
-        new["params"] |= {name: state["params"][name] for name in self.template.frozen}
+        new["params"] |= {name: state["params"][name] for name in self.frozen}
         return new
 
     def _key(self, state: dict, stream: str) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from grok.engine.functional import running_statistics
+from grok.engine.functional import learned
 from grok.engine.problem import Problem, WeightsFile
 from grok.errors import UserError, did_you_mean
 from grok.models import gpt2, lens
@@ -109,20 +109,18 @@ def fit(tensors: Tensors, module: nn.Module) -> str:
     Raises:
         Unfit: names, shapes or values are not those of the module.
     """
-    parameters: Tensors = {name: p.detach() for name, p in module.named_parameters()}
+    expected = learned(module)
     if "embed.W_E" in tensors:
         names, found = HOOKED, _without(tensors, lens.BUFFERS)
     elif {gpt2.EMBEDDING, gpt2.PREFIX + gpt2.EMBEDDING} & {*tensors}:
         short = {name.removeprefix(gpt2.PREFIX): value for name, value in tensors.items()}
         names, found = GPT2, _without(short, gpt2.BUFFERS)
     else:
-        state, statistics = module.state_dict(), running_statistics(module)
-        parameters |= {name: state[name] for name in statistics}
-        own_buffers = {name for name, _ in module.named_buffers()} - {*statistics}
-        own = {name: value for name, value in tensors.items() if name not in own_buffers}
-        module.load_state_dict(_matching(own, parameters), strict=False)
+        buffers = {name for name, _ in module.named_buffers()} - {*expected}
+        own = {name: value for name, value in tensors.items() if name not in buffers}
+        module.load_state_dict(_matching(own, expected), strict=False)
         return "own"
-    _load(module, _translated(found, module, parameters, names))
+    module.load_state_dict(_translated(found, module, expected, names), strict=False)
     return names.program
 
 
@@ -176,9 +174,3 @@ def _matching(tensors: Tensors, expected: Mapping[str, torch.Tensor]) -> Tensors
             raise Unfit(f"{name} has values that are not finite")
         matching[name] = value
     return matching
-
-
-@torch.no_grad()
-def _load(module: nn.Module, weights: Tensors) -> None:
-    for name, parameter in module.named_parameters():
-        parameter.copy_(weights[name])

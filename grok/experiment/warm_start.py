@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grok.engine.checkpoint import below
 from grok.engine.events import WEIGHTS
-from grok.engine.functional import running_statistics
+from grok.engine.functional import learned
 from grok.engine.problem import Problem
 from grok.errors import UserError
 from grok.experiment.validation import ConfigError
@@ -87,9 +87,7 @@ def latest_run(
 
 def check_fit(c: SimpleNamespace, problem: Problem, weights: Mapping[str, Tensor]) -> None:
     """ConfigError unless the parent run's weights have the names and shapes of the problem's."""
-    expected = {name: p.shape for name, p in problem.module.named_parameters()}
-    own = problem.module.state_dict()
-    expected |= {name: own[name].shape for name in running_statistics(problem.module)}
+    expected = {name: tensor.shape for name, tensor in learned(problem.module).items()}
     if {name: w.shape for name, w in weights.items()} != expected:
         raise ConfigError(
             "initial_run", c.initial_run, "a run with weights of these names and shapes"
