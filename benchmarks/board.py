@@ -1,14 +1,12 @@
-"""Time of `grok board` over 50,000 synthetic runs: the first view, filters, orders, and ten viewers.
+"""Time of `grok board` over 50,000 synthetic runs: the first view, filters, and ten viewers.
 
 A browser opens the page as a user does. Then ten viewers ask for pages of the table at once, without a
-browser, while a writer appends to metrics and completes runs. The database is dropped at the end.
+browser, while a writer appends to metrics and changes results. The database is dropped at the end.
 """
 
 import os
 import random
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import synthetic
-from grok.paths import PROJECT
+from benchmarks.endpoint import DATABASE, serve
 from grok.store import connection as stores
 from grok.store.connection import Store
 
-DATABASE = "grok_benchmark"
 TURNS = 5
 FILTERS = ("seed=3", "decoder_lr=0.001..0.01", "phase=grokking seed=3", "run=..500")
 VIEWERS = 10
@@ -45,6 +42,7 @@ WRITES = 80  # records a second
 @click.option("--steps", default=50, show_default=True, help="logged by each of four metrics")
 @click.option("--chromium", default="/usr/bin/chromium", show_default=True)
 def main(count: int, steps: int, chromium: str) -> None:
+    load = os.getloadavg()[0]
     store = replace(stores.mongo(), db_name=DATABASE)
     store.client.drop_database(DATABASE)
     synthetic.fill(store.database, count, steps)
@@ -59,7 +57,7 @@ def main(count: int, steps: int, chromium: str) -> None:
             table.add_row("a page for each of ten viewers", *described(viewed(store, link, count)))
             memory = process.memory_info().rss / 1e6
         Console().print(table)
-        print(f"memory of the server: {memory:.0f} MB; load before: {os.getloadavg()[2]:.1f}")
+        print(f"memory of the server: {memory:.0f} MB; load before: {load:.1f}")
     finally:
         store.client.drop_database(DATABASE)
 
@@ -67,14 +65,7 @@ def main(count: int, steps: int, chromium: str) -> None:
 @contextmanager
 def serving(store: Store) -> Iterator[tuple[psutil.Process, str]]:
     """A process of `grok board` over the store's database, and its link."""
-    command = ["board", "--port", "0", "-m", f"{store.uri}/{store.db_name}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "grok.cli", *command],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = serve(store, "board")
     try:
         assert process.stdout is not None
         link = next(line.strip() for line in process.stdout if line.startswith("http"))
@@ -163,7 +154,7 @@ def view(link: str, number: int, count: int) -> list[float]:
 
 
 def write(store: Store, count: int, ended: threading.Event) -> None:
-    """Append to metrics and complete runs, as a sweep does, until it is told to end."""
+    """Append to metrics and change results, as a sweep does, until it is told to end."""
     rng = random.Random(0)
     while not ended.wait(1 / WRITES):
         run, now = rng.randint(1, count), datetime.now(UTC)

@@ -134,11 +134,11 @@ async def measure(
     return load, time.perf_counter() - started
 
 
-def serve(store: Store) -> subprocess.Popen[str]:
-    """A process of the endpoint on the store's database."""
+def serve(store: Store, *command: str) -> subprocess.Popen[str]:
+    """A process of a command of `grok` that serves the store's database at a free port."""
     database = f"{store.uri}/{store.db_name}"
     return subprocess.Popen(
-        [sys.executable, "-m", "grok.cli", "sweep", "serve", "--port", "0", "-m", database],
+        [sys.executable, "-m", "grok.cli", *command, "--port", "0", "-m", database],
         cwd=PROJECT,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
@@ -162,7 +162,7 @@ def main(agents: int, points: int) -> None:
         "more than once",
         title=f"{agents} agents, {points} points",
     )
-    endpoint = serve(store)
+    endpoint = serve(store, "sweep", "serve")
     try:
         assert endpoint.stdout is not None
         endpoint.stdout.readline()
