@@ -204,8 +204,8 @@ def rates(runs: Runs) -> Any:
     return figure
 
 
-# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml, at their end (step 8000) but for B1b. The ids begin with B1 for
-# this paper. A claim passes if it holds on all seeds; every claim must fail on runs changed as `fails_on`
+# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml, at their end (step 8000) but for B1b. The ids
+# begin with B1 for this paper. A claim passes if it holds on all seeds; every claim must fail on runs changed as `fails_on`
 # says (docs/concepts/claims.md).
 
 # B1a. The paper: 0.9937 and 0.3336. Ours: 0.98 at least, and 0.3 apart.

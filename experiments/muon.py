@@ -415,8 +415,8 @@ def adamw_tunes_better_on_the_mlp(runs: Runs) -> Outcome:
     return adamw_is_faster(runs, "mlp")
 
 
-# M2 and M2-mlp. The paper: 102.89 against 153.09 epochs, a ratio of 0.67, on average over its tasks and kinds of
-# softmax. Ours: a geometric mean over ten seeds of 0.85 at most.
+# M2 and M2-mlp. The paper: 102.89 against 153.09 epochs, a ratio of 0.67, on average over its tasks
+# and kinds of softmax. Ours: a geometric mean over ten seeds of 0.85 at most.
 MOST_RATIO = 0.85
 
 

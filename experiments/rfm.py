@@ -438,8 +438,8 @@ def emerges(run: Run, late: int) -> Outcome:
     return passed, {"least train": least_train, "test at 8": early, "test 95 % at": by}
 
 
-# B3a and B3a-quadratic. The paper, p = 61, half of the pairs: flat for about 10 iterations. Ours: train accuracy 1 always,
-# test accuracy at most 5 % at iteration 8 and 95 % by 20; with the quadratic kernel, p = 31, by 25.
+# B3a and B3a-quadratic. The paper, p = 61, half of the pairs: flat for about 10 iterations. Ours: train
+# accuracy 1 always, test accuracy at most 5 % at iteration 8 and 95 % by 20; with the quadratic kernel, p = 31, by 25.
 EARLY = 8
 MOST_EARLY_TEST = 0.05
 LEAST_TEST = 0.95
