@@ -12,12 +12,10 @@ pizza (gradient symmetricity 1), and its logits depend on a - b (distance irrele
     grok papers clock_and_pizza --figures             # both measures against the attention rate
 """
 
-from math import inf, sqrt
+from math import inf
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from grok.claims.controls import no_effect, reversed_effect
 from grok.claims.model import Claims, Outcome, Run, Runs
@@ -37,6 +35,7 @@ from grok.experiment.config_types import (
     Seed,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.models.mixed_attention import MixedAttention
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.tasks import operations
 
@@ -95,53 +94,6 @@ for name, rate in RATES.items():
     ex.preset(name, f"Attention rate {rate:g}, 8000 steps.", {**CPU, "attention_rate": rate})
 ex.preset("paper", "The paper's network and training with the usual attention: 20,000 steps.")
 ex.preset("paper_pizza", "The same with constant attention.", {"attention_rate": 0.0})
-
-
-class MixedAttention(nn.Module):
-    """A transformer of one layer on two tokens a, b, whose attention is mixed with a constant.
-
-    There is no normalization and no mask, only the MLP has biases, and logits are read at b. The weights
-    of the attention are A' = rate A + (1 - rate) J, where J is 1 everywhere: with the rate 0 they sum to
-    2. Parameters are `embed` (p, D), `positions` (2, D), `queries`, `keys`, `values`, `mix` (D, D),
-    `up` (D, M), `up_bias`, `down` (M, D), `down_bias` and `output` (D, p).
-    """
-
-    rate: Tensor
-    queries: Tensor
-    keys: Tensor
-    values: Tensor
-    mix: Tensor
-
-    def __init__(self, p: int, width: int, heads: int, mlp_width: int, rate: float):
-        super().__init__()
-        self.heads = heads
-        self.register_buffer("rate", torch.tensor(rate))
-        self.embed = nn.Parameter(torch.randn(p, width) / sqrt(width))
-        self.positions = nn.Parameter(torch.randn(2, width) / sqrt(width))
-        for name in ("queries", "keys", "values", "mix"):
-            setattr(self, name, nn.Parameter(torch.randn(width, width) / sqrt(width)))
-        # by the number of neurons, not of inputs, as in the authors' program
-        self.up = nn.Parameter(torch.randn(width, mlp_width) / sqrt(mlp_width))
-        self.up_bias = nn.Parameter(torch.zeros(mlp_width))
-        self.down = nn.Parameter(torch.randn(mlp_width, width) / sqrt(width))
-        self.down_bias = nn.Parameter(torch.zeros(width))
-        self.output = nn.Parameter(torch.randn(width, p) / sqrt(p))
-
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Logits (N, p) for pairs (N, 2)."""
-        x_N2D = self.embed[pairs] + self.positions
-        last_ND = x_N2D[:, 1]
-        q_NHd = (last_ND @ self.queries).unflatten(-1, (self.heads, -1))
-        k_N2Hd, v_N2Hd = (
-            (x_N2D @ weights).unflatten(-1, (self.heads, -1))
-            for weights in (self.keys, self.values)
-        )
-        scores_N2H = (q_NHd.unsqueeze(1) * k_N2Hd).sum(-1) / sqrt(q_NHd.shape[-1])
-        weights_N2H = self.rate * scores_N2H.softmax(1) + (1 - self.rate)
-        mixed_ND = (weights_N2H.unsqueeze(-1) * v_N2Hd).sum(1).flatten(-2)
-        x_ND = last_ND + mixed_ND @ self.mix
-        x_ND = x_ND + torch.relu(x_ND @ self.up + self.up_bias) @ self.down + self.down_bias
-        return x_ND @ self.output
 
 
 @ex.build

@@ -10,7 +10,7 @@ steps. On them the rule by which `stop_when_hopeless` gives up runs is judged, t
 
     python experiments/early_prediction.py with cpu             # groks in about 1000 steps, seconds
     python experiments/early_prediction.py with cpu_hopeless    # is given up after 500 of 5000 steps
-    grok replicate early_prediction                             # all claims: 48 runs, minutes
+    grok replicate early_prediction                             # all claims: 80 runs, minutes
     python analysis/early_prediction.py                         # all features, with intervals
 """
 

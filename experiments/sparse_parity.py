@@ -506,7 +506,7 @@ def weights_show_progress_first(runs: Runs) -> Outcome:
 
 
 # B4c2-fast. Outside this project, at a learning rate of 0.1: a lead of at most 50 steps.
-MOST_FAST_LEAD = 100
+MOST_FAST_LEAD = 50
 
 
 @claim("B4c2-fast", source="added to figure 3", control=True, fails_on={"lr": 0.01})

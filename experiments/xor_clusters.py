@@ -7,7 +7,7 @@ flipped labels too, and predicts at chance, as a linear classifier would; later 
 flipped labels and predicts almost perfectly, as its neurons have turned to the means.
 
     python experiments/xor_clusters.py with cpu    # 30 steps in 40,000 dimensions, seconds
-    grok replicate xor_clusters                    # all claims, five seeds: 10 runs, a minute
+    grok replicate xor_clusters                    # all claims, five seeds: 20 runs, a minute
     grok papers xor_clusters --figures             # accuracies against the step
 """
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grok.claims.controls import no_effect
 from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.problem import Problem
 from grok.engine.spec import Group, Optimizer
@@ -83,6 +84,7 @@ ex.preset(
     "A control without anything to learn: half of the labels are flipped.",
     {"flipped": 0.5},
 )
+ex.preset("no_clusters", "A control with all means at zero: only noise.", {"mean_norm": 0.0})
 
 
 class Clusters(nn.Module):
@@ -291,6 +293,19 @@ def smaller_steps_delay_both(runs: Runs) -> Outcome:
     test = first_step(slow, "test_accuracy", LEAST_TEST_ACCURACY)
     passed = LEAST_SLOW_TRAIN <= train < inf and test >= LEAST_SLOW_TEST
     return passed, {"train": train, "test": test}
+
+
+# B4a-noise. Outside this project: test accuracies of 0.43 to 0.53, and 0.49 to 0.51.
+@claim("B4a-noise", source="added to all", control=True, fails_on=no_effect)
+def nothing_is_learned_from_noise(runs: Runs) -> Outcome:
+    """Random labels, and inputs without clusters, are fitted and never predicted."""
+    passed = True
+    numbers: dict[str, float] = {}
+    for name in ("random_labels", "no_clusters"):
+        train, test = (runs.one(name).final(f"{part}_accuracy") for part in ("train", "test"))
+        passed &= train >= LEAST_TRAIN_ACCURACY and LEAST_CHANCE <= test <= MOST_CHANCE
+        numbers |= {f"{name} train": train, f"{name} test": test}
+    return passed, numbers
 
 
 if __name__ == "__main__":

@@ -210,6 +210,10 @@ def _description_length(state: MeasurementState, tolerance: float) -> dict[str, 
     result: dict[str, float] = {"naive_bytes": naive_size(state.weights)}
     if found is not None:
         result |= {"bytes": found.size, "kept": found.kept, "unit": found.unit}
+    for name, value in state.weights.items():
+        if value.ndim == 2:
+            rank = spectra.entropy_rank(torch.linalg.svdvals(value.double()))
+            result[f"entropy_rank/{name}"] = rank
     return result
 
 

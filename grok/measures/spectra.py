@@ -27,6 +27,12 @@ def effective_rank(values: Tensor) -> float:
     return float(values.sum() ** 2 / (values**2).sum())
 
 
+def entropy_rank(values: Tensor) -> float:
+    """exp(H) of singular values (K,), H the entropy of s / sum s (Roy & Vetterli 2007); 0 for zeros."""
+    shares = values[values > 0] / values.sum()
+    return float((-(shares * shares.log()).sum()).exp()) if len(shares) else 0.0
+
+
 def weight_tracking(
     weights: Tensors, mean_gradient: Tensors, components: int = TOP_SINGULAR_VALUES
 ) -> dict[str, float]:

@@ -82,18 +82,27 @@ def inverse_decay(trials: Trials) -> Predict:
     return lambda t: t.memorized + c / (t.lr * t.weight_decay)
 
 
-def first_passage(trials: Trials) -> Predict:
+def first_passage(trials: Trials, from_peak: bool = False) -> Predict:
     """D = ln(V_m / V*) / (2 kappa eta lambda), V the squared norm: arXiv:2605.18845.
 
     V* is the geometric mean of V at generalization, and kappa makes the sums of both sides equal. V_m
-    is V at memorization; where it is below V*, the predicted delay is negative.
+    is V at memorization; where it is below V*, the predicted delay is negative. With `from_peak`, V_m
+    is the largest V between memorization and generalization, which is never below V*.
     """
+
+    def log_start(t: Trial) -> float:
+        if not from_peak:
+            return 2 * log(t.at(t.norms, t.memorized))
+        steps = np.asarray(t.steps)
+        is_between = (steps >= t.memorized) & (steps <= t.generalized)
+        return 2 * log(np.asarray(t.norms)[is_between].max())
+
     log_target = float(np.mean([2 * log(t.at(t.norms, t.generalized)) for t in trials]))
-    ratios = [2 * log(t.at(t.norms, t.memorized)) - log_target for t in trials]
+    ratios = [log_start(t) - log_target for t in trials]
     kappa = sum(ratios) / sum(2 * t.delay * t.lr * t.weight_decay for t in trials)
 
     def predict(t: Trial) -> float:
-        ratio = 2 * log(t.at(t.norms, t.memorized)) - log_target
+        ratio = log_start(t) - log_target
         return t.memorized + ratio / (2 * kappa * t.lr * t.weight_decay)
 
     return predict

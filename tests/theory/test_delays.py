@@ -38,6 +38,16 @@ def test_first_passage_recovers_its_constants_and_can_be_negative():
     assert predict(free(0, norms=(1.0, 2.0))) < 100  # the norm is below V* at memorization
 
 
+def test_first_passage_can_count_from_the_largest_norm_after_memorization():
+    """A norm that rises to 4 after memorization has as far to fall as one that was 4 there."""
+    delay = 2 * np.log(2) / (2 * 0.25 * 0.01)
+    norms = np.interp(STEPS, [0, 100, 150, 100 + delay], [1.0, 1.0, 4.0, 2.0])
+    rising = Trial("free", 0.01, 1.0, 100.0, 100 + delay, steps=STEPS, norms=norms)
+    predict = delays.first_passage([free(delay)], from_peak=True)
+    assert predict(rising) == pytest.approx(100 + delay)
+    assert delays.first_passage([free(delay)])(rising) < 100
+
+
 def test_a_power_above_a_threshold_is_found_and_infinite_below_it():
     decays = (0.25, 0.5, 1.0, 2.0, 4.0)
     runs = [free(90 * (d - 0.1) ** -0.75 - 100, weight_decay=d) for d in decays]
