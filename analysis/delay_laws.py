@@ -4,7 +4,8 @@
 of its kind but one and predicts the steps to generalization of that cell (a cell is one setting with
 all its seeds); cells of other kinds are predicted from all. `--sweep NAME` applies the laws of a free
 norm to any stored sweep over learning rates and weight decays, such as omnigrok_decay or
-liu_regression_grid, with `--memorized` and `--generalized` for its accuracies.
+liu_regression_grid, with `--memorized` and `--generalized` for its accuracies. FILTERS such as
+`preset=cpu` take a part of that sweep.
 """
 
 import re
@@ -18,6 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from grok.analysis import query, style
+from grok.cli.options import SELECTION_HELP, runs_argument
 from grok.errors import UserError
 from grok.phases import first_step_held
 from grok.store.connection import Store
@@ -56,14 +58,18 @@ DECAY_KEYS = ("config.weight_decay", "config.decoder_weight_decay")
 SEEDS = ("config.seed", "config.data_seed")
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, epilog=SELECTION_HELP)
 @style.options
+@runs_argument
 @click.option("--sweep", default=BENCH, show_default=True, help="Name of a stored sweep file.")
 @click.option("--memorized", default=0.99, show_default=True, help="Train accuracy of T_m.")
 @click.option("--generalized", default=0.9, show_default=True, help="Test accuracy of T.")
-def main(sweep: str, memorized: float, generalized: float) -> None:
+def main(filters: tuple[str, ...], sweep: str, memorized: float, generalized: float) -> None:
     store = query.connect()
-    _, runs = query.sweep(store, sweep)
+    sweep_id, runs = query.sweep(store, sweep)
+    if filters:
+        chosen = query.selected_runs(store, [f"sweep={sweep_id}", *filters])["run"]
+        runs = runs[runs["run"].isin(chosen)]
     groups, trials = zip(
         *(each for each in trials_of(store, runs, sweep, memorized, generalized)), strict=True
     )

@@ -213,7 +213,7 @@ def _description_length(state: MeasurementState, tolerance: float) -> dict[str, 
     for name, value in state.weights.items():
         if value.ndim == 2:
             rank = spectra.entropy_rank(torch.linalg.svdvals(value.double()))
-            result[f"entropy_rank/{name}"] = rank
+            result[f"entropy_rank/{vectors.slashed(name)}"] = rank
     return result
 
 

@@ -61,7 +61,7 @@ METRICS = {
     "margins": "least median mean positive least_normalized",
     "addition_circuits": "gradient_symmetricity distance_irrelevance circularity",
     "learning_coefficient": "llc spread",
-    "description_length": "naive_bytes bytes kept unit entropy_rank/PARAMETER",
+    "description_length": "naive_bytes bytes kept unit entropy_rank/MATRIX",
 }
 OPTIONAL = {  # parts of names of metrics that are logged with an option only
     "PARAMETER": "per_parameter",

@@ -28,9 +28,9 @@ def effective_rank(values: Tensor) -> float:
 
 
 def entropy_rank(values: Tensor) -> float:
-    """exp(H) of singular values (K,), H the entropy of s / sum s (Roy & Vetterli 2007); 0 for zeros."""
-    shares = values[values > 0] / values.sum()
-    return float((-(shares * shares.log()).sum()).exp()) if len(shares) else 0.0
+    """exp of the entropy of s / sum s, for singular values s (K,) (Roy & Vetterli 2007)."""
+    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return float(torch.special.entr(shares).sum().exp())
 
 
 def weight_tracking(

@@ -166,6 +166,16 @@ def test_energy_along_a_direction_is_that_of_the_singular_vectors(draw):
     assert decomposition.energy_fraction(direction[None], 3 * direction) == pytest.approx(1)
 
 
+def test_entropy_rank_counts_equal_singular_values(draw):
+    """exp of the entropy: k for k equal values and zeros, 1 for a single one, 0 / 0 is no NaN."""
+    assert spectra.entropy_rank(torch.tensor([2.0, 2.0, 2.0, 0.0])) == pytest.approx(3)
+    assert spectra.entropy_rank(torch.tensor([5.0])) == pytest.approx(1)
+    s = torch.linalg.svdvals(draw(6, 4))
+    shares = (s / s.sum()).numpy()
+    assert spectra.entropy_rank(s) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
+    assert spectra.entropy_rank(torch.zeros(3)) == 1
+
+
 def test_matrices(draw):
     weights = {"a.weight": draw(5, 3), "norm": draw(4), "b": draw(80, 70)}
     g = {name: draw(*w.shape) for name, w in weights.items()}
