@@ -428,7 +428,7 @@ def direction(run: Run) -> str:
 RANDOM = {"random_labels": True}
 UNTRAINED = {"train_steps": 1}
 # Weights of zero. No other network that we tried, untrained or diverged, is below the bound of B3f.
-DECAYED = {"weight_decay": 100.0, "lr": 1e-2}
+DECAYED = {"method": "network", "features": "identity", "weight_decay": 100.0, "lr": 1e-2}
 
 
 def emerges(run: Run, late: int) -> Outcome:
