@@ -281,6 +281,15 @@ def test_axes_slices_and_seeds_are_those_of_the_file():
     assert Lattice.of(changed({}), (4, 4), 3).seeds == [0, 1, 2]
 
 
+def test_equal_values_are_one_slice():
+    """A run of the second slice was found again as one of the first, so the map asked for it for ever,
+    beyond its budget."""
+    lattice = Lattice.of(changed({"init_scale": {"values": [1, 1.0, 2]}}), (4, 4), None)
+    assert lattice.slices == [{"init_scale": 1}, {"init_scale": 2}]
+    _, results = mapped(lattice, lambda run: PHASES[run[0][0]])
+    assert [*lattice.runs(map(lattice.point, results))] == [*results]
+
+
 @pytest.mark.parametrize(
     ("parameters", "entries", "message"),
     [
