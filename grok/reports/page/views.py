@@ -302,7 +302,7 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "status": status_of(database, document),
         "started": json_value(document.get("start_time")),
         "stopped": json_value(document.get("stop_time")),
-        "sweep": _sweep_id(document),
+        "sweep": sweep_id_of(document),
         "tags": [str(tag) for tag in part_of(document, "omniboard").get("tags") or ()],
         "named_configs": [str(n) for n in part_of(document, "meta").get("named_configs") or ()],
         "notes": str(part_of(document, "omniboard").get("notes") or ""),
@@ -334,7 +334,8 @@ def parents_of(document: dict[str, Any]) -> dict[str, Any]:
     return json_value({**known, **({"repeats": repeats} if repeats is not None else {})})
 
 
-def _sweep_id(document: dict[str, Any]) -> str:
+def sweep_id_of(document: dict[str, Any]) -> str:
+    """The id of the run's sweep, also of one by agents of W&B; empty if it is of none."""
     of_agent = part_of(part_of(document, "info"), "wandb").get("sweep")
     return str(part_of(part_of(document, "meta"), "sweep").get("id") or of_agent or "")
 
