@@ -357,6 +357,17 @@ def test_chosen_runs_are_compared(made, tab):
     assert tab.locator("p:has-text('differs: decoder_lr')").count() == 1
 
 
+def test_runs_are_compared_by_their_own_keys(made, store, tab):
+    """A key that none of the latest runs has, as one of an older version, was not compared: runs with
+    different values of it were one setting, with the difference shown as a band over seeds."""
+    runs = store.client["board_page"].runs
+    for run in (1, 2):
+        runs.update_one({"_id": run}, {"$set": {"config.old_key": run, "config.decoder_lr": 1e-3}})
+    tab.goto(f"{made}?token={TOKEN}#compare?runs=1,2")
+    tab.wait_for_selector("h2:has-text('Compare 2 runs of 2 settings')")
+    assert tab.locator("p", has_text="differs: old_key").count() == 1
+
+
 def test_papers_show_their_claims_and_figures(made, tab):
     """The scorecard and the pictures of the documentation, without a run of the paper here."""
     tab.goto(f"{made}?token={TOKEN}#papers")

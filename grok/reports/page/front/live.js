@@ -19,7 +19,7 @@ export function open() {
   return {
     isLive: true,
     about: async () => (await ask("about")).store,
-    keys: () => ask("keys"),
+    keys: ({filters, runs = [], sweep = []} = {}) => ask("keys", {...(filters === undefined ? {} : {filters}), run: runs, sweep}),
     runs: ({filters = "", sweep = [], runs = [], columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
       ask("runs", {filters, sweep, run: runs, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
     groups: ({filters, by, columns}, signal) => ask("groups", {filters, by, column: columns}, signal),
