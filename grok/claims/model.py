@@ -3,7 +3,7 @@
 A claim that cannot be evaluated, because a run or a value is missing, has not passed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from inspect import cleandoc
 from itertools import pairwise
@@ -19,6 +19,7 @@ from grok.phases import first_crossing, first_step_held
 
 State = Literal["evaluated", "undecided", "not run"]
 Word = Literal["passed", "mostly", "failed", "not decided", "not run", "not tried"]
+DIVERGED = "diverged"  # how a run ended whose train loss was not finite: claims read nothing of it
 
 
 class Missing(Exception):
@@ -106,6 +107,25 @@ class Run:
             raise Missing("all the phases")
         pairs = pairwise(steps)
         return [(self.at(metric, b) - self.at(metric, a)) / (b - a) for a, b in pairs]
+
+
+class _Unknown(Mapping[str, Any]):
+    """The result and the metrics of a run that has not finished: to read of them is Missing."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise Missing("a run that has not finished")
+
+    def __iter__(self) -> Iterator[str]:
+        raise Missing("a run that has not finished")
+
+    def __len__(self) -> int:
+        raise Missing("a run that has not finished")
+
+
+def unfinished_run(experiment: Experiment, config: Mapping[str, Any]) -> Run:
+    """A run that was asked for and has not finished, as claims see it: its configuration alone."""
+    named_configs = experiment.matching_named_configs(config)
+    return Run(config, _Unknown(), _Unknown(), named_configs)
 
 
 def run_of(
@@ -308,7 +328,8 @@ class Claims(list[Claim]):
         self, config: Mapping[str, Any], result: Mapping[str, Any], series: Series
     ) -> dict[str, Any]:
         runs = Runs([run_of(self.experiment, config, result, series)])
-        claims = [claim for claim in self if not claim.pooled and not claim.not_tried]
+        is_read = result.get("ended") != DIVERGED
+        claims = [one for one in self if is_read and not one.pooled and not one.not_tried]
         findings = [evaluate(claim, runs) for claim in claims]
         return {"claims": [asdict(finding) for finding in findings if finding.why is None]}
 
@@ -328,7 +349,7 @@ def evaluate(claim: Claim, runs: Runs, seed: int | None = None) -> Finding:
 
 
 def evaluate_sweep(
-    claims: Iterable[Claim], sweep: str, runs: Runs, unfinished: Mapping[int, int] | None = None
+    claims: Iterable[Claim], sweep: str, runs: Runs, unfinished: Sequence[Run] = ()
 ) -> list[Finding]:
     """The outcomes of the claims that are checked on a sweep file: on all its runs, or seed by seed.
 
@@ -336,22 +357,23 @@ def evaluate_sweep(
         claims: those of a paper.
         sweep: name of the sweep file.
         runs: its finished runs.
-        unfinished: how many runs of each seed were asked for and have not finished.
+        unfinished: those that were asked for and have not finished (`unfinished_run`). A claim that
+            reads one of them is not run on its seed.
     """
-    unfinished = {seed: count for seed, count in (unfinished or {}).items() if count}
-    seeds = sorted({run.config["seed"] for run in runs} | {*unfinished})
+    seeds = sorted({run.config["seed"] for run in (*runs, *unfinished)})
     findings = []
     for claim in claims:
         if claim.sweep != sweep or claim.not_tried:
             continue
         if claim.pooled:
-            findings.append(_incomplete(evaluate(claim, runs), sum(unfinished.values())))
+            findings.append(_incomplete(evaluate(claim, runs), len(unfinished)))
             continue
         for seed in seeds:
-            of_seed = Runs(run for run in runs if run.config["seed"] == seed)
+            of_seed = Runs(run for run in (*runs, *unfinished) if run.config["seed"] == seed)
             finding = evaluate(claim, of_seed, seed)
             if finding.why and finding.state != "undecided":
-                finding = _incomplete(finding, unfinished.get(seed, 0))
+                count = sum(run.config["seed"] == seed for run in unfinished)
+                finding = _incomplete(finding, count)
             findings.append(finding)
     return findings
 

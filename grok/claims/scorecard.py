@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from grok.claims import registry
+from grok.claims.asked import unfinished
 from grok.claims.model import (
+    DIVERGED,
     Claim,
     Finding,
     Runs,
@@ -66,38 +68,6 @@ def evidence(database: Database, experiment: Experiment, sweep: str) -> Runs:
     )
 
 
-def unfinished(database: Database, sweep: Mapping[str, Any]) -> Counter[int]:
-    """How many runs of each seed a sweep asked for that have not finished.
-
-    A seed of the sweep's file that has no point counts as one run.
-    """
-    if "points" in sweep:  # run by this machine; a run has the number of its point
-        points = dict(enumerate(sweep["points"]))
-        wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
-        done = database.runs.find(wanted, {"meta.sweep.point": 1})
-        finished = {run["meta"]["sweep"]["point"] for run in done}
-    else:
-        stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
-        points = {point["number"]: point["point"] for point in stored}
-        names = {point["run"]: point["number"] for point in stored}
-        done = database.runs.find(
-            {**of_sweeps(sweep["_id"]), **FINISHED}, {"info.wandb.run": 1, "meta.sweep.run": 1}
-        )
-        finished = {names.get(_agents_name(run)) for run in done}
-    seed = sweep["config"].get("parameters", {}).get("seed", {})
-    default = seed.get("value", 0)
-    seeds = {number: point.get("seed", default) for number, point in points.items()}
-    counts = Counter(seeds[number] for number in points if number not in finished)
-    counts.update({*seed.get("values", ())} - {*seeds.values()})
-    return counts
-
-
-def _agents_name(run: Mapping[str, Any]) -> str | None:
-    """The id that the agent of a served sweep gave a run, which its point names."""
-    own = run.get("meta", {}).get("sweep", {}).get("run")
-    return own or run.get("info", {}).get("wandb", {}).get("run")
-
-
 def check_sweep(
     database: Database, experiment: Experiment, sweep: Mapping[str, Any]
 ) -> list[Finding]:
@@ -108,8 +78,11 @@ def check_sweep(
     """
     if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read
-    runs = evidence(database, experiment, sweep["_id"])
-    findings = evaluate_sweep(experiment.claims, sweep["name"], runs, unfinished(database, sweep))
+    finished = evidence(database, experiment, sweep["_id"])
+    runs = Runs(run for run in finished if run.result["ended"] != DIVERGED)
+    findings = evaluate_sweep(
+        experiment.claims, sweep["name"], runs, unfinished(database, experiment, sweep)
+    )
     wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
     trained = _trained(database, wanted)
     registered = registry.read()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scipy.stats import CensoredData
 
 BOOTSTRAP_SEED = 0
+ROUNDING = 1e-9  # of a product of fractions
 
 
 def median(times: ArrayLike, reached: ArrayLike) -> float:
@@ -26,7 +27,7 @@ def median(times: ArrayLike, reached: ArrayLike) -> float:
         observed times do not determine it.
     """
     curve_times, probabilities = kaplan_meier(times, reached)
-    at_most_half = np.flatnonzero(probabilities <= 0.5)
+    at_most_half = np.flatnonzero(probabilities <= 0.5 + ROUNDING)
     return float(curve_times[at_most_half[0]]) if len(at_most_half) else float("inf")
 
 
@@ -71,7 +72,8 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[f
     """Spearman's rank correlation, and its confidence interval by Fisher's transformation.
 
     The variance of the transformed correlation is that of Bonett and Wright 2000, "Sample size
-    requirements for estimating Pearson, Kendall and Spearman correlations".
+    requirements for estimating Pearson, Kendall and Spearman correlations". A correlation of 1 or -1
+    has no width there, however few pairs there are: of four it has a p-value of 0.08.
 
     Arguments:
         x, y: of equal length n. The ends of the interval are NaN for n below 4.
@@ -118,6 +120,9 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
 
 def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float, float, float]:
     """Geometric mean of the ratios of pairs, and its 95 % bootstrap interval.
+
+    The interval is of percentiles, which are too narrow for few pairs: of normal logarithms it has the
+    mean in about 75 % of the cases for three pairs, 84 % for five, and 91 % for ten.
 
     Arguments:
         numerators, denominators: positive numbers, of equal length.

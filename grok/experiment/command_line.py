@@ -11,9 +11,11 @@ from sacred.commandline_options import CLIOption
 
 from grok.errors import UserError, did_you_mean
 from grok.experiment import config_files
+from grok.values import parse_value
 
 # Options of Sacred's whose packages are not part of this project's environment.
 PACKAGES = {"--sql": "sqlalchemy", "--s3": "boto3", "--tiny_db": "tinydb"}
+MACRO_PREFIX = "${"  # of what W&B replaces in a sweep's command
 CAPTURE_MODES = ("no", "sys", "fd")
 
 
@@ -86,6 +88,20 @@ def check_options(options: Mapping[str, Any]) -> None:
     level = str(options.get("--loglevel") or "WARNING")
     if not level.isdigit() and level not in logging.getLevelNamesMapping():
         raise UserError(f"--loglevel {level}: expected 0 to 50, or a name such as DEBUG")
+
+
+def arguments_of(command: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    """The named configs and the key=value updates that a sweep's command gives after `with`.
+
+    Arguments:
+        command: its words; W&B's macros, such as `${args_no_hyphens}`, stand for a point's values.
+    """
+    words = [*command]
+    words = words[words.index("with") + 1 :] if "with" in words else []
+    plain = [word for word in words if not word.startswith(MACRO_PREFIX)]
+    named = [word for word in plain if "=" not in word]
+    pairs = (word.split("=", 1) for word in plain if "=" in word)
+    return named, {key: parse_value(text) for key, text in pairs}
 
 
 def _is_number(text: str) -> bool:

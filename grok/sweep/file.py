@@ -15,6 +15,7 @@ from sacred.utils import set_by_dotted_path
 
 from grok import limited_yaml
 from grok.errors import UserError, check_names, read_text
+from grok.experiment.command_line import arguments_of
 from grok.experiment.config_types import is_valid
 from grok.experiment.experiment import Experiment, load_registered
 from grok.experiment.validation import canonical_names, check_choice, check_keys
@@ -26,7 +27,6 @@ METHODS = ("grid", "random", "bayes")
 KEYS_OUTSIDE_SCHEMA = ("run_cap",)  # W&B knows them, the schema of its package `sweeps` does not
 IGNORED_PREFIX = "x-"  # of top-level keys that only hold YAML anchors
 NUMBERS = {"min", "max", "mu", "sigma", "q", "a", "b"}  # of a distribution
-MACRO_PREFIX = "${"
 ARGUMENTS_PREFIX = "${args"  # of W&B's macros for a point's parameters: args, args_json, ...
 SACRED_ARGUMENTS = "${args_no_hyphens}"  # the one that Sacred reads: key=value
 PROGRAM = "${program}"
@@ -130,7 +130,7 @@ def checked(config: dict[str, Any], name: str, experiment: Experiment | None = N
     Arguments:
         experiment: The config's program, if it is loaded.
     """
-    named, fixed = _fixed(config["command"])
+    named, fixed = arguments_of(config["command"])
     experiment = experiment or load_registered(config["program"])
     return SweepFile(name, config, experiment, tuple(named), fixed)
 
@@ -274,15 +274,6 @@ def _violations(config: dict[str, Any]) -> list[str]:
         return search.sweeps().schema_violations_from_proposed_config(known)
     except ValueError as error:
         return [str(error)]
-
-
-def _fixed(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The named configs and the key=value updates that a command gives after `with`."""
-    words = words[words.index("with") + 1 :] if "with" in words else []
-    plain = [word for word in words if not word.startswith(MACRO_PREFIX)]
-    named = [word for word in plain if "=" not in word]
-    pairs = (word.split("=", 1) for word in plain if "=" in word)
-    return named, {key: parse_value(text) for key, text in pairs}
 
 
 def _is_mapping(parameters: Any) -> bool:

@@ -175,9 +175,13 @@ def _axis(key: str, spec: dict[str, Any], count: int, whole: bool) -> list[float
 
 
 def _listed(key: str, spec: dict[str, Any]) -> list[Any]:
-    """The values of a parameter that is no axis."""
+    """The different values of a parameter that is no axis; 1, 1.0 and true are equal."""
     if "value" in spec:
         return [spec["value"]]
     if "values" in spec:
-        return list({repr(value): value for value in spec["values"]}.values())
+        different: list[Any] = []
+        for value in spec["values"]:
+            if value not in different:
+                different.append(value)
+        return different
     raise UserError(f"{key}: a map takes min and max, values, or one value")

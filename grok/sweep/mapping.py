@@ -43,6 +43,7 @@ class Survey:
         runs: How many runs have been asked for, those wanted included.
         budget: The largest number of runs.
         open: How many cells at the boundary are not run.
+        failed: How many cells at the boundary have no phase, since their runs failed.
         tested, wrong: How many test cells were predicted from the other runs, and how many of these
             in a wrong phase.
     """
@@ -56,6 +57,7 @@ class Survey:
     runs: int
     budget: int
     open: int
+    failed: int
     tested: int
     wrong: int
 
@@ -84,9 +86,7 @@ class Survey:
         left = size - int(self.is_run.sum())
         lines = [
             f"{size - left:,} of {size:,} cells run ({self.fraction_run:.1%}), {self.runs:,} runs",
-            "the boundary is known to one cell"
-            if self.open == 0
-            else f"the boundary is not yet known: {self.open:,} cells at it are not run",
+            self._describe_boundary(),
         ]
         if len(self.lattice.seeds) > 1:
             lines.append(f"seeds differ in {int(self.differs.sum()):,} cells")
@@ -97,7 +97,21 @@ class Survey:
                 f"({CONFIDENCE:.0%} confidence; {self.wrong} of {self.tested} random cells were wrong)",
                 f"so at least {whole:.1%} of all cells are in the right phase",
             ]
+        elif left and not self.wanted:
+            lines.append(
+                f"error of the {left:,} cells not run: not known, as no random cell tells it"
+            )
         return lines
+
+    def _describe_boundary(self) -> str:
+        if not self.is_run.any():
+            return "the boundary is not known: no run has ended with a phase"
+        if self.open:
+            return f"the boundary is not yet known: {self.open:,} cells at it are not run"
+        if self.wanted:
+            return f"the boundary is not yet known: {len(self.wanted):,} runs have not ended"
+        but = f" (cells at it whose runs failed: {self.failed:,})" if self.failed else ""
+        return f"the boundary is known to one cell{but}"
 
 
 def least_budget(lattice: Lattice) -> int:
@@ -155,8 +169,9 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int |
     predicted, _ = predict(phases) if (phases != UNKNOWN).any() else (phases, None)
     is_run = phases != UNKNOWN
     is_open = _is_beside_another(predicted) & ~is_run
+    has_ended = np.zeros(lattice.shape, bool)
     for cell, _ in results:
-        is_open[cell] = False  # a run that failed is not tried again
+        has_ended[cell] = True  # a run that failed is not tried again
     return Survey(
         lattice,
         predicted,
@@ -166,7 +181,8 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int |
         rounds,
         len(asked),
         budget,
-        int(is_open.sum()),
+        int((is_open & ~has_ended).sum()),
+        int((is_open & has_ended).sum()),
         tested,
         int(wrong),
     )

@@ -1,6 +1,6 @@
 """Claims: when they have passed, and when not."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf, nan
 
 import numpy as np
@@ -21,6 +21,7 @@ from grok.claims.model import (
     judge,
     measured_numbers,
     run_of,
+    unfinished_run,
 )
 from grok.experiment.experiment import Experiment, load
 from grok.paths import experiment_file
@@ -29,6 +30,13 @@ from tests.claims.runs import run
 
 def claim(check, **fields) -> Claim:
     return Claim("01-C1", "it is so", check, "paper_cpu", **fields)
+
+
+def dead(seed: int, named_configs=("cpu",)) -> Run:
+    """A run that was asked for and has not finished."""
+    paper = Experiment("paper", threshold=0.9, delay=1)
+    paper.matching_named_configs = lambda config: frozenset(named_configs)
+    return unfinished_run(paper, {"seed": seed})
 
 
 def test_a_claim_that_cannot_be_evaluated_has_not_passed():
@@ -56,6 +64,7 @@ def test_a_run_stores_the_claims_that_it_decides_alone():
     (at_the_end,) = paper.finish_functions
     stored = at_the_end({"x": 1, "seed": 0}, {"y": 1.0}, {})["claims"]
     assert [(one["claim"], one["passed"]) for one in stored] == [("a", True), ("c", False)]
+    assert at_the_end({"x": 1, "seed": 0}, {"y": 1.0, "ended": "diverged"}, {}) == {"claims": []}
 
 
 def test_a_finding_is_stored_as_plain_numbers():
@@ -86,20 +95,20 @@ def test_a_seed_that_failed_to_run_stays_in_the_denominator():
     """A sweep with one dead seed of three is not a pass, and the dead seed is counted."""
     runs = Runs(run(seed, {"x": 6.0}) for seed in (0, 2))
     at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
-    findings = evaluate_sweep([at_least], "paper_cpu", runs, {1: 1, 2: 0})
+    findings = evaluate_sweep([at_least], "paper_cpu", runs, [dead(1)])
     assert [(f.seed, f.passed, f.state) for f in findings] == [
         (0, True, "evaluated"),
         (1, False, "not run"),
         (2, True, "evaluated"),
     ]
-    assert findings[1].why == "needs a run with cpu; 1 run has not finished"
+    assert findings[1].why == "needs a run that has not finished; 1 run has not finished"
     assert judge(findings) == Verdict("mostly", 3, 2, 2)
-    complete = evaluate_sweep([at_least], "paper_cpu", Runs([run(3)]), {1: 1})
+    complete = evaluate_sweep([at_least], "paper_cpu", Runs([run(3)]), [dead(1)])
     assert [(f.seed, f.why, f.state) for f in complete] == [
-        (1, "needs a run with cpu; 1 run has not finished", "not run"),
+        (1, "needs a run that has not finished; 1 run has not finished", "not run"),
         (3, "needs x in the result", "evaluated"),
     ]
-    none = evaluate_sweep([at_least], "paper_cpu", Runs(), {0: 1, 1: 1})
+    none = evaluate_sweep([at_least], "paper_cpu", Runs(), [dead(0), dead(1)])
     assert judge(none) == Verdict("not run", 2, 0, 0)
 
 
@@ -107,15 +116,54 @@ def test_a_run_that_a_claim_does_not_need_may_be_missing():
     """A seed's other runs do not decide a claim that has what it needs."""
     runs = Runs([run(0, {"x": 6.0})])
     at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
-    (finding,) = evaluate_sweep([at_least], "paper_cpu", runs, {0: 3})
+    others = [dead(0, named_configs=["large"]) for _ in range(3)]
+    (finding,) = evaluate_sweep([at_least], "paper_cpu", runs, others)
     assert finding.passed and finding.state == "evaluated"
+
+
+def test_a_run_that_a_claim_compares_may_not_be_missing():
+    """The least fraction of a recipe is not "never" because its run at that fraction died: a claim
+    that reads all runs with a value of the configuration needs those that have not finished too."""
+
+    def ended(fraction, decay, accuracy):
+        config = {"seed": 0, "train_fraction": fraction, "weight_decay": decay}
+        return Run(config, {}, {"test_accuracy": ([0, 10], [0.0, accuracy])}, frozenset({"cpu"}))
+
+    def saves_data(runs):
+        least = checks.least_fractions(runs, "weight_decay", 1.0, 0.0)
+        return least["weight decay 1.0"] < least["weight decay 0.0"], least
+
+    saves = claim(saves_data)
+    runs = Runs([ended(0.3, 1.0, 1.0), ended(0.5, 0.0, 1.0)])
+    assert evaluate(saves, runs, 0).passed
+    died = replace(dead(0), config={**ended(0.3, 0.0, 1.0).config})
+    (finding,) = evaluate_sweep([saves], "paper_cpu", runs, [died])
+    assert (finding.passed, finding.state) == (False, "not run")
+
+
+def test_nothing_can_be_read_of_a_run_that_has_not_finished():
+    """Its configuration is known; a result or a metric is Missing, however it is asked for."""
+    paper = Experiment("paper", threshold=0.9, delay=10)
+    paper.matching_named_configs = lambda config: frozenset({"large"})
+    left = unfinished_run(paper, {"seed": 3, "lr": 0.1})
+    assert (left.config["lr"], left.named_configs) == (0.1, {"large"})
+    for read in (
+        lambda: left["steps"],
+        lambda: left.final("loss"),
+        lambda: left.result.get("steps", 0),
+        lambda: "loss" in left.series,
+        lambda: [*left.result],
+        lambda: len(left.series),
+    ):
+        with pytest.raises(Missing, match="a run that has not finished"):
+            read()
 
 
 def test_a_pooled_claim_passes_only_on_all_runs():
     """A correlation over the runs that survived is not the one that was asked for."""
     runs = Runs([run(0, {"x": 6.0})])
     pooled = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)), pooled=True)
-    (finding,) = evaluate_sweep([pooled], "paper_cpu", runs, {0: 1, 4: 1})
+    (finding,) = evaluate_sweep([pooled], "paper_cpu", runs, [dead(0), dead(4)])
     assert (finding.passed, finding.state) == (False, "not run")
     assert finding.why == "2 runs have not finished"
     assert finding.measured == {"cpu x": 6}
@@ -139,7 +187,7 @@ def test_undecided_seeds_are_neither_passed_nor_failed():
     undecided = Finding("01-C1", False, {}, "the baseline never arrives", 4, "undecided")
     runs = Runs([run(4, {"x": 0})])
     assert evaluate(claim(check), runs, 4) == undecided
-    assert evaluate_sweep([claim(check)], "paper_cpu", runs, {4: 1}) == [undecided]
+    assert evaluate_sweep([claim(check)], "paper_cpu", runs, [dead(4)]) == [undecided]
 
 
 def test_numbers_are_shown_with_their_range_over_the_seeds():

@@ -5,6 +5,7 @@ from math import inf
 from rich.console import Console
 
 from grok.claims import scorecard
+from grok.claims.asked import unfinished
 from grok.claims.model import Claim
 from grok.claims.versions import version_of
 from grok.experiment.experiment import load
@@ -64,7 +65,8 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
 
 
 def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path):
-    """Seeds are counted from what the sweep asked for, whether they ended or not."""
+    """Seeds are counted from what the sweep asked for, whether they ended or not. A run that diverged
+    counts as one that failed: "it never generalizes" must not pass because the loss is NaN."""
     path = tmp_path / "doshi_cpu.yaml"
     path.write_text(
         "program: experiments/doshi.py\nmethod: grid\n"
@@ -82,15 +84,42 @@ def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path):
 
     assert str(card("08c").verdict) == "passed" and card("08c").seeds == "3/3"
     wanted = {"meta.sweep.id": sweep.id, "config.seed": 1}
+    before = store.database.runs.find_one(wanted)
     store.database.runs.update_one(wanted, {"$set": {"status": "FAILED", "result": None}})
     assert (card("08c").verdict.word, card("08c").seeds) == ("mostly", "2/3")
     assert "1 run has not finished" in card("08c").measured
-    # a seed of the file that got no point, as with --limit
-    points = {"points": sweep.document["points"][:1]}
-    store.database.sweeps.update_one({"_id": sweep.id}, {"$set": points})
-    assert scorecard.unfinished(
-        store.database, store.database.sweeps.find_one({"_id": sweep.id})
-    ) == {1: 1, 2: 1}
+    diverged = {"status": before["status"], "result": {**before["result"], "ended": "diverged"}}
+    store.database.runs.update_one(wanted, {"$set": diverged})
+    assert (card("08c").verdict.word, card("08c").seeds) == ("mostly", "2/3")
+
+
+def test_a_grid_that_was_cut_short_asked_for_all_its_points(store):
+    """`--limit` must not take points out of the denominator: neither whole seeds, nor some of the
+    runs that a claim compares within a seed. Two of six have no point here, and one has not finished."""
+    paper = load(experiment_file("doshi"))
+    presets = ["analytic", "analytic_product"]
+    config = {
+        "method": "grid",
+        "command": ["${program}", "with", "width=7", "${args_no_hyphens}"],
+        "parameters": {"preset": {"values": presets}, "seed": {"values": [0, 1, 2]}},
+    }
+    points = [{"preset": name, "seed": seed} for name in presets for seed in (0, 1, 2)][:4]
+    sweep = {"_id": "doshi_cpu-cut", "name": "doshi_cpu", "config": config, "points": points}
+    done = {"status": "COMPLETED", "result": {"ended": "limit"}}
+    runs = [
+        {"_id": f"cut{number}", "meta": {"sweep": {"id": sweep["_id"], "point": number}}, **done}
+        for number in (0, 1, 2)
+    ]
+    store.database.runs.insert_many(runs)
+    try:
+        left = unfinished(store.database, paper, sweep)
+        all_of_others = unfinished(store.database, paper, {**sweep, "map": {}})
+    finally:
+        store.database.runs.delete_many({"_id": {"$in": [run["_id"] for run in runs]}})
+    asked = [(one.config["preset"], one.config["seed"]) for one in left]
+    assert asked == [("analytic_product", 0), ("analytic_product", 1), ("analytic_product", 2)]
+    assert all(one.config["width"] == 7 and one.config["p"] for one in left)
+    assert len(all_of_others) == 1
 
 
 def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch):

@@ -23,6 +23,15 @@ def test_the_median_counts_censored_runs():
     assert statistics.median([5, 100, 100, 100], [True, False, False, False]) == inf
 
 
+def test_half_of_the_runs_is_half_in_floating_point_too():
+    """Half of an even number of runs reach the event: the median is the last of their times. As a
+    product of 12 fractions the probability of 24 runs is 0.5000000000000001."""
+    for count in range(2, 61, 2):
+        times = [*range(1, count // 2 + 1), *[1000] * (count // 2)]
+        reached = [time < 1000 for time in times]
+        assert statistics.median(times, reached) == count // 2
+
+
 def test_wilson_interval_of_none_and_all_of_five():
     """Published values, which a normal approximation would put outside of [0, 1]."""
     assert statistics.wilson_interval(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)

@@ -151,6 +151,14 @@ def test_columns_are_config_keys_results_and_last_values_of_metrics(made):
     ]
     offered = views.keys(made.database)
     assert "decoder_lr" in offered["config"] and "metric.test_loss" in offered["metrics"]
+    made.database.metrics.update_one(
+        {"run_id": 20, "name": "test_loss"}, {"$set": {"name": "rare"}}
+    )
+    try:  # the colours of a sweep are those of its own runs, however old
+        assert "metric.rare" not in views.keys(made.database)["metrics"]
+        assert "metric.rare" in views.keys(made.database, sweeps=["s-1"])["metrics"]
+    finally:
+        made.database.metrics.update_one({"name": "rare"}, {"$set": {"name": "test_loss"}})
     assert len(column(made.database, "curve", "run=3")[0]) == 24
 
 

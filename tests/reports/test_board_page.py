@@ -186,6 +186,23 @@ def test_a_change_while_a_view_is_opened_or_the_server_is_away_is_shown(made, st
     tab.wrong.clear()  # the browser notes the refused request
 
 
+def test_many_tabs_are_open_and_one_that_is_seen_again_shows_what_has_changed(made, store, tab):
+    """A browser opens six connections to a server, and each tab kept one: the seventh never loaded."""
+    hide = "Object.defineProperty(document, 'hidden', {get: () => isHidden, configurable: true})"
+    turn = "document.dispatchEvent(new Event('visibilitychange'))"
+    tabs = [tab, *(tab.context.new_page() for _ in range(7))]
+    tab.goto(f"{made}?token={TOKEN}")
+    for i, page in enumerate(tabs):
+        page.goto(f"{made}#runs?f=run%3D{i + 20}&c=tag")
+        page.wait_for_selector(".tabulator-row", timeout=20_000)
+        page.evaluate(f"globalThis.isHidden = true; {hide}; {turn}")
+    noted = {"omniboard": {"tags": ["while-hidden"]}, "heartbeat": datetime.now(UTC)}
+    store.client["board_page"].runs.update_one({"_id": 20}, {"$set": noted})
+    tab.wait_for_timeout(500)
+    tab.evaluate(f"globalThis.isHidden = false; {turn}")
+    soon(tab, "document.querySelector('.tabulator').textContent.includes('while-hidden')")
+
+
 @pytest.mark.parametrize("cancel", ["filter", "columns"])
 def test_the_table_goes_on_with_changes_after_a_refresh_was_cancelled(made, store, tab, cancel):
     """The refresh waited for ever for the answer of a request that another one had replaced."""
@@ -355,6 +372,17 @@ def test_chosen_runs_are_compared(made, tab):
     tab.click("a:has-text('compare 3')")
     tab.wait_for_selector("h2:has-text('Compare 3 runs of 3 settings')")
     assert tab.locator("p:has-text('differs: decoder_lr')").count() == 1
+
+
+def test_runs_are_compared_by_their_own_keys(made, store, tab):
+    """A key that none of the latest runs has, as one of an older version, was not compared: runs with
+    different values of it were one setting, with the difference shown as a band over seeds."""
+    runs = store.client["board_page"].runs
+    for run in (1, 2):
+        runs.update_one({"_id": run}, {"$set": {"config.old_key": run, "config.decoder_lr": 1e-3}})
+    tab.goto(f"{made}?token={TOKEN}#compare?runs=1,2")
+    tab.wait_for_selector("h2:has-text('Compare 2 runs of 2 settings')")
+    assert tab.locator("p", has_text="differs: old_key").count() == 1
 
 
 def test_papers_show_their_claims_and_figures(made, tab):

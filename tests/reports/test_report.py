@@ -24,6 +24,9 @@ def made(store):
     )
     made.database.runs.update_one({"_id": 8}, {"$set": {"status": "RUNNING", "result": None}})
     made.database.metrics.delete_many({"run_id": 9})
+    by_agent = {"$unset": {"meta.sweep": ""}, "$set": {"info.wandb": {"run": "r", "sweep": "s-1"}}}
+    made.database.runs.update_many({"_id": {"$in": [18, 19, 20]}}, by_agent)  # as `wandb agent`
+    made.database.runs.update_one({"_id": 19}, {"$set": {"status": "FAILED"}})
     made.database.runs.update_one(
         {"_id": 60}, {"$unset": {"start_time": "", "meta": "", "config": ""}}
     )
@@ -149,7 +152,8 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
         tab.wait_for_selector(f"h2:has-text('Run {run}:')")
     tab.goto(f"{page.as_uri()}#sweep/s-1")
     tab.wait_for_selector("[aria-label^=diagram] .main-svg")
-    assert "of 20 points" in tab.inner_text(".progress")
+    progress = "18 finished, 1 running, 1 failed of 20 points"  # those of `wandb agent` as well
+    assert progress in tab.inner_text(".progress")
     tab.goto(f"{page.as_uri()}#compare?f=run%3D1..4")
     tab.wait_for_selector("h2:has-text('Compare 4 runs')")
     tab.goto(f"{page.as_uri()}#runs?g=seed")

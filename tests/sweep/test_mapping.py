@@ -166,6 +166,37 @@ def test_a_failed_run_is_left_out_and_not_asked_for_again():
     assert known.open == 0
 
 
+def test_a_map_says_that_its_boundary_is_known_only_when_it_is():
+    """A map that has just begun, whose first runs all have one phase, or whose runs have failed, has
+    no open cell; it said that its boundary was known to one cell."""
+    lattice, truth = lattice_of(16, 16), circle(16)
+
+    def said(results: dict[RunKey, str | None]) -> str:
+        return survey(lattice, results, 256).describe()[1]
+
+    first = survey(lattice, {}, 256).wanted
+    assert said({}) == "the boundary is not known: no run has ended with a phase"
+    assert said(dict.fromkeys(first)) == said({})
+    left = f"the boundary is not yet known: {len(first) - 5} runs have not ended"
+    assert said(dict.fromkeys(first[:5], "confusion")) == left
+    known, results = mapped(lattice, exactly(truth))
+    assert known.describe()[1] == "the boundary is known to one cell"
+    at_boundary = next(run for run in results if at_border(truth)[run[0][1:]])
+    known, _ = mapped(lattice, lambda run: None if run == at_boundary else exactly(truth)(run))
+    assert known.failed == 1 and known.describe()[1].endswith("whose runs failed: 1)")
+
+
+def test_a_map_without_random_cells_to_test_says_that_its_error_is_not_known():
+    """It said nothing, as if there were none."""
+    phases = np.indices((6, 6)).sum(0) % 3  # the boundary is everywhere: it asks for the test cells
+    known = next(
+        known
+        for budget in range(30, 36)
+        if not (known := mapped(lattice_of(6, 6), exactly(phases), budget)[0]).tested
+    )
+    assert "cells not run: not known" in known.describe()[-1]
+
+
 def test_what_an_imported_map_may_have_is_no_traceback():
     """Archives come from anywhere: an unknown phase is none, a small budget asks for nothing more, and
     a point outside the map is one line."""
@@ -248,6 +279,15 @@ def test_axes_slices_and_seeds_are_those_of_the_file():
     assert lattice.point(run) == point
     assert list(lattice.runs([point])) == [run]
     assert Lattice.of(changed({}), (4, 4), 3).seeds == [0, 1, 2]
+
+
+def test_equal_values_are_one_slice():
+    """A run of the second slice was found again as one of the first, so the map asked for it for ever,
+    beyond its budget."""
+    lattice = Lattice.of(changed({"init_scale": {"values": [1, 1.0, 2]}}), (4, 4), None)
+    assert lattice.slices == [{"init_scale": 1}, {"init_scale": 2}]
+    _, results = mapped(lattice, lambda run: PHASES[run[0][0]])
+    assert [*lattice.runs(map(lattice.point, results))] == [*results]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,14 @@ from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.reports.figures import draw
 from grok.reports.page.values import flat, part_of, plain
-from grok.reports.page.views import commands_of, decided_alone, finding_of, json_value, parents_of
+from grok.reports.page.views import (
+    commands_of,
+    decided_alone,
+    finding_of,
+    json_value,
+    parents_of,
+    sweep_id_of,
+)
 from grok.store.connection import Store, swept_keys
 
 RESULT_COLUMNS = (
@@ -165,11 +172,6 @@ def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
         "seed": [plain(part_of(run, "config").get("seed")) for run in runs],
         **{key: [plain(result.get(key, "")) for result in results] for key in RESULT_COLUMNS},
     }
-
-
-def sweep_id_of(run: dict[str, Any]) -> str:
-    """The id of the run's sweep; empty if it is of none."""
-    return part_of(part_of(run, "meta"), "sweep").get("id", "")
 
 
 def result_of(run: dict[str, Any]) -> dict[str, Any]:

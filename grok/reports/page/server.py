@@ -282,6 +282,10 @@ def _run_id(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else text
 
 
+def _given_ids() -> list[int | str]:
+    return [_run_id(text) for text in request.args.getlist("run")[:MOST_IDS]]
+
+
 def _runs(store: Store, last: views.LastValues) -> Any:
     return views.runs(
         store.database,
@@ -291,10 +295,15 @@ def _runs(store: Store, last: views.LastValues) -> Any:
         request.args.get("down", "1") == "1",
         _number("offset", 0),
         max(1, _number("limit", 100)),
-        [_run_id(text) for text in request.args.getlist("run")[:MOST_IDS]],
+        _given_ids(),
         request.args.getlist("sweep")[:MOST_IDS],
         last,
     )
+
+
+def _keys(store: Store) -> Any:
+    sweeps = request.args.getlist("sweep")[:MOST_IDS]
+    return views.keys(store.database, request.args.get("filters"), _given_ids(), sweeps)
 
 
 def _groups(store: Store) -> Any:
@@ -303,7 +312,7 @@ def _groups(store: Store) -> Any:
 
 
 def _curves(store: Store) -> Any:
-    ids = [_run_id(text) for text in request.args.getlist("run")[:MOST_IDS]]
+    ids = _given_ids()
     points = max(2, min(_number("points", views.POINTS), 10 * views.POINTS))
     return views.curves(store.database, ids, request.args.getlist("metric"), points)
 
@@ -333,7 +342,7 @@ def _papers(store: Store) -> Any:
 
 VIEWS: dict[str, Callable[[Store], Any]] = {
     "about": lambda store: {"store": store.describe()},
-    "keys": lambda store: views.keys(store.database),
+    "keys": _keys,
     "groups": _groups,
     "run": lambda store: views.run(store.database, _run_id(request.args.get("run", ""))),
     "curves": _curves,

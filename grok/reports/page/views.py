@@ -42,6 +42,7 @@ MOST_ROWS = 50_000  # of one answer
 MOST_GROUPS = 500
 IDS_PER_QUERY = 10_000
 MISSING = object()
+MOST_COMPARED = 200  # runs whose keys are offered together
 RUNS_FOR_KEYS = 20  # latest runs of each experiment, whose keys are offered as columns
 POINTS = 1000  # of a curve that is drawn large
 RECENT_SECONDS = 60.0  # of training, from which the rate is measured
@@ -92,11 +93,7 @@ def runs(
     Returns:
         `total`, the number of runs that the filters select, and `rows` with a value for each column.
     """
-    wanted = selection.select(database, filters_of(filters))
-    if ids:
-        wanted = {"$and": [wanted, {"_id": {"$in": [*ids]}}]}
-    if sweeps:
-        wanted = {"$and": [wanted, selection.of_sweeps(*sweeps)]}
+    wanted = _chosen(database, filters, ids, sweeps)
     limit = min(limit, MOST_ROWS)
     if sort.startswith(METRIC):
         last, name = last or LastValues(), sort.removeprefix(METRIC)
@@ -119,6 +116,17 @@ def runs(
         [values[run_id].get(column) for column in columns] for run_id in ids if run_id in values
     ]
     return {"total": _count(database, wanted), "rows": rows}
+
+
+def _chosen(
+    database: Database, filters: str, ids: Sequence[int | str], sweeps: Sequence[str]
+) -> Query:
+    wanted = selection.select(database, filters_of(filters))
+    if ids:
+        wanted = {"$and": [wanted, {"_id": {"$in": [*ids]}}]}
+    if sweeps:
+        wanted = {"$and": [wanted, selection.of_sweeps(*sweeps)]}
+    return wanted
 
 
 def _ids(
@@ -267,21 +275,32 @@ def groups(
     return found
 
 
-def keys(database: Database) -> dict[str, list[str]]:
+def keys(
+    database: Database,
+    filters: str | None = None,
+    ids: Sequence[int | str] = (),
+    sweeps: Sequence[str] = (),
+) -> dict[str, list[str]]:
     """Names that can be columns: of the `config`, of `results` and of `metrics`.
 
-    They are those of the latest runs of each experiment.
+    Arguments:
+        filters, ids, sweeps: if one is given, the names of the first MOST_COMPARED of these runs;
+            otherwise those of the latest runs of each experiment.
     """
-    config: dict[str, None] = {}
-    results: dict[str, None] = {}
-    ids: list[Any] = []
-    for name in database.runs.distinct("experiment.name"):
-        cursor = database.runs.find({"experiment.name": name}, {"config": 1, "result": 1})
-        for run in cursor.sort("_id", -1).limit(RUNS_FOR_KEYS):
-            ids.append(run["_id"])
-            config |= dict.fromkeys(flat(part_of(run, "config")))
-            results |= dict.fromkeys(flat(part_of(run, "result")))
-    metrics = database.metrics.distinct("name", {"run_id": {"$in": ids}})
+    fields = {"config": 1, "result": 1}
+    if filters is None and not ids and not sweeps:
+        latest = (
+            database.runs.find({"experiment.name": name}, fields).sort("_id", -1)
+            for name in database.runs.distinct("experiment.name")
+        )
+        found = [run for cursor in latest for run in cursor.limit(RUNS_FOR_KEYS)]
+    else:
+        wanted = _chosen(database, filters or "", ids, sweeps)
+        found = [*database.runs.find(wanted, fields).sort("_id", 1).limit(MOST_COMPARED)]
+    config = {key for run in found for key in flat(part_of(run, "config"))}
+    results = {key for run in found for key in flat(part_of(run, "result"))}
+    ids_found = [run["_id"] for run in found]
+    metrics = database.metrics.distinct("name", {"run_id": {"$in": ids_found}})
     return {
         "run": [*FIELDS, CURVE],
         "config": sorted(config),
@@ -302,7 +321,7 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "status": status_of(database, document),
         "started": json_value(document.get("start_time")),
         "stopped": json_value(document.get("stop_time")),
-        "sweep": _sweep_id(document),
+        "sweep": sweep_id_of(document),
         "tags": [str(tag) for tag in part_of(document, "omniboard").get("tags") or ()],
         "named_configs": [str(n) for n in part_of(document, "meta").get("named_configs") or ()],
         "notes": str(part_of(document, "omniboard").get("notes") or ""),
@@ -334,7 +353,8 @@ def parents_of(document: dict[str, Any]) -> dict[str, Any]:
     return json_value({**known, **({"repeats": repeats} if repeats is not None else {})})
 
 
-def _sweep_id(document: dict[str, Any]) -> str:
+def sweep_id_of(document: dict[str, Any]) -> str:
+    """The id of the run's sweep, also of one by agents of W&B; empty if it is of none."""
     of_agent = part_of(part_of(document, "info"), "wandb").get("sweep")
     return str(part_of(part_of(document, "meta"), "sweep").get("id") or of_agent or "")
 

@@ -10,8 +10,6 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   const listed = parameters.get("runs");
   const wanted = listed ? {runs: listed.split(",")} : {filters: parameters.get("f") ?? ""};
   const state = {runs: listed, f: parameters.get("f"), metric: parameters.get("metric") ?? "test_accuracy", x: parameters.get("x") ?? "log", colour: parameters.get("colour") ?? "result.steps_to_test"};
-  const keys = await source.keys();
-  const columns = ["run", "status", "experiment", "seed", ...RESULTS, ...keys.config.filter(key => key !== "seed")];
   const head = h("div"), element = h("div", {class: "plot", role: "img", "aria-label": "curves"}), axes = h("section");
   const metric = h("select", {change: () => { state.metric = metric.value; remember(state); draw(); }});
   const isLog = h("input", {type: "checkbox", checked: state.x === "log", change: () => { state.x = isLog.checked ? "log" : "linear"; remember(state); draw(); }});
@@ -20,6 +18,8 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
 
   // Runs of equal config except the seed are one setting.
   async function read() {
+    const keys = await source.keys(wanted);  // of these runs: others may have more, or fewer
+    const columns = ["run", "status", "experiment", "seed", ...RESULTS, ...keys.config.filter(key => key !== "seed")];
     const {total, rows} = await source.runs({...wanted, columns, sort: "run", down: false, limit: MOST_RUNS});
     runs = rows.map(row => Object.fromEntries(row.map((value, i) => [columns[i], value])));
     const differing = ["experiment", ...keys.config].filter(key => key !== "seed" && new Set(runs.map(run => JSON.stringify(run[key] ?? null))).size > 1);

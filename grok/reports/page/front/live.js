@@ -1,5 +1,7 @@
 // The store as the server of the page answers for it; `subscribe` tells of changes without a reload.
 
+const PAUSE = 5000;  // milliseconds after which a server that has refused is asked again
+
 async function ask(view, parameters = {}, signal) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters))
@@ -19,7 +21,7 @@ export function open() {
   return {
     isLive: true,
     about: async () => (await ask("about")).store,
-    keys: () => ask("keys"),
+    keys: ({filters, runs = [], sweep = []} = {}) => ask("keys", {...(filters === undefined ? {} : {filters}), run: runs, sweep}),
     runs: ({filters = "", sweep = [], runs = [], columns, sort = "run", down = true, offset = 0, limit = 50}, signal) =>
       ask("runs", {filters, sweep, run: runs, column: columns, sort, down: down ? 1 : 0, offset, limit}, signal),
     groups: ({filters, by, columns}, signal) => ask("groups", {filters, by, column: columns}, signal),
@@ -37,21 +39,36 @@ export function open() {
       body: JSON.stringify({run, tags, notes})}).then(answer),
 
     // Calls `told` with each change of the store from when the promise is fulfilled, and `said` with the
-    // state of the connection.
-    subscribe(told, said) {
-      const events = new EventSource("api/events");
-      let wasLost = false;
-      events.onopen = () => {
-        said("live");
-        if (wasLost) told({runs: null, sweeps: null});  // what happened meanwhile is not known
-        wasLost = false;
-      };
-      events.onmessage = event => told(JSON.parse(event.data));
-      events.onerror = () => {
-        wasLost = true;
-        said(events.readyState === EventSource.CLOSED ? "not live: the server refuses" : "connecting again");
-      };
-      return new Promise(resolve => ["open", "error"].forEach(name => events.addEventListener(name, resolve, {once: true})));
-    },
+    // state of the connection. Of the six connections that a browser opens to a server, hidden tabs take none.
+    subscribe: (told, said) => new Promise(begun => {
+      let events = null, wasLost = false;
+      function listen() {
+        if (document.hidden) {
+          events?.close();
+          events = null;
+          wasLost = true;
+          begun();
+          return;
+        }
+        if (events && events.readyState !== EventSource.CLOSED) return;
+        const opened = events = new EventSource("api/events");
+        opened.onopen = () => {
+          said("live");
+          if (wasLost) told({runs: null, sweeps: null});  // what happened meanwhile is not known
+          wasLost = false;
+          begun();
+        };
+        opened.onmessage = event => told(JSON.parse(event.data));
+        opened.onerror = () => {
+          wasLost = true;
+          const isRefused = opened.readyState === EventSource.CLOSED;
+          said(isRefused ? "not live: the server refuses" : "connecting again");
+          if (isRefused) setTimeout(listen, PAUSE);
+          begun();
+        };
+      }
+      document.addEventListener("visibilitychange", listen);
+      listen();
+    }),
   };
 }

@@ -1,6 +1,8 @@
 // The runs that a report has in it, in the place of the server: the same questions, answered from its columns.
 import {selector} from "grok/selection.js";
 
+const POINT_STATES = {COMPLETED: "finished", RUNNING: "running", QUEUED: "running", INTERRUPTED: "stopped"};
+
 async function unpack(id) {
   const text = document.getElementById(id).textContent;
   const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -79,9 +81,10 @@ export async function open() {
   function sweep(id) {
     const found = data.sweeps.find(one => one.id === id || one.name === id);
     if (!found) throw new Error(`no sweep ${id} in this report`);
-    const rows = rowsOf({sweep: [found.id]}), states = {};
-    const points = rows.map(row => ({state: "finished", values: Object.fromEntries(found.keys.map(key => [key, value(key, row)]))}));
-    if (rows.length) states.finished = rows.length;
+    const points = rowsOf({sweep: [found.id]}).map(row => ({state: POINT_STATES[data.runs.status[row]] ?? "failed",
+      values: Object.fromEntries(found.keys.map(key => [key, value(key, row)]))}));
+    const states = {};
+    for (const {state} of points) states[state] = (states[state] ?? 0) + 1;
     return {...found, points, states, agents: []};
   }
 

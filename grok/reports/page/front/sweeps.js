@@ -78,7 +78,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   async function read() {
     if (sweep.has_details && source.details) details = await source.details(sweep.id).catch(error => ({...details, error}));
-    const keys = await source.keys();  // a run that has just begun may have new ones
+    const keys = await source.keys({sweep: [sweep.id]});  // a run that has just begun may have new ones
     offer(colourChoice, "z", ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics]);
     const columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase"];
     rows = (await source.runs({sweep: [sweep.id], columns, sort: "run", down: false, limit: 50000})).rows

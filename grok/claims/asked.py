@@ -1,0 +1,82 @@
+"""The runs that a stored sweep asked for, and of which claims can read nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from pymongo.database import Database
+from sacred.utils import set_by_dotted_path
+
+from grok.claims.model import DIVERGED, Run, unfinished_run
+from grok.errors import UserError
+from grok.experiment.command_line import arguments_of
+from grok.experiment.experiment import Experiment
+from grok.store.selection import of_sweeps
+from grok.store.status import FINISHED
+from grok.values import parse_value
+
+Point = Mapping[str, Any]
+COUNTED = {"$and": [FINISHED, {"result.ended": {"$ne": DIVERGED}}]}  # runs that claims read
+
+
+def unfinished(database: Database, experiment: Experiment, sweep: Mapping[str, Any]) -> list[Run]:
+    """The runs of a sweep that have not finished or have diverged, with their configurations.
+
+    A sweep asks for all points of its file: of a grid also for those that were left out with
+    `--limit` or `--seeds`.
+    """
+    if "points" in sweep:  # run by this machine; a run has the number of its point
+        points = dict(enumerate(sweep["points"]))
+        wanted = {**of_sweeps(sweep["_id"]), **COUNTED}
+        done = database.runs.find(wanted, {"meta.sweep.point": 1})
+        finished = {run["meta"]["sweep"]["point"] for run in done}
+    else:
+        stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
+        points = {point["number"]: point["point"] for point in stored}
+        names = {point["run"]: point["number"] for point in stored}
+        done = database.runs.find(
+            {**of_sweeps(sweep["_id"]), **COUNTED}, {"info.wandb.run": 1, "meta.sweep.run": 1}
+        )
+        finished = {names.get(_agents_name(run)) for run in done}
+    left = [point for number, point in points.items() if number not in finished]
+    left += _left_out(sweep, list(points.values()))
+    return [unfinished_run(experiment, _config_of(experiment, sweep, point)) for point in left]
+
+
+def _agents_name(run: Mapping[str, Any]) -> str | None:
+    """The id that the agent of a served sweep gave a run, which its point names."""
+    own = run.get("meta", {}).get("sweep", {}).get("run")
+    return own or run.get("info", {}).get("wandb", {}).get("run")
+
+
+def _left_out(sweep: Mapping[str, Any], points: Sequence[Point]) -> list[Point]:
+    """The points of a sweep's grid that are not among these; of other searches none."""
+    config = sweep["config"]
+    specs = config.get("parameters", {})
+    is_listed = all("values" in spec or "value" in spec for spec in specs.values())
+    if config.get("method") != "grid" or "run_cap" in config or "map" in sweep or not is_listed:
+        return []
+    values = [spec["values"] if "values" in spec else [spec["value"]] for spec in specs.values()]
+    known = {_as_text({key: point.get(key) for key in specs}) for point in points}
+    grid = [dict(zip(specs, one, strict=True)) for one in product(*values)]
+    return [point for point in grid if _as_text(point) not in known]
+
+
+def _as_text(point: Point) -> str:
+    return json.dumps(point, sort_keys=True, default=str)
+
+
+def _config_of(experiment: Experiment, sweep: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """The full configuration of a sweep's point; only the updates if the code knows them no more."""
+    named, fixed = arguments_of(sweep["config"].get("command", ()))
+    updates: dict[str, Any] = {}
+    for key, value in {**fixed, **point}.items():
+        set_by_dotted_path(updates, key, parse_value(value))
+    if "seed" not in updates:
+        seeds = [experiment.named_configs[name]().get("seed") for name in reversed(named)]
+        updates["seed"] = next((seed for seed in seeds if seed is not None), 0)
+    try:
+        return experiment.full_config(updates, named)
+    except UserError:
+        return updates
