@@ -344,7 +344,10 @@ MEASURES = (
         SNAPSHOT,
         _attention,
         ("attention",),
-        {"rows": Option(256, "train rows whose attention is computed"), "components": COMPONENTS},
+        {
+            "rows": Option(256, "train rows whose attention is computed", 2),
+            "components": COMPONENTS,
+        },
     ),
     Measure(
         "token_gradient",

@@ -250,6 +250,29 @@ def test_a_number_with_which_nothing_is_measured_is_refused(option, value):
         ordering([name], measure_options={name: {key: value}}, dropout=0.0)
 
 
+def test_a_snapshot_option_of_none_is_snapshot_every():
+    """It is the default that `grok measures attention` shows, and was refused."""
+    made = ordering(["attention"], measure_options={"attention": {"every": None}})
+    assert [measure.every for measure in made.measures.measures] == [SMALL["snapshot_every"]]
+
+
+def test_the_variance_between_inputs_needs_two():
+    """Of one row it was NaN."""
+    with pytest.raises(UserError, match=r"attention.rows=1: expected a whole number of at least 2"):
+        ordering(["attention"], measure_options={"attention": {"rows": 1}})
+
+
+def test_names_may_have_spaces_after_their_commas():
+    """The error was "did you mean fourier?", which is what had been written."""
+    assert ordering("norms, fourier", measure_options=None).measures.names == ("norms", "fourier")
+
+
+def test_options_without_measures_are_one_clear_line():
+    """The line ended in "there are: " and nothing."""
+    with pytest.raises(UserError, match=r"measure_options=.*: expected None without measures"):
+        ordering([], measure_options={"hessian": {"every": 5}})
+
+
 def test_options_change_what_is_logged():
     """Windows, lags, periods, K and thresholds reach the formulas that they are options of."""
     problem = ordering(
