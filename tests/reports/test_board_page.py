@@ -157,6 +157,26 @@ def test_a_run_gets_tags_and_notes_and_every_viewer_sees_them(made, store, tab):
     soon(tab, "document.querySelector('#count').textContent === '1 run'")
 
 
+def test_what_is_written_and_opened_on_a_page_of_a_run_stays_while_it_trains(made, store, tab):
+    """Every change of the run drew its notes and its output anew: notes that were not saved were lost
+    as soon as the focus left them, and the output closed itself."""
+    runs = store.client["board_page"].runs
+    runs.update_one({"_id": 30}, {"$set": {"captured_out": "one"}})
+    tab.goto(f"{made}?token={TOKEN}#run/30")
+    tab.fill(".notes textarea", "not saved yet")
+    tab.click("summary:has-text('Output')")
+    tab.locator("#theme").focus()
+    for word in ("two", "three"):
+        noted = {"captured_out": word, "heartbeat": datetime.now(UTC)}
+        runs.update_one({"_id": 30}, {"$set": noted})
+        tab.locator("details[open] pre", has_text=word).wait_for()
+    assert tab.input_value(".notes textarea") == "not saved yet"
+    tab.click(".notes button")
+    wait_until(
+        lambda: runs.find_one({"_id": 30}).get("omniboard", {}).get("notes") == "not saved yet"
+    )
+
+
 def test_a_change_while_a_view_is_opened_or_the_server_is_away_is_shown(made, store, tab):
     """No other change may follow: the last run of a sweep would be missing until a reload."""
     runs = store.client["board_page"].runs
