@@ -100,6 +100,16 @@ def test_a_sparkline_keeps_the_ends_and_the_range_of_accuracies():
     assert values.sparkline([]) == ""
 
 
+def test_a_duration_is_whole_minutes_and_less_than_60_seconds(page, browser):
+    """119.7 s were "1 min 60 s"."""
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    code = "async seconds => (await import('grok/dom.js')).duration(seconds)"
+    said = [tab.evaluate(code, seconds) for seconds in (9.5, 59.7, 119.7, 125.2, 36000)]
+    tab.close()
+    assert said == ["9.5 s", "1 min 0 s", "2 min 0 s", "2 min 5 s", "10 h"]
+
+
 def test_the_page_selects_the_runs_that_the_store_selects(store, browser, tmp_path):
     cases = replace(store, db_name="report_cases")
     fill(cases.database)

@@ -236,13 +236,11 @@ def decided_alone(run: dict[str, Any]) -> list[dict[str, Any]]:
     return [finding for finding in findings if finding.get("why") is None]
 
 
-def groups(
-    database: Database, filters: str, by: str, columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The runs that filters select, grouped by the values of a column; the largest groups first.
+def groups(database: Database, filters: str, by: str, columns: Sequence[str]) -> dict[str, Any]:
+    """The runs that filters select, grouped by the values of a column.
 
     Returns:
-        For each group its `value`, the `count` of its runs, the `states` (how many runs have each
+        `total`, the number of these runs, and `groups`, the MOST_GROUPS largest ones: for each its `value`, the `count` of its runs, the `states` (how many runs have each
         status), and `means`, that of each column over the runs where it is a number.
     """
     wanted = selection.select(database, filters_of(filters))
@@ -272,7 +270,7 @@ def groups(
                 "means": {c: json_value(group[f"m{i}"]) for i, c in enumerate(numeric)},
             }
         )
-    return found
+    return {"total": _count(database, wanted), "groups": found}
 
 
 def keys(
@@ -383,10 +381,16 @@ def progress(database: Database, document: dict[str, Any]) -> dict[str, Any] | N
     the seconds `left`; None for a run that is not running or has logged nothing."""
     if document.get("status") != "RUNNING":
         return None
+    # of the metric that is furthest: others may be logged seldom, or only at the start
+    stages: list[Query] = [
+        {"$match": {"run_id": document["_id"], "steps": {"$type": "array"}}},
+        {"$project": {"last": {"$last": "$steps"}, "count": {"$size": "$steps"}}},
+        {"$sort": {"last": -1, "count": -1}},
+        {"$limit": 1},
+    ]
+    furthest = next(database.metrics.aggregate(stages), {"_id": None})
     metrics = database.metrics.find_one(
-        {"run_id": document["_id"]},
-        {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}},
-        sort=[("part", -1)],
+        {"_id": furthest["_id"]}, {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}}
     )
     if not metrics or not metrics.get("timestamps") or not metrics.get("steps"):
         return None

@@ -151,9 +151,11 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     remember(kept());
     const numeric = state.c.filter(column => column.startsWith("result.") && column !== "result.phase");
     try {
-      const found = await source.groups({filters: state.f, by: state.g, columns: numeric});
+      const {total, groups: found} = await source.groups({filters: state.f, by: state.g, columns: numeric});
       if (!isCurrent() || !state.g) return;
-      said(null, found.reduce((sum, one) => sum + one.count, 0));
+      said(null, total);
+      const shown = found.reduce((sum, one) => sum + one.count, 0);
+      if (shown < total) count.textContent += `, of which ${shown.toLocaleString("en")} are in the ${found.length} largest groups`;
       const rows = found.map(one => {
         const word = filterFor(state.g, one.value);
         const name = one.value === null ? "(none)" : text(one.value);
