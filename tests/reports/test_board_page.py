@@ -177,6 +177,31 @@ def test_what_is_written_and_opened_on_a_page_of_a_run_stays_while_it_trains(mad
     )
 
 
+def test_the_keyboard_keeps_its_place(made, store, tab):
+    """A refresh, a chosen column, and a column that was moved took the focus away, so that one had to
+    begin at the top of the page; the link that skips the navigation took the view out of the address."""
+    tab.goto(f"{made}?token={TOKEN}#runs?f=run%3D40..45&c=tag")
+    tab.locator(".tabulator-row a", has_text="42").focus()
+    noted = {"omniboard": {"tags": ["fresh"]}, "heartbeat": datetime.now(UTC)}
+    store.client["board_page"].runs.update_one({"_id": 44}, {"$set": noted})
+    soon(tab, "document.querySelector('.tabulator').textContent.includes('fresh')")
+    soon(tab, "document.activeElement.textContent === '42'", 5)
+    tab.locator(".skip").focus()
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "view" and "f=run" in tab.url
+    assert tab.locator("nav a[aria-current=page]").inner_text() == "Runs"
+    tab.locator("button", has_text="columns").press("Enter")
+    for name in ("decoder_lr", "encoder_lr"):
+        tab.locator(f"dialog input[name={name}]").press("Space")
+        assert tab.evaluate("document.activeElement.name") == name
+    tab.locator("[aria-label='run later']").focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")
+    order = tab.locator(".chosen span").all_inner_texts()
+    assert order == ["tag", "decoder_lr", "run", "encoder_lr"]
+    tab.locator("dialog button", has_text="cancel").press("Enter")
+
+
 def test_a_change_while_a_view_is_opened_or_the_server_is_away_is_shown(made, store, tab):
     """No other change may follow: the last run of a sweep would be missing until a reload."""
     runs = store.client["board_page"].runs

@@ -60,19 +60,20 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   function drawHead() {
     const total = Object.values(sweep.states).reduce((sum, count) => sum + count, 0), open = (sweep.states.pending ?? 0) + (sweep.states.running ?? 0);
+    const isOpen = (part, first) => head.querySelector(`[data-part=${part}]`)?.open ?? first;
     fill(head, h("h2", {}, `${sweep.name} `, h("span", {class: "quiet"}, sweep.state)),
       h("p", {class: "quiet"}, `${sweep.experiment}, started ${time(sweep.created)} UTC${sweep.seconds ? `, took ${duration(sweep.seconds)}` : ""} · ${sweep.id}`),
       total > 0 && h("p", {class: "progress"}, h("progress", {max: total, value: total - open, "aria-label": "points that have ended"}),
         ` ${STATES.filter(name => sweep.states[name]).map(name => `${sweep.states[name]} ${name}`).join(", ")} of ${total} points`),
       h("p", {}, h("a", {href: address(["runs"], {f: `sweep=${sweep.id}`})}, "its runs as a table"), " · ",
         h("a", {href: address(["compare"], {f: `sweep=${sweep.id}`})}, "compare its settings")),
-      sweep.agents.length > 0 && h("details", {open: true}, h("summary", {}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
+      sweep.agents.length > 0 && h("details", {"data-part": "agents", open: isOpen("agents", true)}, h("summary", {"data-name": "agents"}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
         sweep.agents.map(agent => [agent.host, agent.wandb_run, Object.entries(agent.point).map(([key, value]) => `${key}=${text(value)}`).join(" "), `${text(agent.heartbeat).slice(11, 19)} UTC`]))),
       details.error && failure(details.error),
-      details.tasks.length > 0 && h("details", {open: true}, h("summary", {}, `Slurm: ${tally(details.tasks.map(one => one.state))}`),
+      details.tasks.length > 0 && h("details", {"data-part": "slurm", open: isOpen("slurm", true)}, h("summary", {"data-name": "slurm"}, `Slurm: ${tally(details.tasks.map(one => one.state))}`),
         grid(["task", "state", "on, or why it waits"], details.tasks.map(one => [one.task, one.state, one.on]))),
       details.map && h("ul", {class: "quiet"}, details.map.said.map(line => h("li", {}, line))),
-      sweep.findings.length > 0 && h("details", {}, h("summary", {}, "claims"), grid(["claim", "seed", "finding"],
+      sweep.findings.length > 0 && h("details", {"data-part": "claims", open: isOpen("claims", false)}, h("summary", {"data-name": "claims"}, "claims"), grid(["claim", "seed", "finding"],
         sweep.findings.map(one => [one.claim, one.seed ?? "all", one.state === "evaluated" ? (one.passed ? "✓ passed" : "✗ failed") : one.state === "undecided" ? "– not decided" : "– not run"]))));
   }
 
@@ -215,7 +216,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   function drawList(found = cells()) {
     const shown = [...found.values()].filter(one => one.runs.length).slice(0, MOST_LISTED);
     fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", click: () => pick(name(one.x, one.y))}, "show")])));
+      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x)} ${state.y}=${text(one.y)}`, click: () => pick(name(one.x, one.y))}, "show")])));
   }
 
   async function pick(cellName) {
