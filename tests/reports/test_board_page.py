@@ -202,6 +202,19 @@ def test_the_keyboard_keeps_its_place(made, store, tab):
     tab.locator("dialog button", has_text="cancel").press("Enter")
 
 
+def test_an_instrument_of_many_metrics_has_several_plots(made, store, tab):
+    """Of more than twelve metrics the others were not shown anywhere."""
+    metrics = store.client["board_page"].metrics
+    logged = {"run_id": 31, "steps": [1, 2], "values": [0.0, 1.0]}
+    metrics.insert_many([{**logged, "name": f"norms/{i:02}"} for i in range(27)])
+    tab.goto(f"{made}?token={TOKEN}#run/31")
+    tab.click("details.instruments summary")
+    lines = (
+        "[...document.querySelectorAll('details.instruments .plot')].map(one => one.data?.length)"
+    )
+    soon(tab, f"String({lines}) === '12,12,3'")
+
+
 def test_a_change_while_a_view_is_opened_or_the_server_is_away_is_shown(made, store, tab):
     """No other change may follow: the last run of a sweep would be missing until a reload."""
     runs = store.client["board_page"].runs

@@ -37,6 +37,9 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       const group = name.includes("/") ? name.slice(0, name.indexOf("/")) : name;
       groups.set(group, [...(groups.get(group) ?? []), name]);
     }
+    for (const [group, all] of [...groups])  // more lines than a plot can tell apart are in several
+      for (let i = 0; i < all.length; i += MOST_LINES)
+        groups.set(i ? `${group}, part ${1 + i / MOST_LINES}` : group, all.slice(i, i + MOST_LINES));
     return groups;
   }
 
@@ -46,10 +49,10 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       let figure = [...plots.querySelectorAll("figure")].find(one => one.dataset.group === title);
       if (!figure) figure = addFigure(title);
       const [caption, element] = figure.children;
-      caption.textContent = `${words(title)}${names.length ? "" : ": not logged"}${names.length > MOST_LINES ? ` (${MOST_LINES} of ${names.length})` : ""}`;
+      caption.textContent = `${words(title)}${names.length ? "" : ": not logged"}`;
       element.hidden = !names.length;
       if (figure.closest("details")?.open === false || !names.length) continue;
-      const traces = curves.filter(one => names.includes(one.name)).slice(0, MOST_LINES).map((one, i) =>
+      const traces = curves.filter(one => names.includes(one.name)).map((one, i) =>
         curve(one.steps, one.values, isLog.checked, {name: label(words(one.name.slice(one.name.indexOf("/") + 1))),
           line: title in MAIN ? {color: one.name.startsWith("train") ? COLOURS[1] : COLOURS[0], width: 1.8} : lineStyle(i), showlegend: true}));
       const yaxis = title === "accuracy" ? {range: [-0.03, 1.03]} : title === "loss" ? {type: "log", exponentformat: "power"} : {};
