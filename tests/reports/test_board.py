@@ -19,6 +19,7 @@ from grok.reports.page import arrays, published, server, views
 from grok.reports.page.changes import Cache, Changes
 from grok.reports.page.collect import claims_of
 from grok.reports.page.values import command_of
+from grok.store import status
 from tests.store.selection_cases import CASES, fill
 
 TOKEN = "a-token"
@@ -371,6 +372,32 @@ def test_a_poll_finds_what_has_changed_and_all_viewers_hear_of_it(store):
         message = changes.wait(changes.version - 1, 0.0)
         assert message["sweeps"] == ["s"] and message["runs"] == []
         assert changes.wait(0, 0.0)["runs"] is None  # more than one change ago: everything
+    finally:
+        store.client.drop_database("board_changes")
+
+
+def test_a_run_that_dies_is_dead_everywhere_and_viewers_hear_of_it(store, monkeypatch):
+    """Only its own page said so: in the table and in its sweep it was running for ever."""
+    live = replace(store, db_name="board_changes")
+    try:
+        live.database.sweeps.insert_one({"_id": "s-1", "name": "s", "points": [{"p": 5}]})
+        run = {"_id": 1, "status": "RUNNING", "heartbeat": datetime.now(UTC)}
+        live.database.runs.insert_one({**run, "meta": {"sweep": {"id": "s-1", "point": 0}}})
+        changes = Changes(live.database)
+        changes.poll()
+        assert column(live.database, "status") == ["RUNNING"]
+        monkeypatch.setattr(status, "DEAD_AFTER", -1.0)
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]
+        assert column(live.database, "status") == ["DEAD"]
+        assert views.run(live.database, 1)["status"] == "DEAD"
+        assert views.sweep(live.database, "s")["states"] == {"stopped": 1}
+        live.database.runs.update_one({"_id": 1}, {"$set": {"status": "INTERRUPTED"}})
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]
+        odd = {"status": "RUNNING", "lease": {"renewed": "no time"}}  # as an archive may have it
+        live.database.runs.update_one({"_id": 1}, {"$set": odd})
+        assert column(live.database, "status")[0] in ("RUNNING", "DEAD")
     finally:
         store.client.drop_database("board_changes")
 
