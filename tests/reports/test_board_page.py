@@ -363,23 +363,34 @@ def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(live, tab, t
 
 
 @pytest.fixture
-def mapped(store, tmp_path, monkeypatch):
-    """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm."""
+def mapped(store, tmp_path, monkeypatch, request):
+    """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm.
+
+    A parameter gives it more slices than one; these have one phase each.
+    """
+    slices = getattr(request, "param", [{}])
     made = replace(store, db_name="board_map")
     axes = [round(10 ** (i / 7 - 3), 8) for i in range(8)], [i / 2 for i in range(8)]
-    lattice = Lattice(("decoder_lr", "init_scale"), axes, [{}], [0])
+    lattice = Lattice(("decoder_lr", "init_scale"), axes, slices, [0])
     results: dict = {}
-    while wanted := survey(lattice, results, 60).wanted:
+    while wanted := survey(lattice, results, 60 * len(slices)).wanted:
         for run in wanted:
-            (_, column, row), _ = run
-            results[run] = PHASES[0] if (column - 4) ** 2 + (row - 4) ** 2 < 6 else PHASES[3]
+            (piece, column, row), _ = run
+            is_inside = (column - 4) ** 2 + (row - 4) ** 2 < 6
+            results[run] = PHASES[0] if is_inside and piece == 0 else PHASES[3 - piece]
     points = [lattice.point(run) for run in results]
     sweep = {"_id": "m-1", "name": "m", "created": datetime(2026, 1, 1), "state": "FINISHED"}
     ranges = {
         key: {"min": low, "max": high}
         for key, (low, *_, high) in zip(lattice.keys, axes, strict=True)
     }
-    document = {"map": lattice.document(), "points": points, "limit": 60, "jobs": ["7"]}
+    ranges |= {key: {"values": [piece[key] for piece in slices]} for key in slices[0]}
+    document = {
+        "map": lattice.document(),
+        "points": points,
+        "limit": 60 * len(slices),
+        "jobs": ["7"],
+    }
     made.database.sweeps.insert_one({**sweep, "config": {"parameters": ranges}, **document})
     for i, (point, phase) in enumerate(zip(points, results.values(), strict=True)):
         run = {"_id": i + 1, "status": "COMPLETED", "config": point, "experiment": {"name": "x"}}
@@ -418,6 +429,27 @@ def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_
     soon(tab, "document.documentElement.scrollWidth <= 390")  # the legend wraps
     tab.select_option("label:has-text('colour') select", "result.ended")
     soon(tab, f"{shown}.length === 1 && {grid}.parentElement.hidden")  # they are of phases only
+
+
+@pytest.mark.parametrize("mapped", [[{"p": 5}, {"p": 7}]], indirect=True)
+def test_the_slices_of_a_map_are_shown_one_by_one(mapped, tab):
+    """The diagram had the phase of most slices in each cell, and no predicted cell."""
+    url, results = mapped
+    tab.goto(f"{url}?token={TOKEN}#sweep/m-1")
+    shown = "document.querySelector('[aria-label^=diagram]')?.data"
+    count = f"String({shown}?.map(one => one.z?.flat().filter(z => z !== null).length))"
+    measured = [sum(run[0][0] == piece for run in results) for piece in (0, 1)]
+    soon(tab, f"{count} === '{measured[0]},{64 - measured[0]},'")
+    choice = tab.locator("label:has-text('p ') select", has_text="all")
+    assert choice.input_value() == "5"
+    choice.select_option("7")
+    soon(tab, f"{count} === '{measured[1]},{64 - measured[1]},'")
+    assert set(tab.evaluate(f"{shown}[0].z.flat()")) == {None, 2}  # the second slice's one phase
+    link, other = tab.url, tab.context.new_page()
+    other.goto(link)
+    soon(other, f"{count} === '{measured[1]},{64 - measured[1]},'")
+    tab.locator("label:has-text('p ') select", has_text="all").select_option("")
+    soon(tab, f"{shown}.length === 1")  # both together: the map predicts each slice by itself
 
 
 def test_chosen_runs_are_compared(made, tab):
