@@ -550,7 +550,7 @@ def too_late(problem: Problem) -> list[str]:
             late.append(f"{measure.name} (from evaluation {first:,})")
         elif measure.name == "batch_dynamics":
             late += [
-                f"{measure.name}/{metric}_{number} (from step {number + more:,})"
+                f"{measure.name}/{metric}_{number} (from step {number + more:,}, last at {due[-1]:,})"
                 for metric, key, more in (("lag", "lags", 1), ("efficiency", "windows", 0))
                 for number in measure.values[key]
                 if number + more > due[-1]

@@ -395,8 +395,8 @@ def test_metrics_that_a_run_cannot_reach_are_said():
     options = {"batch_dynamics": {"lags": [35, 36], "windows": [36, 42]}}
     problem = ordering(["batch_dynamics", "phases"], measure_options=options)
     assert too_late(problem) == [
-        "batch_dynamics/lag_36 (from step 37)",
-        "batch_dynamics/efficiency_42 (from step 42)",
+        "batch_dynamics/lag_36 (from step 37, last at 36)",
+        "batch_dynamics/efficiency_42 (from step 42, last at 36)",
     ]
     logged = {key for e in train([problem]) if isinstance(e, Record) for key in e.metrics}
     assert {"batch_dynamics/lag_35", "batch_dynamics/efficiency_36"} <= logged
