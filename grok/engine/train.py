@@ -91,9 +91,9 @@ def train(
         return
     check_signatures(problems)
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
-    memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = runnable_program(problems, slots, compiled, fused, threads, steps)
+    memory.keep_freed()  # not before: of what is recorded once, 2 GB were kept for a large evaluation
     yield from _Training(problems, program, terminate, resume or {}).run()
 
 

@@ -79,6 +79,16 @@ def test_a_long_way_to_the_first_record_is_timed(monkeypatch):
     assert losses(events)[STEPS] == losses(plain)[STEPS]
 
 
+def test_freed_memory_is_kept_after_the_program_is_recorded(monkeypatch):
+    """Recording the evaluation of the published ordering study kept 3.1 GB, of which 1 GB was in use."""
+    calls = []
+    check = program.Program.check
+    monkeypatch.setattr(program.Program, "check", lambda p: calls.append("check") or check(p))
+    monkeypatch.setattr("grok.engine.memory.keep_freed", lambda: calls.append("keep_freed"))
+    list(train([problem(0, train_steps=2, log_steps=[0, 2])]))
+    assert calls == ["check", "keep_freed"]
+
+
 def test_the_time_of_an_evaluation_is_without_its_compilation(monkeypatch):
     """The time left was that of as many compilations as there were evaluations to come."""
     true = program.Program._trace
