@@ -412,8 +412,13 @@ def mapped(store, tmp_path, monkeypatch, request):
 def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_tasks(mapped, tab):
     """Who looks at a map must see what was measured and what was not, and may compare it at once."""
     url, results = mapped
+    held: list = []
+    tab.route("**/api/details*", lambda route: held.append(route), times=1)
     tab.goto(f"{url}?token={TOKEN}#sweep/m-1")
     tab.wait_for_selector("[aria-label='the published grid'] .main-svg")
+    tab.wait_for_selector("[aria-label^=diagram] .main-svg")  # what is stored is shown at once
+    held[0].continue_()
+    tab.wait_for_selector("li:has-text('cells run')")
     shown = "document.querySelector('[aria-label^=diagram]').data"
     count = f"{shown}.map(one => one.z?.flat().filter(z => z !== null).length)"
     assert tab.evaluate(count) == [len(results), 64 - len(results), None]

@@ -107,10 +107,16 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     }));
   }
 
-  async function read() {
-    if (sweep.has_details && source.details) details = await source.details(sweep.id).catch(error => ({...details, error}));
-    if (details.map?.slices.length > 1 && !parameters.has("at") && !slices.dataset.keys)  // a map begins with its first slice
+  async function readDetails() {
+    if (!sweep.has_details || !source.details) return;
+    details = await source.details(sweep.id).catch(error => ({...details, error}));
+    if (details.map?.slices.length > 1 && state.at === "") {  // a map begins with its first slice
       state.at = JSON.stringify(Object.fromEntries(Object.entries(details.map.slices[0]).map(([key, value]) => [key, json(value)])));
+      delete slices.dataset.keys;
+    }
+  }
+
+  async function read() {
     const keys = await source.keys({sweep: [sweep.id]});  // a run that has just begun may have new ones
     offer(colourChoice, "z", ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics]);
     const slice = Object.keys(chosen()), columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase", ...slice];
@@ -289,10 +295,12 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   await read();
   await draw();
+  if (sweep.has_details) readDetails().then(read).then(draw).catch(() => {});  // the first time, the server loads torch for them
   return {
     refresh: async change => {
       if (change.runs?.length === 0 && change.sweeps !== null && !change.sweeps.includes(sweep.id)) return;
       sweep = await source.sweep(id);
+      await readDetails();
       await read();
       await draw();
     },
