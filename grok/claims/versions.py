@@ -32,7 +32,8 @@ def version_of(experiment: Experiment, claim: Claim) -> str:
 
     It changes with the statement, with any function or constant of this project that the check
     uses, directly or through another one, and with the sweep and the named configs whose runs it is
-    checked on. Comments and layout do not change it.
+    checked on. Comments and layout do not change it. Nor do a constant that is a range, the threshold
+    of the experiment, a named config that `initial_run` names, and defaults without a named config.
     """
     content = {
         "statement": claim.statement,
