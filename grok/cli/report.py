@@ -57,7 +57,8 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 
     from grok.reports.page import report as page  # after the filters are known to be right
 
-    count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs" / "images"])
+    folders = [Path("figures"), PROJECT / "docs" / "images"]
+    count = page.write(store, wanted, output, folders, _details)
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

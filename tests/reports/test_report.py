@@ -36,6 +36,7 @@ def made(store):
             "name": "rates",
             "experiment": "liu_toy",
             "seconds": 3.0,
+            "map": {},
             "created": synthetic.datetime(2026, 1, 1),
             "config": {
                 "parameters": {
@@ -50,10 +51,17 @@ def made(store):
     store.client.drop_database("report")
 
 
+def details(store, sweep):
+    """What is known of a map with one cell that was not run."""
+    predicted = [{"slice": 0, "x": 0.5, "y": 77, "phase": "grokking"}]
+    axes = {"x": "decoder_lr", "y": "seed", "slices": [{}]}
+    return {"map": {**axes, "predicted": predicted, "said": [f"a map of {sweep}"]}, "tasks": []}
+
+
 @pytest.fixture(scope="module")
 def page(made, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    assert report.write(made, {}, path, []) == 100
+    assert report.write(made, {}, path, [], details) == 100
     return path
 
 
@@ -164,6 +172,8 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
     tab.wait_for_selector("[aria-label^=diagram] .main-svg")
     progress = "18 finished, 1 running, 1 failed of 20 points"  # those of `wandb agent` as well
     assert progress in tab.inner_text(".progress")
+    tab.wait_for_selector("li:has-text('a map of s-1')")
+    tab.wait_for_selector(".legend:has-text('predicted, not run')")  # as on the live page
     tab.goto(f"{page.as_uri()}#compare?f=run%3D1..4")
     tab.wait_for_selector("h2:has-text('Compare 4 runs')")
     tab.goto(f"{page.as_uri()}#runs?g=seed")

@@ -108,6 +108,7 @@ export async function open() {
       return {...one, runs};
     }),
     sweep: async id => sweep(id),
+    details: async id => sweep(id).details ?? {map: null, tasks: []},
     published: async () => null,
     subscribe: (told, said) => said("a report, not live"),
   };
