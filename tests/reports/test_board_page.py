@@ -537,7 +537,12 @@ def test_nothing_is_wider_than_the_screen_and_text_can_be_read(made, browser, wi
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     tab = context.new_page()
     tab.goto(f"{made}?token={TOKEN}")
-    for place, ready in (("runs", ".tabulator-row"), ("run/7", "[data-group=loss] .main-svg")):
+    places = (
+        ("runs", ".tabulator-row"),
+        (f"runs?g={'long_' * 30}", "#table td"),  # a key of 150 letters, which is an option
+        ("run/7", "[data-group=loss] .main-svg"),
+    )
+    for place, ready in places:
         tab.goto(f"{made}#{place}")
         tab.wait_for_selector(ready)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, place
