@@ -67,6 +67,8 @@ def main(
     store = query.connect()
     runs = query.selected_runs(store, filters)
     if along:
+        if keys:
+            raise UserError(f"--by {keys[0]}: expected none with --along, which shows each run")
         points = points_along(store, runs, x, y)
         wide_console().print(correlation_table(points, "steps"))
         style.save(plot_along(points, x, y, trend, log_x, log_y), name)
@@ -105,12 +107,15 @@ def points_along(store: Store, runs: pd.DataFrame, x: str, y: str) -> pd.DataFra
     """The steps at which runs have both metrics, with the columns group, step, x and y.
 
     Raises:
-        UserError: no run has both, there are more than MOST_PANELS runs, or x is y.
+        UserError: no run has both, there are more than MOST_PANELS runs, x is y, or one is no metric.
     """
     if len(runs) > MOST_PANELS:
         raise UserError(f"{len(runs)} runs: --along shows at most {MOST_PANELS}")
     if x == y:
         raise UserError(f"-x and -y are both {x}")
+    for name in (x, y):
+        if name.startswith(("config.", "result.")):
+            raise UserError(f"{name}: expected a metric, which has values along a run")
     long = groups.grouped_metrics(store, runs.assign(group=runs["run"]), [x, y])
     points = query.wide(long)[[x, y]].replace([np.inf, -np.inf], np.nan).dropna().reset_index()
     if points.empty:

@@ -24,7 +24,7 @@ from grok.claims.model import (
     measured_numbers,
     run_of,
 )
-from grok.claims.versions import version_of
+from grok.claims.versions import is_of_file, version_of
 from grok.errors import check_names
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment, load
@@ -37,6 +37,7 @@ from grok.store.status import FINISHED
 
 CHECKED = {"claims": {"$exists": True}}
 FINISHED_SWEEP = {"state": "finished"}
+OTHER_VERSION = "the claim has changed since it was checked; grok papers --check checks it again"
 FINDING_FIELDS = tuple(field.name for field in fields(Finding))
 WORDS = ("passed", "mostly", "failed", "not decided", "not run", "not tried")
 COLORS = dict(zip(WORDS, ("green", "yellow", "red", "yellow", "dim", "dim"), strict=True))
@@ -74,7 +75,8 @@ def check_sweep(
     """Check the claims that are made on a sweep, and store the findings with it.
 
     A finding is stored with the version of its claim, and whether that version was registered only
-    after the first of the runs began. The findings of other versions move to `claims_before`.
+    after the first of the runs began, finished or not. The findings of other versions move to
+    `claims_before`. A sweep that is not the one of the project's file of its name runs no claim.
     """
     if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read
@@ -83,8 +85,7 @@ def check_sweep(
     findings = evaluate_sweep(
         experiment.claims, sweep["name"], runs, unfinished(database, experiment, sweep)
     )
-    wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
-    trained = _trained(database, wanted)
+    trained = _trained(database, of_sweeps(sweep["_id"]))
     registered = registry.read()
     versions = {claim.id: version_of(experiment, claim) for claim in experiment.claims}
 
@@ -92,6 +93,9 @@ def check_sweep(
         stated = registry.stated_at(registered, claim, version)
         return stated is None or trained["first"] is None or stated > trained["first"]
 
+    if not is_of_file(sweep):
+        why = f"the sweep differs from sweeps/{sweep['name']}.yaml"
+        findings = [replace(one, passed=False, state="not run", why=why) for one in findings]
     findings = [
         replace(
             finding,
@@ -160,6 +164,8 @@ def latest(
 ) -> tuple[dict[str, list[Finding]], float | None]:
     """The findings of each claim in the latest checked sweep of its file.
 
+    A claim that has changed since is not run: what was found is not of its present form.
+
     Returns:
         findings by the claim's id, and the seconds that the sweeps of the claims that count took
         together, None until all of them have run.
@@ -170,10 +176,17 @@ def latest(
     for name, sweep in checked_sweeps(database, experiment).items():
         if name in counted:
             seconds.append(None if sweep is None else sweep.get("seconds"))
-        made = {claim.id for claim in experiment.claims if claim.sweep == name}
+        made = {
+            claim.id: version_of(experiment, claim)
+            for claim in experiment.claims
+            if claim.sweep == name
+        }
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
-                findings[stored["claim"]].append(_finding(stored))
+                finding = _finding(stored)
+                if finding.version != made[finding.claim]:
+                    finding = replace(finding, passed=False, state="not run", why=OTHER_VERSION)
+                findings[finding.claim].append(finding)
     spent = [one for one in seconds if one is not None]
     return findings, sum(spent) if seconds and len(spent) == len(seconds) else None
 

@@ -1,8 +1,8 @@
 """The verdicts of the last replication of each paper, as the file that the documentation reads.
 
 docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `reproduced` (a phrase),
-both written by hand; and what a replication gave: `commit`, `date`, `runs`, `seconds`, and for each
-claim what `claim_result` returns.
+both written by hand; and what a replication gave: `commit` and `date` of its runs, `runs`, `seconds`, and
+for each claim what `claim_result` returns.
 """
 
 import json
@@ -21,23 +21,40 @@ from grok.paths import atomic_write
 from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
+COMMIT_DIGITS = 7  # as `git describe` abbreviates
+
 
 def update(path: Path, experiments: Iterable[Experiment], database: Database, commit: str) -> None:
     """Write what the latest checked sweeps of these papers gave; other papers' entries stay.
 
     Arguments:
         path: of the file, which need not exist.
-        commit: of the code that the sweeps ran with.
+        commit: of the code, for runs that do not have it. Where they were trained with several, as by
+            `grok replicate --resume` after a change, all are listed.
     """
     papers = json.loads(path.read_text())["papers"] if path.exists() else {}
     for experiment in experiments:
         title = experiment.doc.strip().split("\n")[0]
         by_hand = {"sources": {}, "reproduced": title} | papers.get(experiment.path, {})
-        state = {"commit": commit, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        state = _state(experiment, database, commit)
         papers[experiment.path] = by_hand | state | results(experiment, database)
     with atomic_write(path, 0o644) as file:
         text = json.dumps({"papers": papers}, indent=1, ensure_ascii=False, allow_nan=False)
         file.write(f"{text}\n".encode())
+
+
+def _state(experiment: Experiment, database: Database, commit: str) -> dict[str, str]:
+    """The commits of the runs that a paper's claims were checked on, and the day of the last run."""
+    sweeps = [sweep for sweep in checked_sweeps(database, experiment).values() if sweep]
+    trained = [sweep["claims"].get("runs") or {} for sweep in sweeps]
+    commits = {_abbreviated(one) for runs in trained for one in runs.get("commits", ())}
+    last = max((runs["last"] for runs in trained if runs.get("last")), default=datetime.now(UTC))
+    return {"commit": ", ".join(sorted(commits)) or commit, "date": f"{last:%Y-%m-%d}"}
+
+
+def _abbreviated(commit: str) -> str:
+    """A commit with seven digits, and "+" if files differed from it."""
+    return commit[:COMMIT_DIGITS] + "+" * commit.endswith("+")
 
 
 def results(experiment: Experiment, database: Database) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -15,8 +15,10 @@ import yaml
 
 import grok
 from grok.claims.model import Claim, Run, Runs
+from grok.experiment.command_line import arguments_of
 from grok.experiment.experiment import KEYS_OF_ANY_VALUE, Experiment
 from grok.paths import PROJECT
+from grok.values import with_numbers
 
 DIGITS = 12  # of a version
 OUR_FOLDERS = (PROJECT / "experiments", Path(grok.__file__).parent)
@@ -30,7 +32,8 @@ def version_of(experiment: Experiment, claim: Claim) -> str:
 
     It changes with the statement, with any function or constant of this project that the check
     uses, directly or through another one, and with the sweep and the named configs whose runs it is
-    checked on. Comments and layout do not change it.
+    checked on. Comments and layout do not change it. Nor do a constant that is a range, the threshold
+    of the experiment, a named config that `initial_run` names, and defaults without a named config.
     """
     content = {
         "statement": claim.statement,
@@ -45,8 +48,13 @@ def version_of(experiment: Experiment, claim: Claim) -> str:
 
 def check_of(claim: Claim) -> dict[str, str]:
     """The code of a claim's check, of the functions that it uses, and its constants, by name."""
+    return _parts(claim.check)
+
+
+@cache
+def _parts(check: Callable[..., Any]) -> dict[str, str]:
     parts: dict[str, str] = {}
-    _add(claim.check, parts)
+    _add(check, parts)
     return parts
 
 
@@ -97,6 +105,24 @@ def _is_ours(function: FunctionType) -> bool:
     """Whether a function is part of this project."""
     file = Path(function.__code__.co_filename).resolve()
     return any(file.is_relative_to(folder) for folder in OUR_FOLDERS)
+
+
+def is_of_file(sweep: Mapping[str, Any]) -> bool:
+    """Whether a stored sweep asks for the same runs as the project's sweep file of its name."""
+    path = PROJECT / "sweeps" / f"{sweep['name']}.yaml"
+    return path.exists() and _asked_for(yaml.safe_load(path.read_text())) == _asked_for(
+        sweep["config"]
+    )
+
+
+def _asked_for(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a sweep file asks for, the same before and after `grok.sweep.file.check`."""
+    return (
+        config.get("method"),
+        config.get("run_cap"),
+        with_numbers(config.get("parameters")),
+        arguments_of(config.get("command", ())),
+    )
 
 
 @cache

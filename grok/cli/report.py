@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from grok.cli.options import SELECTION_HELP, NamedPath, runs_argument, with_store
-from grok.errors import check_names
+from grok.errors import UserError, check_names
 from grok.paths import PROJECT, experiment_names
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 
     from grok.reports.page import report as page  # after the filters are known to be right
 
-    count = page.write(store, wanted, output, [Path("figures"), PROJECT / "docs" / "images"])
+    folders = [Path("figures"), PROJECT / "docs" / "images"]
+    count = page.write(store, wanted, output, folders, _details)
     click.echo(f"{count} runs in {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -71,6 +72,10 @@ def measures(name: str | None, experiment: str | None, named: tuple[str, ...]) -
         check_names([name], measure_names(), "instrument")
     if experiment:
         check_names([experiment.removesuffix(".py")], experiment_names(), "experiment")
+    if name is not None and experiment:
+        raise UserError(f"{name} with --profile: expected one of them; all measures are profiled")
+    if named and not experiment:
+        raise UserError(f"--config {named[0]}: expected --profile EXPERIMENT, whose config it is")
 
     from grok.reports import measure_costs
 

@@ -87,7 +87,8 @@ class Timing:
     """How fast a replica is, told once if its first record after steps is long in coming.
 
     step: that it has reached.
-    step_seconds, evaluation_seconds: that a step and the first evaluation have taken.
+    step_seconds, evaluation_seconds: that a step and the last evaluation have taken, without their
+        compilation.
     """
 
     replica: int

@@ -348,7 +348,10 @@ MEASURES = (
         SNAPSHOT,
         _attention,
         ("attention",),
-        {"rows": Option(256, "train rows whose attention is computed"), "components": COMPONENTS},
+        {
+            "rows": Option(256, "train rows whose attention is computed", 2),
+            "components": COMPONENTS,
+        },
     ),
     Measure(
         "token_gradient",
@@ -470,6 +473,12 @@ MEASURES = (
     ),
 )
 COMPARES_GRADIENTS = ("consecutive", "variance", "subspace_gradient_info")  # two G's or more
+COMPARES_SNAPSHOTS = {  # metrics of `phases`, and how many snapshots they need
+    "grad_velocity": 2,
+    "embedding_change": 2,
+    "embedding_change_normalized": 2,
+    "grad_acceleration": 3,
+}
 BY_NAME = {measure.name: measure for measure in MEASURES}
 GROUPS: dict[str, tuple[str, ...]] = {
     **{
@@ -530,24 +539,32 @@ def resolve(
 
 
 def too_late(problem: Problem) -> list[str]:
-    """The problem's measures, and metrics of `batch_dynamics`, that it ends too early for."""
+    """The problem's measures, and metrics of them, that it ends too early for, and when they begin."""
     assert problem.measures is not None
-    steps, intervals = problem.train_steps, len({*problem.log_steps, problem.train_steps} - {0})
+    ends = sorted({*problem.log_steps, problem.train_steps} - {0})  # of the intervals
     late = []
     for measure in problem.measures.measures:
-        if measure.when == BURST and measure.every > steps:
-            late.append(f"{measure.name} (every={measure.every})")
-        elif measure.when != BURST:
-            first = max(measure.every, 2 if measure.name in COMPARES_GRADIENTS else 1)
-            if first > intervals:
-                late.append(f"{measure.name} (every={first} evaluations)")
-            elif measure.name == "batch_dynamics":
-                late += [
-                    f"{measure.name}/{metric}_{number}"
-                    for metric, key, more in (("lag", "lags", 1), ("efficiency", "windows", 0))
-                    for number in measure.values[key]
-                    if number + more > steps
-                ]
+        if measure.when == BURST:
+            if measure.every > problem.train_steps:
+                late.append(f"{measure.name} (from step {measure.every:,})")
+            continue
+        first = max(measure.every, 2 if measure.name in COMPARES_GRADIENTS else 1)
+        due = [end for number, end in enumerate(ends, 1) if measure.is_due(number)]
+        if first > len(ends):
+            late.append(f"{measure.name} (from evaluation {first:,})")
+        elif measure.name == "batch_dynamics":
+            late += [
+                f"{measure.name}/{metric}_{number} (from step {number + more:,}, last at {due[-1]:,})"
+                for metric, key, more in (("lag", "lags", 1), ("efficiency", "windows", 0))
+                for number in measure.values[key]
+                if number + more > due[-1]
+            ]
+        elif measure.name == "phases":
+            late += [
+                f"{measure.name}/{metric} (from evaluation {count * measure.every:,})"
+                for metric, count in COMPARES_SNAPSHOTS.items()
+                if count > len(due)
+            ]
     return late
 
 

@@ -25,7 +25,8 @@ class MeasureError(ValueError):
 class Option:
     """An option of a measure: True or False, a number, or a list of numbers.
 
-    value: of this run; in the catalogue, the default.
+    value: of this run; in the catalogue, the default. A default of None is a whole number that
+        depends on the run.
     meaning: in a few words.
     least: the smallest number that is accepted; with `above`, a number must be larger than it.
     """
@@ -35,8 +36,14 @@ class Option:
     least: float = 1
     above: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.value, list):
+            object.__setattr__(self, "value", tuple(self.value))
+
     def with_value(self, value: Any) -> "Option":
         """The option with another value of the same type; MeasureError if it is none."""
+        if value is None and self.value is None:
+            return self
         is_list = isinstance(self.value, tuple)
         default = self.value[0] if is_list else self.value
         if isinstance(value, bool) and isinstance(default, bool):
@@ -62,7 +69,8 @@ class Option:
             return "True or False"
         kind = "number" if isinstance(default, float) else "whole number"
         bound = f"{'above' if self.above else 'of at least'} {self.least:g}"
-        return f"{f'a list of {kind}s' if is_list else f'a {kind}'} {bound}"
+        or_none = " or None" if self.value is None else ""
+        return f"{f'a list of {kind}s' if is_list else f'a {kind}'} {bound}{or_none}"
 
     def _is_allowed(self, number: float) -> bool:
         return self.least <= number < math.inf and not (self.above and number == self.least)

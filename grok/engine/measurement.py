@@ -120,7 +120,7 @@ class MeasurementState:
 
     measures, reference, stride: see `MeasureConfig`.
     kept_gradients: G's of the last intervals that the measures read.
-    metrics: the metrics of this evaluation.
+    metrics: the metrics of this evaluation; empty after a step without one.
     weights: the parameters after the last step.
     gradient: of the last step, by parameter.
     lr: of the last step, in the first parameter group.
@@ -137,7 +137,7 @@ class MeasurementState:
         self.problem, self.measures = problem, config.measures
         self.reference, self.stride = config.reference, config.stride
         self.by_name = {measure.name: measure for measure in config.measures}
-        windows = [measure.values.get("window", 0) for measure in config.measures]
+        windows = [m.values.get("window", 0) for m in config.measures if m.group == "gradients"]
         self.kept_gradients = max([LEAST_WINDOW, *windows])
         self.program, self.slot = program, slot
         self.metrics: dict[str, float] = {}
@@ -156,7 +156,7 @@ class MeasurementState:
 
     def after_step(self, program: Program, slot: int) -> None:
         """Record the step that the program has just made; `slot` is the replica's."""
-        self.program, self.slot = program, slot
+        self.program, self.slot, self.metrics = program, slot, {}
         history, step = self.history, program.steps[slot]
         self.gradient, gradient = _copied(program.state["gradient"], slot)
         gradient_P = gradient[: len(history.gradient_sum)]
@@ -419,7 +419,7 @@ class MeasurementState:
         """A copy of the rows of the last step, by name; of all data in full-batch training."""
         data, keys = self.problem.data, self.problem.minibatch_keys
         if self.problem.batch_size is None:
-            return {name: value.clone() for name, value in data.items()}
+            return {name: value.clone() for name, value in self.data().items()}
         rows = self.program.state["minibatch"][self.slot]
         return {name: data[name][rows] for name in keys}
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
-from grok.engine.measure import Measure, Option
+from grok.engine.measure import SCHEDULES, Measure, MeasureError, Option
 from grok.engine.measurement import MeasurementState
 from grok.errors import UserError
 from grok.measures.vectors import slashed
@@ -70,7 +71,21 @@ def own_measure(
     """The measure that a user's function becomes.
 
     Its values are checked when it is taken: UserError unless they are numbers by name.
+
+    Raises:
+        TypeError: `when` is no schedule, an option is none or has a default that it would refuse, or
+            the function does not take the options.
     """
+    if when not in SCHEDULES:
+        raise TypeError(f"instrument {name}: when={when!r}; expected one of {', '.join(SCHEDULES)}")
+    for key, option in options.items():
+        if not isinstance(option, Option):
+            raise TypeError(f"instrument {name}: {key}={option!r}; expected an Option")
+        try:
+            option.with_value(option.value)
+        except MeasureError as error:
+            wrong = f"the default {key}={option.value!r}; expected {error.expected}"
+            raise TypeError(f"instrument {name}: {wrong}") from None
 
     def compute(state: MeasurementState, **values: Any) -> dict[str, float]:
         metrics = function(Observation(state), **values)
@@ -78,7 +93,14 @@ def own_measure(
             raise UserError(f"instrument {name}: expected numbers by name, not {metrics!r:.80}")
         return {slashed(str(key)): _number(name, key, value) for key, value in metrics.items()}
 
-    return Measure(name, "own", description, when, compute, options=options)
+    measure = Measure(name, "own", description, when, compute, options=options)
+    try:
+        signature(function).bind(None, **measure.values)
+    except TypeError as error:
+        raise TypeError(
+            f"instrument {name}: the function and its options differ: {error}"
+        ) from None
+    return measure
 
 
 def _number(name: str, key: str, value: Any) -> float:

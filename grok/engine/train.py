@@ -91,9 +91,9 @@ def train(
         return
     check_signatures(problems)
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
-    memory.keep_freed()
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = runnable_program(problems, slots, compiled, fused, threads, steps)
+    memory.keep_freed()  # not before: of what is recorded once, 2 GB were kept for a large evaluation
     yield from _Training(problems, program, terminate, resume or {}).run()
 
 
@@ -268,7 +268,7 @@ class _Training:
         ] * program.slots  # by slot of the program; None: free
         self.is_timed = False  # whether the first steps have been timed, or were soon over
         self.first_timed: tuple[float, int] | None = None  # time and step
-        self.evaluation_seconds = 0.0  # of the last evaluation
+        self.evaluation_seconds = 0.0  # of the last evaluation, without its compilation
 
     def run(self) -> Iterator[Event]:
         for index in range(self.program.slots):
@@ -413,9 +413,10 @@ class _Training:
         ]
         if not due:
             return
-        began = time.perf_counter()
+        began, prepared = time.perf_counter(), self.program.preparing_seconds
         evaluated = self.program.evaluate([index for index, _ in due])
-        self.evaluation_seconds = time.perf_counter() - began
+        prepared = self.program.preparing_seconds - prepared
+        self.evaluation_seconds = time.perf_counter() - began - prepared
         for (index, slot), tensors in zip(due, evaluated, strict=True):
             slot.pending_log_steps.pop()
             step = self.program.steps[index]

@@ -38,7 +38,7 @@ def warn_of_late_measures(problem: Problem) -> None:
     if late:
         _warn_once(
             f"{problem.train_steps:,} steps are too few for {', '.join(late)}; "
-            "set measure_options.INSTRUMENT.every to log them"
+            "measure_options.INSTRUMENT changes that, see `grok measures INSTRUMENT`"
         )
 
 

@@ -16,6 +16,7 @@ import torch
 from grok.paths import INSTALLED, PROJECT
 
 LOCK = PROJECT / "requirements-lock.txt"
+CODE = ("experiments/*.py", "grok/*.py")  # patterns of git, whose * includes folders
 
 
 @cache
@@ -94,12 +95,18 @@ def remote_of(repository: Path) -> str:
 
 
 def is_changed(repository: Path) -> bool:
-    """Whether tracked files differ from the commit, other than those in `docs`.
+    """Whether tracked files differ from the commit, other than those in `docs`, or code is untracked.
 
-    `grok replicate` writes verdicts there after each paper, which makes no later run another.
+    `grok replicate` writes verdicts to `docs` after each paper, which makes no later run another.
+    Code is a Python file in `experiments` or `grok`: one that was never added to the repository is
+    in no commit.
     """
-    command = ["git", "-C", str(repository), "diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs"]
-    return subprocess.run(command, capture_output=True).returncode == 1
+    git = ["git", "-C", str(repository)]
+    differs = [*git, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)docs"]
+    if subprocess.run(differs, capture_output=True).returncode == 1:
+        return True
+    untracked = [*git, "ls-files", "--others", "--exclude-standard", "--", *CODE]
+    return bool(subprocess.run(untracked, capture_output=True).stdout)
 
 
 def package_version() -> str:

@@ -24,7 +24,7 @@ from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
 
 from grok.engine.events import Event
-from grok.engine.instruments import BY_NAME
+from grok.engine.instruments import BY_NAME, GROUPS
 from grok.engine.measure import EVALUATION, Measure, Option
 from grok.engine.observation import OwnInstrument, own_measure
 from grok.engine.problem import Problem
@@ -209,13 +209,20 @@ class Experiment(sacred.Experiment):
         Arguments:
             description: what it measures, in a few words.
             when: "evaluation", "snapshot" or "burst", see `grok.engine.measure.Measure`.
-            options: with their defaults; a run sets them by `measure_options`.
+            options: with their defaults; a run sets them by `measure_options`. `every`, and `burst`
+                in bursts, replace the defaults of the schedule and do not reach the function.
+
+        Raises:
+            TypeError: the name is that of an instrument or a group, `when` is none of the three, an
+                option is none, or the function does not take the options.
         """
 
         def add(function: OwnInstrument) -> OwnInstrument:
             name = function.__name__
             if name in BY_NAME or name in self.instruments:
                 raise TypeError(f"there is an instrument {name} already")
+            if name in GROUPS:
+                raise TypeError(f"there is a group of instruments {name} already")
             self.instruments[name] = own_measure(name, description, when, function, options)
             return function
 

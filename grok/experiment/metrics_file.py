@@ -32,6 +32,8 @@ def check_name(path: Path) -> None:
         raise UserError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if path.exists():
         raise UserError(f"{path} exists already")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}")
 
 
 def writer(path: Path, file: TextIO) -> Callable[[Row], None]:

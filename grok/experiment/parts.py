@@ -17,7 +17,7 @@ from grok.engine import instruments, interventions
 from grok.engine.determinism import drawing
 from grok.engine.functional import running_statistics
 from grok.engine.hopeless import rule_of
-from grok.engine.measure import SNAPSHOT, Measure, MeasureError
+from grok.engine.measure import Measure, MeasureError
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import NO_GRADIENT_STEPS, Grokfast, Group, MeasureConfig, Optimizer
 from grok.errors import check_names
@@ -519,6 +519,7 @@ def measure_config(
         own: instruments that the paper defines.
     """
     names = c.measures.split(",") if isinstance(c.measures, str) else list(c.measures)
+    names = [name.strip() for name in names]
     shapes = {name: p.shape for name, p in problem.module.named_parameters()}
     if reference is not None:
         statistics = running_statistics(problem.module)
@@ -532,10 +533,9 @@ def measure_config(
     except MeasureError as error:
         raise ConfigError("measures", c.measures, error.expected) from None
     measures = {measure.name: measure for measure in chosen}
-    for name, measure in measures.items():
-        if measure.when == SNAPSHOT:
-            measures[name] = measure.with_option("every", c.snapshot_every)
     wanted = c.measure_options or {}
+    if wanted and not measures:
+        raise ConfigError("measure_options", wanted, "None without measures")
     check_names(wanted, measures, "instrument of this run")
     for name, options in wanted.items():
         for option, value in options.items():
@@ -544,5 +544,8 @@ def measure_config(
             except MeasureError as error:
                 key = f"measure_options.{name}.{option}"
                 raise ConfigError(key, value, error.expected) from None
+    for name, measure in measures.items():
+        if measure.every is None:
+            measures[name] = measure.with_option("every", c.snapshot_every)
     stride = getattr(c, "stride", None) or isqrt(getattr(c, "p", 1))
     return MeasureConfig(tuple(measures.values()), stride, reference)

@@ -178,9 +178,10 @@ class RunProgress:
             evaluations = sum(step > event.step for step in self.problem.log_steps)
             seconds = (train_steps - event.step) * event.step_seconds
             seconds += evaluations * event.evaluation_seconds
+            more = "" if self.problem.measures is None else ", and more for the instruments"
             self._print(
                 f"step {event.step:,} of {train_steps:,}  {rate} steps/s  about {duration(seconds)} for "
-                f"all steps and {evaluations:,} evaluations"
+                f"all steps and {evaluations:,} evaluations{more}"
             )
         elif isinstance(event, Intervened) and self.has_lines and event.step >= self.first_step:
             change = describe(self.problem.interventions[event.number])

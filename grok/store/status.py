@@ -15,17 +15,15 @@ FINISHED = {
 DEAD_AFTER = 60.0  # seconds without a heartbeat; one comes every second
 # milliseconds since the last sign of life, by the server's clock; runs of earlier versions have no
 # lease, and their heartbeats are by the clock of their node
-SILENCE: dict[str, Any] = {
-    "$subtract": [
-        "$$NOW",
-        {
-            "$ifNull": [
-                "$lease.renewed",
-                {"$ifNull": ["$lease.taken", {"$ifNull": ["$heartbeat", "$start_time"]}]},
-            ]
-        },
+SIGN_OF_LIFE: dict[str, Any] = {
+    "$ifNull": [
+        "$lease.renewed",
+        {"$ifNull": ["$lease.taken", {"$ifNull": ["$heartbeat", "$start_time"]}]},
     ]
 }
+# null where an imported run has no time there
+A_TIME = {"$convert": {"input": SIGN_OF_LIFE, "to": "date", "onError": None, "onNull": None}}
+SILENCE: dict[str, Any] = {"$subtract": ["$$NOW", A_TIME]}
 
 
 def counts(database: Database) -> dict[str, int]:
@@ -60,6 +58,12 @@ def unfinished(database: Database) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def dead(database: Database) -> set[Any]:
+    """The ids of the RUNNING runs that have had no heartbeat for DEAD_AFTER."""
+    seconds_of = silence(database.runs, {"status": "RUNNING"})
+    return {run_id for run_id, seconds in seconds_of.items() if seconds > DEAD_AFTER}
 
 
 def silence(documents: Collection, wanted: dict[str, Any]) -> dict[Any, float]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from grok.errors import UserError
 from grok.phases import PHASES
 from grok.store.connection import Store, find_sweep
@@ -34,19 +36,29 @@ def diagram(survey: Survey) -> dict[str, Any]:
     """What is known of a phase diagram, as plain values.
 
     Returns:
-        `x` and `y`, the keys of its axes; `predicted`, the cells that were not run, with their values
-        and phase (none for a map of several slices, which one diagram cannot show); and `said`, the
-        result in sentences.
+        `x` and `y`, the keys of its axes; `slices`, of each the values of the keys in which they
+        differ; `predicted`, the cells that were not run, with the index of their slice, their values
+        and phase; and `said`, the result in sentences.
     """
-    predicted = []
-    if len(survey.lattice.slices) == 1:
-        (phases,), (is_run,) = survey.phases, survey.is_run
-        columns, rows = survey.lattice.axes
-        predicted = [
-            {"x": x, "y": y, "phase": PHASES[phases[column, row]]}
-            for column, x in enumerate(columns)
-            for row, y in enumerate(rows)
-            if not is_run[column, row] and phases[column, row] != UNKNOWN
-        ]
-    x, y = survey.lattice.keys
-    return {"x": x, "y": y, "predicted": predicted, "said": survey.describe()}
+    lattice = survey.lattice
+    first = lattice.slices[0]
+    keys = [key for key in first if any(piece[key] != first[key] for piece in lattice.slices)]
+    columns, rows = lattice.axes
+    not_run = np.argwhere(~survey.is_run & (survey.phases != UNKNOWN))
+    predicted = [
+        {
+            "slice": piece,
+            "x": columns[column],
+            "y": rows[row],
+            "phase": PHASES[survey.phases[piece, column, row]],
+        }
+        for piece, column, row in not_run.tolist()
+    ]
+    x, y = lattice.keys
+    return {
+        "x": x,
+        "y": y,
+        "slices": [{key: piece[key] for key in keys} for piece in lattice.slices],
+        "predicted": predicted,
+        "said": survey.describe(),
+    }

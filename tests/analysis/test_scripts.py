@@ -242,12 +242,17 @@ def test_one_running_run_with_nan_and_missing_metrics_is_plotted(made, tmp_path)
         ("correlation", ["-x", "result.phase", "-y", "seed"], "no run of these 12 has both"),
         ("correlation", ["-x", "seed", "-y", "x", "--along"], "12 runs: --along shows at most 6"),
         ("layer_dynamics", [], "no metric norms/norm/... in these"),
+        # "no config.lr in these runs" was said, although all had one, and --by was ignored
+        ("correlation", ["-x", "config.lr", "-y", "y", "--along"], "config.lr: expected a metric"),
+        ("correlation", ["-x", "x", "-y", "y", "--along", "--by", "p"], "--by p: expected none"),
         ("weights", [], f"run {FIRST} has kept no weights.safetensors"),
     ],
 )
 def test_what_cannot_be_plotted_is_one_line_and_exit_2(made, name, arguments, message, tmp_path):
     if name == "weights":
         arguments = [f"run={FIRST}"]
+    elif "config.lr" in arguments:
+        arguments = [f"run={FIRST}", *arguments]
     elif "p=999" not in arguments:
         arguments = [run_filter(), *arguments]
     done = call_script(name, *arguments, cwd=tmp_path)

@@ -1,7 +1,9 @@
 """The scorecard: findings are stored with runs and sweeps, and read from there."""
 
+from datetime import datetime
 from math import inf
 
+import pytest
 from rich.console import Console
 
 from grok.claims import scorecard
@@ -37,7 +39,13 @@ def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
     assert by_id["03-C1"]["measured"]["test 99 % at"] == inf
 
 
-def test_a_sweep_is_checked_at_its_end(store, tmp_path):
+@pytest.fixture
+def any_recipe(monkeypatch):
+    """Sweeps smaller than those of the project's files are checked as these are."""
+    monkeypatch.setattr(scorecard, "is_of_file", lambda sweep: True)
+
+
+def test_a_sweep_is_checked_at_its_end(store, tmp_path, any_recipe):
     path = tmp_path / "doshi_cpu.yaml"
     path.write_text(
         "program: experiments/doshi.py\nmethod: grid\n"
@@ -64,7 +72,7 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path):
     assert len(scorecard.latest(store.database, paper)[0]["08c"]) == 2
 
 
-def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path):
+def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path, any_recipe):
     """Seeds are counted from what the sweep asked for, whether they ended or not. A run that diverged
     counts as one that failed: "it never generalizes" must not pass because the loss is NaN."""
     path = tmp_path / "doshi_cpu.yaml"
@@ -91,6 +99,24 @@ def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path):
     diverged = {"status": before["status"], "result": {**before["result"], "ended": "diverged"}}
     store.database.runs.update_one(wanted, {"$set": diverged})
     assert (card("08c").verdict.word, card("08c").seeds) == ("mostly", "2/3")
+
+
+def test_a_sweep_that_is_not_the_one_of_the_file_runs_no_claim(store, tmp_path):
+    """A copy of a sweep file with fewer seeds, another recipe or other fixed values has its name. Its
+    runs are not those that the claim is registered for."""
+    path = tmp_path / "doshi_cpu.yaml"
+    path.write_text(
+        "program: experiments/doshi.py\nmethod: grid\n"
+        "command: ['${program}', with, '${args_no_hyphens}']\n"
+        "parameters: {preset: {value: analytic}, seed: {values: [0]}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    sweep.run(SweepProgress(1, 1))
+    paper = sweep.file.experiment
+    claim = next(claim for claim in paper.claims if claim.id == "08c")
+    card = scorecard.summary(claim, scorecard.latest(store.database, paper)[0]["08c"])
+    assert (card.verdict.word, card.verdict.passed) == ("not run", 0)
+    assert "the sweep differs from sweeps/doshi_cpu.yaml" in card.measured
 
 
 def test_a_grid_that_was_cut_short_asked_for_all_its_points(store):
@@ -122,7 +148,7 @@ def test_a_grid_that_was_cut_short_asked_for_all_its_points(store):
     assert len(all_of_others) == 1
 
 
-def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch):
+def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch, any_recipe):
     """The version of a claim counts, not its name: a reworded claim is a new statement."""
     path = tmp_path / "doshi_cpu.yaml"
     path.write_text(
@@ -144,7 +170,14 @@ def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkey
     assert finding.version == version_of(paper, claim)
     trained = store.database.sweeps.find_one({"_id": sweep.id})["claims"]["runs"]
     assert trained["first"] is not None and len(trained["commits"]) == 1
+    early = {"start_time": datetime(2020, 1, 1), "status": "FAILED", "result": None}
+    store.database.runs.insert_one({"_id": "early", "meta": {"sweep": {"id": sweep.id}}, **early})
+    assert card().mark == " (stated after)"  # a run that failed may have been seen too
+    store.database.runs.delete_one({"_id": "early"})
     monkeypatch.setattr(scorecard, "version_of", lambda paper, claim: "reworded")
+    changed = scorecard.latest(store.database, paper)[0]["08c"]
+    assert scorecard.summary(claim, changed).verdict.word == "not run"
+    assert "the claim has changed since" in scorecard.summary(claim, changed).measured
     assert card().mark == " (stated after)"
     (before,) = store.database.sweeps.find_one({"_id": sweep.id})["claims_before"]
     assert finding.version in {one["version"] for one in before["findings"]}

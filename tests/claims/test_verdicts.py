@@ -1,11 +1,12 @@
 """The file of verdicts that the documentation reads."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
 from types import SimpleNamespace
 
-from grok.claims import verdicts
+from grok.claims import scorecard, verdicts
 from grok.claims.model import Claim, Finding, Runs, evaluate
 from tests.claims.runs import run
 
@@ -69,7 +70,8 @@ def test_a_claim_that_could_not_be_evaluated_has_failed_and_one_without_runs_was
     assert verdicts.claim_result(EARLY, []) == {**nothing, "measured": None, **UNSTATED}
 
 
-def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path):
+def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorecard, "version_of", lambda experiment, claim: None)
     paper = SimpleNamespace(path="x", doc="Somebody 2022.\n\nMore.", claims=[EARLY, NOT_RUN])
     sweep = {"_id": "x_cpu-1", "name": "x_cpu", "experiment": "x", "created": datetime.now(UTC)}
     made = [one.__dict__ for one in findings(EARLY, [0.0, 1.0, 1.0])]
@@ -100,3 +102,23 @@ def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path):
             "X-2": verdicts.claim_result(NOT_RUN, []),
         },
     }
+
+
+def test_the_commit_and_the_date_of_a_replication_are_those_of_its_runs(store):
+    """`grok replicate --resume` checks sweeps that finished before: with another commit, on another day,
+    and perhaps with changed files. The commit of the day on which it is called would hide that."""
+    paper = SimpleNamespace(path="y", claims=[EARLY, replace(NOT_RUN, sweep="y_more")])
+    trained = {
+        "x_cpu": {"last": datetime(2026, 1, 3), "commits": ["0123456789ab", "0123456789ab+"]},
+        "y_more": {"last": datetime(2026, 1, 2), "commits": ["ffff456789ab"]},
+    }
+    made = {"experiment": "y", "created": datetime.now(UTC)}
+    store.database.sweeps.insert_many(
+        {**made, "_id": name, "name": name, "claims": {"findings": [], "runs": runs}}
+        for name, runs in trained.items()
+    )
+    try:
+        state = verdicts._state(paper, store.database, "abc1234")
+    finally:
+        store.database.sweeps.delete_many({"_id": {"$in": [*trained]}})
+    assert state == {"commit": "0123456, 0123456+, ffff456", "date": "2026-01-03"}

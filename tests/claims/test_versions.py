@@ -5,9 +5,10 @@ import textwrap
 
 import pytest
 
-from grok.claims.versions import check_of, version_of
+from grok.claims.versions import check_of, is_of_file, version_of
 from grok.experiment.experiment import load_module
 from grok.paths import PROJECT
+from grok.sweep import file as files
 
 PAPER = '''
 """A paper."""
@@ -131,3 +132,15 @@ def test_the_module_of_a_check_need_not_be_imported_by_name():
         "grok.claims.statistics.rank_correlation",  # named as an attribute of its module
     }
     assert functions <= check_of(sharper).keys()
+
+
+def test_a_sweep_is_of_its_file_if_it_asks_for_the_same_runs():
+    """Checked and stored, the config has another form than the YAML file, and means the same."""
+    for path in sorted((PROJECT / "sweeps").glob("*_cpu.yaml")):
+        sweep = {"name": path.stem, "config": files.read(path).config}
+        assert is_of_file(sweep)
+        words = [*sweep["config"]["command"], "lr=0.5"]
+        parameters = {**sweep["config"]["parameters"], "seed": {"values": [77]}}
+        for change in ({"command": words}, {"parameters": parameters}, {"run_cap": 1}):
+            assert not is_of_file({**sweep, "config": {**sweep["config"], **change}})
+    assert not is_of_file({**sweep, "name": "nowhere"})

@@ -54,6 +54,9 @@ WITHOUT_A_STORE = [
     (("sweep", "submit", "nothing.yaml"), "No such file"),
     (("measures", "--profile", "nanada"), "did you mean nanda?"),
     (("measures", "hesian"), "did you mean hessian?"),
+    # the two options were accepted and ignored
+    (("measures", "hessian", "--profile", "nanda"), "hessian with --profile: expected one of them"),
+    (("measures", "--config", "cpu"), "--config cpu: expected --profile EXPERIMENT"),
 ]
 
 

@@ -250,6 +250,29 @@ def test_a_number_with_which_nothing_is_measured_is_refused(option, value):
         ordering([name], measure_options={name: {key: value}}, dropout=0.0)
 
 
+def test_a_snapshot_option_of_none_is_snapshot_every():
+    """It is the default that `grok measures attention` shows, and was refused."""
+    made = ordering(["attention"], measure_options={"attention": {"every": None}})
+    assert [measure.every for measure in made.measures.measures] == [SMALL["snapshot_every"]]
+
+
+def test_the_variance_between_inputs_needs_two():
+    """Of one row it was NaN."""
+    with pytest.raises(UserError, match=r"attention.rows=1: expected a whole number of at least 2"):
+        ordering(["attention"], measure_options={"attention": {"rows": 1}})
+
+
+def test_names_may_have_spaces_after_their_commas():
+    """The error was "did you mean fourier?", which is what had been written."""
+    assert ordering("norms, fourier", measure_options=None).measures.names == ("norms", "fourier")
+
+
+def test_options_without_measures_are_one_clear_line():
+    """The line ended in "there are: " and nothing."""
+    with pytest.raises(UserError, match=r"measure_options=.*: expected None without measures"):
+        ordering([], measure_options={"hessian": {"every": 5}})
+
+
 def test_options_change_what_is_logged():
     """Windows, lags, periods, K and thresholds reach the formulas that they are options of."""
     problem = ordering(
@@ -350,8 +373,8 @@ def test_the_counterfactual_of_a_parameter_is_that_of_its_gradient():
 @pytest.mark.parametrize(
     ("changes", "late"),
     [
-        ({}, ["subspace_gradient_info (every=20 evaluations)", "hessian (every=1000)"]),
-        ({"snapshot_every": 14}, ["hessian (every=1000)"]),
+        ({}, ["subspace_gradient_info (from evaluation 20)", "hessian (from step 1,000)"]),
+        ({"snapshot_every": 14}, ["hessian (from step 1,000)"]),
     ],
 )
 def test_a_run_says_what_it_is_too_short_for(changes, late, capsys):
@@ -362,15 +385,25 @@ def test_a_run_says_what_it_is_too_short_for(changes, late, capsys):
     ordering(measures, measure_options=None, **changes)
     line = capsys.readouterr().err
     assert line.startswith(
-        f"warning: 42 steps are too few for {', '.join(late)}; set measure_options"
+        f"warning: 42 steps are too few for {', '.join(late)}; measure_options.INSTRUMENT changes"
     )
 
 
-def test_lags_that_a_run_cannot_reach_are_said():
-    problem = ordering(
-        ["batch_dynamics"], measure_options={"batch_dynamics": {"windows": [42, 43]}}
-    )
-    assert too_late(problem) == ["batch_dynamics/lag_50", "batch_dynamics/efficiency_43"]
+def test_metrics_that_a_run_cannot_reach_are_said():
+    """Those that begin after the last snapshot, at evaluation 12 and step 36, were not; and to set
+    `every` was advised, which does not help."""
+    options = {"batch_dynamics": {"lags": [35, 36], "windows": [36, 42]}}
+    problem = ordering(["batch_dynamics", "phases"], measure_options=options)
+    assert too_late(problem) == [
+        "batch_dynamics/lag_36 (from step 37, last at 36)",
+        "batch_dynamics/efficiency_42 (from step 42, last at 36)",
+    ]
+    logged = {key for e in train([problem]) if isinstance(e, Record) for key in e.metrics}
+    assert {"batch_dynamics/lag_35", "batch_dynamics/efficiency_36"} <= logged
+    assert logged.isdisjoint({"batch_dynamics/lag_36", "batch_dynamics/efficiency_42"})
+    assert too_late(ordering(["phases"], measure_options=None, snapshot_every=6)) == [
+        "phases/grad_acceleration (from evaluation 18)"
+    ]
 
 
 @pytest.mark.parametrize(

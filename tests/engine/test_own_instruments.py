@@ -119,6 +119,35 @@ def test_in_a_batch_every_replica_has_its_own_values():
     assert alone[0] != alone[1]
 
 
+def test_in_a_burst_it_sees_no_metrics():
+    """Those of the last evaluation were seen, but not in a run that had been resumed after it."""
+
+    def spy(observed):
+        return {"metrics": len(observed.metrics)}
+
+    options = {"spy": {"every": 2, "burst": 1}}
+    for when in ("burst", "evaluation"):
+        problem = problem_of(paper_with(spy, when), measures="spy", measure_options=options)
+        counts = {m["spy/metrics"] for m in ran(problem)[0] if "spy/metrics" in m}
+        assert counts == ({0} if when == "burst" else {5})
+        options = None
+
+
+def test_the_batch_of_full_batch_training_has_the_temperature_of_now():
+    """It had the first one, whatever an intervention had set since."""
+
+    def spy(observed):
+        return {"is": observed.batch["temperature"]}
+
+    paper = load(PROJECT / "experiments" / "mlp.py")
+    paper.instrument("a test")(spy)
+    change = {"when": 5, "set": {"temperature": 3.0}}
+    config = {"p": 5, "batch_size": None, "train_steps": 20, "eval_steps": 10, "seed": 0}
+    full = paper.full_config({**config, "measures": "spy", "interventions": [change]})
+    problem = paper.problem_of(full)
+    assert ran(problem)[0][-1]["spy/is"] == 3
+
+
 def test_its_options_are_checked_and_reach_it():
     def scaled(observed, factor):
         return {"is": factor * observed.step}
@@ -160,6 +189,63 @@ def test_a_name_is_given_once():
 
     with pytest.raises(TypeError, match="there is an instrument norms already"):
         paper_with(norms)
+
+
+@pytest.mark.parametrize("when", ["evaluation", "snapshot", "burst"])
+def test_its_schedule_has_the_defaults_that_it_gives(when):
+    """Those of a snapshot were replaced by `snapshot_every`."""
+
+    def rare(observed):
+        return {"step": observed.step}
+
+    options = {"every": Option(4, "as said")} | (
+        {"burst": Option(1, "as said")} if when == "burst" else {}
+    )
+    records, _ = ran(problem_of(paper_with(rare, when, **options), measures="rare", epochs=9))
+    steps = [m["rare/step"] for m in records if "rare/step" in m]
+    assert steps == ([4, 8, 12, 16, 20, 24] if when == "burst" else [12, 24])
+
+
+@pytest.mark.parametrize("window", [Option(2.5, "a number"), Option([2, 3], "a list")])
+def test_an_option_may_be_called_window(window):
+    """It was taken for the number of gradients that are kept, and ended the run with a traceback."""
+
+    def mean(observed, window):
+        return {"is": window if isinstance(window, float) else sum(window) / 2}
+
+    records, _ = ran(problem_of(paper_with(mean, window=window), measures="mean"))
+    assert records[-1]["mean/is"] == 2.5
+
+
+def takes_k(observed, k):
+    return {"k": k}
+
+
+@pytest.mark.parametrize(
+    ("when", "options", "line"),
+    [
+        ("evalution", {"k": Option(1, "")}, "when='evalution'; expected one of evaluation, snap"),
+        ("burst", {}, "differ: missing a required argument: 'k'"),
+        ("burst", {"k": Option(1, ""), "n": Option(1, "")}, "differ: got an unexpected keyword"),
+        ("burst", {"k": 5}, "k=5; expected an Option"),
+        ("burst", {"k": Option("x", "")}, "default k='x'; expected a whole number of at least 1"),
+        ("burst", {"k": Option(0, "")}, "default k=0; expected a whole number of at least 1"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_where_it_stands(when, options, line):
+    """Some were found after the run had begun, others never."""
+    with pytest.raises(TypeError, match=f"instrument takes_k: .*{line}"):
+        paper_with(takes_k, when, **options)
+
+
+def test_a_group_keeps_its_name():
+    """An instrument of that name replaced the group."""
+
+    def observers(observed):
+        return {}
+
+    with pytest.raises(TypeError, match="there is a group of instruments observers already"):
+        paper_with(observers)
 
 
 def test_it_survives_a_resume():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -76,6 +77,31 @@ def test_a_long_way_to_the_first_record_is_timed(monkeypatch):
     kinds = [type(e) for e in events if e.replica == 0]
     assert kinds == [Start, Record, Timing, Record, Outcome]
     assert losses(events)[STEPS] == losses(plain)[STEPS]
+
+
+def test_freed_memory_is_kept_after_the_program_is_recorded(monkeypatch):
+    """Recording the evaluation of the published ordering study kept 3.1 GB, of which 1 GB was in use."""
+    calls = []
+    check = program.Program.check
+    monkeypatch.setattr(program.Program, "check", lambda p: calls.append("check") or check(p))
+    monkeypatch.setattr("grok.engine.memory.keep_freed", lambda: calls.append("keep_freed"))
+    list(train([problem(0, train_steps=2, log_steps=[0, 2])]))
+    assert calls == ["check", "keep_freed"]
+
+
+def test_the_time_of_an_evaluation_is_without_its_compilation(monkeypatch):
+    """The time left was that of as many compilations as there were evaluations to come."""
+    true = program.Program._trace
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return true(*arguments)
+
+    monkeypatch.setattr("grok.engine.train.TIMING_SECONDS", 0.0)
+    monkeypatch.setattr(program.Program, "_trace", slowly)
+    events = train([problem(0, log_steps=[0, STEPS])], compiled=False)
+    (timing,) = [event for event in events if isinstance(event, Timing)]
+    assert 0 < timing.evaluation_seconds < 0.4
 
 
 @pytest.mark.parametrize("compiled", [False, True])

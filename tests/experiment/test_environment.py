@@ -33,6 +33,25 @@ def test_verdicts_that_a_replication_writes_do_not_make_later_runs_those_of_chan
     assert is_changed(tmp_path)
 
 
+def test_code_that_was_never_committed_is_no_state_of_the_commit(tmp_path):
+    """The experiment of a run, or a module that it imports, may be a file that git does not know yet:
+    the run's commit has no trace of it. Other files, and those that git ignores, do not matter."""
+    git(tmp_path, "init")
+    (tmp_path / ".gitignore").write_text("ignored/\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    for name in ("notes.py", "experiments/notes.md", "experiments/ignored/paper.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("1")
+    assert not is_changed(tmp_path)
+    for name in ("experiments/paper.py", "grok/claims/checks.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("1")
+        assert is_changed(tmp_path)
+        (tmp_path / name).unlink()
+    assert not is_changed(tmp_path)
+
+
 def test_a_run_records_where_its_code_is_from_and_its_commit(tmp_path):
     """Sacred's description of a repository, from which a run is repeated: git is asked directly, since
     GitPython, with which Sacred asks, takes longer to import than git to answer."""

@@ -91,3 +91,9 @@ def test_the_file_of_a_stored_run_is_the_one_that_was_written(suffix, store, tmp
 def test_another_suffix_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match=r"expected a name that ends in \.csv or \.jsonl"):
         metrics_file.check_name(tmp_path / "x.txt")
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_runs(tmp_path):
+    """A run was recorded as failed, after it had been prepared."""
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere$"):
+        metrics_file.check_name(tmp_path / "nowhere" / "x.csv")

@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 
 from grok.engine.events import Start, Timing
+from grok.engine.instruments import BY_NAME
+from grok.engine.spec import MeasureConfig
 from grok.experiment import progress
 from grok.experiment.progress import LineSchedule, ask, line, mode, panels, sparkline
 from tests.conftest import PROJECT
@@ -115,7 +117,10 @@ def test_the_time_of_a_long_run_is_told_before_its_first_record(liu_toy, monkeyp
     progress.RunProgress("toy", "run 1", problem).show(Timing(0, 10, 4.0, 20.0))
     line = capfd.readouterr().err
     assert "step 10 of 10,000" in line and "0.25 steps/s" in line
-    assert f"about {(9990 * 4 + 60) / 3600:.0f} h for all steps and 3 evaluations" in line
+    assert f"about {(9990 * 4 + 60) / 3600:.0f} h for all steps and 3 evaluations\n" in line
+    measured = replace(problem, measures=MeasureConfig((BY_NAME["norms"],)))
+    progress.RunProgress("toy", "run 1", measured).show(Timing(0, 10, 4.0, 20.0))
+    assert "evaluations, and more for the instruments\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

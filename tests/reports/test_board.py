@@ -19,6 +19,7 @@ from grok.reports.page import arrays, published, server, views
 from grok.reports.page.changes import Cache, Changes
 from grok.reports.page.collect import claims_of
 from grok.reports.page.values import command_of
+from grok.store import status
 from tests.store.selection_cases import CASES, fill
 
 TOKEN = "a-token"
@@ -181,12 +182,19 @@ def test_a_name_that_can_be_no_key_is_an_error(made):
 
 def test_groups_count_all_runs_and_average_their_results(made):
     """A group's mean is that of its runs which have a number there."""
-    groups = views.groups(made.database, "", "seed", ["result.test_accuracy"])
+    groups = views.groups(made.database, "", "seed", ["result.test_accuracy"])["groups"]
     assert [group["count"] for group in groups] == [6] * 10
     runs = made.database.runs.find({"config.seed": groups[0]["value"]})
     accuracies = [run["result"]["test_accuracy"] for run in runs]
     assert groups[0]["means"]["result.test_accuracy"] == pytest.approx(sum(accuracies) / 6)
     assert groups[0]["states"] == {"COMPLETED": 6}
+
+
+def test_the_number_of_runs_is_told_also_where_not_all_groups_are(made, monkeypatch):
+    """The page added up the groups that it had got, which are the largest 500."""
+    monkeypatch.setattr(views, "MOST_GROUPS", 4)
+    found = views.groups(made.database, "run=2..", "decoder_lr", [])
+    assert len(found["groups"]) == 4 and found["total"] == 59
 
 
 def test_curves_are_thinned_to_their_ends_and_have_gaps_where_not_finite(made):
@@ -215,13 +223,16 @@ def test_a_running_run_has_a_rate_and_the_time_left(made):
             "timestamps": times,
         }
     )
+    for part, last in ((0, 5), (7, 90)):  # one logged at the start, and one seldom, in parts
+        seldom = {"name": f"b{part}", "part": part, "steps": [0, last], "values": [0.0] * 2}
+        made.database.metrics.insert_one({"run_id": 900, "timestamps": times[:2], **seldom})
     run = {"_id": 900, "status": "RUNNING", "config": {"train_steps": 310}}
     known = views.progress(made.database, run)
     assert known == {"step": 110, "steps": 310, "rate": 5.0, "left": 40.0}
     assert views.progress(made.database, {**run, "status": "COMPLETED"}) is None
     endless = views.progress(made.database, {**run, "config": {"train_steps": math.inf}})
     assert endless is not None and "left" not in endless
-    made.database.metrics.update_one({"run_id": 900}, {"$unset": {"timestamps": 1}})
+    made.database.metrics.update_many({"run_id": 900}, {"$unset": {"timestamps": 1}})
     assert views.progress(made.database, run) is None  # an imported one may have none
     made.database.metrics.delete_many({"run_id": 900})
 
@@ -361,6 +372,32 @@ def test_a_poll_finds_what_has_changed_and_all_viewers_hear_of_it(store):
         message = changes.wait(changes.version - 1, 0.0)
         assert message["sweeps"] == ["s"] and message["runs"] == []
         assert changes.wait(0, 0.0)["runs"] is None  # more than one change ago: everything
+    finally:
+        store.client.drop_database("board_changes")
+
+
+def test_a_run_that_dies_is_dead_everywhere_and_viewers_hear_of_it(store, monkeypatch):
+    """Only its own page said so: in the table and in its sweep it was running for ever."""
+    live = replace(store, db_name="board_changes")
+    try:
+        live.database.sweeps.insert_one({"_id": "s-1", "name": "s", "points": [{"p": 5}]})
+        run = {"_id": 1, "status": "RUNNING", "heartbeat": datetime.now(UTC)}
+        live.database.runs.insert_one({**run, "meta": {"sweep": {"id": "s-1", "point": 0}}})
+        changes = Changes(live.database)
+        changes.poll()
+        assert column(live.database, "status") == ["RUNNING"]
+        monkeypatch.setattr(status, "DEAD_AFTER", -1.0)
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]
+        assert column(live.database, "status") == ["DEAD"]
+        assert views.run(live.database, 1)["status"] == "DEAD"
+        assert views.sweep(live.database, "s")["states"] == {"stopped": 1}
+        live.database.runs.update_one({"_id": 1}, {"$set": {"status": "INTERRUPTED"}})
+        changes.poll()
+        assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]
+        odd = {"status": "RUNNING", "lease": {"renewed": "no time"}}  # as an archive may have it
+        live.database.runs.update_one({"_id": 1}, {"$set": odd})
+        assert column(live.database, "status")[0] in ("RUNNING", "DEAD")
     finally:
         store.client.drop_database("board_changes")
 

@@ -157,6 +157,64 @@ def test_a_run_gets_tags_and_notes_and_every_viewer_sees_them(made, store, tab):
     soon(tab, "document.querySelector('#count').textContent === '1 run'")
 
 
+def test_what_is_written_and_opened_on_a_page_of_a_run_stays_while_it_trains(made, store, tab):
+    """Every change of the run drew its notes and its output anew: notes that were not saved were lost
+    as soon as the focus left them, and the output closed itself."""
+    runs = store.client["board_page"].runs
+    runs.update_one({"_id": 30}, {"$set": {"captured_out": "one"}})
+    tab.goto(f"{made}?token={TOKEN}#run/30")
+    tab.fill(".notes textarea", "not saved yet")
+    tab.click("summary:has-text('Output')")
+    tab.locator("#theme").focus()
+    for word in ("two", "three"):
+        noted = {"captured_out": word, "heartbeat": datetime.now(UTC)}
+        runs.update_one({"_id": 30}, {"$set": noted})
+        tab.locator("details[open] pre", has_text=word).wait_for()
+    assert tab.input_value(".notes textarea") == "not saved yet"
+    tab.click(".notes button")
+    wait_until(
+        lambda: runs.find_one({"_id": 30}).get("omniboard", {}).get("notes") == "not saved yet"
+    )
+
+
+def test_the_keyboard_keeps_its_place(made, store, tab):
+    """A refresh, a chosen column, and a column that was moved took the focus away, so that one had to
+    begin at the top of the page; the link that skips the navigation took the view out of the address."""
+    tab.goto(f"{made}?token={TOKEN}#runs?f=run%3D40..45&c=tag")
+    tab.locator(".tabulator-row a", has_text="42").focus()
+    noted = {"omniboard": {"tags": ["fresh"]}, "heartbeat": datetime.now(UTC)}
+    store.client["board_page"].runs.update_one({"_id": 44}, {"$set": noted})
+    soon(tab, "document.querySelector('.tabulator').textContent.includes('fresh')")
+    soon(tab, "document.activeElement.textContent === '42'", 5)
+    tab.locator(".skip").focus()
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "view" and "f=run" in tab.url
+    assert tab.locator("nav a[aria-current=page]").inner_text() == "Runs"
+    tab.locator("button", has_text="columns").press("Enter")
+    for name in ("decoder_lr", "encoder_lr"):
+        tab.locator(f"dialog input[name={name}]").press("Space")
+        assert tab.evaluate("document.activeElement.name") == name
+    tab.locator("[aria-label='run later']").focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")
+    order = tab.locator(".chosen span").all_inner_texts()
+    assert order == ["tag", "decoder_lr", "run", "encoder_lr"]
+    tab.locator("dialog button", has_text="cancel").press("Enter")
+
+
+def test_an_instrument_of_many_metrics_has_several_plots(made, store, tab):
+    """Of more than twelve metrics the others were not shown anywhere."""
+    metrics = store.client["board_page"].metrics
+    logged = {"run_id": 31, "steps": [1, 2], "values": [0.0, 1.0]}
+    metrics.insert_many([{**logged, "name": f"norms/{i:02}"} for i in range(27)])
+    tab.goto(f"{made}?token={TOKEN}#run/31")
+    tab.click("details.instruments summary")
+    lines = (
+        "[...document.querySelectorAll('details.instruments .plot')].map(one => one.data?.length)"
+    )
+    soon(tab, f"String({lines}) === '12,12,3'")
+
+
 def test_a_change_while_a_view_is_opened_or_the_server_is_away_is_shown(made, store, tab):
     """No other change may follow: the last run of a sweep would be missing until a reload."""
     runs = store.client["board_page"].runs
@@ -305,23 +363,34 @@ def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(live, tab, t
 
 
 @pytest.fixture
-def mapped(store, tmp_path, monkeypatch):
-    """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm."""
+def mapped(store, tmp_path, monkeypatch, request):
+    """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm.
+
+    A parameter gives it more slices than one; these have one phase each.
+    """
+    slices = getattr(request, "param", [{}])
     made = replace(store, db_name="board_map")
     axes = [round(10 ** (i / 7 - 3), 8) for i in range(8)], [i / 2 for i in range(8)]
-    lattice = Lattice(("decoder_lr", "init_scale"), axes, [{}], [0])
+    lattice = Lattice(("decoder_lr", "init_scale"), axes, slices, [0])
     results: dict = {}
-    while wanted := survey(lattice, results, 60).wanted:
+    while wanted := survey(lattice, results, 60 * len(slices)).wanted:
         for run in wanted:
-            (_, column, row), _ = run
-            results[run] = PHASES[0] if (column - 4) ** 2 + (row - 4) ** 2 < 6 else PHASES[3]
+            (piece, column, row), _ = run
+            is_inside = (column - 4) ** 2 + (row - 4) ** 2 < 6
+            results[run] = PHASES[0] if is_inside and piece == 0 else PHASES[3 - piece]
     points = [lattice.point(run) for run in results]
     sweep = {"_id": "m-1", "name": "m", "created": datetime(2026, 1, 1), "state": "FINISHED"}
     ranges = {
         key: {"min": low, "max": high}
         for key, (low, *_, high) in zip(lattice.keys, axes, strict=True)
     }
-    document = {"map": lattice.document(), "points": points, "limit": 60, "jobs": ["7"]}
+    ranges |= {key: {"values": [piece[key] for piece in slices]} for key in slices[0]}
+    document = {
+        "map": lattice.document(),
+        "points": points,
+        "limit": 60 * len(slices),
+        "jobs": ["7"],
+    }
     made.database.sweeps.insert_one({**sweep, "config": {"parameters": ranges}, **document})
     for i, (point, phase) in enumerate(zip(points, results.values(), strict=True)):
         run = {"_id": i + 1, "status": "COMPLETED", "config": point, "experiment": {"name": "x"}}
@@ -343,8 +412,13 @@ def mapped(store, tmp_path, monkeypatch):
 def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_tasks(mapped, tab):
     """Who looks at a map must see what was measured and what was not, and may compare it at once."""
     url, results = mapped
+    held: list = []
+    tab.route("**/api/details*", lambda route: held.append(route), times=1)
     tab.goto(f"{url}?token={TOKEN}#sweep/m-1")
     tab.wait_for_selector("[aria-label='the published grid'] .main-svg")
+    tab.wait_for_selector("[aria-label^=diagram] .main-svg")  # what is stored is shown at once
+    held[0].continue_()
+    tab.wait_for_selector("li:has-text('cells run')")
     shown = "document.querySelector('[aria-label^=diagram]').data"
     count = f"{shown}.map(one => one.z?.flat().filter(z => z !== null).length)"
     assert tab.evaluate(count) == [len(results), 64 - len(results), None]
@@ -360,6 +434,27 @@ def test_a_map_shows_which_cells_are_predicted_the_published_grid_and_its_slurm_
     soon(tab, "document.documentElement.scrollWidth <= 390")  # the legend wraps
     tab.select_option("label:has-text('colour') select", "result.ended")
     soon(tab, f"{shown}.length === 1 && {grid}.parentElement.hidden")  # they are of phases only
+
+
+@pytest.mark.parametrize("mapped", [[{"p": 5}, {"p": 7}]], indirect=True)
+def test_the_slices_of_a_map_are_shown_one_by_one(mapped, tab):
+    """The diagram had the phase of most slices in each cell, and no predicted cell."""
+    url, results = mapped
+    tab.goto(f"{url}?token={TOKEN}#sweep/m-1")
+    shown = "document.querySelector('[aria-label^=diagram]')?.data"
+    count = f"String({shown}?.map(one => one.z?.flat().filter(z => z !== null).length))"
+    measured = [sum(run[0][0] == piece for run in results) for piece in (0, 1)]
+    soon(tab, f"{count} === '{measured[0]},{64 - measured[0]},'")
+    choice = tab.locator("label:has-text('p ') select", has_text="all")
+    assert choice.input_value() == "5"
+    choice.select_option("7")
+    soon(tab, f"{count} === '{measured[1]},{64 - measured[1]},'")
+    assert set(tab.evaluate(f"{shown}[0].z.flat()")) == {None, 2}  # the second slice's one phase
+    link, other = tab.url, tab.context.new_page()
+    other.goto(link)
+    soon(other, f"{count} === '{measured[1]},{64 - measured[1]},'")
+    tab.locator("label:has-text('p ') select", has_text="all").select_option("")
+    soon(tab, f"{shown}.length === 1")  # both together: the map predicts each slice by itself
 
 
 def test_chosen_runs_are_compared(made, tab):
@@ -442,7 +537,12 @@ def test_nothing_is_wider_than_the_screen_and_text_can_be_read(made, browser, wi
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     tab = context.new_page()
     tab.goto(f"{made}?token={TOKEN}")
-    for place, ready in (("runs", ".tabulator-row"), ("run/7", "[data-group=loss] .main-svg")):
+    places = (
+        ("runs", ".tabulator-row"),
+        (f"runs?g={'long_' * 30}", "#table td"),  # a key of 150 letters, which is an option
+        ("run/7", "[data-group=loss] .main-svg"),
+    )
+    for place, ready in places:
         tab.goto(f"{made}#{place}")
         tab.wait_for_selector(ready)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, place

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from grok.claims import versions
 from grok.cli import main
 from grok.errors import UserError
 from grok.experiment.environment import package_version
@@ -31,14 +32,26 @@ parameters: {preset: {values: [analytic, analytic_product]}, seed: {values: [0, 
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_sweep(tmp_path_factory):
+    """A project whose file of the sweep asks for four runs. No claim is registered for these."""
+    project = tmp_path_factory.mktemp("bundle")
+    path = project / "sweeps" / "doshi_cpu.yaml"
+    path.parent.mkdir()
+    path.write_text(SWEEP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "PROJECT", project)
+        versions._recipes.cache_clear()
+        yield path
+    versions._recipes.cache_clear()
+
+
 @pytest.fixture(scope="module")
-def written(store, tmp_path_factory):
+def written(store, small_sweep):
     """A bundle of one claim with four runs, as a folder, and the store that it was written from."""
     made = replace(store, db_name="bundled")
-    path = tmp_path_factory.mktemp("bundle") / "doshi_cpu.yaml"
-    path.write_text(SWEEP)
-    LocalSweep.begin(files.read(path), made, None, None).run(SweepProgress(4, 4))
-    folder = path.with_name("written")
+    LocalSweep.begin(files.read(small_sweep), made, None, None).run(SweepProgress(4, 4))
+    folder = small_sweep.parents[1] / "written"
     assert bundle.write(made.database, ["08c"], folder)[:2] == (1, 4)
     yield folder, made
     store.client.drop_database("bundled")
@@ -71,7 +84,9 @@ def test_an_honest_bundle_is_right_as_a_folder_and_as_a_zip_file(written, store,
         ["sha256sum", "--check", "--strict", "--quiet", bundle.SUMS], cwd=folder, check=True
     )
     readme = (folder / "README.md").read_text()
-    assert "passed | 2/2" in readme and "grok sweep run sweeps/doshi_cpu.yaml" in readme
+    assert (
+        "passed (stated after) | 2/2" in readme and "grok sweep run sweeps/doshi_cpu.yaml" in readme
+    )
     assert (folder / "figures" / "doshi_cpu.png").read_bytes().startswith(b"\x89PNG")
     packed = tmp_path / "b.zip"
     assert bundle.write(made.database, ["08c"], packed)[:2] == (1, 4)
@@ -100,15 +115,17 @@ def in_project(folder, *words) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def test_a_bundle_says_which_project_it_is_of_and_is_verified_there(written, store, tmp_path):
+def test_a_bundle_says_which_project_it_is_of_and_is_verified_there(
+    written, small_sweep, store, tmp_path
+):
     """Its commit is that of the author's project, of which nobody has a clone by the name grok-lab;
     a password of the remote is nobody's business. In another project there is nothing to compare."""
     project, other = tmp_path / "my_project", tmp_path / "other"
     for folder in (project, other):
         (folder / "experiments").mkdir(parents=True)
         (folder / "sweeps").mkdir()
-    for name in ("experiments/doshi.py", "sweeps/doshi_cpu.yaml"):
-        shutil.copy(PROJECT / name, project / name)
+    shutil.copy(PROJECT / "experiments/doshi.py", project / "experiments")
+    shutil.copy(small_sweep, project / "sweeps")
     git(project, "init")
     git(project, "add", ".")
     git(project, "commit", "-m", "first")

@@ -36,6 +36,7 @@ def made(store):
             "name": "rates",
             "experiment": "liu_toy",
             "seconds": 3.0,
+            "map": {},
             "created": synthetic.datetime(2026, 1, 1),
             "config": {
                 "parameters": {
@@ -50,10 +51,17 @@ def made(store):
     store.client.drop_database("report")
 
 
+def details(store, sweep):
+    """What is known of a map with one cell that was not run."""
+    predicted = [{"slice": 0, "x": 0.5, "y": 77, "phase": "grokking"}]
+    axes = {"x": "decoder_lr", "y": "seed", "slices": [{}]}
+    return {"map": {**axes, "predicted": predicted, "said": [f"a map of {sweep}"]}, "tasks": []}
+
+
 @pytest.fixture(scope="module")
 def page(made, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    assert report.write(made, {}, path, []) == 100
+    assert report.write(made, {}, path, [], details) == 100
     return path
 
 
@@ -98,6 +106,16 @@ def test_a_sparkline_keeps_the_ends_and_the_range_of_accuracies():
         assert len(values.sparkline([0.5] * count)) == 24
     assert values.sparkline([math.nan, 2.0, -1.0])[::23] == "AA"
     assert values.sparkline([]) == ""
+
+
+def test_a_duration_is_whole_minutes_and_less_than_60_seconds(page, browser):
+    """119.7 s were "1 min 60 s"."""
+    tab = browser.new_page()
+    tab.goto(page.as_uri())
+    code = "async seconds => (await import('grok/dom.js')).duration(seconds)"
+    said = [tab.evaluate(code, seconds) for seconds in (9.5, 59.7, 119.7, 125.2, 36000)]
+    tab.close()
+    assert said == ["9.5 s", "1 min 0 s", "2 min 0 s", "2 min 5 s", "10 h"]
 
 
 def test_the_page_selects_the_runs_that_the_store_selects(store, browser, tmp_path):
@@ -154,6 +172,8 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
     tab.wait_for_selector("[aria-label^=diagram] .main-svg")
     progress = "18 finished, 1 running, 1 failed of 20 points"  # those of `wandb agent` as well
     assert progress in tab.inner_text(".progress")
+    tab.wait_for_selector("li:has-text('a map of s-1')")
+    tab.wait_for_selector(".legend:has-text('predicted, not run')")  # as on the live page
     tab.goto(f"{page.as_uri()}#compare?f=run%3D1..4")
     tab.wait_for_selector("h2:has-text('Compare 4 runs')")
     tab.goto(f"{page.as_uri()}#runs?g=seed")

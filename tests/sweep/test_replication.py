@@ -45,7 +45,7 @@ def states(store, since: datetime) -> dict[str, list[str]]:
     return by_paper
 
 
-def test_papers_run_side_by_side_and_claims_without_runs_do_not_pass(
+def test_papers_run_side_by_side_and_claims_without_their_runs_do_not_pass(
     short, store, monkeypatch, capfd
 ):
     since = datetime.now(UTC).replace(tzinfo=None)
@@ -53,7 +53,7 @@ def test_papers_run_side_by_side_and_claims_without_runs_do_not_pass(
     assert not replication.replicate(PAPERS, resume=False, jobs=2)
     assert states(store, since) == {paper: ["COMPLETED"] * 2 for paper in PAPERS}
     output = capfd.readouterr()
-    assert "2 papers in" in output.out and "needs a run with" in output.out
+    assert "2 papers in" in output.out and "the sweep differs from" in output.out
     assert output.err.count("2 runs to do") == 2
 
 

@@ -106,7 +106,8 @@ def _state(papers: Iterable[Mapping[str, Any]]) -> str:
     commits: dict[str, set[str]] = {}
     for paper in papers:
         if paper["commit"]:
-            commits.setdefault(paper["date"], set()).add(f"`{paper['commit']}`")
+            listed_here = (f"`{one}`" for one in paper["commit"].split(", "))
+            commits.setdefault(paper["date"], set()).update(listed_here)
     listed = [
         f"{date}, commit{'s' * (len(commits[date]) > 1)} {' and '.join(sorted(commits[date]))}"
         for date in sorted(commits)

@@ -11,6 +11,8 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from grok.store.status import dead
+
 INTERVAL = 1.0  # seconds between two polls
 MOST_NAMED = 1000  # ids of runs in one message; with more, viewers read all anew
 CLOCK_TOLERANCE = timedelta(seconds=60)  # between the clocks of nodes that write heartbeats
@@ -107,6 +109,8 @@ class Changes:
                 {"start_time": {"$gte": latest - CLOCK_TOLERANCE}},
             ]
         now = {run.pop("_id"): run for run in self.database.runs.find({"$or": since}, RECENT)}
+        for run_id in dead(self.database) & now.keys():
+            now[run_id]["status"] = "DEAD"
         return now, self.database.runs.estimated_document_count()
 
     def _changed_runs(self, now: dict[Any, Any], total: int) -> list[Any]:
@@ -117,7 +121,7 @@ class Changes:
         changed += [
             run_id
             for run_id, run in self.seen.items()
-            if run_id not in now and run.get("status") == "RUNNING"
+            if run_id not in now and run.get("status") in ("RUNNING", "DEAD")
         ]
         new = sum(run_id not in self.seen for run_id in now)
         if total - self.total != new:  # as when one was deleted, or imported

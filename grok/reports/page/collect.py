@@ -147,6 +147,7 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "seconds": plain(sweep.get("seconds")),
         "state": sweep.get("state", ""),
         "keys": [key for key in swept_keys(sweep) if key != "seed"],
+        "has_details": "map" in sweep,
         "claims": f"{passed}/{len(findings)}" if findings else "",
         "findings": [finding_of(finding) for finding in findings],
     }

@@ -1,8 +1,10 @@
 """`grok report`: the whole store as one HTML page that opens from disk, without a network."""
 
 import base64
+import contextlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from grok.errors import UserError
 from grok.paths import atomic_write
 from grok.reports.page.curves import reading
 from grok.reports.page.packing import packed, without_garbage_collection
+from grok.reports.page.views import json_value
 from grok.store.connection import Store
 
 FRONT = Path(__file__).parent / "front"
@@ -22,11 +25,18 @@ POLICY = (
 )
 
 
-def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path]) -> int:
+def write(
+    store: Store,
+    wanted: dict[str, Any],
+    path: Path,
+    figures: list[Path],
+    details: Callable[[Store, str], dict[str, Any]] | None = None,
+) -> int:
     """Write the page of the runs that match a query.
 
     Arguments:
         figures: folders of the papers' pictures; the first that has a picture of a name is used.
+        details: a function of the store and a sweep's id, that returns the `map` which it makes.
 
     Returns:
         the number of runs.
@@ -39,11 +49,16 @@ def write(store: Store, wanted: dict[str, Any], path: Path, figures: list[Path])
         from grok.reports.page.collect import summary_of  # imports torch while curves are read
 
         summary = summary_of(store, {"_id": {"$in": runs}}, figures)
-        summary["spark"], details = curves.result()
+        summary["spark"], drawn = curves.result()
     if summary["runs"]["run"] != runs:  # its rows would not be those of the curves
         raise UserError("runs were deleted while the report read them; write it again")
+    for sweep in summary["sweeps"]:
+        if details and sweep["has_details"]:
+            with contextlib.suppress(UserError):  # an imported map may be of other points
+                known = {"map": details(store, sweep["id"])["map"], "tasks": []}
+                sweep["details"] = json_value(known)
     page = with_parts((FRONT / "page.html").read_text())
-    stored = {"summary": packed(summary), "details": details, "plotly": get_plotlyjs()}
+    stored = {"summary": packed(summary), "details": drawn, "plotly": get_plotlyjs()}
     data = "".join(
         f'<script id="{name}" type="application/octet-stream">{text}</script>\n'
         for name, text in stored.items()

@@ -205,7 +205,7 @@ def app(
     def details_of_sweep() -> Response:
         def compute() -> bytes:
             found = details(store, request.args.get("sweep", ""))
-            return json.dumps(found, allow_nan=False).encode()
+            return json.dumps(views.json_value(found), allow_nan=False).encode()
 
         return Response(cache.get(request.full_path, compute), mimetype="application/json")
 

@@ -18,7 +18,7 @@ from grok.reports.page.values import command_of, flat, part_of, plain, sparkline
 from grok.store import selection
 from grok.store.connection import find_run, find_sweep, swept_keys
 from grok.store.documents import RUN_KEYS, check_key, find_metrics, named_run
-from grok.store.status import DEAD_AFTER, silence
+from grok.store.status import dead
 
 Query = dict[str, Any]
 FIELDS: dict[str, Any] = {  # of the columns that are no key of the config
@@ -109,6 +109,9 @@ def runs(
         run["_id"]: {column: json_value(run.get(f"c{i}")) for i, column in enumerate(stored)}
         for run in found
     }
+    if "status" in columns:
+        for run_id in dead(database) & values.keys():
+            values[run_id]["status"] = "DEAD"
     for column, of_runs in _metric_columns(database, ids, columns).items():
         for run_id, value in of_runs.items():
             values.get(run_id, {})[column] = value
@@ -236,13 +239,11 @@ def decided_alone(run: dict[str, Any]) -> list[dict[str, Any]]:
     return [finding for finding in findings if finding.get("why") is None]
 
 
-def groups(
-    database: Database, filters: str, by: str, columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The runs that filters select, grouped by the values of a column; the largest groups first.
+def groups(database: Database, filters: str, by: str, columns: Sequence[str]) -> dict[str, Any]:
+    """The runs that filters select, grouped by the values of a column.
 
     Returns:
-        For each group its `value`, the `count` of its runs, the `states` (how many runs have each
+        `total`, the number of these runs, and `groups`, the MOST_GROUPS largest ones: for each its `value`, the `count` of its runs, the `states` (how many runs have each
         status), and `means`, that of each column over the runs where it is a number.
     """
     wanted = selection.select(database, filters_of(filters))
@@ -272,7 +273,7 @@ def groups(
                 "means": {c: json_value(group[f"m{i}"]) for i, c in enumerate(numeric)},
             }
         )
-    return found
+    return {"total": _count(database, wanted), "groups": found}
 
 
 def keys(
@@ -362,10 +363,7 @@ def sweep_id_of(document: dict[str, Any]) -> str:
 def status_of(database: Database, document: dict[str, Any]) -> str:
     """The run's status; DEAD if it is RUNNING and has had no heartbeat for a minute."""
     status = str(document.get("status", ""))
-    if status == "RUNNING":
-        seconds = silence(database.runs, {"_id": document["_id"]}).get(document["_id"], 0.0)
-        return "DEAD" if seconds > DEAD_AFTER else status
-    return status
+    return "DEAD" if status == "RUNNING" and document["_id"] in dead(database) else status
 
 
 def commands_of(document: dict[str, Any]) -> dict[str, str]:
@@ -383,10 +381,16 @@ def progress(database: Database, document: dict[str, Any]) -> dict[str, Any] | N
     the seconds `left`; None for a run that is not running or has logged nothing."""
     if document.get("status") != "RUNNING":
         return None
+    # of the metric that is furthest: others may be logged seldom, or only at the start
+    stages: list[Query] = [
+        {"$match": {"run_id": document["_id"], "steps": {"$type": "array"}}},
+        {"$project": {"last": {"$last": "$steps"}, "count": {"$size": "$steps"}}},
+        {"$sort": {"last": -1, "count": -1}},
+        {"$limit": 1},
+    ]
+    furthest = next(database.metrics.aggregate(stages), {"_id": None})
     metrics = database.metrics.find_one(
-        {"run_id": document["_id"]},
-        {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}},
-        sort=[("part", -1)],
+        {"_id": furthest["_id"]}, {"steps": {"$slice": -200}, "timestamps": {"$slice": -200}}
     )
     if not metrics or not metrics.get("timestamps") or not metrics.get("steps"):
         return None
@@ -522,7 +526,12 @@ def _local_points(database: Database, document: dict[str, Any]) -> list[dict[str
     wanted = selection.of_sweeps(document["_id"])
     runs = database.runs.find(wanted, fields).sort("_id", 1)
     points = ((part_of(part_of(run, "meta"), "sweep").get("point"), run) for run in runs)
-    states = {number: _point_state(run) for number, run in points if isinstance(number, int)}
+    without_heartbeat = dead(database)
+    states = {
+        number: "stopped" if run["_id"] in without_heartbeat else _point_state(run)
+        for number, run in points
+        if isinstance(number, int)
+    }
     return [
         {"values": flat(point), "state": states.get(number, "pending")}
         for number, point in enumerate(document.get("points") or ())

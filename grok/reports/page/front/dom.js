@@ -39,8 +39,9 @@ export function text(value) {
 
 export function duration(seconds) {
   if (typeof seconds !== "number") return "";
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 36000) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (whole < 36000) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.round(seconds / 3600)} h`;
 }
 

@@ -49,11 +49,10 @@ function place() {
 }
 
 async function route() {
-  if (location.hash === "#view") return;  // the link that skips the navigation
   const {path, parameters} = place();
   const [name] = path;
   for (const link of document.querySelectorAll("nav a"))
-    link.toggleAttribute("aria-current", link.dataset.view === name || link.dataset.view === `${name}s`);
+    link.ariaCurrent = link.dataset.view === name || link.dataset.view === `${name}s` ? "page" : null;
   const mine = ++generation;
   shown?.close?.();
   shown = null;
@@ -85,6 +84,12 @@ function keep(change) {
   pending = pending ? {runs: joined(pending.runs, change.runs), sweeps: joined(pending.sweeps, change.sweeps)} : change;
 }
 
+// A selector of the link or the named control that has the focus, which a refresh may draw anew; null for others.
+function focused() {
+  const element = document.activeElement, name = ["href", "aria-label", "data-name"].find(one => element.hasAttribute(one));
+  return view.contains(element) && name ? `${element.localName}[${name}="${CSS.escape(element.getAttribute(name))}"]` : null;
+}
+
 async function told(change) {
   keep(change);
   if (isBusy) return;
@@ -92,6 +97,7 @@ async function told(change) {
   while (pending) {
     const now = pending;
     pending = null;
+    const had = focused();
     try {
       if (document.hidden || shown === null) keep(now);
       else await Promise.race([shown.refresh?.(now), shown.left]);
@@ -99,6 +105,7 @@ async function told(change) {
       console.warn(error.message);
       if (!error.isFinal) keep(now);  // as when the store is away for a moment
     }
+    if (had && document.activeElement === document.body) view.querySelector(had)?.focus({preventScroll: true});
     await new Promise(resolve => setTimeout(resolve, REFRESH));
   }
   isBusy = false;
@@ -114,6 +121,10 @@ await source.subscribe(told, state => {
   const live = document.getElementById("live");
   live.textContent = state;
   live.className = state === "live" ? "is-live" : "";
+});
+document.querySelector(".skip").addEventListener("click", event => {
+  event.preventDefault();  // the address is that of the view
+  view.focus();
 });
 addEventListener("hashchange", route);
 route();

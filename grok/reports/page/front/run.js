@@ -11,11 +11,12 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   const run = await source.run(id);
   const head = h("div"), plots = h("div"), facts = h("div", {class: "two facts"});
   const notes = h("section", {"aria-label": "tags and notes"}), below = h("div");
+  const output = h("details", {hidden: true}, h("summary", {}, "Output"), h("pre", {class: "output"}));
   const isLog = h("input", {type: "checkbox", checked: parameters.get("x") !== "linear", change: () => {
     remember({x: isLog.checked ? "" : "linear"});
     draw();
   }});
-  root.append(head, h("p", {class: "bar"}, h("label", {}, isLog, " logarithmic steps")), plots, notes, facts, below);
+  root.append(head, h("p", {class: "bar"}, h("label", {}, isLog, " logarithmic steps")), plots, notes, facts, below, output);
   let curves = [], defaults = null;
 
   function drawHead(run) {
@@ -36,6 +37,9 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       const group = name.includes("/") ? name.slice(0, name.indexOf("/")) : name;
       groups.set(group, [...(groups.get(group) ?? []), name]);
     }
+    for (const [group, all] of [...groups])  // more lines than a plot can tell apart are in several
+      for (let i = 0; i < all.length; i += MOST_LINES)
+        groups.set(i ? `${group}, part ${1 + i / MOST_LINES}` : group, all.slice(i, i + MOST_LINES));
     return groups;
   }
 
@@ -45,10 +49,10 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       let figure = [...plots.querySelectorAll("figure")].find(one => one.dataset.group === title);
       if (!figure) figure = addFigure(title);
       const [caption, element] = figure.children;
-      caption.textContent = `${words(title)}${names.length ? "" : ": not logged"}${names.length > MOST_LINES ? ` (${MOST_LINES} of ${names.length})` : ""}`;
+      caption.textContent = `${words(title)}${names.length ? "" : ": not logged"}`;
       element.hidden = !names.length;
       if (figure.closest("details")?.open === false || !names.length) continue;
-      const traces = curves.filter(one => names.includes(one.name)).slice(0, MOST_LINES).map((one, i) =>
+      const traces = curves.filter(one => names.includes(one.name)).map((one, i) =>
         curve(one.steps, one.values, isLog.checked, {name: label(words(one.name.slice(one.name.indexOf("/") + 1))),
           line: title in MAIN ? {color: one.name.startsWith("train") ? COLOURS[1] : COLOURS[0], width: 1.8} : lineStyle(i), showlegend: true}));
       const yaxis = title === "accuracy" ? {range: [-0.03, 1.03]} : title === "loss" ? {type: "log", exponentformat: "power"} : {};
@@ -91,8 +95,13 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
         section("Environment", pairs([...Object.entries(run.environment), ...Object.entries(run.program)].map(([key, value]) => [key, value])))));
     fill(below,
       section("Commands", ...Object.entries(run.commands).map(([name, line]) => h("div", {class: "command"}, h("span", {class: "quiet"}, name), h("pre", {}, line), copyButton(line)))),
-      run.trace && section("Error", h("pre", {class: "output"}, run.trace)),
-      run.output && h("details", {}, h("summary", {}, "Output"), h("pre", {class: "output"}, run.output)));
+      run.trace && section("Error", h("pre", {class: "output"}, run.trace)));
+  }
+
+  function drawOutput(run) {  // it stays open while it grows
+    output.hidden = !run.output;
+    const shown = output.querySelector("pre");
+    if (shown.textContent !== run.output) shown.textContent = run.output;
   }
 
   async function drawNotes(run) {
@@ -100,7 +109,8 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       fill(notes, (run.tags.length || run.notes) && pairs([["tags", run.tags.join(", ")], ["notes", run.notes]]));
       return;
     }
-    if (notes.contains(document.activeElement)) return;  // somebody is writing
+    const isWritten = [...notes.querySelectorAll("input, textarea")].some(field => field.value !== field.defaultValue);
+    if (isWritten || notes.contains(document.activeElement)) return;  // what is not saved yet stays
     const tags = h("input", {value: run.tags.join(", "), placeholder: "separated by commas", "aria-label": "tags"});
     const words = h("textarea", {rows: 2, "aria-label": "notes"}, run.notes);
     const said = h("span", {role: "status", class: "quiet"});
@@ -108,6 +118,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       event.preventDefault();
       try {
         await source.setNotes(run.run, tags.value.split(",").map(tag => tag.trim()).filter(Boolean), words.value);
+        for (const field of [tags, words]) field.defaultValue = field.value;
         said.textContent = "saved";
       } catch (error) { said.textContent = error.message; }
     }}, h("label", {}, "tags ", tags), h("label", {}, "notes ", words), h("button", {}, "save"), said));
@@ -155,6 +166,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   drawHead(run);
   drawNotes(run);
   drawFacts(run);
+  drawOutput(run);
   await read();
   source.defaults(run.experiment).then(known => {
     defaults = known;
@@ -168,6 +180,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       drawHead(run);
       drawNotes(run);
       if (!below.contains(document.activeElement)) drawFacts(run);
+      drawOutput(run);
       await read();
     },
   };

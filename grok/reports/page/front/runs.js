@@ -151,9 +151,11 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     remember(kept());
     const numeric = state.c.filter(column => column.startsWith("result.") && column !== "result.phase");
     try {
-      const found = await source.groups({filters: state.f, by: state.g, columns: numeric});
+      const {total, groups: found} = await source.groups({filters: state.f, by: state.g, columns: numeric});
       if (!isCurrent() || !state.g) return;
-      said(null, found.reduce((sum, one) => sum + one.count, 0));
+      said(null, total);
+      const shown = found.reduce((sum, one) => sum + one.count, 0);
+      if (shown < total) count.textContent += `, of which ${shown.toLocaleString("en")} are in the ${found.length} largest groups`;
       const rows = found.map(one => {
         const word = filterFor(state.g, one.value);
         const name = one.value === null ? "(none)" : text(one.value);
@@ -213,23 +215,25 @@ async function chooseColumns(source, current, done) {
     const [column] = chosen.splice(i, 1);
     chosen.splice(i + by, 0, column);
     draw();
-    list.children[i + by].querySelector("button").focus();
+    const [earlier, later] = list.children[i + by].querySelectorAll("button");
+    (by < 0 && !earlier.disabled || later.disabled ? earlier : later).focus();
   }
 
   function draw() {
     list.replaceChildren(...chosen.map((column, i) => h("li", {}, h("span", {}, column),
       h("button", {type: "button", class: "small", disabled: i === 0, "aria-label": `${column} earlier`, click: () => move(i, -1)}, "↑"),
       h("button", {type: "button", class: "small", disabled: i === chosen.length - 1, "aria-label": `${column} later`, click: () => move(i, 1)}, "↓"),
-      h("button", {type: "button", class: "small", disabled: column === "run", "aria-label": `without ${column}`, click: () => { chosen.splice(i, 1); draw(); }}, "×"))));
+      h("button", {type: "button", class: "small", disabled: column === "run", "aria-label": `without ${column}`, click: () => { chosen.splice(i, 1); draw(); search.focus(); }}, "×"))));
     offer();
   }
 
   function offer() {
     const wanted = search.value.trim();
     const matching = names => names.filter(name => name.toLowerCase().includes(wanted.toLowerCase()));
-    const box = name => h("label", {}, h("input", {type: "checkbox", checked: chosen.includes(name), disabled: name === "run", change: event => {
+    const box = name => h("label", {}, h("input", {type: "checkbox", name, checked: chosen.includes(name), disabled: name === "run", change: event => {
       if (event.target.checked) chosen.push(name); else chosen.splice(chosen.indexOf(name), 1);
       draw();
+      [...found.querySelectorAll("input")].find(one => one.name === name).focus();  // it was drawn anew
     }}), ` ${name}`);
     const kinds = [["run", "Run"], ["results", "Results"], ["metrics", "Last values of metrics"], ["config", "Config"]];
     const parts = kinds.map(([kind, heading]) => [heading, matching(keys[kind])]).filter(([, names]) => names.length);

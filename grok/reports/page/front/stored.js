@@ -64,8 +64,8 @@ export async function open() {
   }
 
   function groups({filters, by, columns}) {
-    const found = new Map();
-    for (const row of rowsOf({filters})) {
+    const found = new Map(), rows = rowsOf({filters});
+    for (const row of rows) {
       const one = value(by, row), name = JSON.stringify(one);
       if (!found.has(name)) found.set(name, {value: one, count: 0, states: {}, rows: []});
       const group = found.get(name), state = data.runs.status[row];
@@ -74,8 +74,8 @@ export async function open() {
       group.rows.push(row);
     }
     const mean = values => values.length ? values.reduce((sum, one) => sum + one, 0) / values.length : null;
-    return [...found.values()].sort((a, b) => b.count - a.count).map(({rows, ...group}) => ({...group,
-      means: Object.fromEntries(columns.map(column => [column, mean(rows.map(row => value(column, row)).filter(one => typeof one === "number"))]))}));
+    return {total: rows.length, groups: [...found.values()].sort((a, b) => b.count - a.count).map(({rows, ...group}) => ({...group,
+      means: Object.fromEntries(columns.map(column => [column, mean(rows.map(row => value(column, row)).filter(one => typeof one === "number"))]))}))};
   }
 
   function sweep(id) {
@@ -108,6 +108,7 @@ export async function open() {
       return {...one, runs};
     }),
     sweep: async id => sweep(id),
+    details: async id => sweep(id).details ?? {map: null, tasks: []},
     published: async () => null,
     subscribe: (told, said) => said("a report, not live"),
   };

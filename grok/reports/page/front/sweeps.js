@@ -5,6 +5,7 @@ import {cell, title} from "grok/runs.js";
 
 const STATES = ["finished", "running", "pending", "stopped", "failed"];
 const MOST_LETTERS = 400, MOST_LISTED = 500;  // cells with a letter each, and cells in the table
+const MOST_SLICES = 50;  // values of a key that can be chosen one by one
 const PALE = 0.4;  // opacity of cells that were not run
 const MOST_CURVES = 60;  // of one cell
 
@@ -40,15 +41,16 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   const offered = [...varying.map(([key]) => key), "seed"];
   const state = {
     x: parameters.get("x") ?? offered[0], y: parameters.get("y") ?? offered[1] ?? "seed", z: parameters.get("z") ?? "result.phase",
-    seed: parameters.get("seed") ?? "", metric: parameters.get("metric") ?? "test_accuracy",
+    seed: parameters.get("seed") ?? "", at: parameters.get("at") ?? "", metric: parameters.get("metric") ?? "test_accuracy",
   };
   const head = h("div"), diagram = h("div", {class: "plot", role: "img", "aria-label": "diagram of the sweep; its cells are listed below"});
   const published = h("div", {class: "plot", role: "img", "aria-label": "the published grid"}), legend = h("p", {class: "legend"});
   const inCell = h("section", {"aria-live": "polite"}), listed = h("details", {toggle: () => drawList()}, h("summary", {}, "cells as a table"), h("div"));
   const choice = (name, names) => offer(h("select", {change: event => { state[name] = event.target.value; redraw(); }}), name, names);
+  const slices = h("div", {class: "bar", "aria-label": "values of the other keys", role: "group"});
   const colourChoice = choice("z", []), seedChoice = choice("seed", []);
   root.append(head, h("div", {class: "bar"}, h("label", {}, "across ", choice("x", offered)), h("label", {}, "up ", choice("y", offered)),
-    h("label", {}, "colour ", colourChoice), h("label", {}, "seed ", seedChoice)), legend,
+    h("label", {}, "colour ", colourChoice), h("label", {}, "seed ", seedChoice)), slices, legend,
   h("div", {class: "two"}, h("figure", {}, diagram), h("figure", {}, published)), inCell, listed);
 
   function offer(select, name, names) {
@@ -60,28 +62,66 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   function drawHead() {
     const total = Object.values(sweep.states).reduce((sum, count) => sum + count, 0), open = (sweep.states.pending ?? 0) + (sweep.states.running ?? 0);
+    const isOpen = (part, first) => head.querySelector(`[data-part=${part}]`)?.open ?? first;
     fill(head, h("h2", {}, `${sweep.name} `, h("span", {class: "quiet"}, sweep.state)),
       h("p", {class: "quiet"}, `${sweep.experiment}, started ${time(sweep.created)} UTC${sweep.seconds ? `, took ${duration(sweep.seconds)}` : ""} · ${sweep.id}`),
       total > 0 && h("p", {class: "progress"}, h("progress", {max: total, value: total - open, "aria-label": "points that have ended"}),
         ` ${STATES.filter(name => sweep.states[name]).map(name => `${sweep.states[name]} ${name}`).join(", ")} of ${total} points`),
       h("p", {}, h("a", {href: address(["runs"], {f: `sweep=${sweep.id}`})}, "its runs as a table"), " · ",
         h("a", {href: address(["compare"], {f: `sweep=${sweep.id}`})}, "compare its settings")),
-      sweep.agents.length > 0 && h("details", {open: true}, h("summary", {}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
+      sweep.agents.length > 0 && h("details", {"data-part": "agents", open: isOpen("agents", true)}, h("summary", {"data-name": "agents"}, `agents: ${sweep.agents.length} points in work`), grid(["on", "W&B run", "point", "last heartbeat"],
         sweep.agents.map(agent => [agent.host, agent.wandb_run, Object.entries(agent.point).map(([key, value]) => `${key}=${text(value)}`).join(" "), `${text(agent.heartbeat).slice(11, 19)} UTC`]))),
       details.error && failure(details.error),
-      details.tasks.length > 0 && h("details", {open: true}, h("summary", {}, `Slurm: ${tally(details.tasks.map(one => one.state))}`),
+      details.tasks.length > 0 && h("details", {"data-part": "slurm", open: isOpen("slurm", true)}, h("summary", {"data-name": "slurm"}, `Slurm: ${tally(details.tasks.map(one => one.state))}`),
         grid(["task", "state", "on, or why it waits"], details.tasks.map(one => [one.task, one.state, one.on]))),
       details.map && h("ul", {class: "quiet"}, details.map.said.map(line => h("li", {}, line))),
-      sweep.findings.length > 0 && h("details", {}, h("summary", {}, "claims"), grid(["claim", "seed", "finding"],
+      sweep.findings.length > 0 && h("details", {"data-part": "claims", open: isOpen("claims", false)}, h("summary", {"data-name": "claims"}, "claims"), grid(["claim", "seed", "finding"],
         sweep.findings.map(one => [one.claim, one.seed ?? "all", one.state === "evaluated" ? (one.passed ? "✓ passed" : "✗ failed") : one.state === "undecided" ? "– not decided" : "– not run"]))));
   }
 
+  // ---- the values of keys that are not axes: all runs together, or a slice
+
+  const others = () => varying.filter(([key, size]) => size > 1 && size <= MOST_SLICES && ![state.x, state.y, "seed"].includes(key)).map(([key]) => key);
+  const json = value => JSON.stringify(value ?? null);
+
+  // The chosen values as JSON, by key.
+  function chosen() {
+    let at = {};
+    try { at = JSON.parse(state.at) ?? {}; } catch { /* a link that somebody has changed */ }
+    return Object.fromEntries(others().filter(key => Object.hasOwn(at, key)).map(key => [key, String(at[key])]));
+  }
+
+  const isChosen = values => Object.entries(chosen()).every(([key, value]) => json(values[key]) === value);
+
+  function drawSlices() {
+    if (slices.dataset.keys === String(others())) return;
+    slices.dataset.keys = String(others());
+    fill(slices, others().map(key => {
+      const values = sorted(sweep.points.map(point => point.values[key] ?? null));
+      const select = h("select", {change: () => {
+        const {[key]: old, ...rest} = chosen();
+        state.at = JSON.stringify(select.value ? {...rest, [key]: select.value} : rest);
+        redraw();
+      }}, h("option", {value: ""}, "all"), values.map(value => h("option", {value: json(value), selected: chosen()[key] === json(value)}, text(value ?? "none"))));
+      return h("label", {}, `${key} `, select);
+    }));
+  }
+
+  async function readDetails() {
+    if (!sweep.has_details || !source.details) return;
+    details = await source.details(sweep.id).catch(error => ({...details, error}));
+    if (details.map?.slices.length > 1 && state.at === "") {  // a map begins with its first slice
+      state.at = JSON.stringify(Object.fromEntries(Object.entries(details.map.slices[0]).map(([key, value]) => [key, json(value)])));
+      delete slices.dataset.keys;
+    }
+  }
+
   async function read() {
-    if (sweep.has_details && source.details) details = await source.details(sweep.id).catch(error => ({...details, error}));
     const keys = await source.keys({sweep: [sweep.id]});  // a run that has just begun may have new ones
     offer(colourChoice, "z", ["result.phase", ...keys.results.filter(key => key !== "result.phase"), ...keys.metrics]);
-    const columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase"];
+    const slice = Object.keys(chosen()), columns = ["run", "status", "seed", state.x, state.y, state.z, "result.phase", ...slice];
     rows = (await source.runs({sweep: [sweep.id], columns, sort: "run", down: false, limit: 50000})).rows
+      .filter(row => isChosen(Object.fromEntries(slice.map((key, i) => [key, row[7 + i]]))))
       .map(([run, status, seed, x, y, z, phase]) => ({run, status, seed, x, y, z, phase}));
   }
 
@@ -93,19 +133,22 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     const found = new Map();
     const at = (x, y) => found.get(name(x, y)) ?? found.set(name(x, y), {x, y, runs: [], open: 0}).get(name(x, y));
     for (const point of sweep.points) {
+      if (!isChosen(point.values)) continue;
       if (state.seed && "seed" in point.values && String(point.values.seed) !== state.seed) continue;
       if (state.x in point.values && state.y in point.values) at(point.values[state.x], point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
     }
     for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, row.y).runs.push(row);
-    if (isMap()) for (const one of details.map.predicted) at(...(state.x === details.map.x ? [one.x, one.y] : [one.y, one.x])).predicted = one.phase;
+    if (isMap()) for (const one of details.map.predicted.filter(one => one.slice === sliceOfMap())) at(...(state.x === details.map.x ? [one.x, one.y] : [one.y, one.x])).predicted = one.phase;
     for (const one of found.values()) one.z = summary(one.runs.map(row => row.z).filter(z => z !== null && z !== undefined));
     return found;
   }
 
-  // Whether the diagram is that of the map which the sweep makes: of its two keys, with phases as colours.
+  const sliceOfMap = () => details.map.slices.findIndex(one => Object.entries(one).every(([key, value]) => chosen()[key] === json(value)));
+
+  // Whether the diagram is that of the map which the sweep makes: of its two keys and one slice, with phases as colours.
   function isMap() {
     const keys = details.map && [details.map.x, details.map.y];
-    return Boolean(keys) && keys.includes(state.x) && keys.includes(state.y) && state.x !== state.y && state.z === "result.phase" && !state.seed;
+    return Boolean(keys) && keys.includes(state.x) && keys.includes(state.y) && state.x !== state.y && state.z === "result.phase" && !state.seed && sliceOfMap() >= 0;
   }
 
   // The value that most runs have, or the median of numbers.
@@ -136,6 +179,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     if (!isCurrent()) return;
     const seeds = ["", ...[...new Set(rows.map(row => String(row.seed)))].sort((a, b) => a - b)];
     offer(seedChoice, "seed", seeds);
+    drawSlices();
     drawHead();
     const found = cells();
     await drawCells(diagram, [...found.values()], isMap() ? "measured and predicted here" : "measured here");
@@ -215,7 +259,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   function drawList(found = cells()) {
     const shown = [...found.values()].filter(one => one.runs.length).slice(0, MOST_LISTED);
     fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", click: () => pick(name(one.x, one.y))}, "show")])));
+      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x)} ${state.y}=${text(one.y)}`, click: () => pick(name(one.x, one.y))}, "show")])));
   }
 
   async function pick(cellName) {
@@ -251,10 +295,12 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   await read();
   await draw();
+  if (sweep.has_details) readDetails().then(read).then(draw).catch(() => {});  // the first time, the server loads torch for them
   return {
     refresh: async change => {
       if (change.runs?.length === 0 && change.sweeps !== null && !change.sweeps.includes(sweep.id)) return;
       sweep = await source.sweep(id);
+      await readDetails();
       await read();
       await draw();
     },
