@@ -194,7 +194,12 @@ def none_groks(runs: Runs) -> Runs:
 
 def series_of_naive_size(runs: Runs) -> Runs:
     """The naive size is the description length, which sees what it should not."""
-    return Runs(replace(run, series={**run.series, NAIVE_BYTES: run.series[BYTES]}) for run in runs)
+    return Runs(
+        replace(run, series={**run.series, NAIVE_BYTES: run.series[BYTES]})
+        if run.config["network"] == "transformer"
+        else run
+        for run in runs
+    )
 
 
 def end_to_most(run: Run, metric: str) -> float:

@@ -46,7 +46,11 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     for name, paper in verdicts().items():
         words = words_of(by_name[name], paper, control=False)
         words_of_all += words
-        runs_of_all += paper["runs"] or 0
+        controls = words_of(by_name[name], paper, control=True)
+        # claims that were changed after their runs are not run; what these took says nothing of them
+        is_current = {*words, *controls} - {"not run", "not tried"} or not (words or controls)
+        if is_current:
+            runs_of_all += paper["runs"] or 0
         link = os.path.relpath(PAPERS / f"{name}.md", page.parent)
         rows.append(
             [
@@ -54,8 +58,8 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
                 _sources(paper["sources"]),
                 cell(paper["reproduced"]),
                 counted(words),
-                counted(words_of(by_name[name], paper, control=True)),
-                "" if paper["seconds"] is None else _minutes(paper["seconds"]),
+                counted(controls),
+                _minutes(paper["seconds"]) if is_current and paper["seconds"] else "",
             ]
         )
     header = ["paper", "source", "what is reproduced", "its claims", "our controls", "minutes"]
