@@ -173,7 +173,7 @@ def test_the_scorecard_counts_every_claim_of_the_papers():
         table,
     )
     assert total
-    passed, counted, mostly, runs = map(int, total.groups())
+    passed, counted, mostly, _ = map(int, total.groups())
     claims = [(one, claim) for one in experiments() for claim in one.claims if not claim.control]
     found = papers.verdicts()
     findings = [(found[one.path]["claims"][claim.id], one, claim) for one, claim in claims]
@@ -183,8 +183,24 @@ def test_the_scorecard_counts_every_claim_of_the_papers():
     ]
     assert (passed, mostly) == (words.count("passed"), words.count("mostly"))
     assert counted == len(claims) == len(words)
-    assert runs == sum(paper["runs"] or 0 for paper in papers.verdicts().values())
     assert "(docs/papers/nanda.md)" in table
+
+
+def test_runs_of_claims_that_were_changed_are_not_counted(monkeypatch):
+    """If all claims of a paper were changed after its runs, these are no evidence for any verdict."""
+
+    def runs_and_minutes() -> tuple[int, str]:
+        table = papers.scorecard(experiments(), PROJECT / "README.md")
+        (row,) = (line for line in table.splitlines() if line.startswith("| [nanda]"))
+        return int(re.search(r"in (\d+) runs\.", table)[1]), row.split("|")[-2].strip()
+
+    found = papers.verdicts()
+    runs, minutes = runs_and_minutes()
+    for finding in found["nanda"]["claims"].values():
+        finding["version"] = "another"
+    monkeypatch.setattr(papers, "verdicts", lambda: found)
+    assert runs_and_minutes() == (runs - found["nanda"]["runs"], "")
+    assert minutes
 
 
 def test_a_verdict_counts_for_the_version_of_the_claim_that_was_judged():
