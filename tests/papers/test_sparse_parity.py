@@ -263,8 +263,8 @@ def test_a_plateau_at_its_bound(paper, left, passed):
     [
         ("B4c2", "online_slow", 500, 750, True),
         ("B4c2", "online_slow", 750, 750, False),
-        ("B4c2-fast", "online", 650, 750, True),
-        ("B4c2-fast", "online", 600, 750, False),
+        ("B4c2-fast", "online", 700, 750, True),
+        ("B4c2-fast", "online", 650, 750, False),
     ],
 )
 def test_leads_at_their_bounds(paper, id, config, moved, risen, passed):

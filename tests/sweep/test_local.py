@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from grok.errors import UserError
+from grok.experiment.command_line import arguments_of
 from grok.experiment.progress import duration
 from grok.store import archive, journal, lease, maintenance
 from grok.store.observer import DurableObserver
@@ -481,7 +482,7 @@ def test_a_wrong_sweep_file_is_one_line_and_nothing_starts(written, store, chang
 def test_texts_are_read_as_agents_put_them_on_the_command_line(liu_toy):
     """YAML reads 1e-3 and None as texts; an experiment's command line does not."""
     command = ["${program}", "with", "eval_points=None", "betas=(0.9, 0.98)", "${args_no_hyphens}"]
-    file = files.SweepFile("x", {}, liu_toy, (), files._fixed(command)[1])
+    file = files.SweepFile("x", {}, liu_toy, (), arguments_of(command)[1])
     point = yaml.safe_load("{decoder_lr: 1e-3, variant: table, operation: a**2 + b, p: 5}")
     assert point["decoder_lr"] == "1e-3"
     assert file.updates(point) == {
