@@ -1,4 +1,4 @@
-"""The runs that a stored sweep asked for, and of which claims can read nothing."""
+"""The runs that a stored sweep asked for and that have not finished, or have diverged."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ from typing import Any
 from pymongo.database import Database
 from sacred.utils import set_by_dotted_path
 
-from grok.claims.model import DIVERGED, Run, unfinished_run
+from grok.claims.model import Run, unfinished_run
+from grok.engine.events import DIVERGED
 from grok.errors import UserError
 from grok.experiment.command_line import arguments_of
 from grok.experiment.experiment import Experiment
@@ -68,14 +69,13 @@ def _as_text(point: Point) -> str:
 
 
 def _config_of(experiment: Experiment, sweep: Mapping[str, Any], point: Point) -> dict[str, Any]:
-    """The full configuration of a sweep's point; only the updates if the code knows them no more."""
+    """The full configuration of a sweep's point; the updates alone if the code refuses them."""
     named, fixed = arguments_of(sweep["config"].get("command", ()))
     updates: dict[str, Any] = {}
     for key, value in {**fixed, **point}.items():
         set_by_dotted_path(updates, key, parse_value(value))
     if "seed" not in updates:
-        seeds = [experiment.named_configs[name]().get("seed") for name in reversed(named)]
-        updates["seed"] = next((seed for seed in seeds if seed is not None), 0)
+        updates["seed"] = experiment.default_seed(named)
     try:
         return experiment.full_config(updates, named)
     except UserError:

@@ -16,21 +16,21 @@ SHUFFLE_SEED = 0
 
 def no_effect(runs: Runs) -> Runs:
     """All runs are the first one: no recipe differs from another."""
-    return _with_outcomes_of(runs, [runs[0]] * len(runs))
+    return with_outcomes_of(runs, [runs[0]] * len(runs))
 
 
 def reversed_effect(runs: Runs) -> Runs:
     """The runs are exchanged, the first for the last, and so on."""
-    return _with_outcomes_of(runs, runs[::-1])
+    return with_outcomes_of(runs, runs[::-1])
 
 
 def shuffled(runs: Runs) -> Runs:
     """The runs are exchanged at random."""
     order = np.random.default_rng(SHUFFLE_SEED).permutation(len(runs))
-    return _with_outcomes_of(runs, [runs[i] for i in order])
+    return with_outcomes_of(runs, [runs[i] for i in order])
 
 
-def _with_outcomes_of(runs: Runs, others: Sequence[Run]) -> Runs:
+def with_outcomes_of(runs: Runs, others: Sequence[Run]) -> Runs:
     """The runs with the results and the metrics of others."""
     return Runs(
         replace(run, result=other.result, series=other.series)

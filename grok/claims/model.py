@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from grok.claims.statistics import wilson_interval
+from grok.engine.events import DIVERGED
 from grok.experiment.execution import Series
 from grok.experiment.experiment import Experiment
 from grok.phases import first_crossing, first_step_held
 
 State = Literal["evaluated", "undecided", "not run"]
 Word = Literal["passed", "mostly", "failed", "not decided", "not run", "not tried"]
-DIVERGED = "diverged"  # how a run ended whose train loss was not finite: claims read nothing of it
 
 
 class Missing(Exception):

@@ -14,7 +14,6 @@ from rich.text import Text
 from grok.claims import registry
 from grok.claims.asked import unfinished
 from grok.claims.model import (
-    DIVERGED,
     Claim,
     Finding,
     Runs,
@@ -25,6 +24,7 @@ from grok.claims.model import (
     run_of,
 )
 from grok.claims.versions import is_of_file, version_of
+from grok.engine.events import DIVERGED
 from grok.errors import check_names
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment, load

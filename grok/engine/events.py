@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+DIVERGED = "diverged"  # the reason to end of a run whose train loss is not finite
 HOPELESS = "hopeless"  # the reason to end of a run that was predicted not to grok
 WEIGHTS = "weights/"  # prefix of the parameters among a record's arrays
 

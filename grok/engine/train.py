@@ -15,6 +15,7 @@ import torch
 from grok.engine import determinism, eager, interventions, memory
 from grok.engine.checkpoint import CheckpointError, below
 from grok.engine.events import (
+    DIVERGED,
     HOPELESS,
     WEIGHTS,
     Event,
@@ -93,7 +94,7 @@ def train(
     torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = runnable_program(problems, slots, compiled, fused, threads, steps)
-    memory.keep_freed()  # not before: of what is recorded once, 2 GB were kept for a large evaluation
+    memory.keep_freed()  # not before: recording a large evaluation would leave 2 GB behind
     yield from _Training(problems, program, terminate, resume or {}).run()
 
 
@@ -448,7 +449,7 @@ class _Training:
     def _reason_to_end(self, slot: _Slot, step: int, metrics: dict[str, float]) -> str | None:
         """Why a replica ends at this step, or None; keeps what its rules read of earlier steps."""
         if not math.isfinite(metrics["train_loss"]):
-            return "diverged"
+            return DIVERGED
         if step >= slot.problem.train_steps:
             return "budget"
         reached = slot.problem.stop is not None and slot.problem.stop.reached(metrics)

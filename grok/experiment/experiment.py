@@ -262,6 +262,11 @@ class Experiment(sacred.Experiment):
         """The full, checked configuration, seed included; UserError if it is wrong."""
         return dict(self._configured_run("print_config", updates, named_configs).config)
 
+    def default_seed(self, named_configs: Sequence[str]) -> int:
+        """The seed that the last of these named configs with one fixes, else 0."""
+        seeds = [self.named_configs[name]().get("seed") for name in named_configs]
+        return next((seed for seed in reversed(seeds) if seed is not None), 0)
+
     def matching_named_configs(self, config: Mapping[str, Any]) -> frozenset[str]:
         """The named configs that a run's configuration agrees with in every key.
 

@@ -123,8 +123,7 @@ def default_seed(file: SweepFile) -> int:
     """The seed that the sweep's named configs or command fix, else 0."""
     if "seed" in file.fixed:
         return file.fixed["seed"]
-    seeds = [file.experiment.named_configs[name]().get("seed") for name in file.named_configs]
-    return next((seed for seed in reversed(seeds) if seed is not None), 0)
+    return file.experiment.default_seed(file.named_configs)
 
 
 def slots_of(group: list[PlannedRun], slots: int | None) -> int:

@@ -17,6 +17,19 @@ from grok.sweep.local import LocalSweep
 from grok.sweep.progress import SweepProgress
 
 
+def small_sweep(store, tmp_path, parameters: str, runs: int) -> LocalSweep:
+    """A finished sweep of a file that is called doshi_cpu and has these parameters."""
+    path = tmp_path / "doshi_cpu.yaml"
+    path.write_text(
+        "program: experiments/doshi.py\nmethod: grid\n"
+        "command: ['${program}', with, '${args_no_hyphens}']\n"
+        f"parameters: {{{parameters}}}\n"
+    )
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+    sweep.run(SweepProgress(runs, runs))
+    return sweep
+
+
 def test_a_broken_run_fails_every_claim_it_is_checked_on(store):
     """Weight decay 0, 200 steps: nothing that Nanda et al. say of the recipe is true. What needs other
     runs, or steps that this one never reaches, is not said to have failed."""
@@ -46,14 +59,9 @@ def any_recipe(monkeypatch):
 
 
 def test_a_sweep_is_checked_at_its_end(store, tmp_path, any_recipe):
-    path = tmp_path / "doshi_cpu.yaml"
-    path.write_text(
-        "program: experiments/doshi.py\nmethod: grid\n"
-        "command: ['${program}', with, '${args_no_hyphens}']\n"
-        "parameters: {preset: {values: [analytic, analytic_product]}, seed: {values: [0, 1]}}\n"
+    sweep = trained(
+        store, tmp_path, "preset: {values: [analytic, analytic_product]}, seed: {values: [0, 1]}", 4
     )
-    sweep = LocalSweep.begin(files.read(path), store, None, None)
-    sweep.run(SweepProgress(4, 4))
     paper = sweep.file.experiment
     found, seconds = scorecard.latest(store.database, paper)
     assert seconds > 0
@@ -75,14 +83,7 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path, any_recipe):
 def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path, any_recipe):
     """Seeds are counted from what the sweep asked for, whether they ended or not. A run that diverged
     counts as one that failed: "it never generalizes" must not pass because the loss is NaN."""
-    path = tmp_path / "doshi_cpu.yaml"
-    path.write_text(
-        "program: experiments/doshi.py\nmethod: grid\n"
-        "command: ['${program}', with, '${args_no_hyphens}']\n"
-        "parameters: {preset: {value: analytic}, seed: {values: [0, 1, 2]}}\n"
-    )
-    sweep = LocalSweep.begin(files.read(path), store, None, None)
-    sweep.run(SweepProgress(3, 3))
+    sweep = small_sweep(store, tmp_path, "preset: {value: analytic}, seed: {values: [0, 1, 2]}", 3)
     paper = sweep.file.experiment
     claims = {claim.id: claim for claim in paper.claims}
 
@@ -104,14 +105,7 @@ def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path, any_recipe):
 def test_a_sweep_that_is_not_the_one_of_the_file_runs_no_claim(store, tmp_path):
     """A copy of a sweep file with fewer seeds, another recipe or other fixed values has its name. Its
     runs are not those that the claim is registered for."""
-    path = tmp_path / "doshi_cpu.yaml"
-    path.write_text(
-        "program: experiments/doshi.py\nmethod: grid\n"
-        "command: ['${program}', with, '${args_no_hyphens}']\n"
-        "parameters: {preset: {value: analytic}, seed: {values: [0]}}\n"
-    )
-    sweep = LocalSweep.begin(files.read(path), store, None, None)
-    sweep.run(SweepProgress(1, 1))
+    sweep = small_sweep(store, tmp_path, "preset: {value: analytic}, seed: {values: [0]}", 1)
     paper = sweep.file.experiment
     claim = next(claim for claim in paper.claims if claim.id == "08c")
     card = scorecard.summary(claim, scorecard.latest(store.database, paper)[0]["08c"])
@@ -150,14 +144,7 @@ def test_a_grid_that_was_cut_short_asked_for_all_its_points(store):
 
 def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch, any_recipe):
     """The version of a claim counts, not its name: a reworded claim is a new statement."""
-    path = tmp_path / "doshi_cpu.yaml"
-    path.write_text(
-        "program: experiments/doshi.py\nmethod: grid\n"
-        "command: ['${program}', with, '${args_no_hyphens}']\n"
-        "parameters: {preset: {value: analytic}, seed: {values: [0]}}\n"
-    )
-    sweep = LocalSweep.begin(files.read(path), store, None, None)
-    sweep.run(SweepProgress(1, 1))
+    sweep = small_sweep(store, tmp_path, "preset: {value: analytic}, seed: {values: [0]}", 1)
     paper = sweep.file.experiment
     claim = next(claim for claim in paper.claims if claim.id == "08c")
 

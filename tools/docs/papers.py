@@ -48,8 +48,9 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
         words_of_all += words
         controls = words_of(by_name[name], paper, control=True)
         # claims that were changed after their runs are not run; what these took says nothing of them
-        is_current = {*words, *controls} - {"not run", "not tried"} or not (words or controls)
-        if is_current:
+        all_words = {*words, *controls}
+        is_outdated = bool(all_words) and all_words <= {"not run", "not tried"}
+        if not is_outdated:
             runs_of_all += paper["runs"] or 0
         link = os.path.relpath(PAPERS / f"{name}.md", page.parent)
         rows.append(
@@ -59,7 +60,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
                 cell(paper["reproduced"]),
                 counted(words),
                 counted(controls),
-                _minutes(paper["seconds"]) if is_current and paper["seconds"] else "",
+                "" if is_outdated or not paper["seconds"] else _minutes(paper["seconds"]),
             ]
         )
     header = ["paper", "source", "what is reproduced", "its claims", "our controls", "minutes"]
