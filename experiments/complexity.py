@@ -7,8 +7,8 @@ measured while networks learn a + b mod p, with weight decay, without it, and wi
 first on the transformer of Zhong et al. 2023, the second on a network with one hidden layer.
 
     python experiments/complexity.py with cpu              # description length, about a minute
-    python experiments/complexity.py with coefficient      # learning coefficient, about a minute
-    grok replicate complexity                              # all claims, five seeds: 30 runs
+    python experiments/complexity.py with coefficient      # learning coefficient, two minutes
+    grok replicate complexity                              # all claims, five seeds: 30 runs, 45 minutes
     grok papers complexity --figures                       # both against the step
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from grok.claims.controls import with_outcomes_of
 from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.engine.problem import Problem
 from grok.experiment import parts
@@ -96,12 +97,12 @@ COEFFICIENT = {
     "measures": "learning_coefficient",
     "snapshot_every": 2,
 }
-TRAIN_PAIRS = {"transformer": 2088, "mlp": 1325}
-RANDOM_LABELS = {name: {"noisy_answers": pairs} for name, pairs in TRAIN_PAIRS.items()}
+# noisy_answers of all train pairs
+OF_TRANSFORMER, OF_MLP = {"noisy_answers": 2088}, {"noisy_answers": 1325}
 
 ex.preset("cpu", "Description length of a transformer that groks within 1000 steps.")
 ex.preset("no_decay", "The same without weight decay: it memorizes.", {"weight_decay": 0.0})
-ex.preset("random_labels", "The same with random labels.", RANDOM_LABELS["transformer"])
+ex.preset("random_labels", "The same with random labels.", OF_TRANSFORMER)
 ex.preset("coefficient", "Learning coefficient of one hidden layer that groks.", COEFFICIENT)
 ex.preset(
     "coefficient_no_decay",
@@ -111,7 +112,7 @@ ex.preset(
 ex.preset(
     "coefficient_random_labels",
     "The same with random labels.",
-    {**COEFFICIENT, **RANDOM_LABELS["mlp"]},
+    {**COEFFICIENT, **OF_MLP},
 )
 
 
@@ -173,13 +174,8 @@ def measures(runs: Runs) -> Any:
 
 def with_metrics_of(runs: Runs, of_transformers: str, of_mlps: str) -> Runs:
     """The runs with the results and metrics of the named ones, by network."""
-    return Runs(
-        replace(run, result=other.result, series=other.series)
-        for run in runs
-        for other in [
-            runs.one(of_transformers if run.config["network"] == "transformer" else of_mlps)
-        ]
-    )
+    names = {"transformer": of_transformers, "mlp": of_mlps}
+    return with_outcomes_of(runs, [runs.one(names[run.config["network"]]) for run in runs])
 
 
 def all_grok(runs: Runs) -> Runs:
@@ -193,7 +189,7 @@ def none_groks(runs: Runs) -> Runs:
 
 
 def series_of_naive_size(runs: Runs) -> Runs:
-    """The naive size is the description length, which sees what it should not."""
+    """The naive size of each transformer is replaced by its description length."""
     return Runs(
         replace(run, series={**run.series, NAIVE_BYTES: run.series[BYTES]})
         if run.config["network"] == "transformer"
@@ -270,8 +266,8 @@ def complexity_stays_with_random_labels(runs: Runs) -> Outcome:
     return passed, {"left": left, "train": train}
 
 
-# B5. No statement of Lau et al., whose networks do not grok: what its fall is worth. Ours: a fifth at most is
-# left, with a test accuracy of 5 % at most.
+# B5-specific. Lau et al. say nothing of networks that grok. Ours: a fifth of the largest coefficient at most
+# is left, with a test accuracy of 5 % at most.
 MOST_COEFFICIENT_LEFT = 0.2
 MOST_CHANCE = 0.05
 

@@ -561,6 +561,7 @@ def first_passage_predicts_the_delay(runs: Runs) -> Outcome:
     return error <= MOST_ERROR, {"error": error}
 
 
+# D13-peak. Outside this project: 64 %. Stated when runs of these seeds, with D13's error, were known.
 @claim("D13-peak", source="added to it", pooled=True, control=True, fails_on=shuffled)
 def first_passage_from_the_peak_predicts_the_delay(runs: Runs) -> Outcome:
     """The same law predicts it if the norm falls from its peak, and not from memorization."""

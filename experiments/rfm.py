@@ -483,8 +483,8 @@ def circulant_before_accurate(runs: Runs) -> Outcome:
     return least_deviation_before(runs.one("cpu"), MOST_EARLY_TEST)
 
 
-# B3c. The paper: as B3b for products, reordered by a discrete logarithm. Ours: with a test accuracy of at
-# most 10 %, since products with zero are known.
+# B3c and B3c-division. The paper: as B3b for products and quotients, reordered
+# by a discrete logarithm. Ours: with a test accuracy of at most 10 %, since products with zero are known.
 MOST_EARLY_TEST_OF_PRODUCTS = 0.1
 
 
