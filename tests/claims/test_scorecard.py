@@ -59,7 +59,7 @@ def any_recipe(monkeypatch):
 
 
 def test_a_sweep_is_checked_at_its_end(store, tmp_path, any_recipe):
-    sweep = trained(
+    sweep = small_sweep(
         store, tmp_path, "preset: {values: [analytic, analytic_product]}, seed: {values: [0, 1]}", 4
     )
     paper = sweep.file.experiment
