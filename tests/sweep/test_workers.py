@@ -112,7 +112,8 @@ def test_the_numbers_are_the_same_for_any_number_of_workers(written, store):
 
 def test_a_killed_worker_ends_the_sweep_and_resume_repeats_only_its_runs(written, store):
     """Out of memory kills one process: one line says so, and what has finished stays finished."""
-    path = written(3, train_steps=1000, checkpoint_every=50, fused=False)
+    # Long runs, so that both processes are in one, however late one of them starts.
+    path = written(3, train_steps=20_000, checkpoint_every=50, fused=False)
     command = [sys.executable, "-m", "grok.cli", "sweep", "run", str(path), "--slots", "1"]
     process = subprocess.Popen(
         [*command, "--workers", "2"],
@@ -126,6 +127,7 @@ def test_a_killed_worker_ends_the_sweep_and_resume_repeats_only_its_runs(written
     running = {"meta.sweep.id": sweep_id, "status": "RUNNING"}
 
     def both_have_checkpoints() -> bool:
+        assert process.poll() is None, process.stderr.read()
         found = list(runs.find(running))
         return len(found) == 2 and all(store.checkpoint_path(r["_id"]).exists() for r in found)
 
