@@ -26,12 +26,15 @@ class Registration:
     date: when it was registered, in UTC, in ISO 8601.
     statement: its sentence.
     note: why it differs from the version before it; empty for the first one.
+    same_as: an earlier version that claims the same, where only the rule of the hash has changed;
+        empty otherwise.
     """
 
     version: str
     date: str
     statement: str
     note: str = ""
+    same_as: str = ""
 
 
 def read(path: Path = REGISTRY) -> dict[str, list[Registration]]:
@@ -88,15 +91,44 @@ def register(experiments: Iterable[Experiment], note: str = "", path: Path = REG
         is_first = id not in registered
         entry = Registration(**asdict(registration) | {"note": "" if is_first else note})
         registered.setdefault(id, []).append(entry)
-    content = {id: [asdict(one) for one in versions] for id, versions in sorted(registered.items())}
+    content = {id: [_entry(one) for one in versions] for id, versions in sorted(registered.items())}
     with atomic_write(path) as file:
         file.write(f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
     return list(changed)
+
+
+def _entry(registration: Registration) -> dict[str, str]:
+    """A registration as the file has it, where `same_as` is left out if it is empty."""
+    return {key: value for key, value in asdict(registration).items() if key != "same_as" or value}
+
+
+def original(registered: dict[str, list[Registration]], claim: str, version: str) -> str:
+    """The earliest version of a claim that claims the same as this one.
+
+    Arguments:
+        registered: the versions of each claim (`read`).
+        claim: its id.
+        version: which may be one that was never registered.
+    """
+    same_as = {one.version: one.same_as for one in registered.get(claim, ())}
+    while earlier := same_as.get(version):
+        version = earlier
+    return version
+
+
+def is_same(
+    registered: dict[str, list[Registration]], claim: str, version: str | None, other: str
+) -> bool:
+    """Whether two versions of a claim claim the same; None is no version."""
+    if version is None or version == other:
+        return version == other
+    return original(registered, claim, version) == original(registered, claim, other)
 
 
 def stated_at(
     registered: dict[str, list[Registration]], claim: str, version: str
 ) -> datetime | None:
     """When a version of a claim was registered last, None if it never was."""
-    dates = [one.date for one in registered.get(claim, ()) if one.version == version]
+    wanted = original(registered, claim, version)
+    dates = [one.date for one in registered.get(claim, ()) if one.version == wanted]
     return datetime.fromisoformat(dates[-1]) if dates else None

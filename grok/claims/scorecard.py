@@ -172,7 +172,7 @@ def latest(
     """
     findings: dict[str, list[Finding]] = {claim.id: [] for claim in experiment.claims}
     seconds: list[float | None] = []
-    counted = sweeps_of(experiment)
+    counted, registered = sweeps_of(experiment), registry.read()
     for name, sweep in checked_sweeps(database, experiment).items():
         if name in counted:
             seconds.append(None if sweep is None else sweep.get("seconds"))
@@ -184,7 +184,9 @@ def latest(
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
                 finding = _finding(stored)
-                if finding.version != made[finding.claim]:
+                if not registry.is_same(
+                    registered, finding.claim, finding.version, made[finding.claim]
+                ):
                     finding = replace(finding, passed=False, state="not run", why=OTHER_VERSION)
                 findings[finding.claim].append(finding)
     spent = [one for one in seconds if one is not None]

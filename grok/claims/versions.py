@@ -22,7 +22,7 @@ from grok.values import with_numbers
 
 DIGITS = 12  # of a version
 OUR_FOLDERS = (PROJECT / "experiments", Path(grok.__file__).parent)
-CONSTANTS = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None))
+CONSTANTS = (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, range, type(None))
 # Parts of a sweep file that say how it is run, not what is trained.
 NOT_OF_A_RECIPE = ("program", "command", "metric", "name", "description", "project", "entity")
 
@@ -31,15 +31,16 @@ def version_of(experiment: Experiment, claim: Claim) -> str:
     """The hash of a claim's sentence, check, thresholds and recipes, in hexadecimal digits.
 
     It changes with the statement, with any function or constant of this project that the check
-    uses, directly or through another one, and with the sweep and the named configs whose runs it is
-    checked on. Comments and layout do not change it. Nor do a constant that is a range, the threshold
-    of the experiment, a named config that `initial_run` names, and defaults without a named config.
+    uses, directly or through another one, with the experiment's threshold and delay, which entries of
+    results such as `steps_to_test` depend on, and with the sweep and the named configs whose runs it
+    is checked on. Comments and layout do not change it.
     """
     content = {
         "statement": claim.statement,
         "pooled": claim.pooled,
         "control": claim.control,
         "check": claim.not_tried or check_of(claim),
+        "reached": [experiment.threshold, experiment.delay],
         "recipes": _recipes(experiment, claim.sweep),
     }
     text = json.dumps(content, sort_keys=True, default=repr)
@@ -127,24 +128,26 @@ def _asked_for(config: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @cache
 def _recipes(experiment: Experiment, sweep: str) -> dict[str, Any]:
-    """The points of a sweep file, and the configurations of the named configs in it.
+    """The points of a sweep file, and the configurations that its runs start from.
 
-    Values that switch something off (None, False, 0 and empty ones) are left out, so that a new
+    These are the named configs in it, those of the runs that these continue (`initial_run`), and the
+    defaults if it names none. Values that switch something off (None, False, 0 and empty ones) are left out, so that a new
     configuration key does not change the version of every claim.
     """
     path = PROJECT / "sweeps" / f"{sweep}.yaml"
     if not path.exists():
         return {}
     content = yaml.safe_load(path.read_text())
-    defaults = experiment.defaults()
-    named = {word for word in _words(content) if word in experiment.named_configs}
-    configs = {name: {**defaults, **experiment.named_configs[name]()} for name in named}
+    defaults, named = experiment.defaults(), experiment.named_configs
+    configs = {word: {**defaults, **named[word]()} for word in _words(content) if word in named}
+    parents = {str(config.get("initial_run")) for config in configs.values()}
+    configs |= {name: {**defaults, **named[name]()} for name in parents if name in named}
     return {
         "sweep": {key: value for key, value in content.items() if key not in NOT_OF_A_RECIPE},
         "fixed": [word for word in content.get("command", ()) if "$" not in str(word)],
         "configs": {
             name: {k: v for k, v in config.items() if v and k not in KEYS_OF_ANY_VALUE}
-            for name, config in configs.items()
+            for name, config in (configs or {"": defaults}).items()
         },
     }
 

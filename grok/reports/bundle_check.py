@@ -24,7 +24,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from grok.claims import scorecard
+from grok.claims import registry, scorecard
 from grok.claims.verdicts import claim_result
 from grok.claims.versions import version_of
 from grok.errors import UserError, read_text
@@ -244,7 +244,7 @@ def _check_claim(store: Store, entry: Entry, papers: list[Experiment]) -> tuple[
     if paper is None or claim is None:
         return False, f"claim {entry.claim}: {entry.paper} has no such claim here"
     here = version_of(paper, claim)
-    if entry.version != here:
+    if not registry.is_same(registry.read(), entry.claim, entry.version, here):
         return False, f"claim {entry.claim}: stated in version {entry.version}, and {here} here"
     sweep = store.database.sweeps.find_one({"_id": entry.sweep, "name": claim.sweep})
     if sweep is None:

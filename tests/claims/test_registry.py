@@ -79,6 +79,25 @@ def test_a_version_is_stated_when_it_was_registered_last(version, tmp_path):
     assert registry.stated_at(registered, "X-9", "a") is None
 
 
+def test_a_version_that_claims_the_same_was_stated_when_the_first_one_was(version, tmp_path):
+    """Where only the rule of the hash has changed, the claim is no younger, and what was found holds."""
+    path = tmp_path / "claims.json"
+    for statement in ("a", "b", "c"):
+        registry.register(paper(reworded(EARLY, statement)), "changed", path)
+    content = json.loads(path.read_text())
+    for day, one in enumerate(content["X-1"], 1):
+        one["date"] = f"2026-01-0{day}T00:00:00+00:00"
+    content["X-1"][2]["same_as"] = "b"
+    path.write_text(json.dumps(content))
+    registered = registry.read(path)
+    assert registry.stated_at(registered, "X-1", "c") == datetime(2026, 1, 2, tzinfo=UTC)
+    assert registry.is_same(registered, "X-1", "b", "c")
+    for other in ("a", "d", None):
+        assert not registry.is_same(registered, "X-1", other, "c")
+    registry.register(paper(reworded(EARLY, "d")), "changed", path)
+    assert registry.read(path)["X-1"][:3] == registered["X-1"]
+
+
 def test_the_command_says_that_nothing_is_to_be_registered():
     done = CliRunner().invoke(grok, ["claims", "register"])
     assert (done.exit_code, done.output) == (0, "every claim is registered as it is\n")

@@ -54,6 +54,9 @@ def version(tmp_path, monkeypatch):
     ("old", "new"),
     [
         ("LEAST = 5", "LEAST = 4"),
+        ("LEAST = 5", "LEAST = range(3, 9)"),
+        ("threshold=0.9", "threshold=0.8"),
+        ("delay=10", "delay=11"),
         ("The loss grows", "The loss shrinks"),
         ("figure 2", "figure 3"),
         ("largest(runs) > LEAST", "largest(runs) >= LEAST"),
@@ -120,6 +123,47 @@ def test_the_recipe_is_part_of_a_version(tmp_path, monkeypatch):
     assert version(text) != version(text, lr=0.5)
     assert version(text) == version(text.replace("${interpreter}", "${env}"))
     assert version(text) == version(text, measures=["norms"])
+
+
+def test_a_range_is_a_threshold(version):
+    """03-C2 counts frequencies in a range: another range is another claim."""
+    ranges = [f"LEAST = range(3, {end})" for end in (9, 10)]
+    assert version("LEAST = 5", ranges[0]) != version("LEAST = 5", ranges[1])
+
+
+def recipe_of(tmp_path, monkeypatch, paper: str, claim: str, sweep: str, change: str | None = None):
+    """The version of a claim of this project on a sweep file with this text, after the learning rate
+    of a named config, or of the defaults (""), has changed."""
+    path = tmp_path / "sweeps" / f"{paper}_cpu.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(sweep)
+    monkeypatch.setattr("grok.claims.versions.PROJECT", tmp_path)
+    ex = load_module(PROJECT / "experiments" / f"{paper}.py").ex
+    if change == "":
+        defaults = {**ex.defaults(), "lr": 0.5}
+        monkeypatch.setattr(ex, "defaults", lambda: defaults)
+    elif change is not None:
+        values = {**ex.named_configs[change](), "lr": 0.5}
+        ex.named_configs[change] = lambda: values
+    return version_of(ex, next(one for one in ex.claims if one.id == claim))
+
+
+def test_the_recipe_of_the_runs_that_are_continued_is_part_of_a_version(tmp_path, monkeypatch):
+    """Tickets are cut from runs of `cpu`, whose sweep file names `ticket` alone."""
+    sweep = "parameters: {preset: {values: [ticket]}, seed: {values: [0]}}"
+    versions = {
+        change: recipe_of(tmp_path, monkeypatch, "minegishi", "10a", sweep, change)
+        for change in (None, "ticket", "cpu", "paper")
+    }
+    assert versions["cpu"] != versions[None] != versions["ticket"]
+    assert versions["paper"] == versions[None]
+
+
+def test_the_defaults_are_the_recipe_of_a_sweep_without_a_named_config(tmp_path, monkeypatch):
+    """Whoever changes a default trains other runs."""
+    sweep = "parameters: {weight_decay: {values: [0, 1]}, seed: {values: [0]}}"
+    recipe = [recipe_of(tmp_path, monkeypatch, "nanda", "03-C1", sweep, on) for on in (None, "")]
+    assert recipe[0] != recipe[1]
 
 
 def test_the_module_of_a_check_need_not_be_imported_by_name():

@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from grok.claims import registry
 from grok.claims.model import Claim
 from grok.claims.scorecard import counted, format_range
 from grok.claims.versions import version_of
@@ -81,10 +82,10 @@ def words_of(experiment: Experiment, paper: Mapping[str, Any], control: bool) ->
 
 def findings_of(experiment: Experiment, paper: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What a replication found, by claim id: empty where the claim was changed after it, or not run."""
-    found = {}
+    found, registered = {}, registry.read()
     for claim in experiment.claims:
-        finding = paper["claims"].get(claim.id, {})
-        is_current = finding.get("version") == version_of(experiment, claim)
+        finding, present = paper["claims"].get(claim.id, {}), version_of(experiment, claim)
+        is_current = registry.is_same(registered, claim.id, finding.get("version"), present)
         found[claim.id] = finding if is_current else {}
     return found
 
