@@ -7,9 +7,9 @@ const MOST_RUNS = 200, MOST_SETTINGS = 28, MOST_AXES = 10;
 const RESULTS = ["result.phase", "result.steps_to_train", "result.steps_to_test", "result.test_accuracy"];
 
 export async function show(root, {source, parameters, remember, isCurrent}) {
-  const listed = parameters.get("runs");
-  const wanted = listed ? {runs: listed.split(",")} : {filters: parameters.get("f") ?? ""};
-  const state = {runs: listed, f: parameters.get("f"), metric: parameters.get("metric") ?? "test_accuracy", x: parameters.get("x") ?? "log", colour: parameters.get("colour") ?? "result.steps_to_test"};
+  const listed = [...new Set(parameters.get("runs")?.split(",").filter(Boolean))];
+  const wanted = listed.length ? {runs: listed.slice(0, MOST_RUNS)} : {filters: parameters.get("f") ?? ""};
+  const state = {runs: parameters.get("runs"), f: parameters.get("f"), metric: parameters.get("metric") ?? "test_accuracy", x: parameters.get("x") ?? "log", colour: parameters.get("colour") ?? "result.steps_to_test"};
   const head = h("div"), element = h("div", {class: "plot", role: "img", "aria-label": "curves"}), axes = h("section");
   const metric = h("select", {change: () => { state.metric = metric.value; remember(state); draw(); }});
   const isLog = h("input", {type: "checkbox", checked: state.x === "log", change: () => { state.x = isLog.checked ? "log" : "linear"; remember(state); draw(); }});
@@ -32,7 +32,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       name: differing.length ? differing.map(key => `${key}=${text(members[0][key] ?? "none")}`).join(" ") : "all equal but for the seed"}));
     curves = runs.length ? await source.curves({runs: runs.map(run => run.run), points: 300}) : [];
     if (!isCurrent()) return;
-    drawTable(differing, total);
+    drawTable(differing, listed.length || total);
     const names = [...new Set(curves.map(one => one.name))].sort();
     fill(metric, names.map(name => h("option", {value: name, selected: name === state.metric}, words(name))));
     await draw();
@@ -51,7 +51,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       return `${low === high ? low : `${low} to ${high}`}${numbers.length < values.length ? `, ${values.length - numbers.length} never` : ""}`;
     };
     fill(head, h("h2", {}, `Compare ${runs.length} runs of ${settings.length} setting${settings.length === 1 ? "" : "s"}`),
-      total > runs.length && h("p", {class: "quiet"}, `the first ${runs.length} of ${total} runs`),
+      total > runs.length && h("p", {class: "quiet"}, total > MOST_RUNS ? `the first ${runs.length} of ${total} runs; a filter or another choice shows the others` : `${total - runs.length} of the ${total} chosen runs are not here`),
       runs.length === 0 && h("p", {class: "quiet"}, "no run"),
       h("p", {class: "quiet"}, differing.length ? `differs: ${differing.join(", ")}` : "nothing but the seed differs"),
       grid(["", ...differing, ...RESULTS.map(title), "runs (seed)"], shown.map(one => [line(one), ...differing.map(key => text(one.members[0][key] ?? "none")),
@@ -103,7 +103,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
 
   await read();
   return {refresh: async change => {
-    if (change.runs === null || !listed || change.runs.some(id => runs.some(run => run.run === id))) await read();
+    if (change.runs === null || !listed.length || change.runs.some(id => runs.some(run => run.run === id))) await read();
   }};
 }
 

@@ -257,9 +257,10 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   // ---- one cell
 
   function drawList(found = cells()) {
-    const shown = [...found.values()].filter(one => one.runs.length).slice(0, MOST_LISTED);
+    const all = [...found.values()].filter(one => one.runs.length), shown = all.slice(0, MOST_LISTED);
     fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x)} ${state.y}=${text(one.y)}`, click: () => pick(name(one.x, one.y))}, "show")])));
+      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x)} ${state.y}=${text(one.y)}`, click: () => pick(name(one.x, one.y))}, "show")])),
+      shown.length < all.length && h("p", {class: "quiet"}, `the first ${shown.length} of ${all.length} cells`));
   }
 
   async function pick(cellName) {
@@ -283,7 +284,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       inCell.append(h("h3"), h("label", {}, "metric ", h("select", {change: event => { state.metric = event.target.value; remember({...state, cell: picked}); drawPicked(cells()); }})), element, h("div"));
     }
     const [heading, chooser, , table] = inCell.children;
-    heading.textContent = `${state.x} = ${text(one.x)}, ${state.y} = ${text(one.y)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}`;
+    heading.textContent = `${state.x} = ${text(one.x)}, ${state.y} = ${text(one.y)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
     fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === state.metric}, words(each))));
     const traces = runs.flatMap((row, i) => [state.metric, state.metric.startsWith("test_") && state.metric.replace("test_", "train_")].filter(Boolean).flatMap((metric, k) =>
       curves.filter(each => each.name === metric && each.run === row.run).map(each => curve(each.steps, each.values, true,
