@@ -1,6 +1,6 @@
 """The events that `grok.engine.train.train` yields, replica by replica, as they happen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ class Start:
     compiled: whether the step is compiled, as a fused step always is.
     threads: of the CPU, that the program uses.
     fused: whether the program has a fused step.
+    gigabytes: memory that the replica's instruments need for gradients of earlier steps, by instrument.
     """
 
     replica: int
@@ -25,6 +26,7 @@ class Start:
     compiled: bool
     threads: int
     fused: bool
+    gigabytes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _subspace(state: MeasurementState, window: int, components: int) -> dict[str
 def _batch_dynamics(
     state: MeasurementState, lags: Sequence[int], windows: Sequence[int]
 ) -> dict[str, float]:
-    return vectors.batch_dynamics(*state.recent_gradients(), lags, windows)
+    return vectors.batch_dynamics(*state.recent_products(), lags, windows)
 
 
 def _weight_tracking(state: MeasurementState, components: int) -> dict[str, float]:

@@ -7,7 +7,8 @@ number of weights without biases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 from torch.func import grad, jvp, vmap
+from torch.nn.utils.rnn import pad_sequence
 
 from grok.engine.addition import Addition, addition_of
 from grok.engine.checkpoint import CheckpointError
@@ -40,6 +42,7 @@ NAMES_IN_CHECKPOINTS = {
     "gradient_sum": "total",
     "mean_gradients": "means",
     "batch_gradients": "recent",
+    "batch_products": "products",
     "recent_weights": "trail",
     "last_step": "last",
     "significant_frequencies": "seen",
@@ -58,7 +61,9 @@ class History:
     step_rows: loss, |g|, lr and |w| of each step of this interval.
     gradient_sum: over the steps of this interval, (P,).
     mean_gradients: G's of the last intervals, (P,) each.
-    batch_gradients: of the last steps, (P,) each.
+    batch_gradients: of the last steps, (P,) each, as many as the batch gradients are compared over.
+    batch_products: of the last steps, twice as many: the inner products of each batch gradient with
+        those so many steps before, from 0, that are compared with it.
     recent_weights: after the last three steps, in and just before a burst.
     last_step: number, gradient and learning rate of the last step.
     entanglement: number of the step, and the vector (P,).
@@ -78,6 +83,7 @@ class History:
     step_rows: list[Tensor] = field(default_factory=list)
     mean_gradients: list[Tensor] = field(default_factory=list)
     batch_gradients: list[Tensor] = field(default_factory=list)
+    batch_products: list[Tensor] = field(default_factory=list)
     recent_weights: list[Tensors] = field(default_factory=list)
     last_step: tuple[int, Tensors, float] | None = None
     entanglement: tuple[int, Tensor] | None = None
@@ -113,6 +119,9 @@ class History:
         for entry in fields(self):
             default = getattr(self, entry.name)  # of what older versions did not save
             setattr(self, entry.name, values.get(_saved_name(entry), default))
+        if NAMES_IN_CHECKPOINTS["batch_products"] not in values:  # older versions left them out
+            counts = range(1, len(self.batch_gradients) + 1)
+            self.batch_products = [_products(self.batch_gradients[:n], range(n)) for n in counts]
 
 
 class MeasurementState:
@@ -151,6 +160,10 @@ class MeasurementState:
             interval_start=(program.steps[slot], program.saved(slot)),
         )
         self._shuffled: Tensor | None = None
+        ends = sorted({*problem.log_steps, problem.train_steps} - {0})  # of the intervals
+        measure = self.by_name.get("batch_dynamics")
+        numbered = enumerate(ends, 1)
+        self._batch_dynamics_at = [e for n, e in numbered if measure and measure.is_due(n)]
 
     # -- called by the training loop -------------------------------------------------------------
 
@@ -169,8 +182,7 @@ class MeasurementState:
         row = [loss, float(gradient_P.norm()), self.lr, float(position.norm())]
         history.step_rows.append(torch.tensor(row, dtype=torch.float64))
         if "batch_dynamics" in self.by_name:
-            earlier = history.batch_gradients[1 - 2 * self._gradient_reach() :]
-            history.batch_gradients = [*earlier, gradient_P]
+            self._compare_batches(gradient_P, step)
         for measure in self.measures:
             if measure.is_in_burst(step):
                 history.burst_metrics.append((step, self._computed(measure)))
@@ -219,10 +231,25 @@ class MeasurementState:
         hessian = self.by_name.get("hessian")
         return hessian is not None and any(hessian.is_in_burst(step + i) for i in (0, 1, 2))
 
+    def _compare_batches(self, gradient_P: Tensor, step: int) -> None:
+        """Keep the gradient of a step, and those of its products with earlier ones that will be read.
+
+        They are read at the next evaluation of `batch_dynamics`, for the last steps before it.
+        """
+        history, ends = self.history, self._batch_dynamics_at
+        values, reach = self.by_name["batch_dynamics"].values, self._gradient_reach()
+        gradients = [*history.batch_gradients, gradient_P][-reach - 1 :]
+        following = bisect_left(ends, step)
+        to_come = ends[following] - step if following < len(ends) else reach
+        distances = {0}
+        if to_come < reach:
+            distances |= {*values["lags"], *range(max(values["windows"]) - to_come)}
+        products = [*history.batch_products, _products(gradients, distances)]
+        history.batch_products, history.batch_gradients = products[-2 * reach :], gradients[-reach:]
+
     def _gradient_reach(self) -> int:
         """How many steps the batch gradients are compared over."""
-        values = self.by_name["batch_dynamics"].values
-        return max(*values["lags"], *values["windows"])
+        return batch_reach(self.by_name["batch_dynamics"])
 
     # -- read by the measures --------------------------------------------------------------------
 
@@ -259,11 +286,18 @@ class MeasurementState:
         """The G's of the last `count` intervals or as many as there are, (W, P)."""
         return torch.stack(self.history.mean_gradients[-count:])
 
-    def recent_gradients(self) -> tuple[Tensor, int]:
-        """Successive batch gradients (T, P), and how many of the last are of this interval."""
+    def recent_products(self) -> tuple[Tensor, int]:
+        """Inner products (T, T) of successive batch gradients, and how many are of this interval.
+
+        Those that `batch_dynamics` does not read are zero, as all above the diagonal.
+        """
         reach = self._gradient_reach()
         new = min(len(self.history.step_rows), reach)
-        return torch.stack(self.history.batch_gradients[-(reach + new) :]), new
+        rows = pad_sequence(self.history.batch_products[-(reach + new) :], True).double().cpu()
+        gram_TT = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        for distance in range(min(rows.shape)):
+            gram_TT.diagonal(-distance).copy_(rows[distance:, distance])
+        return gram_TT, new
 
     def to_reference(self, weights: Tensors) -> Tensor | None:
         """The vector (P,) from some weights to the reference; None without a reference."""
@@ -471,6 +505,32 @@ class MeasurementState:
             yield total_RP[: len(numbers)] / len(self.history.step_rows)
 
 
+def batch_reach(batch_dynamics: Measure) -> int:
+    """How many steps the batch gradients are compared over."""
+    return max(*batch_dynamics.values["lags"], *batch_dynamics.values["windows"])
+
+
+def gigabytes_needed(problem: Problem) -> dict[str, float]:
+    """What the measures keep of earlier steps, and need to compute from it, in GB by measure.
+
+    Only the measures of windows of gradients are counted; the others keep a few copies of the weights.
+    """
+    measures = {m.name: m for m in problem.measures.measures} if problem.measures else {}
+    weights = [w for name, w in problem.module.named_parameters() if "bias" not in name]
+    gigabytes = sum(weight.numel() * weight.element_size() for weight in weights) / 1e9
+    vectors = {}
+    if "batch_dynamics" in measures:
+        vectors["batch_dynamics"] = min(
+            batch_reach(measures["batch_dynamics"]), problem.train_steps
+        )
+    windows = {name: m.values["window"] for name, m in measures.items() if "window" in m.values}
+    if windows:
+        widest = max(windows, key=lambda name: windows[name])  # the others read the same gradients
+        # what is kept, and two copies of it while it is computed
+        vectors[widest] = 3 * min(windows[widest], len(problem.log_steps))
+    return {name: count * gigabytes for name, count in vectors.items()}
+
+
 def train_rows(problem: Problem) -> int:
     """The number of train rows: of mini-batches, or of the first entry of the data for training."""
     for name in (*problem.minibatch_keys, *problem.data):
@@ -486,6 +546,15 @@ def _copied(tensors: Tensors, slot: int) -> tuple[Tensors, Tensor]:
     parts = vector.split([tensors[name][slot].numel() for name in names])
     copies = {n: part.view_as(tensors[n][slot]) for n, part in zip(names, parts, strict=True)}
     return {name: copies[name] for name in tensors}, vector
+
+
+def _products(gradients: Sequence[Tensor], distances: Collection[int]) -> Tensor:
+    """The products of the last gradient with those at distances before it, by distance; 0 elsewhere."""
+    last = gradients[-1]
+    known = [d for d in sorted(distances) if d < len(gradients)]
+    products = last.new_zeros(known[-1] + 1)
+    products[known] = torch.stack([torch.dot(gradients[-1 - d], last) for d in known])
+    return products
 
 
 def _saved_name(entry: Field) -> str:

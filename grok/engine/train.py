@@ -27,7 +27,7 @@ from grok.engine.events import (
     Timing,
 )
 from grok.engine.fused import CompilerError, FusedStep, Unsupported
-from grok.engine.measurement import MeasurementState
+from grok.engine.measurement import MeasurementState, gigabytes_needed
 from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.threads import (
@@ -395,6 +395,7 @@ class _Training:
             self._is_compiled(),
             self.program.threads,
             self.program.fused is not None,
+            gigabytes_needed(problem),
         )
         for one in slot.happened:
             yield Intervened(replica, int(one.step), int(one.number))

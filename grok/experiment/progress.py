@@ -27,6 +27,7 @@ SPARKS = 32  # characters of a sparkline
 LINE_INTERVAL = 30.0  # seconds between two plain lines
 LEAST_INTERVAL = 1.0  # seconds between two of them when work goes fast
 LONG = 10 * 3600.0  # seconds, that are told in hours
+LARGE_MEMORY = 0.5  # GB of a run's instruments, that are told
 TIMED_SECONDS = 1.0  # of training, before a rate is shown
 
 
@@ -171,7 +172,7 @@ class RunProgress:
                 where = hardware(self.problem.device, event.threads)
                 self._print(
                     f"{self.place}: {self.label}, {steps}{begin} on {where}, {activity(event)}; "
-                    "the time is known after the first evaluations"
+                    f"the time is known after the first evaluations{instruments_memory(event)}"
                 )
         elif isinstance(event, Timing) and self.has_lines:
             train_steps, rate = self.problem.train_steps, format_rate(1 / event.step_seconds)
@@ -252,6 +253,17 @@ def activity(start: Start) -> str:
     if start.fused:
         return "fused"
     return "compiling" if start.compiled else "not compiled"
+
+
+def instruments_memory(start: Start) -> str:
+    """How much memory the instruments of a replica need, in words; empty if it is little."""
+    total = sum(start.gigabytes.values())
+    if total < LARGE_MEMORY:
+        return ""
+    of_all = start.slots * total
+    each = ", ".join(f"{name} {value:.1f}" for name, value in start.gigabytes.items())
+    runs = f" for {start.slots} runs at once" if start.slots > 1 else ""
+    return f"; the instruments need about {of_all:.1f} GB of memory{runs} (in one run: {each})"
 
 
 def duration(seconds: float) -> str:

@@ -135,13 +135,14 @@ def variance(window: Tensor) -> dict[str, float]:
 
 
 def batch_dynamics(
-    gradients: Tensor, new: int, lags: Sequence[int] = LAGS, windows: Sequence[int] = WINDOWS
+    gram: Tensor, new: int, lags: Sequence[int] = LAGS, windows: Sequence[int] = WINDOWS
 ) -> dict[str, float]:
     """Alignment of successive batch gradients.
 
     Arguments:
-        gradients: of successive steps, (T, P).
-        new: how many of them, the last, belong to this interval.
+        gram: inner products of the gradients of T successive steps, (T, T); of the lower triangle
+            the diagonal, the products at the lags, and those of the last steps are read.
+        new: how many of the steps, the last, belong to this interval.
         lags: steps between two gradients.
         windows: numbers of last gradients.
 
@@ -151,7 +152,8 @@ def batch_dynamics(
         effective_rank, top1_variance: exp of the entropy of the spectrum of the last gradients,
             as many as the largest window has, and the fraction of its largest component.
     """
-    gram = (gradients @ gradients.T).double()
+    gram = gram.double().tril()
+    gram = gram + gram.tril(-1).T
     lengths = gram.diagonal().clamp(min=0).sqrt()
     result = {}
     for lag in lags:

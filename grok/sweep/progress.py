@@ -14,6 +14,7 @@ from grok.experiment.progress import (
     console,
     format_rate,
     hardware,
+    instruments_memory,
     line,
     mode,
     print_line,
@@ -121,4 +122,5 @@ class SweepProgress:
         self.bar.update(self.task, rate=activity(start))
         if self.has_lines:
             where = hardware(device, start.threads)
-            print_line(self.screen, f"{start.slots} at once on {where}, {activity(start)}")
+            told = f"{start.slots} at once on {where}, {activity(start)}{instruments_memory(start)}"
+            print_line(self.screen, told)

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from grok.engine import problem as problems
+from grok.engine.checkpoint import below
 from grok.engine.events import Outcome, Record, Saved
 from grok.engine.instruments import BY_NAME, GROUPS, too_late
+from grok.engine.measurement import History, MeasurementState, gigabytes_needed
+from grok.engine.train import HISTORY
 from grok.engine.train import train as train_with
 from grok.errors import UserError
 from grok.experiment import advice
@@ -205,6 +208,87 @@ def test_windows_survive_a_resume(measured):
         rest = train([made], resume={0: saved})
         after = [e for e in values(measured) if e[0] > saved.step]
         assert json.dumps(values(rest)) == json.dumps(after)
+
+
+def batch_dynamics_states(snapshot_every: int, **options) -> list:
+    """Options, and states with the batch gradients so far, where `batch_dynamics` is taken."""
+    made = ordering(
+        ["batch_dynamics"],
+        measure_options={"batch_dynamics": options},
+        snapshot_every=snapshot_every,
+    )
+    gradients, states = [], []
+    true = MeasurementState.after_step
+
+    def after_step(state, program, slot):
+        true(state, program, slot)
+        gradients.append(state.flat(state.gradient).clone())
+
+    (measure,) = made.measures.measures
+
+    def spy(state, **values):
+        found = measure.compute(state, **values)
+        kept = len(state.history.batch_gradients), len(state.history.batch_products)
+        states.append((found, torch.stack(gradients), len(state.history.step_rows), kept))
+        return found
+
+    changed = replace(made.measures, measures=(replace(measure, compute=spy),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeasurementState, "after_step", after_step)
+        list(train([replace(made, measures=changed)]))
+    return states
+
+
+@pytest.mark.parametrize(("snapshot_every", "reach"), [(1, 7), (4, 7), (4, 2), (7, 30)])
+def test_batch_dynamics_keeps_no_more_gradients_than_it_compares(snapshot_every, reach):
+    """It kept twice as many, 3 GB at p = 9973, and copied them; its values are those of all gradients."""
+    options = {"lags": [1, reach], "windows": [2, reach]}
+    states = batch_dynamics_states(snapshot_every, **options)
+    assert len(states) == 14 // snapshot_every
+    for found, gradients, steps, (kept, products) in states:
+        assert kept == min(len(gradients), reach) and products <= 2 * reach
+        lengths = gradients.norm(dim=1)
+        for lag in options["lags"]:
+            ends = range(max(lag, len(gradients) - min(steps, reach)), len(gradients))
+            cosines = [torch.cosine_similarity(gradients[i], gradients[i - lag], 0) for i in ends]
+            expected = pytest.approx(float(sum(cosines) / max(len(cosines), 1)), abs=1e-5)
+            assert found.get(f"lag_{lag}", 0.0) == expected
+        for width in (2, reach) if len(gradients) >= reach else ():
+            together = float(gradients[-width:].sum(0).norm() / lengths[-width:].sum())
+            assert found[f"efficiency_{width}"] == pytest.approx(together, abs=1e-5)
+        energies = torch.linalg.svdvals(gradients[-reach:].double()) ** 2
+        largest = float(energies[0] / energies.sum())
+        assert found["top1_variance"] == pytest.approx(largest, abs=1e-5)
+
+
+def test_a_checkpoint_that_has_gradients_without_their_products_is_read():
+    """Older versions kept the gradients alone, twice as many."""
+    made = replace(ordering(["batch_dynamics"], measure_options=None), checkpoint_every=17)
+    events = list(train([made]))
+    saved = next(e for e in events if isinstance(e, Saved))
+    history = History({}, {}, torch.zeros(0), (0, {}))
+    history.restore(below(saved.tensors, HISTORY))
+    assert len(history.batch_products) == saved.step == 17
+    history.batch_products = None
+    old = {HISTORY + name: tensor for name, tensor in history.saved().items()}
+    tensors = {**{n: t for n, t in saved.tensors.items() if not n.startswith(HISTORY)}, **old}
+    resumed = values(train([made], resume={0: replace(saved, tensors=tensors)}))
+    after = [e for e in values(events) if e[0] > saved.step]
+    assert len(resumed) == len(after) == 9
+    for (_, found, _), (_, expected, _) in zip(resumed, after, strict=True):
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_knows_the_memory_of_its_windows():
+    """What is needed was not known before it was full."""
+    options = {"batch_dynamics": {"lags": [1], "windows": [9]}}
+    measures = ["batch_dynamics", "norms", "variance", "subspace_gradient_info"]
+    problem = ordering(measures, measure_options=options)
+    weights = [w for name, w in problem.module.named_parameters() if "bias" not in name]
+    size = sum(4 * weight.numel() for weight in weights) / 1e9
+    needed = gigabytes_needed(problem)
+    assert needed == {"batch_dynamics": 9 * size, "subspace_gradient_info": 3 * 15 * size}
+    assert gigabytes_needed(ordering(["norms"], measure_options=None)) == {}
 
 
 def test_fourier_remembers_what_was_ever_significant(measured):

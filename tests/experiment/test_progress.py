@@ -136,6 +136,33 @@ def test_a_resumed_run_says_at_its_start_from_which_step_it_goes_on(
     assert f"run 1: toy, {words} " in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("slots", "gigabytes", "words"),
+    [
+        (1, {"variance": 0.3}, "first evaluations\n"),
+        (
+            1,
+            {"batch_dynamics": 1.5, "variance": 1.0},
+            "about 2.5 GB of memory (in one run: batch_d",
+        ),
+        (
+            3,
+            {"batch_dynamics": 1.5},
+            "about 4.5 GB of memory for 3 runs at once (in one run: batch_d",
+        ),
+    ],
+)
+def test_a_run_says_at_its_start_how_much_memory_its_instruments_need(
+    liu_toy, monkeypatch, capfd, slots, gigabytes, words
+):
+    """Gigabytes were taken without a word."""
+    monkeypatch.setenv("GROK_CONSOLE", "normal")
+    problem = liu_toy.problem_of(liu_toy.full_config({"train_steps": 800}))
+    start = Start(0, 0, slots, compiled=True, threads=1, fused=False, gigabytes=gigabytes)
+    progress.RunProgress("toy", "run 1", problem).show(start)
+    assert words in capfd.readouterr().err
+
+
 def test_live_shows_every_metric_on_a_screen_of_its_own():
     seen = on_a_terminal("--live")
     assert "\x1b[?1049h" in seen and "\x1b[?1049l" in seen  # the alternate screen, left again

@@ -77,7 +77,7 @@ def test_variance_of_a_window(draw):
 
 def test_batch_dynamics(draw):
     g = draw(60, 8)
-    found, x = vectors.batch_dynamics(g, 10), g.numpy()
+    found, x = vectors.batch_dynamics(g @ g.T, 10), g.numpy()
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     for lag in (1, 2, 5, 10, 20, 50):
         expected = np.mean([unit[i] @ unit[i - lag] for i in range(50, 60)])
@@ -88,7 +88,7 @@ def test_batch_dynamics(draw):
     shares = energy / energy.sum()
     assert found["effective_rank"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
     assert found["top1_variance"] == pytest.approx(shares[0])
-    aligned = vectors.batch_dynamics(torch.ones(50, 3), 50)
+    aligned = vectors.batch_dynamics(3 * torch.ones(50, 50), 50)
     assert aligned["effective_rank"] == pytest.approx(1)
 
 
