@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 from grok.errors import UserError
 from grok.store import journal
 from grok.store.connection import Store
-from grok.store.status import DEAD_AFTER, SILENCE, silence
+from grok.store.status import DEAD_AFTER, is_silent, silence
 
 FIRST_TERM = 1
 RUNNING_RUN = ("status", "RUNNING")
@@ -115,8 +115,7 @@ def take(
     field, value = running
     free: dict[str, Any] = {"_id": seen["_id"], "lease.holder": _holder(seen)}
     if holder_is_alive_here(store, seen) is not False:
-        silent = {"$expr": {"$gt": [SILENCE, 1000 * DEAD_AFTER]}}
-        free["$or"] = [{field: {"$ne": value}}, silent]
+        free["$or"] = [{field: {"$ne": value}}, {"$expr": is_silent()}]
     taken = documents.find_one_and_update(
         free,
         {

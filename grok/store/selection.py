@@ -11,7 +11,8 @@ tested with tests/store/selection_cases.json.
 
 A value in brackets, as in betas=[0.9,0.98], is one list. The keys run, experiment, sweep, status,
 tag, claim, since and until are about a run; result.KEY is of its result, and any other KEY is of its
-config, dotted if it is nested.
+config, dotted if it is nested. A RUNNING run that has had no heartbeat for a minute has the status
+DEAD here.
 """
 
 import math
@@ -24,6 +25,7 @@ from pymongo.database import Database
 from grok.errors import UserError, did_you_mean
 from grok.store.connection import find_sweep
 from grok.store.documents import LARGEST_INTEGER, check_key
+from grok.store.status import of_status
 from grok.values import parse_value
 
 RUN_KEYS = ("run", "experiment", "sweep", "status", "tag", "claim", "since", "until")
@@ -148,11 +150,16 @@ def _key_query(database: Database, key: str, conditions: list[Any]) -> Query:
         return _claim_query(database, claim.removeprefix("-"), not claim.startswith("-"))
     if key == "sweep":
         return of_sweeps(*_sweep_ids(database, conditions))
+    if key == "status" and any(isinstance(one, dict) for one in conditions):
+        raise UserError("status= takes names, no range")
     check_key(key)
     default = key if key.startswith("result.") else f"config.{key.removeprefix('config.')}"
     # a null matches null only: a missing key is another matter
     conditions = [{"$type": "null"} if one is None else one for one in conditions]
-    terms = [{field: one} for field in FIELDS.get(key, (default,)) for one in conditions]
+    if key == "status":
+        terms = [of_status(one) for one in conditions]
+    else:
+        terms = [{field: one} for field in FIELDS.get(key, (default,)) for one in conditions]
     return terms[0] if len(terms) == 1 else {"$or": terms}
 
 

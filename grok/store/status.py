@@ -26,6 +26,24 @@ A_TIME = {"$convert": {"input": SIGN_OF_LIFE, "to": "date", "onError": None, "on
 SILENCE: dict[str, Any] = {"$subtract": ["$$NOW", A_TIME]}
 
 
+def is_silent() -> dict[str, Any]:
+    """The expression of MongoDB for whether a document has had no sign of life for DEAD_AFTER."""
+    return {"$gt": [SILENCE, 1000 * DEAD_AFTER]}
+
+
+def shown_status() -> dict[str, Any]:
+    """The expression of MongoDB for a run's status: DEAD for a RUNNING one without a heartbeat."""
+    is_dead = {"$and": [{"$eq": ["$status", "RUNNING"]}, is_silent()]}
+    return {"$cond": [is_dead, "DEAD", "$status"]}
+
+
+def of_status(name: Any) -> dict[str, Any]:
+    """The MongoDB query for the runs of a status, where DEAD is another one than RUNNING."""
+    if name not in ("RUNNING", "DEAD"):
+        return {"status": name}
+    return {"status": "RUNNING", "$expr": is_silent() if name == "DEAD" else {"$not": is_silent()}}
+
+
 def counts(database: Database) -> dict[str, int]:
     """Number of runs by status; a RUNNING run without a heartbeat counts as DEAD."""
     groups = database.runs.aggregate([{"$group": {"_id": "$status", "count": {"$sum": 1}}}])

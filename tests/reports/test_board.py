@@ -377,7 +377,8 @@ def test_a_poll_finds_what_has_changed_and_all_viewers_hear_of_it(store):
 
 
 def test_a_run_that_dies_is_dead_everywhere_and_viewers_hear_of_it(store, monkeypatch):
-    """Only its own page said so: in the table and in its sweep it was running for ever."""
+    """Only its own page said so: in the table and in its sweep it was running for ever. When these knew,
+    filters and the counts of groups and sweeps still took it for a running one."""
     live = replace(store, db_name="board_changes")
     try:
         live.database.sweeps.insert_one({"_id": "s-1", "name": "s", "points": [{"p": 5}]})
@@ -392,6 +393,11 @@ def test_a_run_that_dies_is_dead_everywhere_and_viewers_hear_of_it(store, monkey
         assert column(live.database, "status") == ["DEAD"]
         assert views.run(live.database, 1)["status"] == "DEAD"
         assert views.sweep(live.database, "s")["states"] == {"stopped": 1}
+        assert views.sweeps(live.database)[0]["runs"] == {"DEAD": 1}
+        assert column(live.database, "run", "status=RUNNING") == []
+        assert column(live.database, "run", "status=DEAD", sort="status") == [1]
+        (group,) = views.groups(live.database, "", "status", [])["groups"]
+        assert (group["value"], group["states"]) == ("DEAD", {"DEAD": 1})
         live.database.runs.update_one({"_id": 1}, {"$set": {"status": "INTERRUPTED"}})
         changes.poll()
         assert changes.wait(changes.version - 1, 0.0)["runs"] == [1]

@@ -170,7 +170,7 @@ def test_in_a_browser_the_table_is_filtered_and_a_run_opened(page, made, browser
         tab.wait_for_selector(f"h2:has-text('Run {run}:')")
     tab.goto(f"{page.as_uri()}#sweep/s-1")
     tab.wait_for_selector("[aria-label^=diagram] .main-svg")
-    progress = "18 finished, 1 running, 1 failed of 20 points"  # those of `wandb agent` as well
+    progress = "18 finished, 1 stopped, 1 failed of 20 points"  # those of `wandb agent` as well
     assert progress in tab.inner_text(".progress")
     tab.wait_for_selector("li:has-text('a map of s-1')")
     tab.wait_for_selector(".legend:has-text('predicted, not run')")  # as on the live page

@@ -100,6 +100,8 @@ def matches(document: Document, query: Document) -> bool:
             met = all(matches(document, one) for one in condition)
         elif key == "$or":
             met = any(matches(document, one) for one in condition)
+        elif key == "$expr":
+            met = bool(computed(document, condition))
         elif key.startswith("$"):
             raise NotImplementedError(key)
         else:
@@ -109,6 +111,30 @@ def matches(document: Document, query: Document) -> bool:
         if not met:
             return False
     return True
+
+
+def computed(document: Document, expression: Any) -> Any:
+    """The value of an expression; of the fields, those at the top and dotted ones of one value."""
+    if expression == "$$NOW":
+        return datetime.now(UTC)
+    if isinstance(expression, str) and expression.startswith("$"):
+        return next(values_at(document, _path(expression)), None)
+    if not isinstance(expression, dict):
+        return expression
+    ((operator, argument),) = expression.items()
+    if operator == "$not":
+        return not computed(document, argument)
+    if operator == "$convert":  # to a date, what is one
+        value = computed(document, argument["input"])
+        return _in_utc(value) if isinstance(value, datetime) else None
+    first, second = (computed(document, one) for one in argument)
+    if operator == "$ifNull":
+        return second if first is None else first
+    if operator == "$subtract":
+        return None if first is None or second is None else 1000 * (first - second).total_seconds()
+    if operator == "$gt":  # null is less than any number
+        return first is not None and first > second
+    raise NotImplementedError(operator)
 
 
 def values_at(document: Document, path: str) -> Iterator[Any]:

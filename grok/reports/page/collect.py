@@ -22,6 +22,7 @@ from grok.reports.page.views import (
     sweep_id_of,
 )
 from grok.store.connection import Store, swept_keys
+from grok.store.status import dead
 
 RESULT_COLUMNS = (
     "phase",
@@ -37,6 +38,10 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
     """Papers with claims and pictures, sweeps, and a table of runs by columns."""
     database = store.database
     runs = list(database.runs.find(wanted, {"captured_out": 0, "info.metrics": 0}).sort("_id", -1))
+    without_heartbeat = dead(database)
+    for run in runs:
+        if run["_id"] in without_heartbeat:
+            run["status"] = "DEAD"
     about = {
         "store": store.describe(),
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

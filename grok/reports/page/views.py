@@ -18,13 +18,13 @@ from grok.reports.page.values import command_of, flat, part_of, plain, sparkline
 from grok.store import selection
 from grok.store.connection import find_run, find_sweep, swept_keys
 from grok.store.documents import RUN_KEYS, check_key, find_metrics, named_run
-from grok.store.status import dead
+from grok.store.status import dead, shown_status
 
 Query = dict[str, Any]
 FIELDS: dict[str, Any] = {  # of the columns that are no key of the config
     "run": "$_id",
     "experiment": "$experiment.name",
-    "status": "$status",
+    "status": "$status",  # DEAD, where `field_of` says so
     "started": "$start_time",
     "sweep": {"$ifNull": ["$meta.sweep.id", "$info.wandb.sweep"]},
     "tag": {
@@ -59,6 +59,8 @@ def filters_of(text: str) -> list[str]:
 
 def field_of(column: str) -> Any:
     """The expression of MongoDB for a column; UserError if the name can be no key."""
+    if column == "status":
+        return shown_status()
     if column in FIELDS:
         return FIELDS[column]
     key = column if column.startswith("result.") else f"config.{column.removeprefix('config.')}"
@@ -109,9 +111,6 @@ def runs(
         run["_id"]: {column: json_value(run.get(f"c{i}")) for i, column in enumerate(stored)}
         for run in found
     }
-    if "status" in columns:
-        for run_id in dead(database) & values.keys():
-            values[run_id]["status"] = "DEAD"
     for column, of_runs in _metric_columns(database, ids, columns).items():
         for run_id, value in of_runs.items():
             values.get(run_id, {})[column] = value
@@ -255,7 +254,7 @@ def groups(database: Database, filters: str, by: str, columns: Sequence[str]) ->
             "$group": {
                 "_id": _value_or_none(field_of(by)),
                 "count": {"$sum": 1},
-                "states": {"$push": "$status"},
+                "states": {"$push": shown_status()},
                 **means,
             }
         },
@@ -449,7 +448,12 @@ def finite(value: Any) -> float | int | None:
 def sweeps(database: Database) -> list[dict[str, Any]]:
     """The sweeps, the latest first, each with its number of runs by status and findings of claims."""
     stages: list[Query] = [
-        {"$group": {"_id": {"sweep": FIELDS["sweep"], "status": "$status"}, "count": {"$sum": 1}}}
+        {
+            "$group": {
+                "_id": {"sweep": FIELDS["sweep"], "status": shown_status()},
+                "count": {"$sum": 1},
+            }
+        }
     ]
     counts: dict[str, dict[str, int]] = {}
     for group in database.runs.aggregate(stages):

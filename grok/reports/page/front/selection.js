@@ -81,6 +81,7 @@ export function selector(data) {
     if (!word.includes("=") || !key) throw new Error(`${word}: expected KEY=VALUE, as experiment=liu_toy or p=10`);
     if (key === "since" || key === "until") return timeFilter(key, parseMoment(key, value));
     if (key === "claim") return claimFilter(value.replace(/^-/, ""), !value.startsWith("-"));
+    if (key === "status" && value.includes("..")) throw new Error("status= takes names, no range");
     if (key === "sweep") return sweepFilter(value);
     const conditions = conditionsOf(value);
     return row => conditions.some(condition => meets(valueAt(row, key), condition));

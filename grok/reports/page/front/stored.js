@@ -1,7 +1,7 @@
 // The runs that a report has in it, in the place of the server: the same questions, answered from its columns.
 import {selector} from "grok/selection.js";
 
-const POINT_STATES = {COMPLETED: "finished", RUNNING: "running", QUEUED: "running", INTERRUPTED: "stopped"};
+const POINT_STATES = {COMPLETED: "finished", RUNNING: "running", QUEUED: "running", INTERRUPTED: "stopped", DEAD: "stopped"};
 
 async function unpack(id) {
   const text = document.getElementById(id).textContent;
