@@ -11,6 +11,7 @@ from tests.reports.browsers import served
 
 TOKEN = "a-token"
 COUNT = 230  # runs
+FIRST = "document.querySelector('.tabulator-row [tabulator-field=run]')?.textContent"  # run in the table
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,23 @@ def test_a_cell_of_more_runs_than_it_shows_says_how_many_there_are(opened):
     heading = tab.locator("h3", has_text="70 runs, of which the first 60 are shown")
     heading.wait_for()
     soon(tab, "document.querySelectorAll('section[aria-live] tbody tr').length === 60")
+
+
+def test_the_page_of_the_table_is_in_the_link(opened):
+    """A reload, or a link that somebody had been sent, began at the first page."""
+    tab = opened("runs")
+    soon(tab, f"{FIRST} === '{COUNT}'")
+    tab.click("button.tabulator-page:has-text('Next')")
+    soon(tab, f"{FIRST} === '{COUNT - 50}'")
+    assert tab.url.endswith("#runs?p=2")
+    tab.reload()
+    soon(tab, f"{FIRST} === '{COUNT - 50}'")
+    tab.locator(".heading", has_text="run").first.click()  # sorts upward, from the first page on
+    soon(tab, f"{FIRST} === '1'")
+    assert "p=" not in tab.url
+    for wrong, first in (("p=99", 30), ("p=x&n=7", COUNT), ("p=-1", COUNT), ("p=1e99", 30)):
+        tab = opened(f"runs?{wrong}")  # 230 runs are five pages of 50
+        soon(tab, f"{FIRST} === '{first}'")
+    tab.fill("#filter", "run=..40")
+    soon(tab, f"{FIRST} === '40'")
+    assert "p=" not in tab.url

@@ -1,11 +1,11 @@
-// The table of runs: filter, columns, order and groups are in the address, so a link is a saved view.
+// The table of runs: filter, columns, order, groups and page are in the address, so a link is a saved view.
 import {address, copyButton, duration, grid, h, phase, runLink, spark, status, sweepLink, text, time, words} from "grok/dom.js";
 
 const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "result.phase", "curve", "result.steps_to_train",
   "result.steps_to_test", "result.train_accuracy", "result.test_accuracy", "result.seconds"];
 const TITLES = {"result.steps_to_train": "train at step", "result.steps_to_test": "test at step", curve: "test accuracy",
   "result.train_accuracy": "train acc", "result.test_accuracy": "test acc", "result.seconds": "time"};
-const PAGE_SIZES = [50, 200, 1000];
+const PAGE_SIZES = [50, 200, 1000], MOST_PAGES = 1e6;
 const TYPING = 120;  // milliseconds without a key before the filter is applied
 const FILTERED = new Set(["experiment", "status", "sweep", "tag"]);  // columns of a run that filters know
 const EXAMPLE = "experiment=liu_toy p=10 result.phase=grokking lr=1e-3..1e-2 seed=0,1";
@@ -39,18 +39,19 @@ export function filterFor(key, value) {
 export async function show(root, {source, parameters, remember, isCurrent}) {
   const state = {
     f: parameters.get("f") ?? "", c: parameters.get("c")?.split(",").map(decodeURIComponent) ?? COLUMNS,
-    s: parameters.get("s") ?? "-run", g: parameters.get("g") ?? "", n: Number(parameters.get("n")) || PAGE_SIZES[0],
+    s: parameters.get("s") ?? "-run", g: parameters.get("g") ?? "", n: PAGE_SIZES.find(size => size === Number(parameters.get("n"))) ?? PAGE_SIZES[0],
+    p: Math.max(1, Math.min(MOST_PAGES, Math.floor(Number(parameters.get("p"))) || 1)),
   };
   if (!state.c.includes("run")) state.c.unshift("run");
   const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : state.c.map(encodeURIComponent).join(","),
-    s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n});
+    s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n, p: state.p === 1 ? "" : state.p});
   const chosen = new Set();
   let table, asked = new AbortController(), newest, failed = null;
 
   const filter = h("input", {id: "filter", type: "search", value: state.f, placeholder: EXAMPLE, "aria-label": "filter of the runs",
     autocomplete: "off", spellcheck: "false"});
   const count = h("span", {id: "count", role: "status"});
-  const group = h("select", {id: "group", "aria-label": "group by", change: () => { state.f = filter.value.trim(); state.g = group.value; draw(); }});
+  const group = h("select", {id: "group", "aria-label": "group by", change: () => { state.f = filter.value.trim(); state.g = group.value; state.p = 1; draw(); }});
   const compare = h("a", {class: "button", hidden: true}, "compare");
   const body = h("div", {id: "table"});
   const columnsButton = h("button", {type: "button", click: () => chooseColumns(source, state.c, columns => { state.c = columns; draw(); })}, "columns");
@@ -112,7 +113,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     asked = new AbortController();
     const [order] = parameters.sort ?? [];
     if (order) state.s = `${order.dir === "desc" ? "-" : ""}${order.field}`;
-    state.n = parameters.size;
+    [state.n, state.p] = [parameters.size, parameters.page];
     remember(kept());
     const request = {filters: state.f, columns: state.c, sort: state.s.replace(/^-/, ""), down: state.s.startsWith("-"),
       offset: (parameters.page - 1) * parameters.size, limit: parameters.size};
@@ -125,7 +126,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       if (error.name === "AbortError") return newest;  // it has taken this one's place
       said(error);
       failed = error;
-      return {last_page: 1, last_row: 0, data: []};
+      return {last_page: parameters.page, last_row: 0, data: []};
     }
   }
 
@@ -134,6 +135,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       index: "run", nestedFieldSeparator: false, columns: definitions(), layout: "fitData", renderVertical: "basic",
       ajaxURL: "runs", ajaxRequestFunc: (url, config, parameters) => page(parameters), sortMode: "remote",
       pagination: true, paginationMode: "remote", paginationSize: state.n, paginationSizeSelector: PAGE_SIZES, paginationCounter: "rows",
+      paginationInitialPage: state.p, paginationOutOfRange: "last",
       initialSort: [{column: state.s.replace(/^-/, ""), dir: state.s.startsWith("-") ? "desc" : "asc"}],
       movableColumns: true, headerSortTristate: false, columnHeaderSortMulti: false, dataLoader: false,
       placeholder: h("p", {class: "quiet"}, "no run"), autoResize: false,
@@ -178,6 +180,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   }
 
   function update() {
+    state.p = 1;
     if (state.g) return drawGroups();
     return table.setPage(1);
   }
