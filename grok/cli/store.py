@@ -190,7 +190,7 @@ def delete(
     if not filters and not everything:
         raise UserError("delete which runs? give KEY=VALUE words, or --all")
     wanted, count = selection.select_nonempty(store.database, filters)
-    if patterns:
+    if patterns and not yes:  # before the question; the deletion checks them itself
         files.check_patterns(store, wanted, patterns)
     what = f"{', '.join(patterns)} of {count} runs in" if patterns else f"{count} runs of"
     if not yes:

@@ -27,7 +27,7 @@ from grok.measures import (
     spectra,
     vectors,
 )
-from grok.measures.description_length import naive_size, shortest_description
+from grok.measures.description_length import decompositions, naive_size, shortest_description
 from grok.objectives.classification import ClassificationLoss
 
 LARGEST_EXPONENT = 700.0  # exp of more is beyond float64
@@ -206,14 +206,13 @@ def _learning_coefficient(
 
 
 def _description_length(state: MeasurementState, tolerance: float) -> dict[str, float]:
-    found = shortest_description(state.weights, state.train_loss, tolerance)
+    decomposed = decompositions(state.weights)
+    found = shortest_description(state.weights, state.train_loss, tolerance, decomposed)
     result: dict[str, float] = {"naive_bytes": naive_size(state.weights)}
     if found is not None:
         result |= {"bytes": found.size, "kept": found.kept, "unit": found.unit}
-    for name, value in state.weights.items():
-        if value.ndim == 2:
-            rank = spectra.entropy_rank(torch.linalg.svdvals(value.double()))
-            result[f"entropy_rank/{vectors.slashed(name)}"] = rank
+    for name, (_, values, _) in decomposed.items():
+        result[f"entropy_rank/{vectors.slashed(name)}"] = spectra.entropy_rank(values)
     return result
 
 

@@ -5,7 +5,7 @@ to multiples of one number and compressed by bzip2.
 """
 
 import bz2
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from grok.tensors import Tensors
 
+SVD = tuple[Tensor, Tensor, Tensor]  # U, the singular values and V^T
 # Of the sum of singular values, the part that is kept; and what weights are rounded to multiples of.
 KEPT = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 UNITS = tuple(2.0 ** (exponent / 2) for exponent in range(2, -17, -1))
@@ -32,8 +33,20 @@ class Description:
     unit: float
 
 
+def decompositions(weights: Tensors) -> dict[str, SVD]:
+    """The singular value decompositions of the weights with two dimensions, in double precision."""
+    return {
+        name: tuple(torch.linalg.svd(value.double(), full_matrices=False))
+        for name, value in weights.items()
+        if value.ndim == 2
+    }
+
+
 def shortest_description(
-    weights: Tensors, loss: Callable[[Tensors], Tensor], tolerance: float
+    weights: Tensors,
+    loss: Callable[[Tensors], Tensor],
+    tolerance: float,
+    decomposed: Mapping[str, SVD] | None = None,
 ) -> Description | None:
     """The shortest description of weights whose loss differs by less than a tolerance; None if there
     is none.
@@ -45,18 +58,16 @@ def shortest_description(
         weights: by name; of those with two dimensions the rank is reduced.
         loss: of weights.
         tolerance: in units of the loss; the paper's is 1 nat.
+        decomposed: the `decompositions` of the weights; None to compute them.
     """
     target = float(loss(weights))
-    decompositions = {
-        name: torch.linalg.svd(value.double(), full_matrices=False)
-        for name, value in weights.items()
-        if value.ndim == 2
-    }
+    if decomposed is None:
+        decomposed = decompositions(weights)
     found = []
     for kept in KEPT:
         parts = {
-            name: _factors(decompositions[name], value, kept)
-            if name in decompositions
+            name: _factors(decomposed[name], value, kept)
+            if name in decomposed
             else (value.double(),)
             for name, value in weights.items()
         }
@@ -86,7 +97,7 @@ def naive_size(weights: Tensors) -> int:
     return len(bz2.compress(content))
 
 
-def _factors(svd: tuple[Tensor, Tensor, Tensor], matrix: Tensor, kept: float) -> tuple[Tensor, ...]:
+def _factors(svd: SVD, matrix: Tensor, kept: float) -> tuple[Tensor, ...]:
     """Two factors of the matrix at its reduced rank, or the matrix if it has fewer entries."""
     u, values, v = svd
     share = values.cumsum(0) / values.sum().clamp(min=torch.finfo(values.dtype).tiny)

@@ -166,7 +166,7 @@ def delete(store: Store, wanted: dict[str, Any], patterns: Iterable[str]) -> tup
         UserError: a pattern is empty, or no file of these runs matches.
     """
     patterns = list(patterns)
-    check_patterns(store, wanted, patterns)
+    _check_no_empty(patterns)
     count = runs = alive = 0
     fields = {"artifacts": 1, "status": 1, "lease": 1, "uid": 1}
     for run in list(store.database.runs.find(wanted, fields)):
@@ -180,16 +180,26 @@ def delete(store: Store, wanted: dict[str, Any], patterns: Iterable[str]) -> tup
         store.database.runs.update_one({"_id": run["_id"]}, pulled)
         maintenance.delete_files(store.database, chosen)
         count, runs = count + len(chosen), runs + 1
+    if not runs and not alive:
+        raise _no_match(patterns)
     return count, runs, alive
 
 
 def check_patterns(store: Store, wanted: dict[str, Any], patterns: Sequence[str]) -> None:
     """UserError if a pattern is empty, or no file of the runs that match a query has such a name."""
-    if "" in patterns:
-        raise UserError("an empty pattern: expected the name of a file, or one as *.png")
+    _check_no_empty(patterns)
     runs = store.database.runs.find(wanted, {"artifacts": 1})
     if not any(_matching(run, patterns) for run in runs):
-        raise UserError(f"no file of the selected runs matches {' or '.join(patterns)}")
+        raise _no_match(patterns)
+
+
+def _check_no_empty(patterns: Sequence[str]) -> None:
+    if "" in patterns:
+        raise UserError("an empty pattern: expected the name of a file, or one as *.png")
+
+
+def _no_match(patterns: Sequence[str]) -> UserError:
+    return UserError(f"no file of the selected runs matches {' or '.join(patterns)}")
 
 
 def _matching(run: Mapping[str, Any], patterns: Iterable[str]) -> list[Any]:

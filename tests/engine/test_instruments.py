@@ -1,13 +1,14 @@
 """Instruments of outputs and of complexity, in runs of papers."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from grok.engine.addition import addition_of
 from grok.engine.events import Outcome, Record
-from grok.engine.instruments import GROUPS
+from grok.engine.instruments import BY_NAME, GROUPS
 from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.experiment import load
@@ -52,6 +53,25 @@ def test_a_run_of_addition_can_take_all_of_them_and_is_not_changed(name):
     plain = list(train([made(name, [])], compiled=False))
     weights = [next(e for e in es if isinstance(e, Outcome)).weights for es in (events, plain)]
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+def test_the_description_length_decomposes_each_matrix_once(monkeypatch):
+    """The singular values were computed once for the ranks to keep, and again for the entropy."""
+    sizes = []
+    for name in ("svd", "svdvals"):
+        true = getattr(torch.linalg, name)
+
+        def counted(matrix, true=true, **options):
+            sizes.append(tuple(matrix.shape))
+            return true(matrix, **options)
+
+        monkeypatch.setattr(torch.linalg, name, counted)
+    weights = {"a": torch.eye(4), "b": torch.ones(3, 2), "bias": torch.ones(2)}
+    state = SimpleNamespace(weights=weights, train_loss=lambda w: (w["a"] ** 2).sum())
+    found = BY_NAME["description_length"].compute(state, tolerance=1.0)
+    assert sizes == [(4, 4), (3, 2)]
+    assert found["entropy_rank/a"] == pytest.approx(4)
+    assert found["entropy_rank/b"] == pytest.approx(1)
 
 
 def test_a_network_of_the_sum_of_two_embeddings_is_symmetric():

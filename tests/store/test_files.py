@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from bson import ObjectId
@@ -189,6 +190,18 @@ def test_a_pattern_that_matches_no_file_is_an_error(store, run):
         (["", "*.npz"], "an empty pattern: expected the name of a file, or one as *.png"),
     ):
         options = [word for pattern in patterns for word in ("--files", pattern)]
-        done = grok("store", "delete", f"run={run}", *options)
-        assert (done.exit_code, done.stderr) == (2, f"error: {message}\n")
+        for more in ([], ["--yes"]):
+            done = grok("store", "delete", f"run={run}", *options, *more)
+            assert (done.exit_code, done.stderr) == (2, f"error: {message}\n")
     assert store.database.runs.find_one({"_id": run}) == before
+
+
+def test_the_runs_are_read_once_to_delete_files(monkeypatch):
+    """They were read twice, first only to see that a file matches."""
+    runs = [{"_id": 1, "artifacts": [{"name": "trajectory.npz", "file_id": 5}]}]
+    reads = []
+    found = SimpleNamespace(find=lambda wanted, fields: reads.append(wanted) or runs)
+    monkeypatch.setattr(files, "is_alive", lambda *_: True)
+    fake = SimpleNamespace(database=SimpleNamespace(runs=found))
+    assert files.delete(fake, {"seed": 1}, ["*.npz"]) == (0, 0, 1)
+    assert reads == [{"seed": 1}]
