@@ -13,6 +13,7 @@ that a network that has grokked forgets when it is trained on with little data (
     python analysis/extras_figures.py                        # two circuits, and ungrokking
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -21,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from grok.claims.checks import exponent, within
-from grok.claims.model import Claims, Outcome, Run, Runs
+from grok.claims.model import Claims, Missing, Outcome, Run, Runs
+from grok.claims.statistics import mean_interval
 from grok.engine.problem import Problem
 from grok.experiment import parts
 from grok.experiment.config_types import (
@@ -203,12 +205,15 @@ def initial_network_has_grokked(runs: Runs) -> Outcome:
 
 # E2a. The paper, p = 113, one-layer transformer: the parameter norm at a given logit grows with the
 # data set if the labels are random, and does not depend on it in networks whose logits lie on the
-# waves of a + b - c to 95 %. Ours: means over the seeds. The logits of this network are of degree 4
-# in its weights, so a run's norm at a correct logit of 1 follows from one scaling. "Does not
-# depend" is a power of the size of at most a quarter of the memorizing circuit's.
+# waves of a + b - c to 95 %. Ours: the power of the size by which the norm of each seed grows, and the
+# 95 % interval of its mean over the seeds. The logits of this network are of degree 4 in its
+# weights, so a run's norm at a correct logit of 1 follows from one scaling. "Does not depend" is an
+# interval within a quarter of the memorizing circuit's power on either side of zero.
 NORMS = "circuit_efficiency_norms"
 LEAST_GENERALIZING_SHARE = 0.95
 MOST_RELATIVE_POWER = 0.25
+LEAST_SIZES = 3  # of a seed whose power is fitted
+LEAST_SEEDS = 3  # with a power
 
 
 def norm_at_unit_logit(run: Run) -> float:
@@ -240,26 +245,44 @@ def generalizing_norms(runs: Runs) -> dict[int, float]:
     return norms
 
 
-def power_of_size(norms: dict[int, float]) -> float:
-    """b of norm = a * size^b; NaN if a norm is missing."""
-    values = [*norms.values()]
-    return exponent([*norms], values) if np.isfinite(values).all() else nan
+def power_of_size(runs: Runs, sizes: Sequence[int], name: str) -> tuple[float, float, float]:
+    """b of norm = a * size^b: its mean over the seeds, and the ends of the 95 % interval of the mean.
+
+    A run whose norm at a correct logit of 1 is not a number is left out, as is a seed that has fewer
+    than LEAST_SIZES others.
+    """
+    points: dict[int, list[tuple[int, float]]] = {}
+    for size in sizes:
+        for run in runs.all(f"{name}_{size}"):
+            norm = norm_at_unit_logit(run)
+            is_used = name == "memorize" or run["generalizing_share"] >= LEAST_GENERALIZING_SHARE
+            if is_used and np.isfinite(norm):
+                points.setdefault(run.config["seed"], []).append((size, norm))
+    powers = [
+        exponent(*zip(*one, strict=True)) for one in points.values() if len(one) >= LEAST_SIZES
+    ]
+    if len(powers) < LEAST_SEEDS:
+        raise Missing(f"{LEAST_SEEDS} seeds of {name} with {LEAST_SIZES} norms each")
+    return mean_interval(powers)
 
 
 @claim("E2a", source="prediction 1", sweep=NORMS, pooled=True, fails_on=UNTRAINED)
 def memorizing_norm_grows_with_data(runs: Runs) -> Outcome:
     """At a given logit, the norm of the memorizing circuit grows with the data set, that of the
     generalizing circuit does not depend on it."""
-    memorizing, generalizing = memorizing_norms(runs), generalizing_norms(runs)
-    power, generalizing_power = power_of_size(memorizing), power_of_size(generalizing)
-    grows = bool((np.diff([*memorizing.values()]) > 0).all())
+    power, low, high = power_of_size(runs, SIZES, "memorize")
+    other, other_low, other_high = power_of_size(runs, LARGE_SIZES, "generalize")
+    grows = bool((np.diff([*memorizing_norms(runs).values()]) > 0).all())
     numbers = {
-        **{f"random labels, {size} pairs": norm for size, norm in memorizing.items()},
-        **{f"true labels, {size} pairs": norm for size, norm in generalizing.items()},
         "power of the memorizing circuit": power,
-        "power of the generalizing circuit": generalizing_power,
+        "low": low,
+        "high": high,
+        "power of the generalizing circuit": other,
+        "its low": other_low,
+        "its high": other_high,
     }
-    return grows and abs(generalizing_power) <= MOST_RELATIVE_POWER * power, numbers
+    bound = MOST_RELATIVE_POWER * power
+    return grows and low > 0 and -bound <= other_low <= other_high <= bound, numbers
 
 
 # The sizes between which E2b finds the critical one.
@@ -324,11 +347,14 @@ def critical_size_does_not_depend_on_decay(runs: Runs) -> Outcome:
 
 
 # E2b-middle. The paper, p = 113: a test accuracy of about 0.7 with 800 to 1000 pairs.
+LEAST_IN_BETWEEN = 0.5
+
+
 @claim("E2b-middle", source="section 5", fails_on=UNTRAINED)
 def ungroks_in_part_in_between(runs: Runs) -> Outcome:
     """In between, the network ungroks in part."""
     accuracy = runs.one("ungrok_350").final("test_accuracy")
-    return FORGOTTEN < accuracy < KEPT, {"test, 350 pairs": accuracy}
+    return LEAST_IN_BETWEEN <= accuracy < KEPT, {"test, 350 pairs": accuracy}
 
 
 # Claims of the paper that are not checked here.

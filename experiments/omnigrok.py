@@ -564,14 +564,20 @@ def fixed_norm_does_not_grok(runs: Runs) -> Outcome:
     return passed, numbers
 
 
-# 05-C9. The paper's texts are IMDb, its molecules QM9; sequences and diabetes stand in for them here.
-# Delays are to 65 % test accuracy.
+claim.not_tried(
+    "05-C9",
+    "Texts (IMDb) and molecules (QM9) grok weakly, from large weights only",
+    "section 4",
+    reason="The two data sets cannot be had offline; 05-C9-substitute is on others.",
+)
+
+# 05-C9-substitute. Delays are to 65 % test accuracy.
 WEAK_DELAY = 3
 
 
-@claim("05-C9", source="section 4", fails_on=ONLY_MEMORIZED)
-def texts_and_tables_grok_weakly(runs: Runs) -> Outcome:
-    """Texts and molecules grok weakly, from large weights only."""
+@claim("05-C9-substitute", source="added to section 4", control=True, fails_on=ONLY_MEMORIZED)
+def sequences_and_tables_grok_weakly(runs: Runs) -> Outcome:
+    """Random sequences and the diabetes data grok weakly, from large weights only."""
     named_configs = ("sequences", "plain_sequences", "diabetes", "plain_diabetes")
     numbers = delays(runs, *named_configs, test=0.65)
     passed = all(

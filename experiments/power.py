@@ -345,13 +345,16 @@ def decay_to_initial_weights_helps(runs: Runs) -> Outcome:
     return with_decay < without, fractions
 
 
-# 01-C4. The paper: x + y is learned from less of the table than x - y.
+# 01-C4. The paper: x + y is learned from less of the table than x - y. If the smallest fraction of the
+# sweep is enough for both, it does not tell which needs less.
 @claim("01-C4", source="figure 2 right", sweep=RIGHT, report_only=True, fails_on=UNTRAINED)
-def symmetric_operation_needs_no_more_data(runs: Runs) -> Outcome:
-    """A symmetric operation needs no more data than one that is not."""
+def symmetric_operation_needs_less_data(runs: Runs) -> Outcome:
+    """A symmetric operation needs less data than one that is not."""
     fractions = least_fractions(runs, "operation", "x_plus_y", "x_minus_y")
     plus, minus = fractions.values()
-    return plus <= minus < inf, fractions
+    if plus == minus == min(run.config["train_fraction"] for run in runs):
+        raise Undecided(f"both need a train fraction of {plus}")
+    return plus < minus < inf, fractions
 
 
 # 01-C4-never. The paper: not from 95 % of the table. Ours: below 30 % at up to 80 % of the table.

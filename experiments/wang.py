@@ -473,6 +473,7 @@ def more_inferences_per_fact_are_faster(runs: Runs) -> Outcome:
 # Ours: after 3000 steps, decay 0.3 against 1.0. Of a run that stopped earlier, it is the accuracy
 # at its last evaluation.
 COMPARED_AT = 3000  # step
+LEAST_ADVANTAGE = 0.1  # the specification measured 22 % and 52 %
 
 
 @claim("04-C5", source="figure 13", fails_on=EQUAL_DECAY)
@@ -481,7 +482,8 @@ def more_weight_decay_is_faster(runs: Runs) -> Outcome:
     accuracies = each(
         runs, lambda run: run.at("test_accuracy", COMPARED_AT), "decay_30", "decay_100"
     )
-    return accuracies["decay_30"] < accuracies["decay_100"], accuracies
+    advantage = accuracies["decay_100"] - accuracies["decay_30"]
+    return advantage >= LEAST_ADVANTAGE, accuracies
 
 
 # 04-C6. The paper, 4 layers that are passed twice: OOD accuracy is 52 % after 500,000 steps and 73 %

@@ -118,6 +118,21 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
+def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean of independent values, and the ends of its confidence interval by Student's t.
+
+    Arguments:
+        values: at least two.
+        level: the probability of the interval.
+    """
+    from scipy.stats import t
+
+    array = np.asarray(values, float)
+    mean, count = float(array.mean()), len(array)
+    half_width = t.ppf((1 + level) / 2, count - 1) * array.std(ddof=1) / np.sqrt(count)
+    return mean, float(mean - half_width), float(mean + half_width)
+
+
 def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float, float, float]:
     """Geometric mean of the ratios of pairs, and its 95 % bootstrap interval.
 

@@ -32,6 +32,12 @@ def test_half_of_the_runs_is_half_in_floating_point_too():
         assert statistics.median(times, reached) == count // 2
 
 
+def test_the_interval_of_a_mean_is_students():
+    """Of 1, 2 and 3, with two degrees of freedom: 2 -+ 4.302653 / sqrt(3)."""
+    half_width = 4.302653 / sqrt(3)
+    assert statistics.mean_interval([1, 2, 3]) == pytest.approx((2, 2 - half_width, 2 + half_width))
+
+
 def test_wilson_interval_of_none_and_all_of_five():
     """Published values, which a normal approximation would put outside of [0, 1]."""
     assert statistics.wilson_interval(0, 5) == pytest.approx((0, 0.4345), abs=1e-4)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from grok.claims.model import Runs, evaluate
 from grok.claims.testing import claim_run, finding
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
@@ -82,7 +83,7 @@ def test_a_network_that_does_not_ungrok_has_no_critical_size(paper, little, much
     assert not finding(paper, "E2b-decay", *runs).passed
 
 
-@pytest.mark.parametrize(("accuracy", "passed"), [(0.11, True), (0.89, True), (0.1, False)])
+@pytest.mark.parametrize(("accuracy", "passed"), [(0.5, True), (0.89, True), (0.49, False)])
 def test_ungrokking_in_part_is_neither_forgotten_nor_kept(paper, accuracy, passed):
     runs = ungrokked([350], test_350=accuracy)
     assert finding(paper, "E2b-middle", *runs).passed == passed
@@ -140,42 +141,54 @@ def test_share_is_that_of_the_waves_of_the_paper(paper):
     assert share(3 * of_sum + 4 * of_one, labels).item() == pytest.approx(0.6, abs=1e-6)
 
 
-def trained_to(name, norm, share=1.0):
+def trained_to(name, norm, share=1.0, seed=0):
     """A run whose norm at a correct logit of 1 is this."""
     entries = {"correct_logit": 16.0, "weight_norm": 2 * norm, "generalizing_share": share}
-    return claim_run(name, entries)
+    return claim_run(name, entries, seed=seed)
 
 
-def norm_runs(paper, memorizing=0.2, generalizing=0.0, share=1.0, level=3.4):
-    """Norms that go with these powers of the number of pairs; `level` is that of generalization."""
-    return [trained_to(f"memorize_{size}", size**memorizing, share=0.1) for size in paper.SIZES] + [
-        trained_to(f"generalize_{size}", level * (size / 1550) ** generalizing, share)
-        for size in paper.LARGE_SIZES
-    ]
+def norm_runs(paper, memorizing=0.2, generalizing=0.0, share=1.0, level=3.4, spread=0.0):
+    """Norms of three seeds that go with these powers of the number of pairs; `level` is that of
+    generalization, and `spread` the distance of the powers of generalization between seeds."""
+    runs = []
+    for seed in range(3):
+        power = generalizing + spread * (seed - 1)
+        runs += [trained_to(f"memorize_{n}", n**memorizing, 0.1, seed) for n in paper.SIZES]
+        runs += [
+            trained_to(f"generalize_{n}", level * (n / 1550) ** power, share, seed)
+            for n in paper.LARGE_SIZES
+        ]
+    return runs
 
 
 @pytest.mark.parametrize(
-    ("memorizing", "generalizing", "share", "passed"),
+    ("memorizing", "generalizing", "spread", "passed"),
     [
-        (0.2, 0.049, 1.0, True),
-        (0.2, -0.049, 0.95, True),
-        (0.2, 0.051, 1.0, False),
-        (0.2, -0.051, 1.0, False),
-        (0.2, 0.0, 0.94, False),
-        (-0.1, 0.0, 1.0, False),
+        (0.2, 0.049, 0.0, True),
+        (0.2, -0.049, 0.0, True),
+        (0.2, 0.051, 0.0, False),
+        (0.2, -0.051, 0.0, False),
+        (0.2, 0.0, 0.02, True),
+        (0.2, 0.0, 0.021, False),
+        (-0.1, 0.0, 0.0, False),
     ],
 )
-def test_memorizing_must_cost_more_with_more_data(paper, memorizing, generalizing, share, passed):
-    """A network that does not only generalize is left out, and nothing generalizes without one."""
-    runs = norm_runs(paper, memorizing, generalizing, share)
-    outcome = finding(paper, "E2a", *runs)
+def test_memorizing_must_cost_more_with_more_data(paper, memorizing, generalizing, spread, passed):
+    """Three seeds whose powers are 0.02 apart have an interval of 0.0497 around their mean."""
+    outcome = finding(paper, "E2a", *norm_runs(paper, memorizing, generalizing, spread=spread))
     assert outcome.passed == passed
     assert outcome.measured["power of the memorizing circuit"] == pytest.approx(memorizing)
 
 
+@pytest.mark.parametrize(("share", "passed"), [(0.95, True), (0.94, False)])
+def test_a_network_that_does_not_only_generalize_is_left_out(paper, share, passed):
+    (claim,) = (one for one in paper.claim if one.id == "E2a")
+    assert evaluate(claim, Runs(norm_runs(paper, share=share))).passed == passed
+
+
 def test_memorizing_norm_must_grow_at_each_size(paper):
-    runs = norm_runs(paper)
-    runs[3] = trained_to("memorize_500", 350**0.2)
+    small = trained_to("memorize_500", 350**0.2)
+    runs = [small if "memorize_500" in one.named_configs else one for one in norm_runs(paper)]
     assert not finding(paper, "E2a", *runs).passed
 
 

@@ -117,13 +117,25 @@ def test_pruning_has_ten_steps_at_any_width(width):
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.7, "phase_gap": 0.2}}, True),
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.69, "phase_gap": 0.2}}, False),
         ("08d", {"cpu": {"initial_ipr": 0.06, "ipr": 0.7, "phase_gap": 0.21}}, False),
-        ("08e", {"cpu": {"steps_to_test": 100}}, True),
-        ("08e", {"cpu": {"steps_to_test": 110}}, False),
+        ("08e", {"cpu": {"steps_to_test": 100, "delay_ratio": 1.5}}, True),
+        ("08e", {"cpu": {"steps_to_test": 110, "delay_ratio": 1.5}}, False),
+        ("08e", {"cpu": {"steps_to_test": 100, "delay_ratio": 1.4}}, False),  # without delay
     ],
 )
 def test_claims_hold_up_to_their_thresholds_only(doshi, claim, values, passed):
     runs = [claim_run(name, result) for name, result in values.items()]
     assert finding(doshi, claim, *runs).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "passed"),
+    [(1.2, 1.32, True), (1.2, 1.33, False), (1.14, 1.2, False), (1.3, 1.36, False)],
+)
+def test_the_delay_ratio_is_the_same_at_any_learning_rate(doshi, slow, fast, passed):
+    """Two ratios in one range may be 17 % apart: they are compared with each other too."""
+    ratios = {"descent_slow": slow, "descent": 1.25, "descent_fast": fast}
+    runs = [claim_run(name, {"delay_ratio": ratio}) for name, ratio in ratios.items()]
+    assert finding(doshi, "08b", *runs).passed == passed
 
 
 @pytest.mark.parametrize(("perturbed", "passed"), [(0.1, True), (0.11, False)])

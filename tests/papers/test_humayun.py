@@ -6,6 +6,7 @@ from math import inf
 import pytest
 import torch
 
+from grok.claims.model import Runs, evaluate
 from grok.claims.testing import claim_run, finding
 from grok.experiment.experiment import Config, load_module
 from grok.experiment.validation import ConfigError
@@ -183,12 +184,24 @@ def test_robustness_must_be_delayed_absent_at_first_and_large_in_the_end(humayun
     assert outcome.measured["robust"] == options["robust"]
 
 
-def mnist_run(rise_at: float, rise: float = 0.1, name: str = "mnist", regions=None, seed: int = 0):
-    """A run that memorizes at step 100, and whose accuracy under attack rises later, at this step."""
+def mnist_run(
+    rise_at: float,
+    rise: float = 0.1,
+    name: str = "mnist",
+    regions=None,
+    seed: int = 0,
+    settles_at: float = 200,
+):
+    """A run that memorizes at step 100, whose test accuracy settles later, and whose accuracy under
+    attack rises at `rise_at`."""
     steps = [0, 100, 200, 999, 1000, 50_000]
     regions = regions or [10.0, 2.0, 5.0, 8.0, 5.0, 3.0]
     series = {
         "train_accuracy": (steps, [0.1, *[1.0] * 5]),
+        "test_accuracy": (
+            steps,
+            [0.1, 0.8, *[0.9 if s >= settles_at else 0.87 for s in steps[2:]]],
+        ),
         "adversarial_accuracy_06": (
             steps,
             [0.9, *(0.25 + rise * (s >= rise_at) for s in steps[1:])],
@@ -210,6 +223,13 @@ def test_on_mnist_robustness_rises_ten_times_later_by_ten_points(humayun, rise_a
     assert outcome.measured["memorized"] == 100
 
 
+@pytest.mark.parametrize(("settles_at", "passed"), [(200, True), (999, False)])
+def test_on_mnist_robustness_comes_after_the_test_accuracy_too(humayun, settles_at, passed):
+    """The claim names the test accuracy: ten times the steps to memorize are not enough."""
+    outcome = finding(humayun, "06a-mnist", mnist_run(1000, settles_at=settles_at))
+    assert (outcome.passed, outcome.measured["test settled"]) == (passed, settles_at)
+
+
 @pytest.mark.parametrize(
     ("regions", "passed"),
     [
@@ -227,9 +247,10 @@ def test_regions_on_mnist_must_descend_ascend_and_descend(humayun, regions, pass
 @pytest.mark.parametrize(
     ("regions", "rise_at", "passed"),
     [
-        ([10, 2, 5, 8, 5, 3], 1000, True),
-        ([10, 2, 5, 8, 5, 3], 999, True),
-        ([10, 2, 5, 8, 5, 3], 200, False),  # robust before the regions leave
+        ([10, 2, 8, 4, 3, 3], 1000, True),
+        ([10, 2, 8, 4, 3, 3], 999, True),
+        ([10, 2, 8, 4, 3, 3], 200, False),  # robust before the regions leave
+        ([10, 2, 5, 8, 5, 3], 1000, False),  # they begin to leave before, and have left after
         ([10, 2, 5, 8, 5, 4.1], 1000, False),  # they do not leave
         ([10, 2, 5, 8, 5, 3], inf, False),  # never robust
     ],
@@ -241,7 +262,7 @@ def test_regions_on_mnist_must_leave_before_robustness(humayun, regions, rise_at
 
 @pytest.mark.parametrize(
     ("last", "complete", "passed"),
-    [(10, 2, True), (10.1, 2, False), (10, 0, False), (10, inf, False)],
+    [(10, 3, True), (10.1, 3, False), (10, 2, False), (10, inf, False)],
 )
 def test_regions_must_leave_before_robustness_is_complete(humayun, last, complete, passed):
     """A network that never becomes robust does not show it, as every step is before infinity."""
@@ -296,10 +317,19 @@ def test_larger_attacks_must_be_withstood_later_and_less(humayun, middle, passed
     assert finding(humayun, "06e", claim_run("cpu", series=series)).passed == passed
 
 
-def test_untrained_networks_do_not_withstand_larger_attacks_later(humayun):
-    """Never is not later than never, and nothing is not less than nothing."""
-    series = {f"adversarial_accuracy_{size}": ([0, 1], [0.0, 0.1]) for size in ("03", "06", "10")}
-    assert not finding(humayun, "06e", claim_run("cpu", series=series)).passed
+def test_attacks_that_are_never_withstood_decide_nothing(humayun):
+    """Never is not later than never, and the largest of the attacks alone may be out of reach."""
+    (claim,) = (one for one in humayun.claim if one.id == "06e")
+    for never, state in ((("10",), "evaluated"), (("06", "10"), "undecided")):
+        curves = {
+            "03": [0.1, 0.6, 0.6, 0.9],
+            "06": [0.1, 0.1, 0.6, 0.8],
+            "10": [0.1, 0.1, 0.1, 0.6],
+        }
+        curves |= {size: [0.1, 0.1, 0.1, 0.4] for size in never}
+        series = {f"adversarial_accuracy_{k}": ([0, 1, 2, 3], v) for k, v in curves.items()}
+        outcome = evaluate(claim, Runs([claim_run("cpu", series=series)]))
+        assert (outcome.state, outcome.passed) == (state, state == "evaluated")
 
 
 @pytest.mark.parametrize(
@@ -313,49 +343,54 @@ def test_normalization_must_halve_a_rise_of_ten_points(humayun, plain, normalize
     assert outcome.measured == pytest.approx({"plain": plain, "normalized": normalized})
 
 
-def trend_runs(later: int, earlier: int, ties: int):
-    """15 runs of variants, each beside the baseline of its seed, which is robust at step 999."""
-    steps = [1000] * later + [200] * earlier + [999] * ties
-    names = ["shallow", "narrow", "little_data", "small_batch", "random_labels"]
-    variants = [(f"mnist_{name}", seed) for name in names for seed in range(3)]
-    baselines = [mnist_run(999, name="mnist_trend", seed=seed) for seed in range(3)]
-    runs = [
-        mnist_run(step, name=name, seed=seed)
-        for step, (name, seed) in zip(steps, variants, strict=True)
-    ]
-    return [*baselines, *runs]
+VARIANTS = ["shallow", "narrow", "little_data", "small_batch", "random_labels"]
+
+
+def trend_runs(places: list[int]):
+    """Networks of as many seeds, in each of which the baseline, robust at step 999, has this place
+    among the six: variants before it are robust at step 200 or 999, the others at step 1000."""
+    runs = []
+    for seed, place in enumerate(places):
+        steps = [999] + [200] * (place - 2)
+        steps = [*steps[: place - 1], *[1000] * (6 - place)]
+        runs.append(mnist_run(999, name="mnist_trend", seed=seed))
+        runs += [
+            mnist_run(step, name=f"mnist_{name}", seed=seed)
+            for step, name in zip(steps, VARIANTS, strict=True)
+        ]
+    return runs
 
 
 @pytest.mark.parametrize(
-    ("later", "earlier", "p", "passed"),
+    ("places", "p", "passed"),
     [
-        (12, 3, 576 / 2**15, True),  # 1 + 15 + 105 + 455 of the outcomes of 15 coins
-        (11, 4, 1941 / 2**15, False),
-        (6, 0, 1 / 2**6, True),  # ties are left out
-        (5, 0, 1 / 2**5, False),
-        (0, 0, 1, False),
+        ([1, 1, 1], 1 / 6**3, True),
+        ([1, 2, 1], 4 / 6**3, True),
+        ([1, 3, 1], 10 / 6**3, False),
+        ([2, 1, 2], 10 / 6**3, False),
+        ([6, 6, 6], 1, False),
+        ([2, 2, 2, 1, 2], 126 / 6**5, True),  # at most 9 of five dice: 1 + 5 + 15 + 35 + 70
     ],
 )
-def test_less_of_everything_must_be_later_in_most_pairs(humayun, later, earlier, p, passed):
-    outcome = finding(humayun, "06g", *trend_runs(later, earlier, 15 - later - earlier))
-    assert outcome.passed == passed
+def test_the_baseline_must_be_robust_before_its_variants(humayun, places, p, passed):
+    """The five pairs of a seed share their baseline, so that they are no five independent trials: the
+    test has one place for each seed, as likely as any face of a die if no variant differs."""
+    outcome = finding(humayun, "06g", *trend_runs(places))
     assert outcome.measured["p"] == pytest.approx(p)
-    assert (outcome.measured["later"], outcome.measured["earlier"]) == (later, earlier)
+    assert outcome.passed == passed
+    assert outcome.measured["later"] == 6 * len(places) - sum(places)
 
 
-def test_from_large_weights_a_network_is_robust_at_half_of_the_attacks(humayun):
-    """Six seeds of one variant, each robust one evaluation step later than the baseline."""
-
-    def runs(variant: str, accuracy: float):
-        values = {"trend": [0.0, 0.5, 0.6], variant: [0.0, accuracy, 0.6]}
-        return [
-            claim_run(name, series={ROBUST: ([0, 1000, 2000], curve)}, seed=seed)
-            for name, curve in values.items()
-            for seed in range(6)
-        ]
-
-    assert finding(humayun, "06g-large", *runs("narrow", 0.49)).passed
-    assert not finding(humayun, "06g-large", *runs("narrow", 0.5)).passed
+@pytest.mark.parametrize(("accuracy", "passed"), [(0.49, True), (0.5, False)])
+def test_from_large_weights_a_network_is_robust_at_half_of_the_attacks(humayun, accuracy, passed):
+    """Three seeds, whose variants are robust one evaluation step later than the baseline."""
+    curves = {"trend": [0.0, 0.5, 0.6], **{name: [0.0, accuracy, 0.6] for name in VARIANTS}}
+    runs = [
+        claim_run(name, series={ROBUST: ([0, 1000, 2000], curve)}, seed=seed)
+        for name, curve in curves.items()
+        for seed in range(3)
+    ]
+    assert finding(humayun, "06g-large", *runs).passed == passed
 
 
 @pytest.mark.parametrize(

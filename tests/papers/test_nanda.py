@@ -160,6 +160,7 @@ def test_a_network_that_never_generalizes_has_no_progress(nanda, never):
     [
         ([9.0, 6.0, 5.0], [0.1, 0.2, 0.8], True),
         ([9.0, 6.0, 6.5], [0.1, 0.2, 0.8], False),  # the norm grows during cleanup
+        ([9.0, 6.0, 6.005], [0.1, 0.2, 0.8], True),  # by less than a thousandth
         ([9.0, 6.0, 5.0], [0.1, 0.7, 0.8], False),  # sharpens fastest during circuit formation
     ],
 )
@@ -182,11 +183,28 @@ def test_cleanup_shrinks_weights_and_sharpens_spectra(nanda, norms, gini, passed
     [(0.19, 299, True), (0.2, 299, False), (0.19, 300, False)],
 )
 def test_controls(nanda, without_decay, delayed_to, passed):
+    steps, test = [0, 4000, 8000], [0.0, without_decay, without_decay]
+    memorized = {"train_accuracy": (steps, [0.0, 1.0, 1.0])}
     runs = (
-        claim_run("cpu_no_decay", series={"test_accuracy": ([0, 8000], [0.0, without_decay])}),
+        claim_run("cpu_no_decay", series={**memorized, "test_accuracy": (steps, test)}),
         claim_run("cpu_most_data", series=reached(100, delayed_to)),
     )
     assert finding(nanda, "03-C7", *runs).passed == passed
+
+
+def test_a_network_without_decay_must_have_memorized(nanda):
+    """One that learns nothing does not tell what weight decay is needed for."""
+    steps = [0, 4000, 8000]
+    for train, passed in ((1.0, True), (0.5, False)):
+        series = {
+            "train_accuracy": (steps, [0.0, train, train]),
+            "test_accuracy": (steps, [0.0] * 3),
+        }
+        runs = (
+            claim_run("cpu_no_decay", series=series),
+            claim_run("cpu_most_data", series=reached(100, 299)),
+        )
+        assert finding(nanda, "03-C7", *runs).passed == passed
 
 
 @pytest.mark.parametrize(
