@@ -82,13 +82,26 @@ def least_fractions(
 def median_steps(
     runs: Runs, key: str, *values: str | float, test: float = 0.95
 ) -> dict[str, float]:
-    """The median number of steps to a test accuracy, reached and held, for each value of a
-    configuration key."""
+    """The Kaplan-Meier median of the steps to a test accuracy, reached and held, for each value of a
+    configuration key; inf if half of the runs never reach it."""
+    return _for_each_value(runs, key, values, lambda runs: statistics.median(*_times(runs, test)))
 
-    def median(runs: Runs) -> float:
-        return float(np.median([run.first_step_held("test_accuracy", test) for run in runs]))
 
-    return _for_each_value(runs, key, values, median)
+def log_rank(
+    runs: Runs, key: str, value: str | float, other: str | float, test: float = 0.95
+) -> float:
+    """Two-sided p-value of the log-rank test that the steps to a test accuracy, reached and held, do
+    not differ between two values of a configuration key."""
+    one, two = (_times(runs.where(**{key: chosen}), test) for chosen in (value, other))
+    return statistics.log_rank(*one, *two)
+
+
+def _times(runs: Runs, test: float) -> tuple[list[float], list[bool]]:
+    """The steps to a test accuracy, or the last step where it is not reached; and whether it is."""
+    steps = [run.first_step_held("test_accuracy", test) for run in runs]
+    ends = [float(run.logged("test_accuracy")[0][-1]) for run in runs]
+    times = [end if step == inf else step for step, end in zip(steps, ends, strict=True)]
+    return times, [step < inf for step in steps]
 
 
 def _for_each_value(

@@ -56,7 +56,8 @@ def _censored(times: ArrayLike, reached: ArrayLike) -> "CensoredData":
 def log_rank(
     times: ArrayLike, reached: ArrayLike, other_times: ArrayLike, other_reached: ArrayLike
 ) -> float:
-    """Two-sided p-value of the log-rank test that times to an event do not differ.
+    """Two-sided p-value of the log-rank test that times to an event do not differ; 1 where nothing can
+    tell them apart, as where all events are at one time.
 
     Arguments:
         times, reached: of the runs of one recipe, as for `median`.
@@ -65,7 +66,9 @@ def log_rank(
     from scipy.stats import logrank
 
     one, other = _censored(times, reached), _censored(other_times, other_reached)
-    return float(logrank(one, other).pvalue)
+    with np.errstate(invalid="ignore"):
+        p = float(logrank(one, other).pvalue)
+    return 1.0 if np.isnan(p) else p
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-import scipy.stats  # noqa: F401  # `statistics` imports it late; each process of `make mutants` would
+import scipy.stats  # `statistics` imports it late; each process of `make mutants` would
 
 from grok.claims import checks
 from grok.claims.model import Missing, Run, Runs, Undecided
@@ -104,6 +104,30 @@ def test_a_median_counts_a_run_that_never_gets_there_as_the_longest():
     runs += [reaching(0.6, step) for step in (100, 300, inf)]
     medians = checks.median_steps(runs, "train_fraction", 0.4, 0.6)
     assert medians == {"train fraction 0.4": 500, "train fraction 0.6": 300}
+
+
+def test_times_that_are_censored_are_compared_by_their_ranks():
+    """Two of three runs never get there: the log-rank statistic has them at risk at every event.
+
+    Events of the first at 10 (of 3 at risk in each), 20 (2 and 3); of the second at 30 (0 and 3). The
+    first has 2 events where 10/20/30 expect 3/6 + 2/5 + 0; the variances are 1/4 and 6/25.
+    """
+
+    def reaching(key, step):
+        steps = [0, step] if step < inf else [0, 100]
+        series = {"test_accuracy": (steps, [0.0, float(step < inf)])}
+        return Run({"key": key}, {}, series)
+
+    runs = Runs(reaching("a", step) for step in (10, 20, 25))
+    runs[2] = Run({"key": "a"}, {}, {"test_accuracy": ([0, 25], [0.0, 0.0])})
+    runs += [reaching("b", step) for step in (30, inf, inf)]
+    statistic = (2 - 0.9) / (0.25 + 0.24) ** 0.5
+    assert checks.log_rank(runs, "key", "a", "a") == 1
+    same = Runs(reaching(key, 10) for key in ("a", "a", "b", "b"))
+    assert checks.log_rank(same, "key", "a", "b") == 1
+    assert checks.log_rank(runs, "key", "a", "b") == pytest.approx(
+        2 * scipy.stats.norm.sf(statistic)
+    )
 
 
 def test_a_correlation_is_of_ranks_of_runs_that_fit():

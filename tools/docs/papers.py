@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grok.claims import registry
-from grok.claims.model import Claim
+from grok.claims.model import Claim, Verdict
 from grok.claims.scorecard import counted, format_range
 from grok.claims.versions import version_of
 from grok.experiment.config_types import description
@@ -234,6 +234,9 @@ def _measured(measured: Mapping[str, Any] | None) -> str:
 def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
     verdict = _word(claim, finding)
+    if verdict == "mostly":  # with the interval of the fraction of seeds
+        counts = (finding[key] for key in ("seeds", "seeds_run", "seeds_passed"))
+        verdict = str(Verdict("mostly", *counts))
     if finding.get("seeds"):
         seeds = f"{finding['seeds_passed']} of {finding['seeds']} seeds"
         verdict += f", {'all seeds together' if claim.pooled else seeds}"
