@@ -25,8 +25,28 @@ def made(store):
     sweep = {"_id": "s-1", "name": "s", "experiment": "liu_toy", "state": "FINISHED"}
     created = {"created": synthetic.datetime(2026, 1, 1), "config": {"parameters": parameters}}
     made.database.sweeps.insert_one({**sweep, **created})
+    make_odd(made.database)
     yield made
     store.client.drop_database("page_agrees")
+
+
+def make_odd(database) -> None:
+    """Change some runs: what they have logged, where they ran, how they ended."""
+    for run, value in ((5, float("inf")), (6, float("nan")), (7, -1)):
+        metric = {"run_id": run, "name": "test_loss"}
+        database.metrics.update_one(metric, {"$push": {"steps": 200_000, "values": value}})
+    database.metrics.delete_many({"run_id": 8})
+    database.metrics.insert_one({"run_id": 9, "name": "norms/W", "steps": [1], "values": [3]})
+    database.metrics.insert_one({"run_id": 10, "name": "empty", "steps": [], "values": []})
+    for run, fields in (
+        (9, {"host.hostname": "<b>node</b>", "omniboard": {"tags": ["odd"], "notes": "a note"}}),
+        (10, {"host": None, "result": None}),
+        (11, {"status": "RUNNING"}),
+        (12, {"result.rank": float("-inf")}),
+        (13, {"result.rank": float("nan")}),
+        (14, {"result.rank": 1}),
+    ):
+        database.runs.update_one({"_id": run}, {"$set": fields})
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +123,40 @@ def test_the_page_of_the_table_is_in_the_link(opened):
     tab.fill("#filter", "run=..40")
     soon(tab, f"{FIRST} === '40'")
     assert "p=" not in tab.url
+
+
+ALL = """async name => {
+    const source = await (await import(`grok/${name}.js`)).open();
+    const keys = await source.keys({filters: "run=1..200"}), columns = Object.values(keys).flat();
+    const order = async (sort, down) => (await source.runs({columns: ["run"], sort, down, limit: 1000})).rows.flat();
+    const sorts = columns.filter(column => column !== "curve" && column !== "tag");
+    return {columns, rows: (await source.runs({columns, limit: 1000})).rows,
+        orders: await Promise.all(sorts.flatMap(sort => [true, false].map(async down => [sort, down, await order(sort, down)])))};
+}"""
+
+
+def test_the_report_has_the_columns_and_orders_of_the_live_page(live, written, browser):
+    """It had no last values of metrics and no host, and infinite results were sorted as texts."""
+    context = browser.new_context()
+    tab, found = context.new_page(), []
+    for name, url in (("live", f"{live}?token={TOKEN}"), ("stored", f"{written}#runs")):
+        tab.goto(url)
+        tab.wait_for_selector(".tabulator-row")
+        found.append(tab.evaluate(ALL, name))
+    context.close()
+    of_live, of_report = found
+    columns = of_live["columns"]
+    assert {"host", "metric.test_loss", "metric.norms/W"} < {*columns}
+    started = columns.index("started")
+    for row in of_live["rows"]:
+        row[started] = row[started][:16].replace("T", " ")  # to the minute in a report
+    assert of_report["columns"] == columns
+    for ours, theirs in zip(of_report["rows"], of_live["rows"], strict=True):
+        assert ours == theirs
+    for ours, theirs in zip(of_report["orders"], of_live["orders"], strict=True):
+        assert ours == theirs
+
+
+def test_the_host_is_on_the_page_of_a_run(opened):
+    """The report left it out."""
+    opened("run/9").locator("p", has_text="on <b>node</b>").wait_for()

@@ -68,7 +68,7 @@ def page(made, tmp_path_factory):
 def test_the_page_asks_for_nothing_outside_itself(page):
     text = page.read_text()
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="(?!data:|[$][{])', text)
-    assert text.count("</script>") == 6
+    assert text.count("</script>") == 7
 
 
 def test_a_run_s_command_repeats_it():

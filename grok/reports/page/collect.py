@@ -14,6 +14,8 @@ from grok.experiment.experiment import Experiment
 from grok.reports.figures import draw
 from grok.reports.page.values import flat, part_of, plain
 from grok.reports.page.views import (
+    CURVE,
+    FIELDS,
     commands_of,
     decided_alone,
     finding_of,
@@ -66,6 +68,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         ],
         "defaults": {paper.path: json_value(flat(paper.defaults())) for paper in papers},
         "sweeps": [sweep_of(sweep) for sweep in sweeps],
+        "columns": [*FIELDS, CURVE],
         "resultColumns": RESULT_COLUMNS,
         "runs": columns_of(runs),
         "config": coded([flat(part_of(run, "config")) for run in runs]),
@@ -73,6 +76,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         "environment": coded([part_of(run, "info").get("environment") or {} for run in runs]),
         "tags": coded_column([tags_of(run) for run in runs]),
         "claims": coded_column([claims_of(run) for run in runs]),
+        "host": coded_column([part_of(run, "host").get("hostname") for run in runs]),
         "notes": coded_column([part_of(run, "omniboard").get("notes") or "" for run in runs]),
         "parents": coded_column([json.dumps(parents_of(run)) for run in runs]),
         "commands": [commands_of(run) for run in runs],

@@ -49,7 +49,7 @@ def write(
         from grok.reports.page.collect import summary_of  # imports torch while curves are read
 
         summary = summary_of(store, {"_id": {"$in": runs}}, figures)
-        summary["spark"], drawn = curves.result()
+        summary["spark"], drawn, last = curves.result()
     if summary["runs"]["run"] != runs:  # its rows would not be those of the curves
         raise UserError("runs were deleted while the report read them; write it again")
     for sweep in summary["sweeps"]:
@@ -58,7 +58,7 @@ def write(
                 known = {"map": details(store, sweep["id"])["map"], "tasks": []}
                 sweep["details"] = json_value(known)
     page = with_parts((FRONT / "page.html").read_text())
-    stored = {"summary": packed(summary), "details": drawn, "plotly": get_plotlyjs()}
+    stored = {"summary": packed(summary), "details": drawn, "last": last, "plotly": get_plotlyjs()}
     data = "".join(
         f'<script id="{name}" type="application/octet-stream">{text}</script>\n'
         for name, text in stored.items()

@@ -26,7 +26,7 @@ function parseMoment(key, text) {
 // ---- values
 
 // JSON has no infinities, so the page's data holds them as text.
-function comparable(value) {
+export function comparable(value) {
   return value === "inf" || value === "-inf" || value === "nan" ? NAMED_VALUES[value] : value;
 }
 

@@ -1,5 +1,5 @@
 // The runs that a report has in it, in the place of the server: the same questions, answered from its columns.
-import {selector} from "grok/selection.js";
+import {comparable, selector} from "grok/selection.js";
 
 const POINT_STATES = {COMPLETED: "finished", RUNNING: "running", QUEUED: "running", INTERRUPTED: "stopped", DEAD: "stopped"};
 
@@ -15,12 +15,22 @@ export async function open() {
   const decode = (column, row) => column && column.i[row] >= 0 ? column.v[column.i[row]] : undefined;
   const rowOfRun = new Map(data.runs.run.map((run, row) => [String(run), row]));
   const allRows = data.runs.run.map((_, row) => row);
-  let details;
+  let details, last;
+
+  const isMetric = column => column.startsWith("metric.");
+
+  async function readLast() {
+    last ??= await unpack("last");
+  }
 
   function value(column, row) {
     if (["started", "sweep"].includes(column)) return data.runs[column][row] || null;
-    if (column === "curve") return data.spark[row];
-    if (column === "notes") return decode(data.notes, row) || null;
+    if (column === "curve") return data.spark[row] || null;
+    if (column === "notes" || column === "host") return decode(data[column], row) || null;
+    if (isMetric(column)) {
+      const name = column.slice("metric.".length);
+      return Object.hasOwn(last[row], name) ? last[row][name] : null;
+    }
     return valueAt(row, column) ?? null;
   }
 
@@ -31,10 +41,14 @@ export async function open() {
     return rows.filter(row => meets(row) && inSweep(row));
   }
 
-  // What has no value comes last; texts and numbers are not compared with each other.
+  // What has no value comes last, as do metrics that end with no number; NaN is less than numbers, and these than texts.
   function ordered(rows, sort, down) {
-    const sign = down ? -1 : 1, kind = value => typeof value === "number" ? 0 : 1;
-    const valued = rows.map(row => [row, value(sort, row)]);
+    const sign = down ? -1 : 1, kind = value => Number.isNaN(value) ? -1 : typeof value === "number" ? 0 : 1;
+    const key = one => {
+      const found = comparable(one);
+      return isMetric(sort) && kind(found) !== 0 ? null : found;
+    };
+    const valued = rows.map(row => [row, key(value(sort, row))]);
     const compare = (a, b) => kind(a) - kind(b) || (a < b ? -1 : a > b ? 1 : 0);
     return valued.sort(([r, a], [s, b]) => (a === null) - (b === null) || (a === null ? 0 : sign * compare(a, b)) || r - s).map(([row]) => row);
   }
@@ -47,7 +61,7 @@ export async function open() {
     return {
       run: data.runs.run[row], experiment: data.runs.experiment[row], status: data.runs.status[row], started: data.runs.started[row], stopped: null,
       sweep: data.runs.sweep[row], tags: [], named_configs: decode(data.tags, row) ?? [], notes: decode(data.notes, row) ?? "", config: entries(data.config), updates: [],
-      result: {...Object.fromEntries(known), ...entries(data.results)}, environment: entries(data.environment), program: {}, host: {},
+      result: {...Object.fromEntries(known), ...entries(data.results)}, environment: entries(data.environment), program: {}, host: {hostname: decode(data.host, row)},
       claims: (decode(data.claims, row) ?? []).map(text => ({claim: text.replace(/^-/, ""), passed: !text.startsWith("-")})),
       parents: JSON.parse(decode(data.parents, row)), commands: data.commands[row], output: "", trace: "", files: [], metrics: [], progress: null,
     };
@@ -61,6 +75,15 @@ export async function open() {
       return Object.entries(details.curves[row] ?? {}).filter(([name]) => !metrics.length || metrics.includes(name)).sort(([a], [b]) => a < b ? -1 : 1)
         .map(([name, [steps, values]]) => ({run: data.runs.run[row], name, steps: details.steps[steps], values: numbers(values)}));
     });
+  }
+
+  // Names that can be columns, of those of the runs that are wanted.
+  async function keys(wanted = {}) {
+    await readLast();
+    const rows = rowsOf(wanted), names = columns => Object.keys(columns).filter(name => rows.some(row => columns[name].i[row] >= 0));
+    const results = [...data.resultColumns.filter(name => rows.some(row => data.runs[name][row] !== "")), ...names(data.results)];
+    const metrics = new Set(rows.flatMap(row => Object.keys(last[row])));
+    return {run: data.columns, config: names(data.config).sort(), results: results.map(name => `result.${name}`).sort(), metrics: [...metrics].sort().map(name => `metric.${name}`)};
   }
 
   function groups({filters, by, columns}) {
@@ -91,9 +114,9 @@ export async function open() {
   return {
     isLive: false,
     about: async () => `${data.about.runs} runs of ${data.about.store}, made ${data.about.made} at commit ${data.about.commit}`,
-    keys: async () => ({run: ["run", "experiment", "status", "started", "sweep", "tag", "notes", "curve"], config: Object.keys(data.config).sort(),
-      results: [...data.resultColumns, ...Object.keys(data.results)].map(key => `result.${key}`).sort(), metrics: []}),
+    keys,
     runs: async ({columns, sort = "run", down = true, offset = 0, limit = 50, ...wanted}) => {
+      if ([sort, ...columns].some(isMetric)) await readLast();
       const rows = ordered(rowsOf(wanted), sort, down);
       return {total: rows.length, rows: rows.slice(offset, offset + limit).map(row => columns.map(column => value(column, row)))};
     },
