@@ -1,8 +1,11 @@
 """Mallinar et al. 2025: gradients of kernel machines, iterations as steps, structure, and the claims."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._inductor import config as inductor
 
 from grok.claims.testing import claim_run, finding
 from grok.engine.events import Outcome, Saved
@@ -62,6 +65,19 @@ def test_the_agop_is_that_of_the_machine_s_gradients(paper, kind):
     centered = jacobians - jacobians.mean(0)
     expected = torch.einsum("ncd,nce->de", centered, centered) / len(x)
     torch.testing.assert_close(kernel.agop(features, coefficients, pairs), expected)
+
+
+def test_the_kernel_is_compiled_without_a_warning(paper):
+    """It took a diagonal, for which torch's compiler calls a function that torch deprecates."""
+    pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
+    features, kernel = features_of(), paper.Kernel("gaussian", 2.5, 0.0)
+    with inductor.patch(force_disable_caches=True), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        compiled = torch.compile(kernel.__call__)(features, pairs, pairs)
+    assert [str(one.message) for one in told if one.category is FutureWarning] == []
+    torch.testing.assert_close(compiled, kernel(features, pairs, pairs))
+    own = paper.products(features, pairs, pairs).diagonal()
+    assert torch.equal(paper.own_products(features, pairs), own)
 
 
 def test_a_step_of_the_engine_is_one_iteration(paper):
