@@ -8,7 +8,7 @@ import click
 
 from grok.cli.options import SELECTION_HELP, NamedPath, runs_argument, with_store
 from grok.errors import UserError, check_names
-from grok.paths import PROJECT, experiment_names
+from grok.paths import PROJECT, experiment_file, experiment_names
 
 if TYPE_CHECKING:
     from grok.store.connection import Store
@@ -68,8 +68,10 @@ def report(store: "Store", filters: tuple[str, ...], output: Path) -> None:
 @click.option("--config", "named", multiple=True, help="a named config of it")
 def measures(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
     """List the measures that a run can take, show the options of one, or what each costs."""
+    catalogue = measure_names()
+    own = {} if experiment or name in catalogue else own_instruments()
     if name is not None:
-        check_names([name], measure_names(), "instrument")
+        check_names([name], [*catalogue, *own], "instrument")
     if experiment:
         check_names([experiment.removesuffix(".py")], experiment_names(), "experiment")
     if name is not None and experiment:
@@ -79,7 +81,7 @@ def measures(name: str | None, experiment: str | None, named: tuple[str, ...]) -
 
     from grok.reports import measure_costs
 
-    measure_costs.show(name, experiment, named)
+    measure_costs.show(name, experiment, named, own)
 
 
 def measure_names() -> list[str]:
@@ -88,3 +90,24 @@ def measure_names() -> list[str]:
     calls = (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call))
     measures = (call for call in calls if getattr(call.func, "id", None) == "Measure")
     return [ast.literal_eval(call.args[0]) for call in measures]
+
+
+def own_instruments() -> dict[str, list[str]]:
+    """The instruments that this project's experiments define, each with the experiments that do.
+
+    They are read from the sources, as `measure_names` does: the functions that `ex.instrument(...)`
+    decorates. A file that is no Python is passed over.
+    """
+    found: dict[str, list[str]] = {}
+    for experiment in experiment_names():
+        try:
+            tree = ast.parse(experiment_file(experiment).read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and any(
+                ast.unparse(decorator).startswith("ex.instrument(")
+                for decorator in node.decorator_list
+            ):
+                found.setdefault(node.name, []).append(experiment)
+    return found

@@ -1,13 +1,13 @@
 """`grok measures`: the measures there are, and what each costs in an experiment."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
 
-from grok.engine.instruments import BY_NAME, GROUPS, MEASURES, NEEDS
+from grok.engine.instruments import BY_NAME, GROUPS, GROUPS_WITH_OWN, MEASURES, NEEDS
 from grok.engine.measure import BURST, Measure
 from grok.engine.measurement import MeasurementState
 from grok.engine.problem import Problem
@@ -20,22 +20,50 @@ EVALUATIONS = 12  # evaluation steps of a profiled run, after the first
 CHOICES = ("minimal", "observers", "interventions")  # groups that say how many are wanted
 
 
-def show(name: str | None, experiment: str | None, named: tuple[str, ...]) -> None:
-    """Print all measures, the options of one, or what each costs in an experiment."""
-    if name is not None:
-        table = options_table(BY_NAME[name])
+def show(
+    name: str | None,
+    experiment: str | None,
+    named: tuple[str, ...],
+    own: Mapping[str, Sequence[str]] = {},
+) -> None:
+    """Print all measures, the options of one, or what each costs in an experiment.
+
+    Arguments:
+        own: measures that experiments define, by name, with the names of these experiments.
+    """
+    console = wide_console()
+    if experiment is not None:
+        console.print(profile(experiment, named))
+    elif name is None:
+        console.print(measures_table([one for each in own for one in own_measures(each, own)]))
+    elif name in BY_NAME:
+        console.print(options_table(BY_NAME[name]))
     else:
-        table = measures_table() if experiment is None else profile(experiment, named)
-    wide_console().print(table)
+        for measure in own_measures(name, own):
+            console.print(options_table(measure))
 
 
-def measures_table() -> Table:
-    """A table of all measures: when each is taken, what it is, what it needs, and its options."""
+def own_measures(name: str, own: Mapping[str, Sequence[str]]) -> list[Measure]:
+    """The measures of this name that experiments define; their group is "own (EXPERIMENT)"."""
+    papers = {experiment: load(experiment_file(experiment)) for experiment in own[name]}
+    return [
+        replace(paper.instruments[name], group=f"own ({experiment})")
+        for experiment, paper in papers.items()
+        if name in paper.instruments
+    ]
+
+
+def measures_table(own: Sequence[Measure] = ()) -> Table:
+    """A table of all measures: when each is taken, what it is, what it needs, and its options.
+
+    Arguments:
+        own: measures that experiments define, which come last.
+    """
     table = Table(caption="\n".join(f"{name}: {', '.join(GROUPS[name])}" for name in CHOICES))
     columns = ("measure", "group", "taken", "what it is", "needs", "options")
     for column in columns:
         table.add_column(column, no_wrap=column in ("measure", "group"))
-    for measure in MEASURES:
+    for measure in (*MEASURES, *own):
         taken = f"every {measure.when}"
         if measure.when == BURST:
             taken = f"{measure.options['burst'].value} of {measure.every} steps"
@@ -48,11 +76,14 @@ def measures_table() -> Table:
 def options_table(measure: Measure) -> Table:
     """A table of a measure's options, with what it is and needs."""
     needs = [NEEDS[need] for need in measure.needs]
+    groups = [name for name, names in GROUPS.items() if measure.name in names]
+    if measure.name not in BY_NAME:
+        groups = [measure.group, *GROUPS_WITH_OWN]
     table = Table("option", "default", "value", "meaning")
     table.title = f"{measure.name}: {measure.description}"
     table.caption = "\n".join(
         [
-            f"groups: {', '.join(name for name, names in GROUPS.items() if measure.name in names)}",
+            f"groups: {', '.join(groups)}",
             *([f"needs {', '.join(needs)}"] if needs else []),
             f"set by: measure_options.{measure.name}.{next(iter(measure.options))}=VALUE",
         ]
