@@ -60,7 +60,7 @@ def fill(database: Database, count: int, steps: int = 200, first: int = 1, seed:
                         "sources": [],
                     },
                     "meta": {"named_configs": ["cpu"], "config_updates": {"decoder_lr": lr}},
-                    "info": {"environment": {"torch": "2"}},
+                    "info": {"environment": {"torch": "2"}, "program": {"slot": 0, "slots": 1}},
                     "artifacts": [],
                     "resources": [],
                     "host": {"hostname": "synthetic"},

@@ -35,6 +35,7 @@ def make_odd(database) -> None:
     for run, value in ((5, float("inf")), (6, float("nan")), (7, -1)):
         metric = {"run_id": run, "name": "test_loss"}
         database.metrics.update_one(metric, {"$push": {"steps": 200_000, "values": value}})
+    database.runs.update_many({"_id": {"$in": [5, 6, 7, 8]}}, {"$set": {"status": "INTERRUPTED"}})
     database.metrics.delete_many({"run_id": 8})
     database.metrics.insert_one({"run_id": 9, "name": "norms/W", "steps": [1], "values": [3]})
     database.metrics.insert_one({"run_id": 10, "name": "empty", "steps": [], "values": []})

@@ -49,6 +49,7 @@ RECENT_SECONDS = 60.0  # of training, from which the rate is measured
 WORD = re.compile(
     r"""(?:[^\s'"]|'[^']*'|"[^"]*")+|['"]"""
 )  # a quote that is not closed is no filter
+METRIC_IN_RESULT = re.compile(r"\w+")
 POINT_STATES = ("pending", "running", "finished", "stopped", "failed")
 
 
@@ -193,9 +194,11 @@ def _last_values(database: Database, ids: Sequence[Any], name: str) -> dict[Any,
 
 
 class LastValues:
-    """The last values of metrics, kept in memory: the store has each of them within a curve.
+    """The last values of metrics.
 
-    A value is read again when the heartbeat of its run has changed.
+    The result of a completed run has those of the metrics without "/" in their names. The store has
+    the others within curves only: they are kept in memory, and read again when the heartbeat of their
+    run has changed.
     """
 
     MOST_METRICS = 8
@@ -209,8 +212,12 @@ class LastValues:
     def order(self, database: Database, wanted: Query, name: str, descending: bool) -> list[Any]:
         """The ids of runs, sorted by the last value of a metric; those without a number come last,
         and of equal ones the latest run first."""
-        runs = database.runs.find(wanted, {"heartbeat": 1}).sort("_id", -1)
-        heartbeats = {run["_id"]: run.get("heartbeat") for run in runs}
+        stages: list[Query] = [{"$match": wanted}, {"$sort": {"_id": -1}}]
+        stages += [{"$project": {"heartbeat": 1, **_value_in_result(name)}}]
+        runs = [*database.runs.aggregate(stages, allowDiskUse=True)]
+        ids = [run["_id"] for run in runs]
+        values = {run["_id"]: run["value"] for run in runs if "value" in run}
+        heartbeats = {run["_id"]: run.get("heartbeat") for run in runs if "value" not in run}
         with self.lock:
             known = self.known[name] = self.known.pop(name, {})
             while len(self.known) > self.MOST_METRICS:
@@ -219,10 +226,20 @@ class LastValues:
             new = [i for i, beat in heartbeats.items() if known.get(i, none)[0] != beat]
             read = _last_values(database, new, name)
             known |= {i: (heartbeats[i], read.get(i)) for i in new}
-            values = {i: known[i][1] for i in heartbeats}
-        numbers = [i for i, value in values.items() if _is_ordered(value)]
-        others = [i for i, value in values.items() if not _is_ordered(value)]
+            values |= {i: known[i][1] for i in heartbeats}
+        numbers = [i for i in ids if _is_ordered(values[i])]
+        others = [i for i in ids if not _is_ordered(values[i])]
         return sorted(numbers, key=values.__getitem__, reverse=descending) + others
+
+
+def _value_in_result(name: str) -> Query:
+    """A projection of `value`, a metric's last one, of the runs whose result is known to have it: those
+    that this project has completed."""
+    if not METRIC_IN_RESULT.fullmatch(name):
+        return {}
+    is_own = {"$gt": ["$info.program", None]}
+    is_known = {"$and": [{"$eq": ["$status", "COMPLETED"]}, is_own]}
+    return {"value": {"$cond": [is_known, f"$result.{name}", "$$REMOVE"]}}
 
 
 def _is_ordered(value: Any) -> bool:
