@@ -107,9 +107,10 @@ def plot_map(survey: Survey, grids: dict[str, pd.DataFrame]) -> Figure:
         plot_cells(axes[0], survey, piece)
         axes[0].set_title(title or "phases (pale: predicted)")
         plot_runs(axes[1], survey, piece)
-        for panel, grid in zip(axes[2:], grids.values(), strict=True):
+        for panel, (name, grid) in zip(axes[2:], grids.items(), strict=True):
             both = phase_diagram.matched_cells(cells_of(survey), grid)
             phase_diagram.plot_agreement(panel, both)
+            panel.set_title(f"{name}:\n{panel.get_title()}")
         for panel in axes:
             panel.set_xlabel(style.axis_label(survey.lattice.keys[0]))
         axes[0].set_ylabel(style.axis_label(survey.lattice.keys[1]))
