@@ -84,6 +84,8 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("heads", "mlp_width", network="transformer")
+
 COEFFICIENT = {
     "p": 47,
     "network": "mlp",

@@ -95,6 +95,8 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("widths", init="analytic")
+
 OUTLIER = {"operation": "(5*a**3 + 2*b**4)**2 - b", "width": 1000, "train_steps": 300}
 DESCENT = {
     "p": 53,

@@ -95,6 +95,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("operation", "p", "heads", dataset=None)
+ex.read_if("data_folder", dataset="mnist")
+
 EMA = {"grokfast": "ema", "grokfast_gain": 2.0, "grokfast_alpha": 0.98}
 DECAY = {"weight_decay": 0.005}  # that the paper has with the exponential average
 WINDOW = {"grokfast": "window", "grokfast_gain": 5.0, "grokfast_window": 100, "weight_decay": 0.01}

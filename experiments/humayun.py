@@ -107,6 +107,8 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("data_folder", dataset="mnist")
+
 CPU = {
     "dataset": "digits",
     "init_scale": 8.0,

@@ -26,6 +26,7 @@ from grok.engine.spec import Group, Optimizer
 from grok.experiment import parts
 from grok.experiment.config_types import Count, Device, Dtype, NonNegative, Positive, Seed
 from grok.experiment.experiment import Config, Experiment
+from grok.experiment.reads import other_than
 from grok.experiment.recording import Recorder
 from grok.objectives.losses import DTYPES, in_dtype
 from grok.objectives.regression import RegressionLoss, RegressionMetrics
@@ -71,6 +72,9 @@ def config() -> None:
     loss_dtype: Dtype | None = None  # in which the loss is computed; None: dtype
     device: Device = "auto"  # where the run is trained
 
+
+ex.read_if("rotated", hidden_dim=None)
+ex.read_if("activation", hidden_dim=other_than(None))
 
 TWO_LAYERS = {
     "input_dim": 100,

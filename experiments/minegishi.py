@@ -121,6 +121,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("mask_step", mask=FROM_PARENT_RUN)
+ex.read_if("mask_delay", mask=FROM_PARENT_RUN, mask_step=None)
+
 # The dense network keeps its weights at every 25th evaluation, which is every 500th step.
 KEPT_WEIGHTS = {"record_trajectory": True, "trajectory_every": 25}
 MEMORIZED_STEP = 500  # of `cpu`: it has memorized, and is far from generalizing

@@ -94,6 +94,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("heads", model="transformer")
+
+
 def name_of(number: float) -> str:
     """A number as a part of a name, such as 0_15."""
     return f"{number:g}".replace(".", "_")

@@ -93,6 +93,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("operation", "p", dataset=None)
+ex.read_if("data_folder", dataset="mnist")
+
 SHORT = {"betas": (0.9, 0.999), "eps": 1e-8, "train_steps": 300}
 COLLAPSE = {"p": 59, "train_fraction": 0.7, "lr": 5e-4, "train_steps": 20_000}
 STABLEMAX = {"stablemax": True, "loss_dtype": "float64", "betas": (0.9, 0.999)}

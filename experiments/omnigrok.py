@@ -43,6 +43,7 @@ from grok.experiment.config_types import (
     Seed,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.experiment.reads import other_than
 from grok.experiment.recording import Recorder
 from grok.experiment.validation import ConfigError
 from grok.models.mlp import mlp, scaled
@@ -125,6 +126,16 @@ def config() -> None:
     loss_dtype: Dtype | None = None  # in which the loss is computed; None for dtype
     device: Device = "auto"  # auto: CUDA where there is one
 
+
+ex.read_if("operation", "p", "heads", "mlp_width", dataset="addition")
+ex.read_if("train_fraction", dataset=("addition", "mnist"))
+ex.read_if("data_folder", dataset=("mnist", "imdb", "qm9"))
+ex.read_if("test_count", dataset=("teacher", "sequences", "imdb", "qm9"))
+ex.read_if("messiness", dataset=("mnist", "mnist_5k", "digits", "sums"))
+ex.read_if("near", dataset=REGRESSION)
+ex.read_if("loss", dataset=other_than(*REGRESSION))
+ex.read_if("activation", dataset=other_than(*TEXTS))
+ex.read_if("depth", dataset=other_than("addition"))
 
 DIGITS = {"dataset": "digits", "train_count": 200, "weight_decay": 0.3, "train_steps": 12_000}
 TEACHER = {

@@ -35,6 +35,7 @@ from grok.experiment.config_types import (
     Seed,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.experiment.reads import other_than
 from grok.experiment.recording import Recorder
 from grok.experiment.validation import ConfigError
 from grok.models.transformer import TransformerConfig
@@ -100,6 +101,9 @@ def config() -> None:
     loss_dtype: Dtype | None = None  # of the log-softmax; None for dtype
     device: Device = "auto"  # auto: CUDA where there is one
 
+
+ex.read_if("n_harmonics", "overlap_frac", "n_cycles", ordering="resonant")
+ex.read_if("batch_size", ordering=other_than("resonant"))
 
 ex.preset(
     "paper",

@@ -56,6 +56,7 @@ from grok.measures.spectra import circle_fraction
 from grok.measures.vectors import rms_norms
 from grok.models.transformer import TransformerConfig
 from grok.objectives.classification import ClassificationLoss, SequenceLogits
+from grok.tasks.lists import LIST_OPERATIONS
 
 # threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("power", threshold=0.99, delay=1000)
@@ -118,6 +119,8 @@ def config() -> None:
     loss_dtype: Dtype | None = None  # of the log-softmax; None for dtype
     device: Device = "auto"  # auto: CUDA where there is one
 
+
+ex.read_if("list_length", "list_count", operation=LIST_OPERATIONS)
 
 ex.preset(
     "paper",

@@ -80,6 +80,10 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("kernel", "ridge", method="kernel")
+ex.read_if("bandwidth", method="kernel", kernel="gaussian")
+ex.read_if("width", "batch_size", method="network")
+
 SMALL = {"p": 31, "train_fraction": 0.6, "train_steps": 25}
 AT_ONCE = {"train_steps": 1}
 NETWORK = {"method": "network", "train_steps": 3500, "eval_steps": 250}

@@ -103,6 +103,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("operation", "p", "model", dataset="table")
+ex.read_if("heads", "norm", dataset="table", model="transformer")
+
 CPU = {
     "dataset": "digits",
     "model": "mlp",

@@ -106,6 +106,9 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("out_degree", task="composition")
+ex.read_if("values", task="comparison")
+
 SMALL = {
     "width": 64,
     "depth": 2,

@@ -1,24 +1,21 @@
 """A paper as one Sacred experiment: its configuration, and a `build` that makes the problem."""
 
-import contextlib
 import functools
 import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path, PurePath
-from types import FrameType, ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 import sacred
-import sacred.initialize
 from docopt import DocoptExit
 from sacred.config.config_scope import ConfigScope
 from sacred.dependencies import gather_sources_and_dependencies
-from sacred.host_info import HostInfoGetter, get_host_info
 from sacred.observers.base import RunObserver
 from sacred.run import Run
 from sacred.utils import ensure_wellformed_argv
@@ -35,6 +32,7 @@ from grok.experiment import (
     command_line,
     config_files,
     metrics_file,
+    reads,
     validation,
     warm_start,
 )
@@ -57,6 +55,7 @@ from grok.experiment.metrics_file import metrics_file_option
 from grok.experiment.parts import with_engine_options
 from grok.experiment.progress import live_option, mode, none_option, silent_option
 from grok.experiment.resume import ResumePoint
+from grok.experiment.sacred_setup import stack_of_sacred
 from grok.experiment.show import show_result
 from grok.experiment.validation import ConfigError, TypedConfigScope
 from grok.experiment.wandb_mirror import Identity, identity_of_environment, wandb_option
@@ -101,19 +100,6 @@ class OwnFigure:
     sweep: str
 
 
-@functools.cache
-def _machine() -> dict[str, Any]:
-    return get_host_info()
-
-
-def host_info(additional_host_info: list[HostInfoGetter] | None = None) -> dict[str, Any]:
-    """What Sacred stores of the machine, which it would ask several programs about for every run."""
-    return dict(_machine())
-
-
-sacred.initialize.get_host_info = host_info
-
-
 class Experiment(sacred.Experiment):
     """One paper's experiment. It holds no state of any run.
 
@@ -132,7 +118,7 @@ class Experiment(sacred.Experiment):
 
     def __init__(self, name: str, threshold: float, delay: int):
         caller = sys._getframe(1)
-        with _stack_of_sacred(caller):
+        with stack_of_sacred(caller):
             super().__init__(
                 name,
                 interactive=True,
@@ -155,6 +141,7 @@ class Experiment(sacred.Experiment):
         self.warm_start_function = warm_start.load_parent_weights
         self.finish_functions: list[Finish] = []
         self.instruments: dict[str, Measure] = {}
+        self.read_rules: list[reads.ReadRule] = []
         self.claims: Sequence[Any] = ()  # set by grok.claims.Claims
         self.figures: dict[str, OwnFigure] = {}
         self.exits_on_error = False
@@ -177,6 +164,10 @@ class Experiment(sacred.Experiment):
         """Declare a named config; `sentence` says what it shows (`print_named_configs`)."""
         self.add_named_config(name, dict(values or {}))
         self.named_configs[name].__doc__ = sentence
+
+    def read_if(self, *keys: str, **conditions: Any) -> None:
+        """Declare that keys are read only where other keys have these values (`reads.ReadRule`)."""
+        self.read_rules.append(reads.ReadRule(keys, conditions))
 
     def build(self, function: Callable[[Config], Problem]) -> Callable[[Config], Problem]:
         """Decorator: the function that turns a configuration into a Problem."""
@@ -406,15 +397,22 @@ class Experiment(sacred.Experiment):
         if run.meta_info["command"] == MAIN:
             # Sacred's "fd" would hide the terminal from the progress bar.
             run.capture_mode = options.get("--capture") or "sys"
-            self._prepare_command_line_run(run, options)
+            self._prepare_command_line_run(run, options, config_updates or {}, named_configs)
         return run
 
-    def _prepare_command_line_run(self, run: Run, options: Mapping[str, Any]) -> None:
+    def _prepare_command_line_run(
+        self,
+        run: Run,
+        options: Mapping[str, Any],
+        updates: Mapping[str, Any],
+        named_configs: Sequence[str],
+    ) -> None:
         @functools.cache
         def target() -> tuple[Store, RunObserver]:
             return store_and_observer(options.get("--mongo_db"))
 
         problem = self.problem_of(run.config, lambda: target()[0])
+        self.check_read(updates, named_configs, run.config, problem)
         name = options.get("--metrics-file")
         path = Path(name) if name else None
         if path is not None:
@@ -428,6 +426,21 @@ class Experiment(sacred.Experiment):
             if identity is not None and identity.sweep is not None:
                 advice.warn_of_crowded_cores()
             execution.attach(run, *target(), identity)
+
+    def check_read(
+        self,
+        updates: Mapping[str, Any],
+        named_configs: Sequence[str],
+        config: Mapping[str, Any],
+        problem: Problem,
+    ) -> None:
+        """ConfigError if an update changes a key that the run of this config does not read."""
+        updates = self._checked_updates(updates)
+        values, names = self._resolved({"preset": updates.get("preset")}, named_configs)
+        before = self.defaults()
+        for name in names:
+            before |= self.named_configs[name]()
+        reads.check(updates, before | values, self.read_rules, config, problem)
 
     def _configured_run(
         self,
@@ -666,21 +679,6 @@ def _state_of_repository(folder: Path) -> tuple[str | None, str | None, bool | N
         command = shlex.join(["git", "-C", str(folder), "log", "-1"])
         print(f"warning: no commit is recorded; `{command}` says why", file=sys.stderr)
         return None, None, None
-
-
-@contextlib.contextmanager
-def _stack_of_sacred(caller: FrameType) -> Iterator[None]:
-    """A context in which Sacred, which asks for the globals of its caller, is told this one.
-
-    `inspect.stack` would read the sources of all modules (0.4 CPU s).
-    """
-    module: Any = sacred.experiment
-    inspect = module.inspect
-    module.inspect = SimpleNamespace(stack=lambda: [None, (caller,)])
-    try:
-        yield
-    finally:
-        module.inspect = inspect
 
 
 def _as_stored(value: Any) -> Any:

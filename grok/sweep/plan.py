@@ -84,7 +84,9 @@ def plan_run(
     if "seed" not in updates:
         updates["seed"] = default_seed(file)
     config = file.experiment.full_config(updates, file.named_configs)
-    return PlannedRun(number, updates, file.experiment.problem_of(config, connect))
+    problem = file.experiment.problem_of(config, connect)
+    file.experiment.check_read(updates, file.named_configs, config, problem)
+    return PlannedRun(number, updates, problem)
 
 
 def group_by_program(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:

@@ -289,7 +289,8 @@ def test_a_run_that_is_named_is_looked_up_in_the_store_of_m(liu_toy, other, caps
     line = refused(liu_toy, capsys, *SHORT, f"{key}={in_default_store._id}", "-m", other)
     assert line == f"error: no run {in_default_store._id}\n"
     parent = command(liu_toy, *SHORT, "-m", other)
-    run = command(liu_toy, *SHORT, f"{key}={parent._id}", "-m", other)
+    measures = ["measures=reference"] if key == "reference_run" else []
+    run = command(liu_toy, *SHORT, f"{key}={parent._id}", *measures, "-m", other)
     assert run.config[key] == parent._id
     assert connect(other).database.runs.count_documents({"status": "COMPLETED"}) == 2
 

@@ -42,7 +42,10 @@ def test_a_run_that_was_imported_alone_never_follows_its_ids(store, paper, tmp_p
     runs, path = store.database.runs, tmp_path / "runs.zip"
     for key in RUN_KEYS:
         named = paper.run(config_updates=TINY)
-        run = paper.run(config_updates={**TINY, key: named._id, "train_count": 6})
+        updates = {key: named._id}
+        if key == "reference_run":  # refused unless it is read
+            updates["measures"] = "reference"
+        run = paper.run(config_updates={**TINY, **updates, "train_count": 6})
         assert run.info[key] == named._id
         archive.export(store.database, {"_id": run._id}, path)
         assert maintenance.delete(store, {"_id": run._id}) == (1, 0)
@@ -65,6 +68,7 @@ def test_a_run_that_was_imported_with_its_parent_follows_it_under_its_new_id(
     runs, path = store.database.runs, tmp_path / "runs.zip"
     parent = paper.run(config_updates=TINY)
     updates = {"initial_run": parent._id, "reference_run": parent._id, "train_count": 6}
+    updates["measures"] = "reference"  # which reads the reference
     run = paper.run(config_updates={**TINY, **updates})
     values = logged(store, run, "weight_norm")
     archive.export(store.database, {"_id": {"$in": [parent._id, run._id]}}, path)
