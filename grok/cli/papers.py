@@ -44,7 +44,7 @@ def papers(paper: str | None, check: bool, history: str | None, figures: bool) -
     if figures:
         from grok.reports.figures import save_all
 
-        sys.exit(0 if save_all(store.database, chosen, Path("figures")) else 1)
+        sys.exit(0 if save_all(store.database, chosen, Path("figures")) else UserError.exit_code)
     table = scorecard.scorecard(chosen, store.database)[0] if paper else None
     show.wide_console().print(table or scorecard.overview(store.database))
 

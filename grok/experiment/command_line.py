@@ -25,12 +25,17 @@ def check(
     named_configs: Iterable[str],
     options: Iterable[CLIOption],
 ) -> None:
-    """UserError for an unknown command, and for a configuration without `with` before it.
+    """UserError for an unknown command, a configuration without `with` before it, and words not in UTF-8.
 
     Arguments:
         words: the command line, with the program first.
         commands, named_configs, options: those that the experiment has.
     """
+    for word in words[1:]:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{word}: expected an argument in UTF-8") from None
     with_value = {flag for option in options if option.arg for flag in option.get_flags()}
     places = _positions_before_with(words, with_value)
     if not places or words[places[0]] == "help":

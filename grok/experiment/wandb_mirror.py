@@ -5,6 +5,7 @@ training or changes it; the user is told once, and the store has everything.
 """
 
 import atexit
+import contextlib
 import os
 import queue
 import sys
@@ -160,6 +161,8 @@ class Mirror(RunObserver):
             reinit="create_new",  # several runs of one process, side by side
             settings=settings,
         )
+        atexit.unregister(_end_service)
+        atexit.register(_end_service)
 
     def _show(self, name: str, picture: bytes) -> None:
         import io
@@ -211,6 +214,17 @@ def is_our_endpoint(url: str) -> bool:
         return reply.text.startswith(ENDPOINT_NAME)
     except requests.RequestException:
         return False
+
+
+def _end_service() -> None:
+    """End W&B's own process, as W&B does at exit, but without a traceback if it was killed before.
+
+    Slurm kills it together with the agent. Runs that were not finished are marked as failed.
+    """
+    import wandb
+
+    with contextlib.suppress(ConnectionError, EOFError, KeyboardInterrupt):
+        wandb.teardown(exit_code=1)
 
 
 def _abandon_service() -> None:

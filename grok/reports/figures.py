@@ -7,7 +7,7 @@ from pathlib import Path
 from pymongo.database import Database
 
 from grok.claims import scorecard
-from grok.errors import writing
+from grok.errors import UserError, writing
 from grok.experiment.experiment import Experiment, OwnFigure
 from grok.paths import atomic_write
 from grok.printable import echo
@@ -21,7 +21,10 @@ class NotDrawn(Exception):
 
 
 def save_all(database: Database, experiments: Iterable[Experiment], folder: Path) -> bool:
-    """Write the figures of papers as PNG files and print a line for each; whether all were drawn."""
+    """Write the figures of papers as PNG files and print the path of each; whether all were drawn.
+
+    Why one was not is a line on stderr.
+    """
     is_complete = True
     for experiment in experiments:
         for name, drawn in draw(database, experiment).items():
@@ -34,7 +37,7 @@ def save_all(database: Database, experiments: Iterable[Experiment], folder: Path
                 echo(str(path))
             else:
                 is_complete = False
-                echo(f"{name}: {drawn}")
+                UserError(f"figure {name}: {' '.join(drawn.split())}").show()
     return is_complete
 
 

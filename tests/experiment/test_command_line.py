@@ -275,6 +275,15 @@ def test_other_forms_of_m_are_refused(argument):
         parse_argument(argument)
 
 
+@pytest.mark.parametrize("words", [["with", "\udcff=1"], ["with", "variant=\udcff"], ["\udcff"]])
+def test_an_argument_that_is_not_utf_8_is_one_clear_line(liu_toy, capsys, words):
+    """Bytes that are no UTF-8 reach Python as surrogates; storing or printing them was a traceback."""
+    line = refused(liu_toy, capsys, *words)
+    assert line == f"error: {words[-1]}: expected an argument in UTF-8\n".replace(
+        "\udcff", "\\udcff"
+    )
+
+
 @pytest.fixture
 def other(store):
     """A second database of the session's server, as a URI."""

@@ -119,6 +119,26 @@ def test_a_server_that_refuses_is_told_of_once(home, account):
     assert stores.connect().database.runs.find_one()["status"] == "COMPLETED"
 
 
+KILLED = """
+import psutil
+from grok.experiment.wandb_mirror import Identity, Mirror
+mirror = Mirror(Identity("abcd1234", "grok", None), "here", [])
+mirror._begin("name", None, {})
+mirror.run.log({"loss": 1.0}, step=0)
+for child in psutil.Process().children():
+    child.kill()
+    child.wait()
+"""
+
+
+def test_a_process_whose_w_and_b_process_was_killed_ends_without_a_traceback(home):
+    """Slurm kills both: at exit W&B's handler raised ConnectionResetError, through asyncio."""
+    words = [sys.executable, "-c", KILLED]
+    offline = environment(home, WANDB_MODE="offline")
+    done = subprocess.run(words, env=offline, cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_sigterm_ends_both_sides_with_all_metrics(home):
     words = ["-W", "with", "p=5", f"train_steps={ENDLESS}", "log_points=2900", "seed=1"]
     command = [sys.executable, "experiments/liu_toy.py", *words]

@@ -50,18 +50,20 @@ def paper():
 
 
 def test_what_can_be_drawn_is_and_the_rest_says_why(paper, store, tmp_path, capsys):
+    """Why a figure was not drawn was said on stdout, without `error:`."""
     (tmp_path / "drawn.yaml").write_text(SWEEP)
     sweep = LocalSweep.begin(file.read(tmp_path / "drawn.yaml"), store, None, None)
     with SweepProgress(6, 2) as progress:
         sweep.run(progress)
     assert not figures.save_all(store.database, [paper], tmp_path / "figures")
-    path, *reasons = capsys.readouterr().out.splitlines()[-4:]
+    printed = capsys.readouterr()
+    path, reasons = printed.out.splitlines()[-1], printed.err.splitlines()[-3:]
     assert path == str(tmp_path / "figures" / "liu_toy_losses.png")
     assert (tmp_path / "figures" / "liu_toy_losses.png").read_bytes().startswith(b"\x89PNG")
     assert reasons == [
-        "liu_toy_broken: ValueError: no such metric",
-        "liu_toy_text: expected a figure of matplotlib, not str",
-        "liu_toy_never_run: the sweep liu_toy_cpu has no finished run",
+        "error: figure liu_toy_broken: ValueError: no such metric",
+        "error: figure liu_toy_text: expected a figure of matplotlib, not str",
+        "error: figure liu_toy_never_run: the sweep liu_toy_cpu has no finished run",
     ]
     shown = [picture["name"] for picture in pictures(store.database, paper, [])]
     assert shown == ["liu_toy_losses"]
