@@ -11,6 +11,7 @@ from tests.reports.browsers import served
 
 TOKEN = "a-token"
 COUNT = 230  # runs
+LONG = "a_long_name_" * 25
 FIRST = "document.querySelector('.tabulator-row [tabulator-field=run]')?.textContent"  # run in the table
 
 
@@ -48,6 +49,17 @@ def make_odd(database) -> None:
         (14, {"result.rank": 1}),
     ):
         database.runs.update_one({"_id": run}, {"$set": fields})
+    database.metrics.delete_many({"run_id": {"$in": [200, 201]}})
+    for run in (200, 201):
+        logged = {"steps": [1, 2], "values": [0.1, 0.2]}
+        database.metrics.insert_one({"run_id": run, "name": "norm_a", **logged})
+        database.runs.update_one({"_id": run}, {"$set": {"status": "INTERRUPTED"}})
+    fields = {"meta.sweep.id": "s-2", "config.norm": None, "experiment.name": LONG}
+    database.runs.update_one({"_id": 220}, {"$set": fields})
+    sweep = {"_id": "s-2", "name": LONG, "experiment": LONG, "state": "FINISHED"}
+    parameters = {"norm": {"values": [None, 1]}}
+    created = {"created": synthetic.datetime(2026, 1, 2), "config": {"parameters": parameters}}
+    database.sweeps.insert_one({**sweep, **created, "points": [{"norm": None, "seed": 9}]})
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +173,21 @@ def test_the_report_has_the_columns_and_orders_of_the_live_page(live, written, b
 def test_the_host_is_on_the_page_of_a_run(opened):
     """The report left it out."""
     opened("run/9").locator("p", has_text="on <b>node</b>").wait_for()
+
+
+def test_the_metric_that_is_drawn_is_the_one_that_is_chosen(opened, made):
+    """Where runs had no test accuracy, the list showed another metric and nothing was drawn."""
+    tab = opened("compare?runs=200,201")
+    soon(tab, "document.querySelector('[aria-label=curves]')?.data?.length > 0")
+    rate = made.database.runs.find_one({"_id": 200})["config"]["decoder_lr"]
+    tab = opened(f"sweep/s-1?x=decoder_lr&y=p&cell=%5B{rate}%2C10%5D")
+    soon(tab, "document.querySelector('[aria-label^=\\'curves of\\']')?.data?.length > 0")
+
+
+def test_none_is_a_value_of_a_diagram(opened):
+    """The axis had no label at it, and the table of cells no text."""
+    tab = opened("sweep/s-2?x=norm&y=seed")
+    ticks = "document.querySelector('[aria-label^=diagram]')?.layout?.xaxis.ticktext"
+    soon(tab, f"{ticks}?.[0] === 'none'")
+    tab.click("text=cells as a table")
+    tab.locator("details td", has_text="none").first.wait_for()

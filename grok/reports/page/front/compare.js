@@ -34,6 +34,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     if (!isCurrent()) return;
     drawTable(differing, listed.length || total);
     const names = [...new Set(curves.map(one => one.name))].sort();
+    if (!names.includes(state.metric) && names.length) [state.metric] = names;
     fill(metric, names.map(name => h("option", {value: name, selected: name === state.metric}, words(name))));
     await draw();
     drawParallel(differing);

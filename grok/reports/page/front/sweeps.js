@@ -166,7 +166,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   function told(one) {
     const ended = one.runs.filter(row => row.status !== "RUNNING").length, running = one.runs.length - ended;
     const seeds = [...new Set(one.runs.map(row => row.seed))].slice(0, 8).join(", ");
-    return [`${state.x} = ${text(one.x)}`, `${state.y} = ${text(one.y)}`, `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
+    return [`${state.x} = ${text(one.x ?? "none")}`, `${state.y} = ${text(one.y ?? "none")}`, `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
       one.z === undefined && one.predicted ? "predicted, not run" : `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
   }
 
@@ -214,7 +214,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       const at = new Map(all.map(one => [name(one.x, one.y), one]));
       const table = of => ys.map(y => xs.map(x => of(at.get(name(x, y)))));
       const letter = one => !one ? "" : one.z === undefined ? (one.runs.some(row => row.status === "RUNNING") ? "▶" : one.predicted ? PHASES[one.predicted].letter : one.runs.length ? "–" : "·") : isPhase ? PHASES[one.z]?.letter ?? "" : "";
-      const ticks = list => list.map(value => label(text(value)));
+      const ticks = list => list.map(value => label(text(value ?? "none")));
       const trace = {type: "heatmap", x: xs.map((_, i) => i), y: ys.map((_, i) => i), z: table(one => one ? number(one.z) : null), ...colour,
         customdata: table(one => one ? name(one.x, one.y) : null), text: table(one => one ? told(one).map(label).join("<br>") : ""), hoverinfo: "text", hoverongaps: true, xgap: 1, ygap: 1};
       if (at.size <= MOST_LETTERS) layout.annotations = [...at.values()].filter(letter).map(one => ({x: xs.findIndex(x => JSON.stringify(x) === JSON.stringify(one.x)),
@@ -259,7 +259,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   function drawList(found = cells()) {
     const all = [...found.values()].filter(one => one.runs.length), shown = all.slice(0, MOST_LISTED);
     fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x), text(one.y), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x)} ${state.y}=${text(one.y)}`, click: () => pick(name(one.x, one.y))}, "show")])),
+      [text(one.x ?? "none"), text(one.y ?? "none"), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x ?? "none")} ${state.y}=${text(one.y ?? "none")}`, click: () => pick(name(one.x, one.y))}, "show")])),
       shown.length < all.length && h("p", {class: "quiet"}, `the first ${shown.length} of ${all.length} cells`));
   }
 
@@ -278,18 +278,19 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     const curves = await source.curves({runs: ids, points: 400});
     if (!isCurrent()) return;
     const names = [...new Set(curves.map(each => each.name))].sort();
+    const metric = names.includes(state.metric) ? state.metric : names[0] ?? state.metric;
     let element = inCell.querySelector(".plot");
     if (!element) {
       element = h("div", {class: "plot", role: "img", "aria-label": "curves of the cell's runs"});
       inCell.append(h("h3"), h("label", {}, "metric ", h("select", {change: event => { state.metric = event.target.value; remember({...state, cell: picked}); drawPicked(cells()); }})), element, h("div"));
     }
     const [heading, chooser, , table] = inCell.children;
-    heading.textContent = `${state.x} = ${text(one.x)}, ${state.y} = ${text(one.y)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
-    fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === state.metric}, words(each))));
-    const traces = runs.flatMap((row, i) => [state.metric, state.metric.startsWith("test_") && state.metric.replace("test_", "train_")].filter(Boolean).flatMap((metric, k) =>
-      curves.filter(each => each.name === metric && each.run === row.run).map(each => curve(each.steps, each.values, true,
+    heading.textContent = `${state.x} = ${text(one.x ?? "none")}, ${state.y} = ${text(one.y ?? "none")}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
+    fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === metric}, words(each))));
+    const traces = runs.flatMap((row, i) => [metric, metric.startsWith("test_") && metric.replace("test_", "train_")].filter(Boolean).flatMap((drawn, k) =>
+      curves.filter(each => each.name === drawn && each.run === row.run).map(each => curve(each.steps, each.values, true,
         {name: label(`run ${row.run}, seed ${text(row.seed)}${k ? ", train" : ""}`), line: {color: COLOURS[i % COLOURS.length], width: k ? 1 : 1.8, dash: k ? "dot" : "solid"}, showlegend: runs.length <= 8}))));
-    await plot(element, traces, {xaxis: stepAxis(true), yaxis: {title: {text: label(words(state.metric))}, ...(state.metric.endsWith("accuracy") ? {range: [-0.03, 1.03]} : {})}});
+    await plot(element, traces, {xaxis: stepAxis(true), yaxis: {title: {text: label(words(metric))}, ...(metric.endsWith("accuracy") ? {range: [-0.03, 1.03]} : {})}});
     fill(table, grid(["run", "seed", "status", "phase", ...(state.z === "result.phase" ? [] : [title(state.z)])], runs.map(row =>
       [runLink(row.run), row.seed, status(row.status), cell("result.phase", row.phase), ...(state.z === "result.phase" ? [] : [cell(state.z, row.z)])])));
   }
