@@ -1,6 +1,7 @@
 """The live page and the report over the same runs: both are complete, or say what they leave out."""
 
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
@@ -182,6 +183,15 @@ def test_the_metric_that_is_drawn_is_the_one_that_is_chosen(opened, made):
     rate = made.database.runs.find_one({"_id": 200})["config"]["decoder_lr"]
     tab = opened(f"sweep/s-1?x=decoder_lr&y=p&cell=%5B{rate}%2C10%5D")
     soon(tab, "document.querySelector('[aria-label^=\\'curves of\\']')?.data?.length > 0")
+
+
+def test_filters_that_select_no_run_are_named(opened):
+    """Of a filter with a mistake, the page said "0 runs"."""
+    count = "document.querySelector('#count')?.textContent"
+    for filters, why in (("seed=3 p=99", "p=99"), ("seed=3 run=5", "all of seed=3 run=5")):
+        tab = opened(f"runs?f={quote(filters)}")
+        soon(tab, f"{count} === '0 runs: no run with {why}'")
+    opened("compare?f=p%3D99").locator("p", has_text="no run with p=99").wait_for()
 
 
 def test_none_is_a_value_of_a_diagram(opened):

@@ -94,7 +94,8 @@ def runs(
         last: where last values of metrics are kept between calls.
 
     Returns:
-        `total`, the number of runs that the filters select, and `rows` with a value for each column.
+        `total`, the number of runs that the filters select, and `rows` with a value for each column. Where
+        the filters select no run, `why` names the first that no run meets.
     """
     wanted = _chosen(database, filters, ids, sweeps)
     limit = min(limit, MOST_ROWS)
@@ -118,7 +119,17 @@ def runs(
     rows = [
         [values[run_id].get(column) for column in columns] for run_id in ids if run_id in values
     ]
-    return {"total": _count(database, wanted), "rows": rows}
+    total = _count(database, wanted)
+    why = {} if total else {"why": _why_none(database, filters_of(filters))}
+    return {"total": total, "rows": rows, **why}
+
+
+def _why_none(database: Database, filters: list[str]) -> str:
+    try:
+        selection.select_nonempty(database, filters)
+    except UserError as error:
+        return str(error)
+    return "none of the chosen runs"
 
 
 def _chosen(

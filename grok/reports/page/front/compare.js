@@ -20,7 +20,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   async function read() {
     const keys = await source.keys(wanted);  // of these runs: others may have more, or fewer
     const columns = ["run", "status", "experiment", "seed", ...RESULTS, ...keys.config.filter(key => key !== "seed")];
-    const {total, rows} = await source.runs({...wanted, columns, sort: "run", down: false, limit: MOST_RUNS});
+    const {total, rows, why} = await source.runs({...wanted, columns, sort: "run", down: false, limit: MOST_RUNS});
     runs = rows.map(row => Object.fromEntries(row.map((value, i) => [columns[i], value])));
     const differing = ["experiment", ...keys.config].filter(key => key !== "seed" && new Set(runs.map(run => JSON.stringify(run[key] ?? null))).size > 1);
     const bySetting = new Map();
@@ -32,7 +32,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
       name: differing.length ? differing.map(key => `${key}=${text(members[0][key] ?? "none")}`).join(" ") : "all equal but for the seed"}));
     curves = runs.length ? await source.curves({runs: runs.map(run => run.run), points: 300}) : [];
     if (!isCurrent()) return;
-    drawTable(differing, listed.length || total);
+    drawTable(differing, listed.length || total, why);
     const names = [...new Set(curves.map(one => one.name))].sort();
     if (!names.includes(state.metric) && names.length) [state.metric] = names;
     fill(metric, names.map(name => h("option", {value: name, selected: name === state.metric}, words(name))));
@@ -40,7 +40,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     drawParallel(differing);
   }
 
-  function drawTable(differing, total) {
+  function drawTable(differing, total, why) {
     const shown = settings.slice(0, MOST_SETTINGS);
     const line = ({style}) => svg("svg", {width: 26, height: 10, "aria-hidden": "true"}, svg("line", {x1: 0, x2: 26, y1: 5, y2: 5, stroke: style.color, "stroke-width": 2.5,
       "stroke-dasharray": {solid: "none", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3"}[style.dash]}));
@@ -53,8 +53,8 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     };
     fill(head, h("h2", {}, `Compare ${runs.length} runs of ${settings.length} setting${settings.length === 1 ? "" : "s"}`),
       total > runs.length && h("p", {class: "quiet"}, total > MOST_RUNS ? `the first ${runs.length} of ${total} runs; a filter or another choice shows the others` : `${total - runs.length} of the ${total} chosen runs are not here`),
-      runs.length === 0 && h("p", {class: "quiet"}, "no run"),
-      h("p", {class: "quiet"}, differing.length ? `differs: ${differing.join(", ")}` : "nothing but the seed differs"),
+      runs.length === 0 && h("p", {class: "quiet"}, why),
+      runs.length > 0 && h("p", {class: "quiet"}, differing.length ? `differs: ${differing.join(", ")}` : "nothing but the seed differs"),
       grid(["", ...differing, ...RESULTS.map(title), "runs (seed)"], shown.map(one => [line(one), ...differing.map(key => text(one.members[0][key] ?? "none")),
         ...RESULTS.map(key => over(one.members, key)), one.members.slice(0, 12).map(run => [runLink(run.run), ` (${text(run.seed)}) `])])),
       settings.length > shown.length && h("p", {class: "quiet"}, `and ${settings.length - shown.length} more settings; a filter makes them fewer`));

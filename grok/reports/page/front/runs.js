@@ -82,9 +82,9 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     compare.href = address(["compare"], {runs: [...chosen].join(",")});
   }
 
-  function said(error, total) {
+  function said(error, total, why = "") {
     count.className = error ? "error" : "";
-    count.textContent = error ? error.message : `${total.toLocaleString("en")} run${total === 1 ? "" : "s"}`;
+    count.textContent = error ? error.message : `${total.toLocaleString("en")} run${total === 1 ? "" : "s"}${why && `: ${why}`}`;
   }
 
   // ---- rows
@@ -118,8 +118,8 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     const request = {filters: state.f, columns: state.c, sort: state.s.replace(/^-/, ""), down: state.s.startsWith("-"),
       offset: (parameters.page - 1) * parameters.size, limit: parameters.size};
     try {
-      const {total, rows} = await source.runs(request, asked.signal);
-      said(null, total);
+      const {total, rows, why} = await source.runs(request, asked.signal);
+      said(null, total, why);
       return {last_page: Math.max(1, Math.ceil(total / parameters.size)), last_row: total,
         data: rows.map(row => Object.fromEntries(row.map((value, i) => [state.c[i], value])))};
     } catch (error) {

@@ -121,5 +121,12 @@ export function selector(data) {
     return row => filters.every(filter => filter(row));
   }
 
-  return {select, valueAt};
+  // Why filters select no run, as `select_nonempty` says it in Python.
+  function whyNone(text) {
+    const words = text.match(WORD) ?? [];
+    const first = words.find(word => !data.runs.run.some((_, row) => filterOf(word)(row)));
+    return first ? `no run with ${first}` : words.length ? `no run with all of ${words.join(" ")}` : "none of the chosen runs";
+  }
+
+  return {select, valueAt, whyNone};
 }

@@ -11,7 +11,7 @@ async function unpack(id) {
 
 export async function open() {
   const data = await unpack("summary");
-  const {select, valueAt} = selector(data);
+  const {select, valueAt, whyNone} = selector(data);
   const decode = (column, row) => column && column.i[row] >= 0 ? column.v[column.i[row]] : undefined;
   const rowOfRun = new Map(data.runs.run.map((run, row) => [String(run), row]));
   const allRows = data.runs.run.map((_, row) => row);
@@ -118,7 +118,7 @@ export async function open() {
     runs: async ({columns, sort = "run", down = true, offset = 0, limit = 50, ...wanted}) => {
       if ([sort, ...columns].some(isMetric)) await readLast();
       const rows = ordered(rowsOf(wanted), sort, down);
-      return {total: rows.length, rows: rows.slice(offset, offset + limit).map(row => columns.map(column => value(column, row)))};
+      return {total: rows.length, ...(rows.length ? {} : {why: whyNone(wanted.filters ?? "")}), rows: rows.slice(offset, offset + limit).map(row => columns.map(column => value(column, row)))};
     },
     groups: async wanted => groups(wanted),
     run: async id => run(id),
