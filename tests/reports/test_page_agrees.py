@@ -194,6 +194,15 @@ def test_filters_that_select_no_run_are_named(opened):
     opened("compare?f=p%3D99").locator("p", has_text="no run with p=99").wait_for()
 
 
+def test_long_names_are_no_wider_than_a_phone(opened):
+    """The page of a run of an experiment with a long name scrolled to the side."""
+    for place in ("run/220", "sweep/s-2", "sweeps", "compare?runs=219,220"):
+        tab = opened(place)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        soon(tab, "document.querySelector('main').textContent.includes('a_long_name')")
+        soon(tab, "document.documentElement.scrollWidth <= 390")
+
+
 def test_none_is_a_value_of_a_diagram(opened):
     """The axis had no label at it, and the table of cells no text."""
     tab = opened("sweep/s-2?x=norm&y=seed")
@@ -201,3 +210,14 @@ def test_none_is_a_value_of_a_diagram(opened):
     soon(tab, f"{ticks}?.[0] === 'none'")
     tab.click("text=cells as a table")
     tab.locator("details td", has_text="none").first.wait_for()
+
+
+def test_names_in_a_link_may_have_commas_and_percent_signs(opened):
+    """A column or a run with such a name made another link, or an error in the place of the table."""
+    tab = opened("runs?c=100%25")
+    soon(tab, f"{FIRST} === '{COUNT}'")
+    code = """async names => {
+        const {joined, parted} = await import("grok/dom.js");
+        return parted(joined(names));
+    }"""
+    assert tab.evaluate(code, ["a,b", "100%", "7"]) == ["a,b", "100%", "7"]

@@ -1,5 +1,5 @@
 // Any runs side by side: what differs in their config first, then their curves, with seeds as bands.
-import {address, fill, grid, h, runLink, svg, text, words} from "grok/dom.js";
+import {address, fill, grid, h, parted, runLink, svg, text, words} from "grok/dom.js";
 import {COLOURS, curve, label, lineStyle, plot, stepAxis} from "grok/plots.js";
 import {cell, title} from "grok/runs.js";
 
@@ -7,7 +7,7 @@ const MOST_RUNS = 200, MOST_SETTINGS = 28, MOST_AXES = 10;
 const RESULTS = ["result.phase", "result.steps_to_train", "result.steps_to_test", "result.test_accuracy"];
 
 export async function show(root, {source, parameters, remember, isCurrent}) {
-  const listed = [...new Set(parameters.get("runs")?.split(",").filter(Boolean))];
+  const listed = [...new Set(parted(parameters.get("runs") ?? "").filter(Boolean))];
   const wanted = listed.length ? {runs: listed.slice(0, MOST_RUNS)} : {filters: parameters.get("f") ?? ""};
   const state = {runs: parameters.get("runs"), f: parameters.get("f"), metric: parameters.get("metric") ?? "test_accuracy", x: parameters.get("x") ?? "log", colour: parameters.get("colour") ?? "result.steps_to_test"};
   const head = h("div"), element = h("div", {class: "plot", role: "img", "aria-label": "curves"}), axes = h("section");

@@ -59,6 +59,14 @@ export function address(path, parameters = {}) {
   return `#${path.map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
 }
 
+export function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }  // a single % is no escape
+}
+
+// Several names as one parameter, and back: a name may have a comma in it.
+export const joined = names => names.map(encodeURIComponent).join(",");
+export const parted = text => text.split(",").map(decoded);
+
 export const runLink = id => h("a", {href: address(["run", id])}, String(id));
 export const sweepLink = (id, label = id) => h("a", {href: address(["sweep", id])}, label);
 

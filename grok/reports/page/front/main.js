@@ -1,5 +1,5 @@
 // The page: which view the address names, and what changes in the store.
-import {address, failure, h} from "grok/dom.js";
+import {address, decoded, failure, h} from "grok/dom.js";
 import * as compare from "grok/compare.js";
 import * as papers from "grok/papers.js";
 import {redraw} from "grok/plots.js";
@@ -36,10 +36,6 @@ document.getElementById("theme").addEventListener("click", () => {
   theme(choice);
 });
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", redraw);
-
-function decoded(part) {
-  try { return decodeURIComponent(part); } catch { return part; }  // a single % is no escape
-}
 
 // The path and the parameters after # in the address.
 function place() {

@@ -1,5 +1,5 @@
 // The table of runs: filter, columns, order, groups and page are in the address, so a link is a saved view.
-import {address, copyButton, duration, grid, h, phase, runLink, spark, status, sweepLink, text, time, words} from "grok/dom.js";
+import {address, copyButton, duration, grid, h, joined, parted, phase, runLink, spark, status, sweepLink, text, time, words} from "grok/dom.js";
 
 const COLUMNS = ["run", "experiment", "status", "started", "sweep", "seed", "result.phase", "curve", "result.steps_to_train",
   "result.steps_to_test", "result.train_accuracy", "result.test_accuracy", "result.seconds"];
@@ -38,12 +38,12 @@ export function filterFor(key, value) {
 
 export async function show(root, {source, parameters, remember, isCurrent}) {
   const state = {
-    f: parameters.get("f") ?? "", c: parameters.get("c")?.split(",").map(decodeURIComponent) ?? COLUMNS,
+    f: parameters.get("f") ?? "", c: parameters.has("c") ? parted(parameters.get("c")) : COLUMNS,
     s: parameters.get("s") ?? "-run", g: parameters.get("g") ?? "", n: PAGE_SIZES.find(size => size === Number(parameters.get("n"))) ?? PAGE_SIZES[0],
     p: Math.max(1, Math.min(MOST_PAGES, Math.floor(Number(parameters.get("p"))) || 1)),
   };
   if (!state.c.includes("run")) state.c.unshift("run");
-  const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : state.c.map(encodeURIComponent).join(","),
+  const kept = () => ({f: state.f, c: String(state.c) === String(COLUMNS) ? "" : joined(state.c),
     s: state.s === "-run" ? "" : state.s, g: state.g, n: state.n === PAGE_SIZES[0] ? "" : state.n, p: state.p === 1 ? "" : state.p});
   const chosen = new Set();
   let table, asked = new AbortController(), newest, failed = null;
@@ -79,7 +79,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
     if (isChosen) chosen.add(id); else chosen.delete(id);
     compare.hidden = chosen.size < 2;
     compare.textContent = `compare ${chosen.size}`;
-    compare.href = address(["compare"], {runs: [...chosen].join(",")});
+    compare.href = address(["compare"], {runs: joined([...chosen])});
   }
 
   function said(error, total, why = "") {
