@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from grok.claims.checks import exponent, within
-from grok.claims.model import Claims, Missing, Outcome, Run, Runs
+from grok.claims.model import Claims, Outcome, Run, Runs
 from grok.claims.statistics import mean_interval
 from grok.engine.problem import Problem
 from grok.experiment import parts
@@ -249,7 +249,7 @@ def power_of_size(runs: Runs, sizes: Sequence[int], name: str) -> tuple[float, f
     """b of norm = a * size^b: its mean over the seeds, and the ends of the 95 % interval of the mean.
 
     A run whose norm at a correct logit of 1 is not a number is left out, as is a seed that has fewer
-    than LEAST_SIZES others.
+    than LEAST_SIZES others. With fewer than LEAST_SEEDS seeds all three are NaN.
     """
     points: dict[int, list[tuple[int, float]]] = {}
     for size in sizes:
@@ -262,7 +262,7 @@ def power_of_size(runs: Runs, sizes: Sequence[int], name: str) -> tuple[float, f
         exponent(*zip(*one, strict=True)) for one in points.values() if len(one) >= LEAST_SIZES
     ]
     if len(powers) < LEAST_SEEDS:
-        raise Missing(f"{LEAST_SEEDS} seeds of {name} with {LEAST_SIZES} norms each")
+        return nan, nan, nan
     return mean_interval(powers)
 
 

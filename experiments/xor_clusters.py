@@ -7,7 +7,7 @@ flipped labels too, and predicts at chance, as a linear classifier would; later 
 flipped labels and predicts almost perfectly, as its neurons have turned to the means.
 
     python experiments/xor_clusters.py with cpu    # 30 steps in 40,000 dimensions, seconds
-    grok replicate xor_clusters                    # all claims, five seeds: 20 runs, ten minutes
+    grok replicate xor_clusters                    # all claims, five seeds: 20 runs, a quarter of an hour
     grok papers xor_clusters --figures             # accuracies against the step
 """
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from grok.claims.model import Runs, evaluate
 from grok.claims.testing import claim_run, finding
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
@@ -182,8 +181,7 @@ def test_memorizing_must_cost_more_with_more_data(paper, memorizing, generalizin
 
 @pytest.mark.parametrize(("share", "passed"), [(0.95, True), (0.94, False)])
 def test_a_network_that_does_not_only_generalize_is_left_out(paper, share, passed):
-    (claim,) = (one for one in paper.claim if one.id == "E2a")
-    assert evaluate(claim, Runs(norm_runs(paper, share=share))).passed == passed
+    assert finding(paper, "E2a", *norm_runs(paper, share=share)).passed == passed
 
 
 def test_memorizing_norm_must_grow_at_each_size(paper):

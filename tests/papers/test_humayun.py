@@ -317,6 +317,12 @@ def test_larger_attacks_must_be_withstood_later_and_less(humayun, middle, passed
     assert finding(humayun, "06e", claim_run("cpu", series=series)).passed == passed
 
 
+def test_untrained_networks_do_not_withstand_larger_attacks_later(humayun):
+    """Never is not later than never, and nothing is not less than nothing."""
+    series = {f"adversarial_accuracy_{size}": ([0, 1], [0.0, 0.1]) for size in ("03", "06", "10")}
+    assert not finding(humayun, "06e", claim_run("cpu", series=series)).passed
+
+
 def test_attacks_that_are_never_withstood_decide_nothing(humayun):
     """Never is not later than never, and the largest of the attacks alone may be out of reach."""
     (claim,) = (one for one in humayun.claim if one.id == "06e")
