@@ -523,7 +523,11 @@ def gigabytes_needed(problem: Problem) -> dict[str, float]:
         vectors["batch_dynamics"] = min(
             batch_reach(measures["batch_dynamics"]), problem.train_steps
         )
-    windows = {name: m.values["window"] for name, m in measures.items() if "window" in m.values}
+    windows = {
+        name: m.values["window"]
+        for name, m in measures.items()
+        if m.group == "gradients" and "window" in m.values  # an own instrument's is of its own
+    }
     if windows:
         widest = max(windows, key=lambda name: windows[name])  # the others read the same gradients
         # what is kept, and two copies of it while it is computed
