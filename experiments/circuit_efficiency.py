@@ -13,7 +13,7 @@ that a network that has grokked forgets when it is trained on with little data (
     python analysis/extras_figures.py                        # two circuits, and ungrokking
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -245,33 +245,34 @@ def generalizing_norms(runs: Runs) -> dict[int, float]:
     return norms
 
 
-def power_of_size(runs: Runs, sizes: Sequence[int], name: str) -> tuple[float, float, float]:
+def power_of_size(
+    runs: Runs, norms_of: Callable[[Runs], dict[int, float]]
+) -> tuple[float, float, float]:
     """b of norm = a * size^b: its mean over the seeds, and the ends of the 95 % interval of the mean.
 
-    A run whose norm at a correct logit of 1 is not a number is left out, as is a seed that has fewer
-    than LEAST_SIZES others. With fewer than LEAST_SEEDS seeds all three are NaN.
+    A size for which a seed has no norm is left out, as is a seed with fewer than LEAST_SIZES others.
+    All three are NaN with fewer than LEAST_SEEDS seeds, and if no seed has a norm for a size.
+
+    Arguments:
+        norms_of: the norms of some runs by size, NaN for none.
     """
-    points: dict[int, list[tuple[int, float]]] = {}
-    for size in sizes:
-        for run in runs.all(f"{name}_{size}"):
-            norm = norm_at_unit_logit(run)
-            is_used = name == "memorize" or run["generalizing_share"] >= LEAST_GENERALIZING_SHARE
-            if is_used and np.isfinite(norm):
-                points.setdefault(run.config["seed"], []).append((size, norm))
-    powers = [
-        exponent(*zip(*one, strict=True)) for one in points.values() if len(one) >= LEAST_SIZES
-    ]
-    if len(powers) < LEAST_SEEDS:
+    if not np.isfinite([*norms_of(runs).values()]).all():
         return nan, nan, nan
-    return mean_interval(powers)
+    powers = []
+    for seed in sorted({run.config["seed"] for run in runs}):
+        of_seed = norms_of(runs.where(seed=seed))
+        norms = {size: norm for size, norm in of_seed.items() if np.isfinite(norm)}
+        if len(norms) >= LEAST_SIZES:
+            powers.append(exponent([*norms], [*norms.values()]))
+    return mean_interval(powers) if len(powers) >= LEAST_SEEDS else (nan, nan, nan)
 
 
 @claim("E2a", source="prediction 1", sweep=NORMS, pooled=True, fails_on=UNTRAINED)
 def memorizing_norm_grows_with_data(runs: Runs) -> Outcome:
     """At a given logit, the norm of the memorizing circuit grows with the data set, that of the
     generalizing circuit does not depend on it."""
-    power, low, high = power_of_size(runs, SIZES, "memorize")
-    other, other_low, other_high = power_of_size(runs, LARGE_SIZES, "generalize")
+    power, low, high = power_of_size(runs, memorizing_norms)
+    other, other_low, other_high = power_of_size(runs, generalizing_norms)
     grows = bool((np.diff([*memorizing_norms(runs).values()]) > 0).all())
     numbers = {
         "power of the memorizing circuit": power,

@@ -638,17 +638,21 @@ def later_in_variants(runs: Runs, prefix: str, measure: Callable[[Run], float]) 
         prefix: of the named configs.
         measure: the step at which a run is robust.
     """
-    places, later = [], 0
+    places = []
     for base in runs.all(f"{prefix}trend"):
-        of_seed = runs.where(seed=base.config["seed"])
-        steps = [measure(of_seed.one(f"{prefix}{variant}")) for variant in VARIANTS]
-        not_later = sum(step <= measure(base) for step in steps)
-        places.append(1 + not_later)
-        later += len(VARIANTS) - not_later
-    orders = product(range(1, len(VARIANTS) + 2), repeat=len(places))
+        robust, of_seed = measure(base), runs.where(seed=base.config["seed"])
+        variants = (of_seed.one(f"{prefix}{variant}") for variant in VARIANTS)
+        places.append(1 + sum(measure(variant) <= robust for variant in variants))
+    last = len(VARIANTS) + 1
+    orders = product(range(1, last + 1), repeat=len(places))
     p = float(np.mean([sum(order) <= sum(places) for order in orders]))
-    pairs = len(places) * len(VARIANTS)
-    return p < LEVEL, {"later": later, "pairs": pairs, "mean place": float(np.mean(places)), "p": p}
+    numbers = {
+        "later": sum(last - place for place in places),
+        "pairs": len(places) * len(VARIANTS),
+        "mean place": float(np.mean(places)),
+        "p": p,
+    }
+    return p < LEVEL, numbers
 
 
 @claim("06g", source="table 1", sweep="humayun_mnist_trends", pooled=True, fails_on=UNTRAINED)

@@ -102,8 +102,10 @@ def _entry(registration: Registration) -> dict[str, str]:
     return {key: value for key, value in asdict(registration).items() if key != "same_as" or value}
 
 
-def original(registered: dict[str, list[Registration]], claim: str, version: str) -> str:
-    """The earliest version of a claim that claims the same as this one.
+def original(
+    registered: dict[str, list[Registration]], claim: str, version: str | None
+) -> str | None:
+    """The earliest version of a claim that claims the same as this one; None for None.
 
     Arguments:
         registered: the versions of each claim (`read`).
@@ -111,7 +113,7 @@ def original(registered: dict[str, list[Registration]], claim: str, version: str
         version: which may be one that was never registered.
     """
     same_as = {one.version: one.same_as for one in registered.get(claim, ())}
-    while earlier := same_as.get(version):
+    while version is not None and (earlier := same_as.get(version)):
         version = earlier
     return version
 
@@ -120,8 +122,6 @@ def is_same(
     registered: dict[str, list[Registration]], claim: str, version: str | None, other: str
 ) -> bool:
     """Whether two versions of a claim claim the same; None is no version."""
-    if version is None or version == other:
-        return version == other
     return original(registered, claim, version) == original(registered, claim, other)
 
 

@@ -131,8 +131,8 @@ def _recipes(experiment: Experiment, sweep: str) -> dict[str, Any]:
     """The points of a sweep file, and the configurations that its runs start from.
 
     These are the named configs in it, those of the runs that these continue (`initial_run`), and the
-    defaults if it names none. Values that switch something off (None, False, 0 and empty ones) are left out, so that a new
-    configuration key does not change the version of every claim.
+    defaults if it names none. Values that switch something off (None, False, 0 and empty ones) are
+    left out, so that a new configuration key does not change the version of every claim.
     """
     path = PROJECT / "sweeps" / f"{sweep}.yaml"
     if not path.exists():

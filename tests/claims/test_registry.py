@@ -3,6 +3,7 @@
 import json
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +30,18 @@ def paper(*claims: Claim) -> list[SimpleNamespace]:
 
 def reworded(claim: Claim, statement: str) -> Claim:
     return Claim(claim.id, statement, claim.check, claim.sweep)
+
+
+def registered_daily(folder: Path, *statements: str) -> Path:
+    """A registry of one claim that was reworded on each of the first days of 2026."""
+    path = folder / "claims.json"
+    for statement in statements:
+        registry.register(paper(reworded(EARLY, statement)), "changed", path)
+    content = json.loads(path.read_text())
+    for day, one in enumerate(content["X-1"], 1):
+        one["date"] = f"2026-01-0{day}T00:00:00+00:00"
+    path.write_text(json.dumps(content))
+    return path
 
 
 def test_every_claim_of_this_project_is_registered_as_it_is():
@@ -65,13 +78,7 @@ def test_a_new_claim_needs_no_note_and_a_removed_one_does(version, tmp_path):
 
 def test_a_version_is_stated_when_it_was_registered_last(version, tmp_path):
     """Whoever returns to an earlier wording after the runs has stated it after the runs."""
-    path = tmp_path / "claims.json"
-    for statement in ("a", "b", "a"):
-        registry.register(paper(reworded(EARLY, statement)), "changed", path)
-    content = json.loads(path.read_text())
-    for day, one in enumerate(content["X-1"], 1):
-        one["date"] = f"2026-01-0{day}T00:00:00+00:00"
-    path.write_text(json.dumps(content))
+    path = registered_daily(tmp_path, "a", "b", "a")
     registered = registry.read(path)
     assert registry.stated_at(registered, "X-1", "a") == datetime(2026, 1, 3, tzinfo=UTC)
     assert registry.stated_at(registered, "X-1", "b") == datetime(2026, 1, 2, tzinfo=UTC)
@@ -81,12 +88,8 @@ def test_a_version_is_stated_when_it_was_registered_last(version, tmp_path):
 
 def test_a_version_that_claims_the_same_was_stated_when_the_first_one_was(version, tmp_path):
     """Where only the rule of the hash has changed, the claim is no younger, and what was found holds."""
-    path = tmp_path / "claims.json"
-    for statement in ("a", "b", "c"):
-        registry.register(paper(reworded(EARLY, statement)), "changed", path)
+    path = registered_daily(tmp_path, "a", "b", "c")
     content = json.loads(path.read_text())
-    for day, one in enumerate(content["X-1"], 1):
-        one["date"] = f"2026-01-0{day}T00:00:00+00:00"
     content["X-1"][2]["same_as"] = "b"
     path.write_text(json.dumps(content))
     registered = registry.read(path)
