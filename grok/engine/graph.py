@@ -25,7 +25,6 @@ VIEWS = (
     torch.ops.aten.expand.default,
 )
 TRANSPOSE = torch.ops.aten.t.default
-PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
 
 
 class TensorInfo(NamedTuple):
@@ -139,17 +138,6 @@ class _Recorder(TorchDispatchMode):
             self.constants.register_buffer(name, value)
             self.assign(value, self.graph.get_attr(name))
         return self.nodes[value]
-
-
-def multiplications(graph: fx.GraphModule) -> int:
-    """Multiplications in the matrix products of a recorded graph."""
-    total = 0
-    for node in graph.graph.nodes:
-        if node.target in PRODUCTS:
-            left = node.args[0]
-            assert isinstance(left, fx.Node), "a product's factors are tensors"
-            total += node.meta[RESULT].shape.numel() * left.meta[RESULT].shape[-1]
-    return total
 
 
 def separate_biases(graph: fx.GraphModule) -> None:

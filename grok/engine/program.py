@@ -26,7 +26,6 @@ from grok.engine.checkpoint import CheckpointError
 from grok.engine.functional import for_all, run_with, running_statistics
 from grok.engine.fused import FusedStep
 from grok.engine.graph import (
-    multiplications,
     record,
     separate_biases,
     write_in_place,
@@ -52,9 +51,6 @@ PERSISTENT_STATE = {
 }
 READ_BY_METRICS = ("params", "buffers", "previous_params", "data", "seed", "scalars")
 CALL_SECONDS = 0.25  # of a call of the fused step at most; signals wait for its end
-# Multiplications in all evaluations of a fused run from which the evaluation is compiled. Its step
-# needs no compiler of torch's, whose import alone takes as long as 1e11 of them.
-COMPILE_EVALUATION_FROM = 1e12
 # Options of Inductor. Two checks are left out: a compiled function is called with tensors like those it
 # was traced on only, and the vector instructions of the CPU need not be tried in a process of their
 # own. On a CPU all kernels and their calls are one C++ file: it is compiled in half of the time, and a
@@ -69,8 +65,9 @@ class Program:
     template: one of the problems; all have its signature.
     slots: R.
     shared: names of data that are the same tensor in every problem and are held once.
-    compiled: whether step and evaluation are compiled; becomes false if the compiler fails. With a
-        fused step, it is whether the evaluation may be compiled.
+    compiled: whether step and evaluation are compiled; becomes false if the compiler fails. False
+        with a fused step: compiling an evaluation, which is products for the most part, saves less
+        time than it takes.
     traced: traced functions of another program of equal shape, to be used here too.
     fused: makes the steps; None where the traced or compiled step does.
     is_eager: whether nothing is traced (`grok.engine.eager`), which only one slot alone can do.
@@ -439,8 +436,9 @@ class Program:
         with torch.no_grad():
             metrics = self.run(self.template.metrics, state["params"], state["buffers"], data)
             _check_metrics(metrics)
-            squares = [(value**2).sum() for value in state["params"].values()]
-            return {**metrics, "weight_norm": sum(squares).sqrt()}
+            norms = [torch.linalg.vector_norm(value) for value in state["params"].values()]
+            weight_norm = torch.linalg.vector_norm(torch.stack(norms))
+            return {**metrics, "weight_norm": weight_norm}
 
     def _call(self, name: str, function: Callable) -> Any:
         """`function` of state and shared data: traced at its first call, compiled if asked for.
@@ -531,10 +529,6 @@ class Program:
             copies = [leaf.clone() for leaf in arguments]
             return graph or self._recorded(function, copies, spec)
 
-        if self.compiled and self.fused is not None:
-            graph = recorded()
-            if not self._evaluates_much(graph):
-                return graph
         deleted: set[Path] = set()
         options = CPU_COMPILER_OPTIONS if arguments[0].device.type == "cpu" else COMPILER_OPTIONS
         while self.compiled:
@@ -555,11 +549,6 @@ class Program:
         graph = recorded()  # again where the compiler has failed, since it changes the graph
         write_in_place(graph)
         return graph
-
-    def _evaluates_much(self, graph: torch.fx.GraphModule) -> bool:
-        """Whether all evaluations of a replica, by this graph, are worth the compiler's time."""
-        count = len(self.template.log_steps)
-        return count * multiplications(graph) >= COMPILE_EVALUATION_FROM
 
     def _next_scalars(self, most: int) -> Tensor:
         """The StepScalars (T, R, groups, 10) of the next T steps of every slot, 1 <= T <= most."""

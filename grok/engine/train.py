@@ -165,7 +165,9 @@ def make_program(
     if fused is None:
         fused = compiled is None and first.fused and steps >= FUSE_FROM_STEPS
     fused_step = _fused_step(problems) if fused else None
-    if compiled is None:
+    if fused_step is not None:
+        compiled = False
+    elif compiled is None:
         compiled = steps >= COMPILE_FROM_STEPS
     program = Program(first, slots, shared, compiled, fused=fused_step)
     if fused_step is None:

@@ -4,6 +4,7 @@ Representations E are (..., P, D) for P symbols; parallelograms are `quads` (Q, 
 c, d with E_a + E_b = E_c + E_d, or E_a E_b = E_c E_d for matrices.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -16,7 +17,7 @@ def standardize(representation: Tensor) -> Tensor:
 
 def sum_gaps(representation: Tensor, quads: Tensor) -> Tensor:
     """Mean over D of (E_a + E_b - E_c - E_d)^2, for the standardized E; (..., Q)."""
-    a, b, c, d = (standardize(representation)[..., quads[:, k], :] for k in range(4))
+    a, b, c, d = standardize(representation)[..., quads.mT, :].unbind(-3)
     return ((a + b - c - d) ** 2).mean(-1)
 
 
@@ -26,10 +27,10 @@ def product_gaps(representation: Tensor, quads: Tensor) -> Tensor:
     side = int(representation.shape[-1] ** 0.5)
     scaled = representation / (representation**2).mean((-2, -1), keepdim=True).sqrt()
     matrices = scaled.unflatten(-1, (side, side))
-    a, b, c, d = (matrices[..., quads[:, k], :, :] for k in range(4))
+    a, b, c, d = matrices[..., quads.mT, :, :].unbind(-4)
     return ((a @ b - c @ d) ** 2).mean((-2, -1))
 
 
 def rqi(holds: Tensor) -> Tensor:
     """Representation quality index: the fraction of parallelograms (..., Q) that hold."""
-    return holds.double().mean(-1)
+    return holds.mean(-1, dtype=torch.float64)

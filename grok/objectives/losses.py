@@ -45,7 +45,7 @@ def log_stablemax(logits: Tensor, dim: int = -1) -> Tensor:
 
 def accuracy(predictions: Tensor, labels: Tensor) -> Tensor:
     """Fraction of equal entries, in float64, in which 9 of 10 is not less than 0.9."""
-    return (predictions == labels).double().mean()
+    return (predictions == labels).mean(dtype=torch.float64)
 
 
 def nearest(outputs: Tensor, candidates: Tensor) -> Tensor:

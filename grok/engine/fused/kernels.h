@@ -83,7 +83,14 @@ template <> struct Exponent<double> {
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
 };
 
-constexpr double factorial(int n) { return n < 2 ? 1 : n * factorial(n - 1); }
+// 1 / k!, a table: the compiler would compute the value of a function again for each vector.
+struct InverseFactorials {
+    double of[16] = {1};
+    constexpr InverseFactorials() {
+        for (int k = 1; k < 16; k++) of[k] = of[k - 1] / k;
+    }
+};
+constexpr InverseFactorials INVERSE_FACTORIALS;
 
 // exp(x) = power * (1 + rest), where power is 2^n and |rest| < 0.42.
 template <class T> INLINE void split_exp(typename Vector<T>::type x, typename Vector<T>::type& power,
@@ -94,9 +101,9 @@ template <class T> INLINE void split_exp(typename Vector<T>::type x, typename Ve
     x = x > E::most ? Vec{} + E::most : x;
     Vec rounded = x * T(1.4426950408889634) + E::round, n = rounded - E::round;
     Vec r = (x - n * E::ln2_high) - n * E::ln2_low;
-    Vec sum = Vec{} + T(1 / factorial(E::terms));
+    Vec sum = Vec{} + T(INVERSE_FACTORIALS.of[E::terms]);
 #pragma GCC unroll 16
-    for (int k = E::terms - 1; k >= 2; k--) sum = sum * r + T(1 / factorial(k));
+    for (int k = E::terms - 1; k >= 2; k--) sum = sum * r + T(INVERSE_FACTORIALS.of[k]);
     rest = r + r * r * sum;
     power = (Vec)(((typename E::bits)rounded << E::mantissa) + ((long long)E::bias << E::mantissa));
 }
