@@ -42,6 +42,7 @@ from grok.experiment.config_types import (
     Seed,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.experiment.reads import other_than
 from grok.experiment.validation import ConfigError
 from grok.measures.local_complexity import frame, local_complexity
 from grok.models.mlp import ACTIVATIONS, scaled
@@ -108,6 +109,7 @@ def config() -> None:
 
 
 ex.read_if("data_folder", dataset="mnist")
+ex.read_if("complexity_points", directions=other_than(0))
 
 CPU = {
     "dataset": "digits",

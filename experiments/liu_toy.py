@@ -112,6 +112,8 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("init_scale", "authors_grid", variant=("table", "permutation"))
+
 TABLE = {  # the authors' train_add
     "variant": "table",
     "train_count": 45,

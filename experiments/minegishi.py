@@ -50,6 +50,7 @@ from grok.experiment.config_types import (
     Whole,
 )
 from grok.experiment.experiment import Config, Experiment
+from grok.experiment.reads import other_than
 from grok.experiment.recording import Recorder
 from grok.experiment.validation import ConfigError
 from grok.experiment.warm_start import ParentRun, check_fit
@@ -121,6 +122,7 @@ def config() -> None:
     device: Device = "auto"  # auto: CUDA where there is one
 
 
+ex.read_if("keep", mask=other_than("none"))
 ex.read_if("mask_step", mask=FROM_PARENT_RUN)
 ex.read_if("mask_delay", mask=FROM_PARENT_RUN, mask_step=None)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from inspect import cleandoc
 from itertools import pairwise
-from math import inf
+from math import inf, isnan
 from typing import Any, Literal
 
 import numpy as np
@@ -407,11 +407,16 @@ def judge(findings: Sequence[Finding]) -> Verdict:
 
 
 def measured_numbers(findings: Sequence[Finding]) -> dict[str, tuple[float, float, float]]:
-    """The numbers that a claim measured: the median over its seeds, the smallest and the largest."""
+    """The numbers that a claim measured: the median over its seeds, the smallest and the largest.
+
+    Seeds for which a number is undefined (NaN) are left out, and so is a number that is undefined
+    for all of them.
+    """
     numbers: dict[str, list[float]] = {}
     for finding in findings:
         for name, value in finding.measured.items():
-            numbers.setdefault(name, []).append(value)
+            if not isnan(value):
+                numbers.setdefault(name, []).append(value)
     return {
         name: (float(np.median(values)), min(values), max(values))
         for name, values in numbers.items()

@@ -83,8 +83,8 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
 
     verdict: a word of `grok.claims.model.Verdict`.
     seeds_passed, seeds_run, seeds: on how many seeds it passed, how many ran, how many were asked for.
-    measured: of each number the median over the seeds, the smallest and the largest; None if there
-        are none. A number that is not finite, such as a step that is never reached, is None.
+    measured: the numbers of `measured_numbers`; None if there are none. A number that is not finite,
+        such as a step that is never reached, is None.
     version, stated_after: as in Finding, of the first of the findings.
     """
     verdict = summary(claim, findings).verdict

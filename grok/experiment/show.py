@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 from rich.table import Table
@@ -71,7 +71,9 @@ def format_value(value: Any) -> str:
 
 
 def format_number(value: float) -> str:
-    """A measured number, with four digits; `never` for infinity."""
+    """A measured number, with four digits; `never` for infinity and `undefined` for NaN."""
+    if isnan(value):
+        return "undefined"
     return "never" if value == inf else f"{value:.4g}"
 
 

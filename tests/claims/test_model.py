@@ -24,6 +24,7 @@ from grok.claims.model import (
     unfinished_run,
 )
 from grok.experiment.experiment import Experiment, load
+from grok.experiment.show import format_number
 from grok.paths import experiment_file
 from tests.claims.runs import run
 
@@ -195,6 +196,14 @@ def test_numbers_are_shown_with_their_range_over_the_seeds():
     findings.append(Finding("1", False, {}, "needs a run"))
     assert measured_numbers(findings) == {"a": (3.0, 1.0, 8.0), "b": (2.0, 2.0, 2.0)}
     assert measured_numbers([]) == {}
+
+
+def test_an_undefined_number_is_not_one_that_is_never_reached():
+    """A power that cannot be fitted is NaN. As a median it would be shown like an infinite step, and
+    the smallest and largest value would depend on the order of the seeds."""
+    findings = [Finding("1", True, {"power": value, "b": nan}) for value in (nan, -1.0, -0.5, inf)]
+    assert measured_numbers(findings) == {"power": (-0.5, -1.0, inf)}
+    assert [format_number(value) for value in (nan, inf)] == ["undefined", "never"]
 
 
 def test_claims_of_other_sweeps_are_left_out():

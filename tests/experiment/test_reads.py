@@ -54,6 +54,12 @@ def check(name: str, updates, named=(), problem=WITHOUT_MEASURES) -> None:
         ("power", {"list_length": 3}, "or operation=sort or reverse or copy: otherwise"),
         ("thilak", {"model": "mlp", "norm": "pre"}, "or model=transformer: otherwise"),
         ("omnigrok", {"dataset": "digits", "heads": 2}, "or dataset=addition: otherwise"),
+        (
+            "liu_toy",
+            {"init_scale": 2.0},
+            "expected 1.0, or variant=table or permutation: otherwise",
+        ),
+        ("minegishi", {"keep": 0.2}, "keep=0.2: expected 0.4, or mask other than none: otherwise"),
     ],
 )
 def test_a_key_that_is_not_read_is_refused(name, updates, line):
@@ -72,6 +78,7 @@ def test_a_key_that_is_not_read_is_refused(name, updates, line):
         ("nanda", {"snapshot_every": 3}, (), measured("attention")),
         ("rfm", {"batch_size": 8, "preset": "network"}, (), WITHOUT_MEASURES),
         ("omnigrok", {"width": 8}, ["sequences"], WITHOUT_MEASURES),
+        ("minegishi", {"keep": 0.2}, ["random"], WITHOUT_MEASURES),
     ],
 )
 def test_a_key_that_is_read_or_unchanged_is_taken(name, updates, named, problem):
