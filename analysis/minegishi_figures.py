@@ -141,6 +141,7 @@ def plot_structure(curves: list[pd.DataFrame]) -> Figure:
         axes.set_ylabel(f"ticket's graph: {label}")
     for axes in panels[1]:
         axes.set_xlabel("step")
+        axes.locator_params(axis="x", nbins=5)  # more labels would touch each other
     return figure
 
 
