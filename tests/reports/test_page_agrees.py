@@ -48,6 +48,7 @@ def make_odd(database) -> None:
         (12, {"result.rank": float("-inf")}),
         (13, {"result.rank": float("nan")}),
         (14, {"result.rank": 1}),
+        (15, {"status": "FAILED", "fail_trace": ["Traceback\n", "ValueError: <b>odd</b>\n"]}),
     ):
         database.runs.update_one({"_id": run}, {"$set": fields})
     database.metrics.delete_many({"run_id": {"$in": [200, 201]}})
@@ -174,6 +175,11 @@ def test_the_report_has_the_columns_and_orders_of_the_live_page(live, written, b
 def test_the_host_is_on_the_page_of_a_run(opened):
     """The report left it out."""
     opened("run/9").locator("p", has_text="on <b>node</b>").wait_for()
+
+
+def test_the_traceback_of_a_failed_run_is_on_its_page(opened):
+    """Without it, a report told that runs had failed and not why."""
+    opened("run/15").locator("pre", has_text="ValueError: <b>odd</b>").wait_for()
 
 
 def test_the_metric_that_is_drawn_is_the_one_that_is_chosen(opened, made):

@@ -22,6 +22,7 @@ from grok.reports.page.views import (
     json_value,
     parents_of,
     sweep_id_of,
+    trace_of,
 )
 from grok.store.connection import Store, swept_keys
 from grok.store.status import dead
@@ -76,6 +77,7 @@ def summary_of(store: Store, wanted: dict[str, Any], figures: list[Path]) -> dic
         "environment": coded([part_of(run, "info").get("environment") or {} for run in runs]),
         "tags": coded_column([tags_of(run) for run in runs]),
         "claims": coded_column([claims_of(run) for run in runs]),
+        "trace": coded_column([trace_of(run) for run in runs]),
         "host": coded_column([part_of(run, "host").get("hostname") for run in runs]),
         "notes": coded_column([part_of(run, "omniboard").get("notes") or "" for run in runs]),
         "parents": coded_column([json.dumps(parents_of(run)) for run in runs]),

@@ -363,11 +363,16 @@ def run(database: Database, run_id: int | str) -> dict[str, Any]:
         "parents": parents_of(document),
         "commands": commands_of(document),
         "output": str(document.get("captured_out") or ""),
-        "trace": "".join(str(line) for line in document.get("fail_trace") or ()),
+        "trace": trace_of(document),
         "files": [str(entry.get("name")) for entry in document.get("artifacts") or ()],
         "metrics": sorted(map(str, metrics)),
         "progress": progress(database, document),
     }
+
+
+def trace_of(run: dict[str, Any]) -> str:
+    """The traceback of a run that failed; empty for another."""
+    return "".join(str(line) for line in run.get("fail_trace") or ())
 
 
 def parents_of(document: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ export async function open() {
       sweep: data.runs.sweep[row], tags: [], named_configs: decode(data.tags, row) ?? [], notes: decode(data.notes, row) ?? "", config: entries(data.config), updates: [],
       result: {...Object.fromEntries(known), ...entries(data.results)}, environment: entries(data.environment), program: {}, host: {hostname: decode(data.host, row)},
       claims: (decode(data.claims, row) ?? []).map(text => ({claim: text.replace(/^-/, ""), passed: !text.startsWith("-")})),
-      parents: JSON.parse(decode(data.parents, row)), commands: data.commands[row], output: "", trace: "", files: [], metrics: [], progress: null,
+      parents: JSON.parse(decode(data.parents, row)), commands: data.commands[row], output: "", trace: decode(data.trace, row) ?? "", files: [], metrics: [], progress: null,
     };
   }
 
