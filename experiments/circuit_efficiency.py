@@ -9,7 +9,7 @@ that a network that has grokked forgets when it is trained on with little data (
 `grok/theory/circuits.py` has the paper's model of the two circuits.
 
     python experiments/circuit_efficiency.py with grokked    # the network to go on with, seconds
-    grok replicate circuit_efficiency                        # all claims, five seeds: 120 runs, 25 minutes
+    grok replicate circuit_efficiency                        # all claims, five seeds: 120 runs, 17 minutes
     python analysis/extras_figures.py                        # two circuits, and ungrokking
 """
 
