@@ -27,7 +27,8 @@ def product_gaps(representation: Tensor, quads: Tensor) -> Tensor:
     side = int(representation.shape[-1] ** 0.5)
     scaled = representation / (representation**2).mean((-2, -1), keepdim=True).sqrt()
     matrices = scaled.unflatten(-1, (side, side))
-    a, b, c, d = matrices[..., quads.mT, :, :].unbind(-4)
+    # four tensors of their own, since the compiler cannot multiply slices of one
+    a, b, c, d = (matrices[..., quads[:, k], :, :] for k in range(4))
     return ((a @ b - c @ d) ** 2).mean((-2, -1))
 
 

@@ -8,6 +8,8 @@ import torch
 
 from grok.claims.model import Runs, evaluate
 from grok.claims.testing import claim_run, finding
+from grok.engine.events import Outcome
+from grok.engine.train import train
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
 
@@ -18,7 +20,6 @@ AUTHORS = {58: (1130, 1530, 800, 1.0), 59: (1009, 2314, 587, 0.9), 0: (1157, Non
 @pytest.fixture(scope="module")
 def results(store):
     """Runs of `authors_seed58` with three seeds, trained together, by seed."""
-    from grok.engine.train import train
     from grok.experiment.experiment import load
     from grok.experiment.run_thread import EventQueue, RunThread
 
@@ -303,3 +304,13 @@ def test_accuracy_is_the_ideal_one(paper, gap, passed):
     assert (
         finding(paper, "02-ideal", claim_run("authors_seed58", {"ideal_gap": gap})).passed == passed
     )
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_the_products_of_permutations(paper, capsys):
+    """It could not multiply slices of one tensor of several replicas, and the runs of figure 5d were
+    trained uncompiled, slower."""
+    problems = [problem_of(paper, "permutation", seed=s, train_steps=2) for s in range(3)]
+    events = list(train(problems, compiled=True))
+    assert all(event.compiled for event in events if isinstance(event, Outcome))
+    assert "warning" not in capsys.readouterr().err
