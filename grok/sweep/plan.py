@@ -134,7 +134,10 @@ def slots_of(group: list[PlannedRun], slots: int | None) -> int:
 
 
 def estimate(part: Part) -> float:
-    """Seconds that the part takes without early stopping, from a short trial."""
+    """Seconds that the part takes without early stopping, from a short trial.
+
+    Instruments and the storing of runs are not counted.
+    """
     problems = [run.problem for run in part.runs]
     count = part.slots
     started = time.perf_counter()
@@ -143,9 +146,15 @@ def estimate(part: Part) -> float:
     for slot in range(count):
         program.load(slot, problems[slot])
     program.step()
+    program.evaluate(range(count))
     warmed_up = time.perf_counter()
     left = PROBE_STEPS
     while left > 0:
         left -= program.advance(left, range(count))
-    per_step = (time.perf_counter() - warmed_up) / PROBE_STEPS / count
-    return warmed_up - started + per_step * sum(problem.train_steps for problem in problems)
+    trained = time.perf_counter()
+    program.evaluate(range(count))
+    evaluated = time.perf_counter()
+    steps = sum(problem.train_steps for problem in problems) / count
+    evaluations = sum(len(problem.log_steps) for problem in problems) / count
+    training = (trained - warmed_up) / PROBE_STEPS * steps
+    return warmed_up - started + training + (evaluated - trained) * evaluations

@@ -16,7 +16,7 @@ from grok.experiment.command_line import arguments_of
 from grok.experiment.progress import duration
 from grok.store import archive, journal, lease, maintenance
 from grok.store.observer import DurableObserver
-from grok.sweep import commands, local, search
+from grok.sweep import commands, local, plan, search
 from grok.sweep import file as files
 from grok.sweep import lease as sweep_lease
 from grok.sweep.lease import SweepLease
@@ -283,6 +283,32 @@ def test_a_dry_run_of_a_large_sweep_plans_few_of_its_points(
     assert "batches of 30 points that were drawn at random:" in lines
     seconds = 2.0 * 60 * 99_990  # steps of a run, and points
     assert f"together about {duration(seconds)}; early stopping may save some of it" in lines
+
+
+def test_an_estimate_counts_evaluations(monkeypatch):
+    """They can take longer than the steps, as in `humayun`, so that "at most" was not true."""
+    clock = [0.0]
+
+    class Program:
+        slots = 2
+
+        def load(self, slot, problem): ...
+
+        def step(self):
+            clock[0] += 40  # compiling included
+
+        def advance(self, most, slots):
+            clock[0] += 0.5
+            return 1
+
+        def evaluate(self, slots):
+            clock[0] += 3
+
+    monkeypatch.setattr(plan, "runnable_program", lambda *_, **__: Program())
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    problem = SimpleNamespace(train_steps=1000, log_steps=[0, 10, 500, 1000])
+    run = plan.PlannedRun(0, {}, problem)
+    assert plan.estimate(plan.Part([run] * 6, 2, 3000)) == 43 + 3 * (1000 * 0.5 + 4 * 3)
 
 
 def test_an_imported_sweep_that_names_runs_by_id_is_not_resumed(written, store, tmp_path):
