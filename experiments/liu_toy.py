@@ -249,8 +249,8 @@ class ToyMetrics:
         outputs_NK = model(torch.cat([data[f"{part}_pairs"] for part in names]))
         predictions_N = self.loss.predictions(outputs_NK, targets_CK)
         sizes = [len(data[f"{part}_labels"]) for part in names]
-        halves = zip(names, outputs_NK.split(sizes), predictions_N.split(sizes), strict=True)
-        for part, outputs_BK, predictions_B in halves:
+        per_part = zip(names, outputs_NK.split(sizes), predictions_N.split(sizes), strict=True)
+        for part, outputs_BK, predictions_B in per_part:
             labels_B = data[f"{part}_labels"]
             result[f"{part}_loss"] = self.loss.of_outputs(outputs_BK, labels_B, targets_CK)
             result[f"{part}_accuracy"] = accuracy(predictions_B, labels_B)
