@@ -31,9 +31,14 @@ INLINE void store(real* at, V value) { *(Vector<real>::in_memory*)at = value; }
 
 // -- divisions and roots ---------------------------------------------------------------------------
 
-#if defined(__AVX512F__)
+#if defined(__znver3__) || defined(__znver4__) || defined(__znver5__)
+#define FAST_DIVISION  // GCC 12 takes Zen 4 for a Zen 3 with AVX-512
+#endif
+
+#if defined(__AVX512F__) && !defined(FAST_DIVISION)
 // A division or root of a whole vector takes as long as 16 to 32 products. Estimates with 14 bits are
-// refined instead: each step doubles the bits, and the last one corrects the result.
+// refined instead: each step doubles the bits, and the last one corrects the result. Only on AMD's
+// processors are divisions and roots faster than that.
 constexpr real INFINITE = real(__builtin_inf());
 INLINE __m512 reciprocal_estimate(__m512 x) { return _mm512_rcp14_ps(x); }
 INLINE __m512d reciprocal_estimate(__m512d x) { return _mm512_rcp14_pd(x); }
