@@ -67,7 +67,8 @@ class Program:
     shared: names of data that are the same tensor in every problem and are held once.
     compiled: whether step and evaluation are compiled; becomes false if the compiler fails. False
         with a fused step: compiling an evaluation, which is products for the most part, saves less
-        time than it takes.
+        time than it takes. An evaluation in portions is not compiled either: that took 170 s at
+        p = 9973 (`ordering with paper`), and the program had many portions in memory at once.
     traced: traced functions of another program of equal shape, to be used here too.
     fused: makes the steps; None where the traced or compiled step does.
     is_eager: whether nothing is traced (`grok.engine.eager`), which only one slot alone can do.
@@ -91,6 +92,7 @@ class Program:
         self.is_eager = is_eager
         self.slots = slots
         self.compiled = compiled
+        self.evaluates_portions = getattr(template.metrics, "rows_at_once", None) is not None
         self.fused = fused
         self.threads = 1
         self.steps_of_call = 1  # that the fused step makes in about CALL_SECONDS
@@ -531,7 +533,7 @@ class Program:
 
         deleted: set[Path] = set()
         options = CPU_COMPILER_OPTIONS if arguments[0].device.type == "cpu" else COMPILER_OPTIONS
-        while self.compiled:
+        while self.compiled and not (name == "evaluate" and self.evaluates_portions):
             try:
                 return _compile(recorded(), arguments, options)
             except Exception as error:  # no C++ compiler, or a fault of Inductor's

@@ -269,7 +269,6 @@ class _Training:
         self.slots: list[_Slot | None] = [
             None
         ] * program.slots  # by slot of the program; None: free
-        self.evaluates_portions = getattr(problems[0].metrics, "rows_at_once", None) is not None
         self.is_timed = False  # whether the first steps have been timed, or were soon over
         self.first_timed: tuple[float, int] | None = None  # time and step
         self.evaluation_seconds = 0.0  # of the last evaluation, without its compilation
@@ -419,7 +418,7 @@ class _Training:
         if not due:
             return
         began, prepared = time.perf_counter(), self.program.preparing_seconds
-        memory.keep_freed(not self.evaluates_portions)
+        memory.keep_freed(not self.program.evaluates_portions)
         evaluated = self.program.evaluate([index for index, _ in due])
         memory.keep_freed()
         prepared = self.program.preparing_seconds - prepared
