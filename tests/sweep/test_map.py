@@ -33,7 +33,7 @@ MAP = {
         "with",
         "p=5",
         "decoder_width=10",
-        "encoder_width=10",
+        "variant=table",
         "train_steps=30",
         "log_points=10",
         "${args_no_hyphens}",
