@@ -119,8 +119,9 @@ def test_python_in_blocks_is_python(page):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guides/query.md"])
-def test_blocks_of_queries_run(page, liu_toy):
-    """In a store with runs that they select; others read a block for the names of functions."""
+def test_blocks_of_queries_run(page, home):
+    """In a store with the runs that they select, and none of other tests, which may log other metrics."""
+    liu_toy = load(experiment_file("liu_toy"))
     for seed in (0, 1):
         liu_toy.run(config_updates={"p": 10, "seed": seed, "train_steps": 2})
     blocks = python_blocks(PROJECT / page)
