@@ -67,8 +67,8 @@ class Program:
     shared: names of data that are the same tensor in every problem and are held once.
     compiled: whether step and evaluation are compiled; becomes false if the compiler fails. False
         with a fused step: compiling an evaluation, which is products for the most part, saves less
-        time than it takes. An evaluation in portions is not compiled either: that took 170 s at
-        p = 9973 (`ordering with paper`), and the program had many portions in memory at once.
+        time than it takes. An evaluation in portions is not compiled either: of `ordering with paper`
+        that took 150 s and had many portions in memory at once, to save a quarter of its time.
     traced: traced functions of another program of equal shape, to be used here too.
     fused: makes the steps; None where the traced or compiled step does.
     is_eager: whether nothing is traced (`grok.engine.eager`), which only one slot alone can do.
