@@ -140,20 +140,28 @@ class _Recorder(TorchDispatchMode):
         return self.nodes[value]
 
 
-def separate_biases(graph: fx.GraphModule) -> None:
+def separate_biases(
+    graph: fx.GraphModule, chosen: Callable[[fx.Node, fx.Node], bool] = lambda x, w: True
+) -> None:
     """Write x W + b as a product and an addition, which the compiler fuses with what follows.
 
     As one call, b is first copied into each row of the result, which reads and writes it once more.
     The addition has an axis more than the product, since the compiler would join them again.
+
+    Arguments:
+        chosen: of the nodes of x and W, whether theirs is written so.
     """
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.addmm.default and not node.kwargs:
             bias, left, right = node.args
+            if not chosen(left, right):
+                continue
             with graph.graph.inserting_before(node):
                 product = graph.graph.call_function(torch.ops.aten.mm.default, (left, right))
                 product = graph.graph.call_function(torch.ops.aten.unsqueeze.default, (product, 0))
                 total = graph.graph.call_function(torch.ops.aten.add.Tensor, (product, bias))
                 total = graph.graph.call_function(torch.ops.aten.squeeze.dim, (total, 0))
+            total.meta[RESULT] = node.meta[RESULT]
             node.replace_all_uses_with(total)
             graph.graph.erase_node(node)
     graph.recompile()

@@ -5,13 +5,14 @@ torch's MKL runs AVX2 kernels on AMD processors; oneDNN, which torch also ships,
 """
 
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from grok.engine.graph import RESULT
+from grok.engine.graph import RESULT, separate_biases
 
 MIN_MULTIPLICATIONS = 2**22  # of one product; below, oneDNN's call costs more than it saves
 MAX_BATCH = 16  # products in a batch; more are faster in one call of the BLAS
@@ -27,17 +28,19 @@ def pay() -> bool:
 
 
 def replace_products(graph: fx.GraphModule) -> None:
-    """Replace the large float32 CPU `bmm`s of a traced graph in place."""
+    """Replace the large float32 CPU products of a traced graph, single and batched, in place."""
+    separate_biases(graph, _is_large)
     for node in graph.graph.nodes:
-        if node.target is torch.ops.aten.bmm.default and _is_large(*node.args):
+        is_product = node.target in (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
+        if is_product and _is_large(*node.args):
             node.target = operator()
     graph.recompile()
 
 
 def _is_large(left: fx.Node, right: fx.Node) -> bool:
     a, b = left.meta[RESULT], right.meta[RESULT]
-    (batch, rows, inner), columns = a.shape, b.shape[2]
-    fits = a.device.type == "cpu" and a.dtype == torch.float32 and batch <= MAX_BATCH
+    (*batches, rows, inner), columns = a.shape, b.shape[-1]
+    fits = a.device.type == "cpu" and a.dtype == torch.float32 and prod(batches) <= MAX_BATCH
     return fits and rows * inner * columns >= MIN_MULTIPLICATIONS
 
 
@@ -53,13 +56,15 @@ def operator() -> Any:
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """The products (R, M, N) of left (R, M, K) and right (R, K, N)."""
+    """The products (R, M, N) of left (R, M, K) and right (R, K, N), or one without the axis R."""
+    if left.dim() == 2:
+        return _product(left, right)
     results = [_product(a, b) for a, b in zip(left, right, strict=True)]
     return results[0].unsqueeze(0) if len(results) == 1 else torch.stack(results)
 
 
 def _empty_products(left: Tensor, right: Tensor) -> Tensor:
-    return left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return left.new_empty(*left.shape[:-1], right.shape[-1])
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from grok.engine import products
 from grok.engine.determinism import drawing
 from grok.engine.filters import amplified, initial_state
+from grok.engine.graph import record
 from grok.engine.optimizers import without_radial_part
 from grok.engine.problem import Problem, sampled_batches
 from grok.engine.spec import Grokfast, Group, Optimizer
@@ -121,20 +122,41 @@ def test_drawing_with_replacement_repeats_rows_and_reaches_all():
     assert (drawn != sampled_batches(3, 1, 100, (50, 20))).any()
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [(), (1,), (3,)])
 @pytest.mark.parametrize("left_transposed", [False, True])
 @pytest.mark.parametrize("right", ["plain", "transposed", "with gaps"])
 def test_products_are_matrix_products(batch, left_transposed, right):
     m, k, n = 40, 30, 20
-    a = torch.randn(batch, k, m).mT if left_transposed else torch.randn(batch, m, k)
+    a = torch.randn(*batch, k, m).mT if left_transposed else torch.randn(*batch, m, k)
     b = {
-        "plain": torch.randn(batch, k, n),
-        "transposed": torch.randn(batch, n, k).mT,
-        "with gaps": torch.randn(batch, k, 2 * n)[..., :n],
+        "plain": torch.randn(*batch, k, n),
+        "transposed": torch.randn(*batch, n, k).mT,
+        "with gaps": torch.randn(*batch, k, 2 * n)[..., :n],
     }[right]
     found = products.operator()(a, b)
     assert found.is_contiguous()
     assert torch.allclose(found, a @ b, atol=1e-4)
+
+
+def test_large_products_of_one_replica_are_replaced_and_small_ones_are_not():
+    """One replica's products are not batched, and a layer's has its bias in the same call."""
+    generator = torch.Generator().manual_seed(0)
+    x, small = (torch.randn(size, 128, generator=generator) for size in (512, 4))
+    weight, bias = (torch.randn(shape, generator=generator) for shape in ((256, 128), (256,)))
+
+    def layer(x, small, weight, bias):
+        large = torch.nn.functional.linear(x, weight, bias)
+        return large, large.T @ x, torch.nn.functional.linear(small, weight, bias)
+
+    graph = record(layer, [x, small, weight, bias])
+    products.replace_products(graph)
+    calls = [node.target for node in graph.graph.nodes]
+    assert calls.count(products.operator()) == 2
+    assert calls.count(torch.ops.aten.addmm.default) == 1
+    for found, expected in zip(
+        graph(x, small, weight, bias), layer(x, small, weight, bias), strict=True
+    ):
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5)
 
 
 def test_a_gradient_across_the_weights_has_its_length_and_no_part_along_them():
