@@ -113,6 +113,13 @@ def config() -> None:
 
 
 ex.read_if("init_scale", "authors_grid", variant=("table", "permutation"))
+# The authors' programs draw an encoder's weights for S_p and on their grid, and do not use them.
+ex.read_if(
+    "encoder_width",
+    "encoder_depth",
+    either=({"variant": ("encoder", "permutation")}, {"authors_grid": True}),
+)
+ex.read_if("symbol_rep_dim", either=({"variant": "encoder"}, {"loss": "squared_error"}))
 
 TABLE = {  # the authors' train_add
     "variant": "table",

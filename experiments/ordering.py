@@ -67,7 +67,7 @@ def config() -> None:
     train_count: Count = 2800  # number of pairs to train on; resonant makes its own
     test_count: Count = 4000  # number of other pairs to test on
     data_seed: Seed | None = None  # seed of the pairs and their order; None for the run's seed
-    stride: Count | None = None  # stride of stride and resonant; None for floor(sqrt(p))
+    stride: Count | None = None  # of stride, alternating and resonant; None for floor(sqrt(p))
     n_harmonics: Count = 4  # resonant: harmonics of p / stride by which the sums advance
     overlap_frac: Fraction = 0.4  # resonant: fraction of b that all batches of a cycle share
     n_cycles: Count = 3  # resonant: passes through the residue classes in an epoch
@@ -103,6 +103,7 @@ def config() -> None:
 
 
 ex.read_if("n_harmonics", "overlap_frac", "n_cycles", ordering="resonant")
+ex.read_if("stride", ordering=("stride", "alternating", "resonant"))
 ex.read_if("batch_size", ordering=other_than("resonant"))
 
 ex.preset(

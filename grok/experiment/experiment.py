@@ -165,9 +165,15 @@ class Experiment(sacred.Experiment):
         self.add_named_config(name, dict(values or {}))
         self.named_configs[name].__doc__ = sentence
 
-    def read_if(self, *keys: str, **conditions: Any) -> None:
-        """Declare that keys are read only where other keys have these values (`reads.ReadRule`)."""
-        self.read_rules.append(reads.ReadRule(keys, conditions))
+    def read_if(
+        self, *keys: str, either: Sequence[Mapping[str, Any]] = (), **conditions: Any
+    ) -> None:
+        """Declare that keys are read only where other keys have these values (`reads.ReadRule`).
+
+        Arguments:
+            either: several conditions of which one has to hold, in place of `conditions`.
+        """
+        self.read_rules.append(reads.ReadRule(keys, tuple(either) or (conditions,)))
 
     def build(self, function: Callable[[Config], Problem]) -> Callable[[Config], Problem]:
         """Decorator: the function that turns a configuration into a Problem."""

@@ -20,20 +20,24 @@ class OtherThan:
 class ReadRule:
     """Keys that are read only where other keys have certain values.
 
-    conditions: for each of the other keys its value, a tuple of its values, or `OtherThan` some.
+    alternatives: conditions of which one has to hold. Each gives, for each of the other keys, its
+        value, a tuple of its values, or `OtherThan` some.
     """
 
     keys: tuple[str, ...]
-    conditions: Mapping[str, Any]
+    alternatives: tuple[Mapping[str, Any], ...]
 
     def lacking(self, config: Mapping[str, Any]) -> str | None:
         """What a configuration would have to be for the keys to be read, in words; None if they are."""
         lacking = [
-            _in_words(key, wanted)
-            for key, wanted in self.conditions.items()
-            if key in config and not _has(config[key], wanted)
+            " and ".join(
+                _in_words(key, wanted)
+                for key, wanted in conditions.items()
+                if key in config and not _has(config[key], wanted)
+            )
+            for conditions in self.alternatives
         ]
-        return " and ".join(lacking) or None
+        return " or ".join(lacking) if all(lacking) else None
 
 
 def other_than(*values: Any) -> OtherThan:
@@ -43,13 +47,13 @@ def other_than(*values: Any) -> OtherThan:
 
 # Of keys that have the same meaning in every experiment that has them.
 COMMON_RULES = (
-    ReadRule(("train_fraction",), {"train_count": None}),
-    ReadRule(("log_points",), {"eval_steps": None}),
-    ReadRule(("betas",), {"optimizer": other_than("sgd")}),
-    ReadRule(("eps",), {"optimizer": other_than("sgd", "lion")}),
-    ReadRule(("grokfast_gain",), {"grokfast": other_than(None)}),
-    ReadRule(("grokfast_alpha",), {"grokfast": "ema"}),
-    ReadRule(("grokfast_window",), {"grokfast": "window"}),
+    ReadRule(("train_fraction",), ({"train_count": None},)),
+    ReadRule(("log_points",), ({"eval_steps": None},)),
+    ReadRule(("betas",), ({"optimizer": other_than("sgd")},)),
+    ReadRule(("eps",), ({"optimizer": other_than("sgd", "lion")},)),
+    ReadRule(("grokfast_gain",), ({"grokfast": other_than(None)},)),
+    ReadRule(("grokfast_alpha",), ({"grokfast": "ema"},)),
+    ReadRule(("grokfast_window",), ({"grokfast": "window"},)),
 )
 
 

@@ -59,6 +59,17 @@ def check(name: str, updates, named=(), problem=WITHOUT_MEASURES) -> None:
             {"init_scale": 2.0},
             "expected 1.0, or variant=table or permutation: otherwise",
         ),
+        (
+            "liu_toy",
+            {"encoder_width": 50, "variant": "table"},
+            "expected 200, or variant=encoder or permutation or authors_grid=True: otherwise",
+        ),
+        (
+            "liu_toy",
+            {"symbol_rep_dim": 20, "variant": "table", "loss": "cross_entropy"},
+            "expected 10, or variant=encoder or loss=squared_error: otherwise",
+        ),
+        ("ordering", {"stride": 5, "ordering": "target"}, "stride=5: expected None, or ordering="),
         ("minegishi", {"keep": 0.2}, "keep=0.2: expected 0.4, or mask other than none: otherwise"),
     ],
 )
@@ -78,6 +89,9 @@ def test_a_key_that_is_not_read_is_refused(name, updates, line):
         ("nanda", {"snapshot_every": 3}, (), measured("attention")),
         ("rfm", {"batch_size": 8, "preset": "network"}, (), WITHOUT_MEASURES),
         ("omnigrok", {"width": 8}, ["sequences"], WITHOUT_MEASURES),
+        ("liu_toy", {"encoder_depth": 2}, ["phase_diagram"], WITHOUT_MEASURES),
+        ("liu_toy", {"symbol_rep_dim": 20}, ["authors_seed58"], WITHOUT_MEASURES),
+        ("ordering", {"stride": 5, "ordering": "alternating"}, (), WITHOUT_MEASURES),
         ("minegishi", {"keep": 0.2}, ["random"], WITHOUT_MEASURES),
     ],
 )
@@ -100,7 +114,7 @@ def test_rules_name_keys_of_their_experiment(name):
     """A rule of another key would never refuse anything."""
     paper = load(experiment_file(name))
     for rule in paper.read_rules:
-        assert {*rule.keys, *rule.conditions} <= {*paper.defaults()}
+        assert {*rule.keys}.union(*rule.alternatives) <= {*paper.defaults()}
 
 
 def test_the_measures_that_read_the_reference_are_those_with_metrics_of_it():
