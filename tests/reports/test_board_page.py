@@ -362,6 +362,27 @@ def test_the_diagram_of_a_sweep_fills_in_and_a_cell_shows_its_seeds(live, tab, t
     assert tab.locator(".parallel polyline").count() == 12
 
 
+def test_a_sweep_of_seeds_alone_is_one_row(store, tab):
+    """With the seed on both axes its runs stood on the diagonal of an empty square."""
+    made = replace(store, db_name="board_row")
+    points = [{"p": 5, "seed": seed} for seed in range(4)]
+    config = {"parameters": {"p": {"value": 5}, "seed": {"values": [0, 1, 2, 3]}}}
+    sweep = {"_id": "s-1", "name": "s", "created": datetime(2026, 1, 1), "state": "RUNNING"}
+    made.database.sweeps.insert_one({**sweep, "config": config, "points": points})
+    for i in range(3):
+        run = {"_id": i, "status": "COMPLETED", "config": points[i], "experiment": {"name": "x"}}
+        meta = {"meta": {"sweep": {"id": "s-1", "point": i}}}
+        made.database.runs.insert_one({**run, **meta, "result": {"phase": PHASES[0]}})
+    for url in served(made, TOKEN):
+        tab.goto(f"{url}?token={TOKEN}#sweep/s-1")
+        tab.wait_for_selector("[aria-label^=diagram] .main-svg")
+        shown = "document.querySelector('[aria-label^=diagram]').data[0].z"
+        soon(tab, f"JSON.stringify({shown}) === '[[0,0,0,null]]'")
+        tab.click("text=cells as a table")
+        assert tab.locator("th", has_text="seed").count() == 1
+    store.client.drop_database("board_row")
+
+
 @pytest.fixture
 def mapped(store, tmp_path, monkeypatch, request):
     """A page over a map of 8 x 8 cells, a circle, with a published grid and two tasks in Slurm.

@@ -38,9 +38,9 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
   const id = path[0] ?? "";
   let sweep = await source.sweep(id), rows = [], details = {map: null, tasks: []}, picked = parameters.get("cell") ?? "";
   const varying = sweep.keys.map(key => [key, new Set(sweep.points.map(point => JSON.stringify(point.values[key]))).size]).sort((a, b) => b[1] - a[1]);
-  const offered = [...varying.map(([key]) => key), "seed"];
+  const offered = [...new Set([...varying.map(([key]) => key), "seed"])];
   const state = {
-    x: parameters.get("x") ?? offered[0], y: parameters.get("y") ?? offered[1] ?? "seed", z: parameters.get("z") ?? "result.phase",
+    x: parameters.get("x") ?? offered[0], y: parameters.get("y") ?? offered[1] ?? offered[0], z: parameters.get("z") ?? "result.phase",
     seed: parameters.get("seed") ?? "", at: parameters.get("at") ?? "", metric: parameters.get("metric") ?? "test_accuracy",
   };
   const head = h("div"), diagram = h("div", {class: "plot", role: "img", "aria-label": "diagram of the sweep; its cells are listed below"});
@@ -125,8 +125,9 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       .map(([run, status, seed, x, y, z, phase]) => ({run, status, seed, x, y, z, phase}));
   }
 
-  // ---- cells
+  // ---- cells; with the same key on both axes they are one row
 
+  const isRow = () => state.x === state.y;
   const name = (x, y) => JSON.stringify([x ?? null, y ?? null]);
 
   function cells() {
@@ -135,9 +136,9 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     for (const point of sweep.points) {
       if (!isChosen(point.values)) continue;
       if (state.seed && "seed" in point.values && String(point.values.seed) !== state.seed) continue;
-      if (state.x in point.values && state.y in point.values) at(point.values[state.x], point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
+      if (state.x in point.values && state.y in point.values) at(point.values[state.x], isRow() ? null : point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
     }
-    for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, row.y).runs.push(row);
+    for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, isRow() ? null : row.y).runs.push(row);
     if (isMap()) for (const one of details.map.predicted.filter(one => one.slice === sliceOfMap())) at(...(state.x === details.map.x ? [one.x, one.y] : [one.y, one.x])).predicted = one.phase;
     for (const one of found.values()) one.z = summary(one.runs.map(row => row.z).filter(z => z !== null && z !== undefined));
     return found;
@@ -163,10 +164,12 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
   }
 
+  const place = one => [`${state.x} = ${text(one.x ?? "none")}`, ...(isRow() ? [] : [`${state.y} = ${text(one.y ?? "none")}`])].join(", ");
+
   function told(one) {
     const ended = one.runs.filter(row => row.status !== "RUNNING").length, running = one.runs.length - ended;
     const seeds = [...new Set(one.runs.map(row => row.seed))].slice(0, 8).join(", ");
-    return [`${state.x} = ${text(one.x ?? "none")}`, `${state.y} = ${text(one.y ?? "none")}`, `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
+    return [place(one), `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
       one.z === undefined && one.predicted ? "predicted, not run" : `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
   }
 
@@ -222,7 +225,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       const marks = list => ({tickvals: list.map((_, i) => i).filter(i => i % Math.ceil(list.length / 12) === 0), ticktext: ticks(list).filter((_, i) => i % Math.ceil(list.length / 12) === 0), range: [-0.5, list.length - 0.5], showgrid: false, zeroline: false});
       const traces = [trace];
       if (all.some(one => one.predicted)) traces.push({...trace, showscale: false, opacity: PALE, z: table(one => one?.predicted && one.z === undefined ? number(one.predicted) : null)}, boundary(xs, ys, at));
-      return plot(element, traces, {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: {...axis(state.y), ...marks(ys)}}, 420);
+      return plot(element, traces, {...layout, xaxis: {...axis(state.x), ...marks(xs)}, yaxis: isRow() ? {visible: false} : {...axis(state.y), ...marks(ys)}}, isRow() ? 180 : 420);
     }
     const kind = list => ({type: list.every(one => typeof one === "number") ? (Math.min(...list) > 0 && Math.max(...list) > 30 * Math.min(...list) ? "log" : "linear") : "category"});
     const trace = {type: "scatter", mode: "markers", x: all.map(one => typeof one.x === "number" ? one.x : label(text(one.x))), y: all.map(one => typeof one.y === "number" ? one.y : label(text(one.y))),
@@ -258,8 +261,8 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   function drawList(found = cells()) {
     const all = [...found.values()].filter(one => one.runs.length), shown = all.slice(0, MOST_LISTED);
-    fill(listed.querySelector("div"), grid([state.x, state.y, title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x ?? "none"), text(one.y ?? "none"), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${state.x}=${text(one.x ?? "none")} ${state.y}=${text(one.y ?? "none")}`, click: () => pick(name(one.x, one.y))}, "show")])),
+    fill(listed.querySelector("div"), grid([state.x, ...(isRow() ? [] : [state.y]), title(state.z), "runs", ""], shown.map(one =>
+      [text(one.x ?? "none"), ...(isRow() ? [] : [text(one.y ?? "none")]), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${place(one)}`, click: () => pick(name(one.x, one.y))}, "show")])),
       shown.length < all.length && h("p", {class: "quiet"}, `the first ${shown.length} of ${all.length} cells`));
   }
 
@@ -285,7 +288,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       inCell.append(h("h3"), h("label", {}, "metric ", h("select", {change: event => { state.metric = event.target.value; remember({...state, cell: picked}); drawPicked(cells()); }})), element, h("div"));
     }
     const [heading, chooser, , table] = inCell.children;
-    heading.textContent = `${state.x} = ${text(one.x ?? "none")}, ${state.y} = ${text(one.y ?? "none")}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
+    heading.textContent = `${place(one)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
     fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === metric}, words(each))));
     const traces = runs.flatMap((row, i) => [metric, metric.startsWith("test_") && metric.replace("test_", "train_")].filter(Boolean).flatMap((drawn, k) =>
       curves.filter(each => each.name === drawn && each.run === row.run).map(each => curve(each.steps, each.values, true,
