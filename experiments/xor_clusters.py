@@ -220,6 +220,8 @@ def accuracies(runs: Runs) -> Any:
                 label = metric.replace("_", " ") if index == 0 else None
                 axes.plot(steps, values, color=color, alpha=0.6, label=label)
         axes.set(xlabel="step", ylim=(0, 1.05), title=f"learning rate {run.config['lr']:g}")
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
     panels[0].legend()
     return figure
 
