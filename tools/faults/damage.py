@@ -14,6 +14,7 @@ import gridfs
 from grok.errors import UserError
 from grok.store import archive, delivery
 from grok.store.connection import file_ids, find_run
+from grok.store.journal import EVENTS
 from tools.faults.commands import Command, NotRecovered
 from tools.faults.laboratory import RUN, Laboratory, Outcome, compare, records, wait_until
 
@@ -163,19 +164,25 @@ def _undelivered_run(lab: Laboratory) -> int:
     The server is stopped when the run has a journal. Before that, the run waits for the server.
     """
     while True:
-        mongod, run = lab.mongod(), lab.start(*RUN)
-        wait_until(partial(_has_journal_or_ended, lab, run), "no journal")
+        mongod, earlier = lab.mongod(), _journals(lab)
+        run = lab.start(*RUN)
+        wait_until(partial(_has_journal_or_ended, lab, run, earlier), "no journal")
         os.kill(mongod, signal.SIGSTOP)
         try:
             run.succeed()
         finally:
             os.kill(mongod, signal.SIGCONT)
-        if any(lab.store.journals.iterdir()):  # it had not ended before that
+        if _journals(lab) - earlier:  # it had not ended before that
             return lab.last_run()
 
 
-def _has_journal_or_ended(lab: Laboratory, run: Command) -> bool:
-    return any(lab.store.journals.iterdir()) or run.has_ended
+def _journals(lab: Laboratory) -> set[Path]:
+    """The journals with events; one without is of a run that is not stored yet."""
+    return {*lab.store.journals.glob(f"*/{EVENTS}")}
+
+
+def _has_journal_or_ended(lab: Laboratory, run: Command, earlier: set[Path]) -> bool:
+    return bool(_journals(lab) - earlier) or run.has_ended
 
 
 def _killed_run(lab: Laboratory) -> int:
