@@ -149,7 +149,7 @@ def separate_biases(
     The addition has an axis more than the product, since the compiler would join them again.
 
     Arguments:
-        chosen: of the nodes of x and W, whether theirs is written so.
+        chosen: whether a product is written so, by the nodes of x and W; all are by default.
     """
     for node in graph.graph.nodes:
         if node.target is torch.ops.aten.addmm.default and not node.kwargs:

@@ -171,9 +171,10 @@ class Experiment(sacred.Experiment):
         """Declare that keys are read only where other keys have these values (`reads.ReadRule`).
 
         Arguments:
-            either: several conditions of which one has to hold, in place of `conditions`.
+            either: further conditions, of which one has to hold.
         """
-        self.read_rules.append(reads.ReadRule(keys, tuple(either) or (conditions,)))
+        alternatives = tuple({**conditions, **one} for one in either or ({},))
+        self.read_rules.append(reads.ReadRule(keys, alternatives))
 
     def build(self, function: Callable[[Config], Problem]) -> Callable[[Config], Problem]:
         """Decorator: the function that turns a configuration into a Problem."""

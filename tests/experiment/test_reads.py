@@ -109,6 +109,16 @@ def test_a_named_config_may_set_a_key_that_is_not_read():
     paper.check_read({"seed": 0, "preset": "unread"}, [], config, WITHOUT_MEASURES)
 
 
+def test_one_of_several_conditions_has_to_hold_beside_the_others():
+    """A rule with both would otherwise leave one of them out without a word."""
+    paper = load(experiment_file("nanda"))
+    paper.read_if("width", either=({"dtype": "float32"}, {"depth": 1}), optimizer="sgd")
+    rule = paper.read_rules[-1]
+    assert rule.lacking({"optimizer": "sgd", "dtype": "float64", "depth": 1}) is None
+    assert rule.lacking({"optimizer": "adam", "dtype": "float64", "depth": 1}) is not None
+    assert rule.lacking({"optimizer": "sgd", "dtype": "float64", "depth": 2}) is not None
+
+
 @pytest.mark.parametrize("name", experiment_names())
 def test_rules_name_keys_of_their_experiment(name):
     """A rule of another key would never refuse anything."""

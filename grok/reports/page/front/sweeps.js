@@ -129,16 +129,22 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   const isRow = () => state.x === state.y;
   const name = (x, y) => JSON.stringify([x ?? null, y ?? null]);
+  // The place of a cell: its keys with their values, as words.
+  const axes = () => isRow() ? ["x"] : ["x", "y"];
+  const place = one => axes().map(axis => `${state[axis]} = ${text(one[axis] ?? "none")}`);
 
   function cells() {
     const found = new Map();
-    const at = (x, y) => found.get(name(x, y)) ?? found.set(name(x, y), {x, y, runs: [], open: 0}).get(name(x, y));
+    const at = (x, up) => {
+      const y = isRow() ? null : up;
+      return found.get(name(x, y)) ?? found.set(name(x, y), {x, y, runs: [], open: 0}).get(name(x, y));
+    };
     for (const point of sweep.points) {
       if (!isChosen(point.values)) continue;
       if (state.seed && "seed" in point.values && String(point.values.seed) !== state.seed) continue;
-      if (state.x in point.values && state.y in point.values) at(point.values[state.x], isRow() ? null : point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
+      if (state.x in point.values && state.y in point.values) at(point.values[state.x], point.values[state.y]).open += point.state === "pending" || point.state === "running" ? 1 : 0;
     }
-    for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, isRow() ? null : row.y).runs.push(row);
+    for (const row of rows) if (!state.seed || String(row.seed) === state.seed) at(row.x, row.y).runs.push(row);
     if (isMap()) for (const one of details.map.predicted.filter(one => one.slice === sliceOfMap())) at(...(state.x === details.map.x ? [one.x, one.y] : [one.y, one.x])).predicted = one.phase;
     for (const one of found.values()) one.z = summary(one.runs.map(row => row.z).filter(z => z !== null && z !== undefined));
     return found;
@@ -164,12 +170,10 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
     return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
   }
 
-  const place = one => [`${state.x} = ${text(one.x ?? "none")}`, ...(isRow() ? [] : [`${state.y} = ${text(one.y ?? "none")}`])].join(", ");
-
   function told(one) {
     const ended = one.runs.filter(row => row.status !== "RUNNING").length, running = one.runs.length - ended;
     const seeds = [...new Set(one.runs.map(row => row.seed))].slice(0, 8).join(", ");
-    return [place(one), `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
+    return [...place(one), `${title(state.z)}: ${one.z === undefined ? one.predicted ?? "none yet" : text(one.z)}`,
       one.z === undefined && one.predicted ? "predicted, not run" : `${ended} ended${running ? `, ${running} running` : ""}${one.open ? `, ${one.open} points open` : ""}`, seeds && `seeds ${seeds}`].filter(Boolean);
   }
 
@@ -261,8 +265,8 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
 
   function drawList(found = cells()) {
     const all = [...found.values()].filter(one => one.runs.length), shown = all.slice(0, MOST_LISTED);
-    fill(listed.querySelector("div"), grid([state.x, ...(isRow() ? [] : [state.y]), title(state.z), "runs", ""], shown.map(one =>
-      [text(one.x ?? "none"), ...(isRow() ? [] : [text(one.y ?? "none")]), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${place(one)}`, click: () => pick(name(one.x, one.y))}, "show")])),
+    fill(listed.querySelector("div"), grid([...axes().map(axis => state[axis]), title(state.z), "runs", ""], shown.map(one =>
+      [...axes().map(axis => text(one[axis] ?? "none")), one.z === undefined ? "" : cell(state.z, one.z), one.runs.length, h("button", {type: "button", class: "small", "aria-label": `show ${place(one).join(", ")}`, click: () => pick(name(one.x, one.y))}, "show")])),
       shown.length < all.length && h("p", {class: "quiet"}, `the first ${shown.length} of ${all.length} cells`));
   }
 
@@ -288,7 +292,7 @@ export async function show(root, {source, path, parameters, remember, isCurrent}
       inCell.append(h("h3"), h("label", {}, "metric ", h("select", {change: event => { state.metric = event.target.value; remember({...state, cell: picked}); drawPicked(cells()); }})), element, h("div"));
     }
     const [heading, chooser, , table] = inCell.children;
-    heading.textContent = `${place(one)}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
+    heading.textContent = `${place(one).join(", ")}: ${one.runs.length} run${one.runs.length === 1 ? "" : "s"}${runs.length < one.runs.length ? `, of which the first ${runs.length} are shown` : ""}`;
     fill(chooser.querySelector("select"), names.map(each => h("option", {value: each, selected: each === metric}, words(each))));
     const traces = runs.flatMap((row, i) => [metric, metric.startsWith("test_") && metric.replace("test_", "train_")].filter(Boolean).flatMap((drawn, k) =>
       curves.filter(each => each.name === drawn && each.run === row.run).map(each => curve(each.steps, each.values, true,
