@@ -212,6 +212,7 @@ class Finding:
         lacks a run that was asked for and has not finished ("not run").
     version: of the claim (`grok.claims.versions`); None if it was not determined.
     stated_after: whether that version was registered only after the first of the runs began.
+    restated: whether it was registered after another version had been checked on one of the seeds.
     """
 
     claim: str
@@ -222,6 +223,7 @@ class Finding:
     state: State = "evaluated"
     version: str | None = None
     stated_after: bool = False
+    restated: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,10 +23,11 @@ from grok.claims.model import (
     measured_numbers,
     run_of,
 )
+from grok.claims.past import CHECKED, checks_of, finding_of, is_restated
 from grok.claims.versions import is_of_file, version_of
 from grok.engine.events import DIVERGED
 from grok.errors import check_names
-from grok.experiment.environment import commit
+from grok.experiment.environment import commit, machine
 from grok.experiment.experiment import Experiment, load
 from grok.experiment.progress import duration
 from grok.experiment.show import format_number
@@ -35,10 +36,8 @@ from grok.store.documents import commits_of, find_metrics
 from grok.store.selection import of_sweeps
 from grok.store.status import FINISHED
 
-CHECKED = {"claims": {"$exists": True}}
 FINISHED_SWEEP = {"state": "finished"}
 OTHER_VERSION = "the claim has changed since it was checked; grok papers --check checks it again"
-FINDING_FIELDS = tuple(field.name for field in fields(Finding))
 WORDS = ("passed", "mostly", "failed", "not decided", "not run", "not tried")
 COLORS = dict(zip(WORDS, ("green", "yellow", "red", "yellow", "dim", "dim"), strict=True))
 
@@ -75,8 +74,8 @@ def check_sweep(
     """Check the claims that are made on a sweep, and store the findings with it.
 
     A finding is stored with the version of its claim, and whether that version was registered only
-    after the first of the runs began, finished or not. The findings of other versions move to
-    `claims_before`. A sweep that is not the one of the project's file of its name runs no claim.
+    after the first of the runs began, finished or not, or after another version had been checked on one
+    of their seeds. The findings of other versions move to `claims_before`. A sweep that is not the one of the project's file of its name runs no claim.
     """
     if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read
@@ -87,7 +86,14 @@ def check_sweep(
     )
     trained = _trained(database, of_sweeps(sweep["_id"]))
     registered = registry.read()
-    versions = {claim.id: version_of(experiment, claim) for claim in experiment.claims}
+    of_sweep = [claim for claim in experiment.claims if claim.sweep == sweep["name"]]
+    versions = {claim.id: version_of(experiment, claim) for claim in of_sweep}
+    restated = {
+        claim.id: is_restated(
+            registered, claim, versions[claim.id], trained["seeds"], checks_of(database, claim)
+        )
+        for claim in of_sweep
+    }
 
     def is_stated_after(version: str, claim: str) -> bool:
         stated = registry.stated_at(registered, claim, version)
@@ -101,6 +107,7 @@ def check_sweep(
             finding,
             version=versions[finding.claim],
             stated_after=is_stated_after(versions[finding.claim], finding.claim),
+            restated=restated[finding.claim],
         )
         for finding in findings
     ]
@@ -119,15 +126,23 @@ def check_sweep(
 
 
 def _trained(database: Database, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """When the first and the last of these runs began, in UTC, and the commits of their code."""
-    fields = {"start_time": 1, "experiment.repositories": 1}
+    """When the first and the last of these runs began, in UTC, their seeds, the commits of their code,
+    and the machines that trained them."""
+    fields = {
+        "start_time": 1,
+        "experiment.repositories": 1,
+        "config.seed": 1,
+        "info.environment": 1,
+    }
     runs = [*database.runs.find(wanted, fields)]
     times = [run["start_time"].replace(tzinfo=UTC) for run in runs if run.get("start_time")]
-    commits = {commit for run in runs for commit in commits_of(run)}
+    environments = [run.get("info", {}).get("environment") for run in runs]
     return {
         "first": min(times, default=None),
         "last": max(times, default=None),
-        "commits": sorted(commits),
+        "seeds": sorted({run["config"]["seed"] for run in runs if "seed" in run.get("config", {})}),
+        "commits": sorted({commit for run in runs for commit in commits_of(run)}),
+        "machines": sorted({machine(one) for one in environments if one}),
     }
 
 
@@ -183,7 +198,7 @@ def latest(
         }
         for stored in sweep["claims"]["findings"] if sweep else ():
             if stored["claim"] in made:  # a claim may have moved to another sweep since
-                finding = _finding(stored)
+                finding = finding_of(stored)
                 if not registry.is_same(
                     registered, finding.claim, finding.version, made[finding.claim]
                 ):
@@ -251,12 +266,15 @@ class Summary:
     seeds: seeds passed of those asked for, as "2/3"; empty if there are none.
     measured: the numbers of the check, as median and range over the seeds, or why there are none.
     is_stated_after: whether the claim was registered in its present form only after its runs began.
+    is_restated: whether it was registered in this form after another one had been checked on one of
+        its seeds.
     """
 
     verdict: Verdict
     seeds: str
     measured: str
     is_stated_after: bool
+    is_restated: bool
 
     @property
     def has_passed(self) -> bool:
@@ -265,22 +283,34 @@ class Summary:
 
     @property
     def mark(self) -> str:
-        """What is said beside the verdict of a claim that was stated after its runs."""
-        return " (stated after)" if self.is_stated_after else ""
+        """What is said beside the verdict of a claim whose results, or those of an earlier version on
+        the same seeds, were known when it was stated."""
+        return _mark(self.is_stated_after, self.is_restated)
+
+
+def _mark(is_stated_after: bool, is_restated: bool) -> str:
+    return " (stated after)" if is_stated_after else " (restated)" if is_restated else ""
 
 
 def summary(claim: Claim, findings: Sequence[Finding]) -> Summary:
     """A claim's findings in one row of the scorecard or the report."""
     if claim.not_tried:
-        return Summary(Verdict("not tried", 0, 0, 0), "", claim.not_tried, False)
+        return Summary(Verdict("not tried", 0, 0, 0), "", claim.not_tried, False, False)
     verdict = judge(findings)
     seeds = f"{verdict.passed}/{verdict.asked}" if findings else ""
-    numbers = ", ".join(
-        f"{name} {format_range(*values)}" for name, values in measured_numbers(findings).items()
-    )
     why = next((finding.why for finding in findings if finding.why), None)
-    is_stated_after = any(finding.stated_after for finding in findings)
-    return Summary(verdict, seeds, "; ".join(filter(None, [numbers, why])), is_stated_after)
+    return Summary(
+        verdict,
+        seeds,
+        "; ".join(filter(None, [format_numbers(measured_numbers(findings)), why])),
+        any(finding.stated_after for finding in findings),
+        any(finding.restated for finding in findings),
+    )
+
+
+def format_numbers(numbers: Mapping[str, tuple[float, float, float]]) -> str:
+    """Measured numbers with their ranges over the seeds: "ratio 3 (2 to 5), gap 0.1"."""
+    return ", ".join(f"{name} {format_range(*values)}" for name, values in numbers.items())
 
 
 def format_range(median: float, low: float, high: float) -> str:
@@ -294,46 +324,29 @@ def history(experiment: Experiment, claim: Claim, database: Database) -> Table:
     table = Table("version", "registered", "statement", "runs began", "checked", "verdict")
     registrations = registry.read().get(claim.id, [])
     present = version_of(experiment, claim)
-    checks = _checks_of(database, claim)
+    checks: dict[str | None, list[tuple[str, str, str]]] = {}
+    for check in checks_of(database, claim):
+        began = f"{check.began:%Y-%m-%d}" if check.began else ""
+        date = f"{check.checked:%Y-%m-%d}, commit {check.commit}"
+        verdict = f"{check.verdict}{_mark(check.stated_after, check.restated)}"
+        seeds = f"seeds {check.verdict.passed}/{check.verdict.asked}"
+        found = "; ".join(filter(None, [f"{verdict}, {seeds}", format_numbers(check.measured)]))
+        checks.setdefault(check.version, []).append((began, date, found))
     known = [one.version for one in registrations]
     others = [
         version for version in {**dict.fromkeys(checks), present: None} if version not in known
     ]
-    rows = [
+    rows: list[tuple[str | None, str, str]] = [
         (one.version, one.date[:10], f"{one.statement}; {one.note}" if one.note else one.statement)
         for one in registrations
     ]
-    rows += [(str(version), "not registered", "") for version in others]
-    for version, date, statement in rows:
-        name = f"{version} (present)" if version == present else version
+    rows += [(version, "not registered", "") for version in others if version]
+    if None in checks:
+        rows.insert(0, (None, "before the registry", ""))
+    for version, registered, statement in rows:
+        name = f"{version} (present)" if version == present else version or ""
         first, *more = checks.get(version) or [("", "", "not checked")]
-        table.add_row(name, date, statement, *first)
-        for check in more:
-            table.add_row("", "", "", *check)
+        table.add_row(name, registered, statement, *first)
+        for row in more:
+            table.add_row("", "", "", *row)
     return table
-
-
-def _checks_of(database: Database, claim: Claim) -> dict[str, list[tuple[str, str, str]]]:
-    """For each version of a claim, what each check of a sweep found: runs' dates, date, verdict."""
-    checks: dict[str, list[tuple[str, str, str]]] = {}
-    for sweep in database.sweeps.find({"name": claim.sweep, **CHECKED}).sort("created", 1):
-        for checked in [*sweep.get("claims_before", ()), sweep["claims"]]:
-            findings = [_finding(one) for one in checked["findings"] if one["claim"] == claim.id]
-            if not findings:
-                continue
-            card, began = summary(claim, findings), (checked.get("runs") or {}).get("first")
-            date = f"{checked['checked']:%Y-%m-%d}, commit {checked.get('commit', 'unknown')}"
-            verdict = f"{card.verdict}{card.mark}, seeds {card.seeds}; {card.measured}"
-            row = (f"{began:%Y-%m-%d}" if began else "", date, verdict)
-            checks.setdefault(str(findings[0].version), []).append(row)
-    return checks
-
-
-def findings_of(sweep: Mapping[str, Any], claim: Claim) -> list[Finding]:
-    """The stored findings of a claim on a checked sweep."""
-    return [_finding(one) for one in sweep["claims"]["findings"] if one["claim"] == claim.id]
-
-
-def _finding(stored: Mapping[str, Any]) -> Finding:
-    """A finding as it was stored, perhaps by another release."""
-    return Finding(**{key: stored[key] for key in FINDING_FIELDS if key in stored})

@@ -1,12 +1,12 @@
-"""The verdicts of the last replication of each paper, as the file that the documentation reads.
+"""The verdicts of the replications of each paper, as the file that the documentation reads.
 
-docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `reproduced` (a phrase),
-both written by hand; and what a replication gave: `commit` and `date` of its runs, `runs`, `seconds`, and
-for each claim what `claim_result` returns.
+docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `subject` (a phrase),
+both written by hand; what its last replication gave: `commit`, `date` and `machines` of its runs, `runs`,
+`seconds`, and `claims`, for each claim an entry (`results`); and `earlier`, the entries of replications before it.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from pymongo.database import Database
 
 from grok.claims.model import Claim, Finding, measured_numbers
+from grok.claims.past import findings_in
 from grok.claims.scorecard import checked_sweeps, latest, summary, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.paths import atomic_write
@@ -35,21 +36,35 @@ def update(path: Path, experiments: Iterable[Experiment], database: Database, co
     papers = json.loads(path.read_text())["papers"] if path.exists() else {}
     for experiment in experiments:
         title = experiment.doc.strip().split("\n")[0]
-        by_hand = {"sources": {}, "reproduced": title} | papers.get(experiment.path, {})
-        state = _state(experiment, database, commit)
-        papers[experiment.path] = by_hand | state | results(experiment, database)
+        before = {"sources": {}, "subject": title} | papers.get(experiment.path, {})
+        now = _state(experiment, database, commit) | results(experiment, database)
+        papers[experiment.path] = before | now | {"earlier": _earlier(before, now)}
     with atomic_write(path, 0o644) as file:
         text = json.dumps({"papers": papers}, indent=1, ensure_ascii=False, allow_nan=False)
         file.write(f"{text}\n".encode())
 
 
-def _state(experiment: Experiment, database: Database, commit: str) -> dict[str, str]:
-    """The commits of the runs that a paper's claims were checked on, and the day of the last run."""
+def _earlier(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The entries of each claim that are not of the last replication, the earliest first."""
+    earlier = {id: [*entries] for id, entries in before.get("earlier", {}).items()}
+    for id, entry in before.get("claims", {}).items():
+        if entry.get("checked") and entry["checked"] != now["claims"].get(id, {}).get("checked"):
+            earlier.setdefault(id, []).append(entry)
+    return earlier
+
+
+def _state(experiment: Experiment, database: Database, commit: str) -> dict[str, Any]:
+    """The commits and machines of the runs that a paper's claims were checked on, and the day of the
+    last run."""
     sweeps = [sweep for sweep in checked_sweeps(database, experiment).values() if sweep]
     trained = [sweep["claims"].get("runs") or {} for sweep in sweeps]
     commits = {_abbreviated(one) for runs in trained for one in runs.get("commits", ())}
     last = max((runs["last"] for runs in trained if runs.get("last")), default=datetime.now(UTC))
-    return {"commit": ", ".join(sorted(commits)) or commit, "date": f"{last:%Y-%m-%d}"}
+    return {
+        "commit": ", ".join(sorted(commits)) or commit,
+        "date": f"{last:%Y-%m-%d}",
+        "machines": sorted({one for runs in trained for one in runs.get("machines", ())}),
+    }
 
 
 def _abbreviated(commit: str) -> str:
@@ -62,6 +77,7 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
 
     runs: of the sweeps of the claims that count.
     seconds: that these sweeps took together, None until all of them have run.
+    claims: for each claim what `claim_result` and `_origin` return.
     """
     findings, seconds = latest(database, experiment)
     sweeps = checked_sweeps(database, experiment)
@@ -73,8 +89,29 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
         "runs": sum(runs),
         "seconds": None if seconds is None else round(seconds),
         "claims": {
-            claim.id: claim_result(claim, findings[claim.id]) for claim in experiment.claims
+            claim.id: claim_result(claim, findings[claim.id])
+            | _origin(claim, sweeps.get(claim.sweep))
+            for claim in experiment.claims
         },
+    }
+
+
+def _origin(claim: Claim, sweep: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Where the result of a claim is from; nothing if its sweep was not checked for it.
+
+    checked: when, in UTC, in ISO 8601.
+    commit: of the code that checked it; in entries from before 2026-11-28 19:00, of the runs.
+    sweep: name of the sweep file.
+    of_seeds: the seeds of the runs.
+    """
+    if sweep is None or not findings_in(sweep["claims"], claim):
+        return {}
+    checked = sweep["claims"]
+    return {
+        "checked": checked["checked"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
+        "commit": checked.get("commit", "unknown"),
+        "sweep": claim.sweep,
+        "of_seeds": (checked.get("runs") or {}).get("seeds", []),
     }
 
 
@@ -85,7 +122,8 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     seeds_passed, seeds_run, seeds: on how many seeds it passed, how many ran, how many were asked for.
     measured: the numbers of `measured_numbers`; None if there are none. A number that is not finite,
         such as a step that is never reached, is None.
-    version, stated_after: as in Finding, of the first of the findings.
+    version: as in Finding, of the first of the findings.
+    stated_after, restated: as in Finding, of any of them.
     """
     verdict = summary(claim, findings).verdict
     numbers = {
@@ -100,4 +138,5 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
         "measured": numbers or None,
         "version": findings[0].version if findings else None,
         "stated_after": any(finding.stated_after for finding in findings),
+        "restated": any(finding.restated for finding in findings),
     }

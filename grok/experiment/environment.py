@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -125,6 +126,14 @@ def cpu_model() -> str:
 def cpu_flags() -> str:
     """The processor's instruction sets as Linux names them, empty where it does not tell them."""
     return _cpu_entry("flags") or _cpu_entry("Features")
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The GPU of an environment, or the cores and the processor: "2 cores, AMD EPYC"."""
+    if environment.get("gpu"):
+        return str(environment["gpu"])
+    cores = environment.get("usable_cores", 1)
+    return f"{cores} core{'s' * (cores != 1)}, {environment.get('cpu') or 'unknown processor'}"
 
 
 def _cpu_entry(name: str) -> str:

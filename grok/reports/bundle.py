@@ -22,6 +22,7 @@ from pymongo.database import Database
 
 from grok.claims import scorecard
 from grok.claims.model import Claim
+from grok.claims.past import findings_in
 from grok.claims.verdicts import claim_result
 from grok.errors import UserError, check_names, writing
 from grok.experiment.environment import commit, package_version, remote_of
@@ -218,7 +219,7 @@ def _environments(runs: list[Document]) -> list[Document]:
 
 def _entry(one: Checked) -> Document:
     """What bundle.json has of a claim: what `verdicts.claim_result` returns, and where it is from."""
-    findings = scorecard.findings_of(one.sweep, one.claim)
+    findings = findings_in(one.sweep["claims"], one.claim)
     return {
         "claim": one.claim.id,
         "paper": one.paper.path,
@@ -260,7 +261,7 @@ def _readme(contents: Document, chosen: list[Checked], runs: list[Document]) -> 
     commits = sorted({one for run in runs for one in commits_of(run)}) or ["unknown"]
     rows = []
     for one, entry in zip(chosen, contents["claims"], strict=True):
-        card = scorecard.summary(one.claim, scorecard.findings_of(one.sweep, one.claim))
+        card = scorecard.summary(one.claim, findings_in(one.sweep["claims"], one.claim))
         verdict = f"{card.verdict}{card.mark}"
         cells = [
             one.claim.id,

@@ -1,6 +1,6 @@
 """The scorecard: findings are stored with runs and sweeps, and read from there."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from math import inf
 
 import pytest
@@ -144,7 +144,7 @@ def test_a_grid_that_was_cut_short_asked_for_all_its_points(store):
 
 def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkeypatch, any_recipe):
     """The version of a claim counts, not its name: a reworded claim is a new statement."""
-    sweep = small_sweep(store, tmp_path, "preset: {value: analytic}, seed: {values: [0]}", 1)
+    sweep = small_sweep(store, tmp_path, "preset: {value: analytic}, seed: {values: [910]}", 1)
     paper = sweep.file.experiment
     claim = next(claim for claim in paper.claims if claim.id == "08c")
 
@@ -173,3 +173,40 @@ def test_a_claim_that_is_stated_after_its_runs_is_marked(store, tmp_path, monkey
         shown.print(scorecard.history(paper, claim, store.database))
     text = captured.get()
     assert finding.version in text and "reworded (present)" in text and "(stated after)" in text
+
+
+def test_a_claim_that_was_changed_after_a_check_of_the_same_seeds_is_restated(
+    store, tmp_path, monkeypatch, any_recipe
+):
+    """A recipe that is trained again with the same seeds gives the same numbers: a claim that was changed
+    in between was stated with these in view, although it was registered before the new runs."""
+    names = ("recently", "never checked", "the same")
+    stated = dict.fromkeys(names, datetime.now(UTC))
+    monkeypatch.setattr(scorecard.registry, "stated_at", lambda _, id, version: stated[version])
+    version = "the same"
+    monkeypatch.setattr(scorecard, "version_of", lambda paper, claim: version)
+
+    def mark(seeds: str) -> str:
+        parameters = f"preset: {{value: analytic}}, seed: {{values: {seeds}}}"
+        paper = small_sweep(store, tmp_path, parameters, len(seeds.split(","))).file.experiment
+        claim = next(claim for claim in paper.claims if claim.id == "08c")
+        return scorecard.summary(claim, scorecard.latest(store.database, paper)[0]["08c"]).mark
+
+    assert mark("[900]") == ""
+    assert mark("[900]") == ""  # the same version, trained again
+    version, stated["recently"] = "recently", datetime.now(UTC)
+    assert mark("[900, 901]") == " (restated)"
+    version = "never checked"
+    assert mark("[902]") == ""
+
+
+def test_what_replications_found_is_part_of_the_history(store):
+    """Of a claim whose runs are not in this store, too: docs/verdicts.json holds every version that was
+    checked, with its verdict, commit and date."""
+    paper = load(experiment_file("power"))
+    claim = next(claim for claim in paper.claims if claim.id == "01-C1")
+    columns = scorecard.history(paper, claim, store.database).columns
+    registered, verdicts = ([*columns[number].cells] for number in (1, 5))
+    assert registered[0] == "before the registry"
+    assert verdicts[0].startswith("passed (stated after), seeds 3/3")
+    assert verdicts[-1].startswith("mostly (38% to 96%) (restated), seeds 4/5; ")

@@ -40,7 +40,7 @@ def result_of(claim: Claim, *curves: list[float]) -> dict:
 
 
 SOON, LATE = [0.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 1.0]
-UNSTATED = {"version": None, "stated_after": False}
+UNSTATED = {"version": None, "stated_after": False, "restated": False}
 
 
 def test_a_result_has_the_verdict_and_the_numbers_over_the_seeds():
@@ -71,21 +71,29 @@ def test_a_claim_that_could_not_be_evaluated_has_failed_and_one_without_runs_was
 
 
 def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path, monkeypatch):
+    """What an earlier replication found stays, once: `grok papers --history` would otherwise know only
+    the runs of the store at hand, and a claim that was changed and trained again would look new."""
     monkeypatch.setattr(scorecard, "version_of", lambda experiment, claim: None)
     paper = SimpleNamespace(path="x", doc="Somebody 2022.\n\nMore.", claims=[EARLY, NOT_RUN])
     sweep = {"_id": "x_cpu-1", "name": "x_cpu", "experiment": "x", "created": datetime.now(UTC)}
     made = [one.__dict__ for one in findings(EARLY, [0.0, 1.0, 1.0])]
-    store.database.sweeps.insert_one({**sweep, "seconds": 61.6, "claims": {"findings": made}})
+    runs = {"seeds": [0], "machines": ["2 cores, A"]}
+    checked = {"findings": made, "runs": runs, "checked": datetime(2026, 2, 1), "commit": "def"}
+    store.database.sweeps.insert_one({**sweep, "seconds": 61.6, "claims": checked})
     ids = [f"x{number}" for number in range(3)]
     for id, result in zip(ids, (RAN, RAN, None), strict=True):
         meta = {"sweep": {"id": "x_cpu-1"}}
         store.database.runs.insert_one({"_id": id, "meta": meta, "result": result})
     path = tmp_path / "verdicts.json"
     other = {"sources": {"Other 2020": None}, "commit": "1", "claims": {}}
-    by_hand = {"sources": {"Somebody 2022": "2201.00001"}, "reproduced": "the effect"}
-    path.write_text(json.dumps({"papers": {"y": other, "x": {**by_hand, "commit": "1"}}}))
+    by_hand = {"sources": {"Somebody 2022": "2201.00001"}, "subject": "the effect"}
+    first = {"verdict": "failed", "checked": "2026-01-01T00:00:00+00:00"}
+    second = {"verdict": "mostly", "checked": "2026-01-02T00:00:00+00:00"}
+    before = {"claims": {"X-1": second, "X-2": {"verdict": "not run"}}, "earlier": {"X-1": [first]}}
+    path.write_text(json.dumps({"papers": {"y": other, "x": {**by_hand, "commit": "1", **before}}}))
     try:
         verdicts.update(path, [paper], store.database, "abc1234")
+        verdicts.update(path, [paper], store.database, "abc1234")  # the same check again
     finally:
         store.database.sweeps.delete_one({"_id": "x_cpu-1"})
         store.database.runs.delete_many({"_id": {"$in": ids}})
@@ -95,12 +103,20 @@ def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path, monkeypat
         **by_hand,
         "commit": "abc1234",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machines": ["2 cores, A"],
         "runs": 2,
         "seconds": 62,
         "claims": {
-            "X-1": result_of(EARLY, [0.0, 1.0, 1.0]),
+            "X-1": {
+                **result_of(EARLY, [0.0, 1.0, 1.0]),
+                "checked": "2026-02-01T00:00:00+00:00",
+                "commit": "def",
+                "sweep": "x_cpu",
+                "of_seeds": [0],
+            },
             "X-2": verdicts.claim_result(NOT_RUN, []),
         },
+        "earlier": {"X-1": [first, second]},
     }
 
 
@@ -109,8 +125,16 @@ def test_the_commit_and_the_date_of_a_replication_are_those_of_its_runs(store):
     and perhaps with changed files. The commit of the day on which it is called would hide that."""
     paper = SimpleNamespace(path="y", claims=[EARLY, replace(NOT_RUN, sweep="y_more")])
     trained = {
-        "x_cpu": {"last": datetime(2026, 1, 3), "commits": ["0123456789ab", "0123456789ab+"]},
-        "y_more": {"last": datetime(2026, 1, 2), "commits": ["ffff456789ab"]},
+        "x_cpu": {
+            "last": datetime(2026, 1, 3),
+            "commits": ["0123456789ab", "0123456789ab+"],
+            "machines": ["2 cores, A"],
+        },
+        "y_more": {
+            "last": datetime(2026, 1, 2),
+            "commits": ["ffff456789ab"],
+            "machines": ["2 cores, A", "1 core, B"],
+        },
     }
     made = {"experiment": "y", "created": datetime.now(UTC)}
     store.database.sweeps.insert_many(
@@ -121,4 +145,8 @@ def test_the_commit_and_the_date_of_a_replication_are_those_of_its_runs(store):
         state = verdicts._state(paper, store.database, "abc1234")
     finally:
         store.database.sweeps.delete_many({"_id": {"$in": [*trained]}})
-    assert state == {"commit": "0123456, 0123456+, ffff456", "date": "2026-01-03"}
+    assert state == {
+        "commit": "0123456, 0123456+, ffff456",
+        "date": "2026-01-03",
+        "machines": ["1 core, B", "2 cores, A"],
+    }

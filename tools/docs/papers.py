@@ -5,13 +5,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from grok.claims import registry
-from grok.claims.model import Claim, Verdict
-from grok.claims.scorecard import counted, format_range
+from grok.claims.model import Claim
+from grok.claims.past import VERDICTS, measured_of, verdict_of
+from grok.claims.scorecard import counted, format_numbers
 from grok.claims.versions import version_of
 from grok.experiment.config_types import description
 from grok.experiment.experiment import Experiment
@@ -20,9 +20,17 @@ from tools.controls import evaluated, word
 from tools.docs.markdown import cell, code, table
 
 PAPERS = PROJECT / "docs" / "papers"
-VERDICTS = PROJECT / "docs" / "verdicts.json"
 # `ID. Text` or `ID and ID. Text`; an id has a digit
 CLAIM_COMMENT = re.compile(r"((?=\S*\d)\w+(?:-\w+)*(?: and \w+(?:-\w+)*)*)\. +(.*)")
+
+PHRASES = {
+    "passed": "passed on all seeds",
+    "mostly": "passed on most of them",
+    "failed": "failed",
+    "not decided": "are not decided",
+    "not run": "are not run",
+    "not tried": "are not tried",
+}
 
 
 def verdicts() -> dict[str, dict[str, Any]]:
@@ -34,7 +42,7 @@ def verdicts() -> dict[str, dict[str, Any]]:
 
 
 def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
-    """A table with a row for each paper, and in which state of the code it was replicated.
+    """A table with a row for each paper, and how many claims have each verdict.
 
     Arguments:
         experiments: all of them.
@@ -43,11 +51,16 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     by_name = {experiment.path: experiment for experiment in experiments}
     rows = []
     words_of_all = list[str]()
-    runs_of_all = 0
+    runs_of_all = restated = 0
     for name, paper in verdicts().items():
         words = words_of(by_name[name], paper, control=False)
         words_of_all += words
         controls = words_of(by_name[name], paper, control=True)
+        findings = findings_of(by_name[name], paper)
+        restated += sum(
+            bool(findings[claim.id].get("restated")) and not claim.control
+            for claim in by_name[name].claims
+        )
         # claims that were changed after their runs are not run; what these took says nothing of them
         all_words = {*words, *controls}
         is_outdated = bool(all_words) and all_words <= {"not run", "not tried"}
@@ -58,18 +71,22 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
             [
                 f"[{name}]({link})",
                 _sources(paper["sources"]),
-                cell(paper["reproduced"]),
+                cell(paper["subject"]),
                 counted(words),
                 counted(controls),
                 "" if is_outdated or not paper["seconds"] else _minutes(paper["seconds"]),
             ]
         )
-    header = ["paper", "source", "what is reproduced", "its claims", "our controls", "minutes"]
+    header = ["paper", "source", "what is checked", "its claims", "our controls", "minutes"]
+    parts = [f"{words_of_all.count(word)} {phrase}" for word, phrase in PHRASES.items()]
+    dates = sorted(paper["date"] for paper in verdicts().values() if paper["date"])
     total = (
-        f"In total {words_of_all.count('passed')} of {len(words_of_all)} claims of the papers passed "
-        f"on all seeds and {words_of_all.count('mostly')} on most of them, in {runs_of_all} runs."
+        f"Of the {len(words_of_all)} claims of the papers, {', '.join(parts[:-1])} and {parts[-1]}, in "
+        f"{runs_of_all} runs. {restated} claims were changed after an earlier form had been checked "
+        "on the same seeds. The page of each paper marks them, and names the commits, the date and "
+        f"the machine of its last replication; they were made from {dates[0]} to {dates[-1]}."
     )
-    return "\n\n".join([table(header, rows), f"{total} {_state(verdicts().values())}"])
+    return "\n\n".join([table(header, rows), total])
 
 
 def words_of(experiment: Experiment, paper: Mapping[str, Any], control: bool) -> list[str]:
@@ -107,18 +124,24 @@ def _minutes(seconds: float) -> str:
     return f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
 
 
-def _state(papers: Iterable[Mapping[str, Any]]) -> str:
-    """The commits and dates of replications, in a sentence."""
-    commits: dict[str, set[str]] = {}
-    for paper in papers:
-        if paper["commit"]:
-            listed_here = (f"`{one}`" for one in paper["commit"].split(", "))
-            commits.setdefault(paper["date"], set()).update(listed_here)
-    listed = [
-        f"{date}, commit{'s' * (len(commits[date]) > 1)} {' and '.join(sorted(commits[date]))}"
-        for date in sorted(commits)
-    ]
-    return f"Replicated: {'; '.join(listed)}." if listed else ""
+def _state(paper: Mapping[str, Any], is_current: bool) -> str:
+    """The commits, the date and the machines of a paper's last replication, in a sentence.
+
+    Arguments:
+        paper: its entry of docs/verdicts.json.
+        is_current: whether any claim has been checked in its present form.
+    """
+    if not paper["commit"]:
+        return ""
+    commits = [f"`{one}`" for one in paper["commit"].split(", ")]
+    made = f"{paper['date']}, commit{'s' * (len(commits) > 1)} {' and '.join(commits)}"
+    if not is_current:
+        return (
+            f"The claims were changed after the last replication ({made}) and have not been checked in "
+            "their present form."
+        )
+    machines = "; ".join(paper.get("machines", ()))
+    return f"Replicated: {made}{f', {machines}' if machines else ''}."
 
 
 # -- claims --------------------------------------------------------------------------------------
@@ -138,11 +161,11 @@ def claims(experiment: Experiment) -> str:
         note = cell(claim.not_tried) or notes.get(claim.id, "")
         row = [code(claim.id), cell(claim.statement), note]
         if is_measured:
-            row.append(cell(_measured(finding.get("measured"))))
+            row.append(cell(format_numbers(measured_of(finding))))
         rows.append([*row, _verdict(claim, finding)])
     header = ["claim", "statement (source)", "the paper's number and our bounds"]
     header += ["measured", "verdict"] if is_measured else ["verdict"]
-    return "\n\n".join([table(header, rows), _state([paper])]).strip()
+    return "\n\n".join([table(header, rows), _state(paper, any(findings.values()))]).strip()
 
 
 def claim_notes(source: str) -> dict[str, str]:
@@ -223,26 +246,21 @@ def _claim_id(function: ast.FunctionDef) -> str | None:
     return None
 
 
-def _measured(measured: Mapping[str, Any] | None) -> str:
-    """The numbers of a claim, as median and range over its seeds."""
-    return ", ".join(
-        f"{name} {format_range(*(inf if value is None else value for value in values))}"
-        for name, values in (measured or {}).items()
-    )
-
-
 def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
     verdict = _word(claim, finding)
-    if verdict == "mostly":  # with the interval of the fraction of seeds
-        counts = (finding[key] for key in ("seeds", "seeds_run", "seeds_passed"))
-        verdict = str(Verdict("mostly", *counts))
     if finding.get("seeds"):
-        seeds = f"{finding['seeds_passed']} of {finding['seeds']} seeds"
-        verdict += f", {'all seeds together' if claim.pooled else seeds}"
+        found, count = verdict_of(finding), len(finding.get("of_seeds", ()))
+        together = f"{count} seeds together" if count > 1 else "one seed"
+        each = f"{found.passed} of {found.asked} seeds"
+        unfinished = f", {found.asked - found.run} of them not run" * (found.run < found.asked)
+        verdict = f"{found}, {together if claim.pooled else each + unfinished}"
+    version = finding.get("version")
     marks = [
+        f"version {code(version)}" if version else "",
         "our control" if claim.control else "",
         "stated after its runs" if finding.get("stated_after") else "",
+        "restated after earlier runs of these seeds" if finding.get("restated") else "",
         "not part of `grok replicate`" if claim.report_only else "",
     ]
     return "; ".join(filter(None, [verdict, *marks]))
@@ -255,7 +273,9 @@ def negative_controls(experiments: Iterable[Experiment]) -> str:
         for id, (finding, control) in evaluated(experiment).items():
             numbers = finding.measured if finding is not None else {}
             measured = {name: (value, value, value) for name, value in numbers.items()}
-            rows.append([code(id), cell(control), cell(_measured(measured)), cell(word(finding))])
+            rows.append(
+                [code(id), cell(control), cell(format_numbers(measured)), cell(word(finding))]
+            )
     return table(["claim", "its negative control", "measured there", "the claim"], rows)
 
 
