@@ -268,6 +268,12 @@ claim.not_tried(
     "section 5",
     reason="It is not implemented yet.",
 )
+claim.not_tried(
+    "B1f",
+    "The measures tell the two published networks apart",
+    "published weights",
+    reason="The published weights are not in this repository. What was measured of them is on the page of the paper.",
+)
 
 
 if __name__ == "__main__":

@@ -282,5 +282,13 @@ def grokking_needs_an_intermediate_data_set(runs: Runs) -> Outcome:
     return passed, numbers
 
 
+claim.not_tried(
+    "E3c-kernel",
+    "Where the initial kernel is aligned with the target, there is no grokking",
+    "section 4",
+    reason="The project has no initial weights with an aligned kernel; only the amount of data is varied.",
+)
+
+
 if __name__ == "__main__":
     ex.run_as_script()

@@ -656,6 +656,12 @@ claim.not_tried(
     "figures 1, 7",
     reason="This experiment has no transformer.",
 )
+claim.not_tried(
+    "02-C9",
+    "From large initial weights a network groks on MNIST",
+    "figure 8",
+    reason="It is checked among the claims of `omnigrok`, whose paper is about it.",
+)
 
 
 if __name__ == "__main__":

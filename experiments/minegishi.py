@@ -671,5 +671,13 @@ def keeping_30_percent_is_best(runs: Runs) -> Outcome:
     return best < min(others) and steps["keep_10"] == inf, steps
 
 
+claim.not_tried(
+    "10i-no-decay",
+    "Without weight decay 0.81 is the critical pruning ratio",
+    "figure 8",
+    reason="The runs are trained (`keep_10_no_decay` and so on) and drawn, but no bound was stated before them.",
+)
+
+
 if __name__ == "__main__":
     ex.run_as_script()

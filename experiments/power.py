@@ -282,8 +282,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 # `fails_on` says, and `control=True` marks a statement of ours, not of the paper
 # (docs/concepts/claims.md).
 
-CENTER, DECAY = "power_figure1_center", "power_decay"
-RIGHT = "power_figure2_right"  # takes over an hour, so its claims do not count
+CENTER, LESS_DATA, DECAY = "power_figure1_center", "power_less_data", "power_decay"
+SYMMETRY = "power_symmetry"
 DIFFERENCES, OUTLIERS, SHARPNESS = "power_difference", "power_outliers", "power_figure7"
 
 # Negative controls: most of the data in every run, from which the network begins to generalize before
@@ -312,17 +312,21 @@ def generalizes_long_after_memorizing(runs: Runs) -> Outcome:
 
 
 # 01-C2. The paper, S_5: 40 to 50 % more steps for each percent less of the table, near 25 to 30 %. Ours:
-# Kaplan-Meier medians, and a log-rank test of 40 % against 60 %.
+# Kaplan-Meier medians, and a log-rank test of 40 % against 60 %. If the runs are too short to tell that 40 %
+# takes so many times as long, it is not decided.
 LEAST_RATIO_40_TO_60 = 2
 MOST_P_40_AGAINST_60 = 0.05
 
 
-@claim("01-C2", source="figure 1 center", sweep=CENTER, pooled=True, fails_on=MOST_DATA)
+@claim("01-C2", source="figure 1 center", sweep=LESS_DATA, pooled=True, fails_on=MOST_DATA)
 def less_data_takes_more_steps(runs: Runs) -> Outcome:
     """The less data, the more steps it takes to generalize."""
     medians = median_steps(runs, "train_fraction", 0.4, 0.5, 0.6, 0.7, test=0.99)
     at_40, at_50, at_60, at_70 = medians.values()
     is_ordered = at_40 > at_50 > at_60 > at_70
+    last_step = min(run.config["train_steps"] for run in runs)
+    if at_40 == inf and last_step < LEAST_RATIO_40_TO_60 * at_60 < inf:
+        raise Undecided(f"at 40 % more than {last_step} steps are needed")
     p = log_rank(runs, "train_fraction", 0.4, 0.6, test=0.99)
     passed = is_ordered and at_40 >= LEAST_RATIO_40_TO_60 * at_60 and p <= MOST_P_40_AGAINST_60
     return passed, {**medians, "log-rank p, 0.4 against 0.6": p}
@@ -360,7 +364,7 @@ def decay_to_initial_weights_helps(runs: Runs) -> Outcome:
 
 # 01-C4. The paper: x + y is learned from less of the table than x - y. If the smallest fraction of the
 # sweep is enough for both, it does not tell which needs less.
-@claim("01-C4", source="figure 2 right", sweep=RIGHT, report_only=True, fails_on=UNTRAINED)
+@claim("01-C4", source="figure 2 right", sweep=SYMMETRY, fails_on=UNTRAINED)
 def symmetric_operation_needs_less_data(runs: Runs) -> Outcome:
     """A symmetric operation needs less data than one that is not."""
     fractions = least_fractions(runs, "operation", "x_plus_y", "x_minus_y")
@@ -374,7 +378,7 @@ def symmetric_operation_needs_less_data(runs: Runs) -> Outcome:
 NEVER = 0.3  # test accuracy
 
 
-@claim("01-C4-never", source="figure 2 right", sweep=RIGHT, report_only=True, fails_on=UNTRAINED)
+@claim("01-C4-never", source="figure 2 right", sweep=SYMMETRY, fails_on=UNTRAINED)
 def cubic_is_never_learned(runs: Runs) -> Outcome:
     """x^3 + x y^2 + y is memorized and never learned."""
     cubic = runs.where(operation="x3_plus_xy2_plus_y")
@@ -477,6 +481,12 @@ def numbers_lie_on_a_circle(runs: Runs) -> Outcome:
 
 
 # Claims of the paper that are not checked here.
+claim.not_tried(
+    "01-C1-figure",
+    "Without weight decay x / y modulo 97 is memorized within 1,000 steps and learned after nearly a million",
+    "figure 1 left",
+    reason="The recipe, `paper_figure1`, makes a million steps: hours on a GPU.",
+)
 claim.not_tried(
     "01-C7-cosets",
     "The output weights of S5 cluster by the cosets of a subgroup",

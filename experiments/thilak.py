@@ -437,5 +437,13 @@ def grokking_is_absent_without_cycles(runs: Runs) -> Outcome:
     )
 
 
+claim.not_tried(
+    "07d-classifier",
+    "The change at a cycle is larger in the classifier than in the features",
+    "figure 3",
+    reason="Only the change of the features is measured.",
+)
+
+
 if __name__ == "__main__":
     ex.run_as_script()

@@ -209,4 +209,4 @@ def test_what_replications_found_is_part_of_the_history(store):
     registered, verdicts = ([*columns[number].cells] for number in (1, 5))
     assert registered[0] == "before the registry"
     assert verdicts[0].startswith("passed (stated after), seeds 3/3")
-    assert verdicts[-1].startswith("mostly (38% to 96%) (restated), seeds 4/5; ")
+    assert any(one.startswith("mostly (38% to 96%) (restated), seeds 4/5; ") for one in verdicts)

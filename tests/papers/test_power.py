@@ -103,11 +103,23 @@ def reaching(step: float, best: float = 1.0, **config):
 )
 def test_less_data_takes_more_steps(power, steps, passed):
     runs = [
-        reaching(step, train_fraction=fraction)
+        reaching(step, train_fraction=fraction, train_steps=8000)
         for fraction, step in zip((0.4, 0.5, 0.6, 0.7), steps, strict=True)
     ]
     assert finding(power, "01-C2", *runs * 3).passed == passed
     assert not finding(power, "01-C2", *runs).passed  # one seed tells nothing
+
+
+@pytest.mark.parametrize(("train_steps", "state"), [(7999, "undecided"), (8000, "evaluated")])
+def test_runs_that_are_too_short_do_not_decide_how_much_longer_less_data_takes(
+    power, train_steps, state
+):
+    """A run that has not generalized by its last step would otherwise count as infinitely slow."""
+    runs = [
+        reaching(step, train_fraction=fraction, train_steps=train_steps)
+        for fraction, step in zip((0.4, 0.5, 0.6, 0.7), (inf, 5000, 4000, 3000), strict=True)
+    ]
+    assert finding(power, "01-C2", *runs * 3).state == state
 
 
 def with_least_fraction(key: str, least: dict) -> list:
