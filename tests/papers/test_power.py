@@ -119,7 +119,8 @@ def test_runs_that_are_too_short_do_not_decide_how_much_longer_less_data_takes(
         reaching(step, train_fraction=fraction, train_steps=train_steps)
         for fraction, step in zip((0.4, 0.5, 0.6, 0.7), (inf, 5000, 4000, 3000), strict=True)
     ]
-    assert finding(power, "01-C2", *runs * 3).state == state
+    (claim,) = (one for one in power.claim if one.id == "01-C2")
+    assert evaluate(claim, Runs(runs * 3)).state == state
 
 
 def with_least_fraction(key: str, least: dict) -> list:
