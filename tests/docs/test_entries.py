@@ -70,6 +70,19 @@ def test_every_metric_of_ordered_learning_has_a_test_here():
             assert f"def {name}(" in sources["*" in row["test"]]
 
 
+def test_every_test_that_is_named_exists():
+    """docs/design/promises.md names the tests of each promise as `path::name`."""
+    text = "".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text))
+    assert len(named) > 50
+    missing = [
+        f"{path}::{name}"
+        for path, name in sorted(named)
+        if not (PROJECT / path).exists() or f"def {name}(" not in (PROJECT / path).read_text()
+    ]
+    assert missing == []
+
+
 def test_every_command_has_its_entry():
     text = (DOCS / "reference" / "commands.md").read_text()
     headings = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
