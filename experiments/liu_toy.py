@@ -11,7 +11,7 @@ and confusion. Random numbers are drawn in the order of the authors' code, so a 
 is their run.
 
     python experiments/liu_toy.py with authors_seed58    # figure 4d, 5 seconds
-    grok replicate liu_toy                               # all claims: 318 runs, over half an hour
+    grok replicate liu_toy                               # all claims: 318 runs, about 25 minutes
     python analysis/liu_figures.py                       # figures 3 and 4
     python analysis/phase_diagram.py liu_figure5b        # figure 5; likewise 5a, 5c, 5d
 """

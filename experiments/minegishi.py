@@ -95,7 +95,7 @@ def config() -> None:
     # from the initial weights. ticket: under the mask of the parent run's largest weights. l1_norm,
     # l2_norm: the initial weights of the dense network, rescaled to the norm that they have under
     # that ticket's mask. search: the parent run's weights are fixed, and a mask is learned.
-    mask: Mask = "none"  # kind of subnetwork, see above
+    mask: Mask = "none"  # which weights are kept; l1_norm, l2_norm: rescaled; search: edge-popup
     keep: KeptFraction = 0.4  # fraction of the weights that a mask keeps
     mask_step: CountFromZero | None = None  # step of the parent run's weights; None: mask_delay
     mask_delay: Whole = 4000  # steps after initial_run generalized; negative: before
