@@ -588,7 +588,7 @@ def engine_options() -> None:
     checkpoint_every: Count | None = None  # steps between checkpoints, for `grok resume RUN`
     record_trajectory: bool = False  # whether to keep the weights at logged steps
     trajectory_every: Count = 1  # logged steps between two kept states of the weights
-    measures: str | Texts = []  # instruments, by name or group, or "full" for all
+    measures: str | Texts = []  # instruments, by name or group, or "full" for all but complexity
     measure_options: MeasureOptions | None = None  # of instruments: measure_options.hessian.every=5
     snapshot_every: Count = 10  # logged steps between two evaluations of a costly instrument
     stop_when_hopeless: bool = False  # end a run predicted not to grok, after 10 % of its steps
