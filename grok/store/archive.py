@@ -91,9 +91,11 @@ def export(database: Database, wanted: Query, path: Path) -> int:
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive,
     ):
         _add(archive, hashes, "runs.bson", map(bson.encode, runs()))
+        # earlier versions stored only the Slurm jobs of a sweep that W&B's own server serves
+        complete = {"_id": {"$in": sorted(sweeps)}, "name": {"$exists": True}}
         cursors = {
             "metrics": database.metrics.find({"run_id": {"$in": ids}}),
-            "sweeps": database.sweeps.find({"_id": {"$in": sorted(sweeps)}}),
+            "sweeps": database.sweeps.find(complete),
             "sweep_points": database.sweep_points.find({"sweep": {"$in": sorted(sweeps)}}),
             "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
         }

@@ -257,6 +257,8 @@ class Sweep(Part):
     values of each of its `slices`, and the `seeds` that a cell may be run with"""
     batches: Any = None
     """the groups of runs that train together: `id`, the numbers of their `points`, and `slots`"""
+    jobs: list[Name] = []
+    """the ids of the Slurm jobs that run its agents"""
     served: Any = None
     """`True` for a sweep that `grok sweep serve` gives to agents"""
     seed: Any = None

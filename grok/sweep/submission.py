@@ -1,5 +1,6 @@
 """The command `grok sweep submit`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from grok.errors import UserError
@@ -31,13 +32,20 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
             print(slurm.script(request, sweep), end="")
             return
         client = Client.find()
-        client.config(name)  # UserError if there is no such sweep
+        config = client.config(name)  # UserError if there is no such sweep
+        file = files.check(config, files.name_of(config), f"sweep {name}")
     else:
         raise UserError("give either a sweep file or --sweep ID")
     store, environment = stores.mongo(), client.environment()
     if store.kind == "uri":  # an agent never starts a store of its own because this one is away
         environment["GROK_MONGO_URI"] = store.uri
     job = slurm.submit(request, str(name), environment)
-    sweeps = store.database.sweeps
-    sweeps.update_one({"_id": name.sweep}, {"$push": {"jobs": job}}, upsert=True)
+    entries = {  # a sweep of W&B's own server is not in the store yet
+        "name": file.name,
+        "config": file.config,
+        "experiment": file.experiment.path,
+        "created": datetime.now(UTC),
+    }
+    update = {"$push": {"jobs": job}, "$setOnInsert": entries}
+    store.database.sweeps.update_one({"_id": name.sweep}, update, upsert=True)
     print(f"sweep {name}: Slurm job {job}, {request.agents} agents; logs in {slurm.log_folder()}")

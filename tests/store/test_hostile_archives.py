@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from benchmarks import synthetic
 from grok.cli import main
 from grok.errors import UserError
-from grok.reports.page import collect, curves
+from grok.reports.page import collect, curves, views
 from grok.store import archive, maintenance
 
 CREATED = datetime(2026, 1, 1)
@@ -386,7 +386,7 @@ def test_three_hundred_mutations_are_imported_or_refused_in_one_line(made, good,
             ids = [run["_id"] for run in runs]
             json.dumps(curves.curves_of(made.database, ids), allow_nan=False)
             list(map(collect.tags_of, runs)), list(map(collect.claims_of, runs))
-            list(map(collect.sweep_of, made.database.sweeps.find()))
+            list(map(views.sweep_of, made.database.sweeps.find()))
         remove_imported(made)
         assert state() == before
     assert 30 < imported < 200

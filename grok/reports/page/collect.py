@@ -18,13 +18,13 @@ from grok.reports.page.views import (
     FIELDS,
     commands_of,
     decided_alone,
-    finding_of,
     json_value,
     parents_of,
     sweep_id_of,
+    sweep_of,
     trace_of,
 )
-from grok.store.connection import Store, swept_keys
+from grok.store.connection import Store
 from grok.store.status import dead
 
 RESULT_COLUMNS = (
@@ -144,24 +144,6 @@ def picture(name: str, png: bytes) -> dict[str, str]:
     """A PNG as a data URI, with its name."""
     address = "data:image/png;base64," + base64.b64encode(png).decode()
     return {"name": name, "address": address}
-
-
-def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
-    """A sweep, which of its keys vary, and the findings of its claims."""
-    findings = sweep.get("claims", {}).get("findings", [])
-    passed = sum(finding["passed"] for finding in findings)
-    return {
-        "id": sweep["_id"],
-        "name": sweep["name"],
-        "experiment": sweep.get("experiment", ""),
-        "created": f"{sweep['created']:%Y-%m-%d %H:%M}",
-        "seconds": plain(sweep.get("seconds")),
-        "state": sweep.get("state", ""),
-        "keys": [key for key in swept_keys(sweep) if key != "seed"],
-        "has_details": "map" in sweep,
-        "claims": f"{passed}/{len(findings)}" if findings else "",
-        "findings": [finding_of(finding) for finding in findings],
-    }
 
 
 def columns_of(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:

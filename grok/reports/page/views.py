@@ -493,12 +493,13 @@ def sweeps(database: Database) -> list[dict[str, Any]]:
         of_sweep = counts.setdefault(str(group["_id"].get("sweep")), {})
         of_sweep[str(group["_id"].get("status"))] = group["count"]
     return [
-        {**_sweep_head(sweep), "runs": counts.get(sweep["_id"], {})}
+        {**sweep_of(sweep), "runs": counts.get(sweep["_id"], {})}
         for sweep in database.sweeps.find({}, {"points": 0, "batches": 0}).sort("created", -1)
     ]
 
 
-def _sweep_head(sweep: dict[str, Any]) -> dict[str, Any]:
+def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
+    """What the list of sweeps shows of a sweep: which of its keys vary, the findings of its claims."""
     findings = part_of(sweep, "claims").get("findings") or []
     return {
         "id": str(sweep["_id"]),
@@ -550,7 +551,7 @@ def sweep(database: Database, name: str) -> dict[str, Any]:
         if point["state"] == "running"
     ]
     return {
-        **_sweep_head(document),
+        **sweep_of(document),
         "points": [{**point, "values": json_value(point["values"])} for point in points],
         "states": {state: states.count(state) for state in POINT_STATES if state in states},
         "agents": agents,
