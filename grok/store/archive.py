@@ -9,7 +9,9 @@ import contextlib
 import copy
 import hashlib
 import json
+import shutil
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -30,6 +32,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from grok.errors import UserError, check_file
 from grok.paths import atomic_write
+from grok.printable import echo
 from grok.store import archive_schema
 from grok.store.connection import file_ids, files_in_use, next_number
 from grok.store.documents import RUN_KEYS, named_run, sweeps_of
@@ -41,7 +44,8 @@ OF_ONE_STORE = ("lease", "uid")  # of a run: who writes it there, which metrics 
 DOCUMENTS_PER_WRITE = 500
 PIECE = 1 << 20  # bytes of a file that are read at once
 CHUNK = 255 * 1024  # bytes of a stored file in one document, as GridFS has it
-MAX_MANIFEST = 1 << 24  # bytes, enough for a hundred thousand files
+MANIFEST_PER_MEMBER = 1 << 10  # bytes; a hash and a name have about a hundred
+MAX_IN_MEMORY = 1 << 24  # bytes of a file that is exported; a larger one is copied on the disk
 MAX_DOCUMENT = 1 << 24  # bytes; MongoDB takes no larger one
 POINTS = "sweep_points.bson"
 DOCUMENTS = {  # members of each format that can be read
@@ -69,7 +73,8 @@ ERRORS_OF_DAMAGE = (
 def export(database: Database, wanted: Query, path: Path) -> int:
     """Write the runs that match a query, with all that is theirs, to a zip file.
 
-    The file is complete or not there.
+    The file is complete or not there. A stored file that cannot be read is left out, and a line on
+    stderr says so.
 
     Returns:
         the number of runs.
@@ -77,13 +82,13 @@ def export(database: Database, wanted: Query, path: Path) -> int:
     hashes: dict[str, str] = {}
     ids: list[Any] = []
     sweeps: set[str] = set()
-    files: set[Any] = set()
+    owners: dict[Any, Any] = {}  # of each file, a run that names it
 
     def runs() -> Iterator[Document]:
         for run in database.runs.find(wanted).sort("_id"):
             ids.append(run["_id"])
             sweeps.update(sweeps_of(run))
-            files.update(file_ids(run))
+            owners.update(dict.fromkeys(file_ids(run), run["_id"]))
             yield run
 
     with (
@@ -97,19 +102,37 @@ def export(database: Database, wanted: Query, path: Path) -> int:
             "metrics": database.metrics.find({"run_id": {"$in": ids}}),
             "sweeps": database.sweeps.find(complete),
             "sweep_points": database.sweep_points.find({"sweep": {"$in": sorted(sweeps)}}),
-            "files": database["fs.files"].find({"_id": {"$in": list(files)}}),
         }
         for name, cursor in cursors.items():
             _add(archive, hashes, f"{name}.bson", map(bson.encode, cursor))
-        bucket = gridfs.GridFS(database)
-        for file_id in sorted(files, key=str):
-            if bucket.exists(file_id):
-                content = bucket.get(file_id)
-                pieces = iter(partial(content.read, PIECE), b"")
-                _add(archive, hashes, f"data/{file_id}", pieces)
+        files = []
+        for file_id, run in sorted(owners.items(), key=str):
+            try:
+                files.append(_add_file(archive, hashes, database, file_id))
+            except gridfs.errors.GridFSError:
+                echo(f"run {run}: its file {file_id} cannot be read, and is left out", err=True)
+        _add(archive, hashes, "files.bson", map(bson.encode, files))
         manifest = {"format": FORMAT, "runs": len(ids), "sha256": hashes}
         archive.writestr("manifest.json", json.dumps(manifest))
     return len(ids)
+
+
+def _add_file(
+    archive: zipfile.ZipFile, hashes: dict[str, str], database: Database, file_id: Any
+) -> Document:
+    """Write the content of a stored file; the file's entry.
+
+    The content is read to its end first: what is written to a zip file cannot be taken back.
+    """
+    entry = database["fs.files"].find_one({"_id": file_id})
+    if entry is None:
+        raise gridfs.errors.NoFile(file_id)
+    content = gridfs.GridOut(database["fs"], file_document=entry)
+    with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
+        shutil.copyfileobj(content, copy, PIECE)
+        copy.seek(0)
+        _add(archive, hashes, f"data/{file_id}", iter(partial(copy.read, PIECE), b""))
+    return entry
 
 
 def _add(
@@ -232,7 +255,7 @@ def _hashes(archive: zipfile.ZipFile, size: int) -> dict[str, str]:
     """The hash of every member by its name, after a check of names and declared sizes."""
     members = archive.infolist()
     names = {member.filename for member in members}
-    if archive.getinfo("manifest.json").file_size > MAX_MANIFEST:
+    if archive.getinfo("manifest.json").file_size > MANIFEST_PER_MEMBER * len(members):
         raise ValueError("manifest.json is too large")
     manifest = json.loads(archive.read("manifest.json"))
     documents = DOCUMENTS.get(manifest["format"])

@@ -281,8 +281,16 @@ def artifact(database: Database, number: int | str, name: str) -> bytes:
     """The content of a file that a run keeps; UserError if there is none."""
     for entry in find_run(database, number).get("artifacts") or ():
         if entry["name"] == name:
-            return gridfs.GridFS(database).get(entry["file_id"]).read()
+            return file_content(database, number, name, entry["file_id"])
     raise UserError(f"run {number} has kept no {name}")
+
+
+def file_content(database: Database, number: int | str, name: str, file_id: Any) -> bytes:
+    """The content of a file that a run names; UserError if the store does not have all of it."""
+    try:
+        return gridfs.GridFS(database).get(file_id).read()
+    except gridfs.errors.GridFSError as error:
+        raise UserError(f"run {number}: the content of {name} is not in the store") from error
 
 
 def final_weights(store: Store, number: int | str) -> "dict[str, Tensor]":

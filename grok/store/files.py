@@ -17,7 +17,7 @@ from bson.errors import InvalidDocument
 from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder
 from grok.store import maintenance
-from grok.store.connection import Store, find_run
+from grok.store.connection import Store, file_content, find_run
 from grok.store.lease import is_alive
 
 OUTPUT = "captured_out.txt"
@@ -56,7 +56,8 @@ def _files_of(store: Store, run: Mapping[str, Any]) -> Iterator[tuple[str, bytes
     names = set()
     for entry in run.get("artifacts") or ():
         names.add(entry["name"])
-        yield entry["name"], _content(store, run["_id"], entry["name"], entry["file_id"])
+        content = file_content(store.database, run["_id"], entry["name"], entry["file_id"])
+        yield entry["name"], content
     if run.get("captured_out") and OUTPUT not in names:  # a long one is an artifact
         yield OUTPUT, run["captured_out"].encode()
 
@@ -64,14 +65,7 @@ def _files_of(store: Store, run: Mapping[str, Any]) -> Iterator[tuple[str, bytes
 def _sources_of(store: Store, run: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the source files that a run was made with."""
     for name, file_id, *_ in (run.get("experiment") or {}).get("sources") or ():
-        yield name, _content(store, run["_id"], name, file_id)
-
-
-def _content(store: Store, number: int | str, name: str, file_id: Any) -> bytes:
-    try:
-        return gridfs.GridFS(store.database).get(file_id).read()
-    except gridfs.errors.NoFile:
-        raise UserError(f"run {number}: the content of {name} is not in the store") from None
+        yield name, file_content(store.database, run["_id"], name, file_id)
 
 
 def _inside(name: str, number: int | str) -> PurePosixPath:

@@ -1,8 +1,10 @@
 """Runs out of the store and back, and the store kept in order."""
 
+import json
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import bson
 import gridfs
@@ -154,6 +156,62 @@ def test_the_points_of_a_served_sweep_go_along(made, tmp_path):
     database.sweep_points.delete_many({})
     archive.import_(database, path)
     assert [*database.sweep_points.find().sort("number")] == points
+
+
+def test_a_file_that_cannot_be_read_is_left_out_of_an_archive(made, tmp_path, capsys):
+    """Every export and every backup ended with CorruptGridFile, so that one damaged file of one run
+    kept all others from being saved; a file that was deleted while it was exported left an entry
+    without a content, and the whole archive was refused as damaged."""
+    database, path = made.database, tmp_path / "runs.zip"
+    damaged = database.runs.find_one({"_id": 1})["artifacts"][0]["file_id"]
+    whole = gridfs.GridFS(database).put(b"whole", filename="v")
+    database.runs.update_one({"_id": 2}, {"$set": {"artifacts": [{"name": "v", "file_id": whole}]}})
+    gone = [{"name": "u", "file_id": ObjectId()}]
+    database.runs.update_one({"_id": 3}, {"$set": {"artifacts": gone}})
+    database["fs.chunks"].delete_one({"files_id": damaged, "n": 1})
+    assert archive.export(database, {}, path) == 10
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2
+    assert f"run 1: its file {damaged} cannot be read, and is left out" in said
+    assert "run 3: its file" in said
+    maintenance.delete(made, {})
+    assert archive.import_(database, path).new == 10
+    assert query.artifact(made, 2, "v") == b"whole"
+    with pytest.raises(UserError, match=r"^run 1: the content of w is not in the store$"):
+        query.artifact(made, 1, "w")
+
+
+def test_a_file_that_is_deleted_during_an_export_is_left_out(made, tmp_path, monkeypatch):
+    """Its entry was written before its content was looked for."""
+    database, path = made.database, tmp_path / "runs.zip"
+    written = archive._add
+
+    def with_a_deletion(zipped, hashes, name, pieces):
+        written(zipped, hashes, name, pieces)
+        if name.startswith("data/") or name == "files.bson":
+            database["fs.files"].delete_many({})
+
+    monkeypatch.setattr(archive, "_add", with_a_deletion)
+    archive.export(database, {}, path)
+    monkeypatch.undo()
+    maintenance.delete(made, {})
+    assert archive.import_(database, path).new == 10
+
+
+def test_the_list_of_an_archive_with_very_many_files_can_be_read():
+    """An export had no limit and an import one of 16 MiB, about 166,000 files: nothing could read the
+    backup of a larger store."""
+    names = [*archive.DOCUMENTS[archive.FORMAT], *(f"data/{ObjectId()}" for _ in range(200_000))]
+    hashes = dict.fromkeys(names, "0" * 64)
+    manifest = json.dumps({"format": archive.FORMAT, "runs": 1, "sha256": hashes})
+    listed = zipfile.ZipInfo("manifest.json")
+    listed.file_size = len(manifest)
+    stored = SimpleNamespace(
+        infolist=lambda: [listed, *map(zipfile.ZipInfo, names)],
+        getinfo=lambda name: listed,
+        read=lambda name: manifest,
+    )
+    assert archive._hashes(stored, 0) == hashes
 
 
 def test_files_of_runs_under_a_prefix_are_not_orphans(made):

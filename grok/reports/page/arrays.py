@@ -4,7 +4,6 @@ import io
 import zipfile
 from typing import Any
 
-import gridfs
 import numpy as np
 import safetensors.numpy
 from pymongo.database import Database
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 
 from grok.errors import UserError
 from grok.reports.page.views import finite
-from grok.store.connection import find_run
+from grok.store.connection import file_content, find_run
 
 FINAL, TRAJECTORY = "weights.safetensors", "trajectory.npz"
 MOST_BYTES = 2**28  # of a file, and of an array in it
@@ -101,8 +100,10 @@ def _file(database: Database, run_id: int | str, name: str) -> bytes | None:
     """The content of a file that a run keeps; None if there is none, or it is too large to be drawn."""
     for entry in find_run(database, run_id).get("artifacts") or ():
         if entry["name"] == name:
-            stored = gridfs.GridFS(database).get(entry["file_id"])
-            return stored.read() if stored.length <= MOST_BYTES else None
+            too_large = {"_id": entry["file_id"], "length": {"$gt": MOST_BYTES}}
+            if database["fs.files"].find_one(too_large, {"_id": 1}) is not None:
+                return None
+            return file_content(database, run_id, name, entry["file_id"])
     return None
 
 
