@@ -413,17 +413,29 @@ def _check_named_runs(sweep: Mapping[str, Any]) -> None:
             )
 
 
+def latest_local_sweep(store: Store, name: str) -> dict[str, Any] | None:
+    """The document of the latest sweep of a file that was run without a server, or None."""
+    wanted = {"name": name, "points": {"$exists": True}}  # those of other sweeps are elsewhere
+    return store.database.sweeps.find_one(wanted, sort=[("created", -1)])
+
+
 def find_to_resume(file: SweepFile, store: Store, sweep_id: str | None) -> dict[str, Any]:
     """The document of the sweep with this id, or of the latest of a file.
 
     Raises:
-        UserError: There is none, or it cannot be resumed.
+        UserError: There is none, it is of another file, or it cannot be resumed.
     """
     recover(store)  # a run of a killed process may have finished in its journal
-    wanted = {"_id": sweep_id} if sweep_id else {"name": file.name}
-    document = store.database.sweeps.find_one(wanted, sort=[("created", -1)])
+    if sweep_id is None:
+        document = latest_local_sweep(store, file.name)
+    else:
+        document = store.database.sweeps.find_one({"_id": sweep_id})
     if document is None:
         raise UserError(f"no sweep {sweep_id or 'of ' + file.name} to resume")
+    if document.get("name") != file.name:
+        raise UserError(f"sweep {sweep_id} is of {document.get('name')}, not of {file.name}")
+    if "points" not in document:
+        raise UserError(f'sweep {sweep_id} is one for agents: "grok sweep agent {sweep_id}"')
     check_is_free(store, document)
     _check_named_runs(document)
     return document

@@ -20,6 +20,7 @@ from grok.experiment.show import wide_console
 from grok.interrupts import exit_on_interrupt
 from grok.paths import PROJECT
 from grok.store import connection as stores
+from grok.sweep.local import latest_local_sweep
 
 GROK = (sys.executable, "-m", "grok.cli")
 
@@ -109,7 +110,7 @@ class Replication:
         """Whether the sweep of this file ran to its end."""
         if self.is_over:
             return False
-        stored = self.resume and stores.find_sweep(self.store.database, name)
+        stored = latest_local_sweep(self.store, name) if self.resume else None
         options = [*self.options, *(["--id", stored["_id"]] if stored else [])]
         is_captured = self.jobs > 1  # shown when the process has ended
         process = subprocess.Popen(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from grok.sweep import lease as sweep_lease
 from grok.sweep.lease import SweepLease
 from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
+from grok.sweep.queue import SweepQueue
 from tests.conftest import PROJECT
 from tests.helpers import wait_until
 from tests.store.writers import Writer, held_delivery, node
@@ -330,6 +332,26 @@ def test_an_imported_sweep_that_names_runs_by_id_is_not_resumed(written, store, 
         else:
             assert LocalSweep.resume(file, store, sweep.id).pending() == dict(enumerate(points))
     maintenance.delete(store, {"_id": run["_id"]})
+
+
+def test_only_a_sweep_of_this_file_without_a_server_is_resumed(written, store):
+    """The points of a sweep for agents are elsewhere: after `grok sweep serve`, `--resume` ended with
+    a KeyError. `--id` ran the points of another file's sweep by this file's command."""
+    file = files.read(written())
+    sweep = LocalSweep.begin(file, store, None, None)
+    served = SweepQueue(store).create(file.config, file.name)
+    try:
+        assert local.find_to_resume(file, store, None)["_id"] == sweep.id
+        with pytest.raises(
+            UserError, match=f'^sweep {served} is one for agents: "grok sweep agent'
+        ):
+            local.find_to_resume(file, store, served)
+        other = replace(file, name="another")
+        with pytest.raises(UserError, match=f"^sweep {sweep.id} is of {file.name}, not of another"):
+            local.find_to_resume(other, store, sweep.id)
+    finally:
+        store.database.sweeps.delete_many({"_id": {"$in": [sweep.id, served]}})
+        store.database.sweep_points.delete_many({"sweep": served})
 
 
 def test_a_sweep_that_is_running_is_not_resumed(written, store):

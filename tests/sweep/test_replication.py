@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +56,25 @@ def test_papers_run_side_by_side_and_claims_without_their_runs_do_not_pass(
     output = capfd.readouterr()
     assert "2 papers in" in output.out and "the sweep differs from" in output.out
     assert output.err.count("2 runs to do") == 2
+
+
+def test_a_sweep_for_agents_is_not_continued(store, monkeypatch):
+    """`--resume` passed on the id of the latest sweep of the file's name, also of a served one."""
+    calls = []
+    process = SimpleNamespace(communicate=lambda: ("", None), returncode=0)
+    popen = lambda words, **options: calls.append(words) or process  # noqa: E731
+    monkeypatch.setattr(replication.subprocess, "Popen", popen)
+    sweeps, created = store.database.sweeps, datetime(2026, 1, 1)
+    sweeps.insert_one({"_id": "x-1", "name": "x_cpu", "created": created, "points": []})
+    later = created + timedelta(days=1)
+    sweeps.insert_one({"_id": "x-2", "name": "x_cpu", "created": later, "served": True})
+    try:
+        running = replication.Replication(store, resume=True, jobs=1)
+        running.task = running.bar.add_task("sweeps")
+        assert running._run_sweep("x_cpu")
+    finally:
+        sweeps.delete_many({"name": "x_cpu"})
+    assert calls[0][-2:] == ["--id", "x-1"]
 
 
 def test_sigterm_ends_every_sweep_and_tells_how_to_continue(short, store):
