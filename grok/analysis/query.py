@@ -56,12 +56,12 @@ def connect(mongo_db: str | None = None) -> Store:
             a script's `-m` or GROK_MONGO_URI names, or else the embedded MongoDB.
 
     Raises:
-        UserError: the server does not answer, or runs are kept as plain files.
+        UserError: the server does not answer, runs are kept as plain files, or `mongo_db` names
+            more than a database.
     """
     if mongo_db is None:
         return connection.mongo()
-    uri, _ = connection.parse_argument(mongo_db)
-    return connection.connect(uri)
+    return connection.connect(connection.uri_of_all_runs(mongo_db))
 
 
 def select(store: Store, *filters: str, **values: Any) -> Filter:

@@ -51,14 +51,20 @@ def _mongo_uri(context: click.Context, _: click.Parameter, argument: str | None)
     """The URI of the MongoDB that `-m` names."""
     if argument is None:
         return None
-    from grok.store.connection import parse_argument
+    from grok.store.connection import uri_of_all_runs
 
-    uri, options = parse_argument(argument)
-    if options:
-        raise UserError(
-            f"-m {argument}: expected no collection, id or priority; this reads all runs"
-        )
-    return uri
+    return uri_of_all_runs(argument)
+
+
+def port_option(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option --port of a command that serves; 0 chooses a free one."""
+    return click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=default,
+        show_default=True,
+        help="0 chooses a free one",
+    )
 
 
 def mongo_option(command: Callable[..., None]) -> Callable[..., None]:

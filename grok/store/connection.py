@@ -228,6 +228,19 @@ def parse_argument(argument: str) -> tuple[str, dict[str, Any]]:
     return uri.rstrip("/"), options
 
 
+def uri_of_all_runs(argument: str) -> str:
+    """The URI that an argument of `-m` stands for, where all runs of a database are read.
+
+    UserError if the argument has another form, or names a collection, an id or a priority.
+    """
+    uri, options = parse_argument(argument)
+    if options:
+        raise UserError(
+            f"-m {argument}: expected no collection, id or priority; this reads all runs"
+        )
+    return uri
+
+
 def mongo() -> Store:
     """The store for runs, where it is a MongoDB; UserError where runs go to files."""
     store = connect()

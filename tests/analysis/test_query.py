@@ -104,3 +104,10 @@ def test_phase_diagram_of_a_sweep_and_its_agreement(store, tmp_path):
     assert phase_diagram.describe_agreement(table, table).startswith("100.0% of 4 cells")
     done = call_script("phase_diagram", sweep.id, cwd=tmp_path)
     assert done.exit_code == 0 and "seed 58:" in done.stdout
+
+
+def test_a_store_that_names_a_collection_is_refused():
+    """The rest of the argument was dropped: the table was that of all runs of the database."""
+    for argument in ("sacred.mine", "localhost:27017:sacred.mine:3", "sacred!5"):
+        with pytest.raises(UserError, match="expected no collection, id or priority"):
+            query.connect(argument)
