@@ -62,12 +62,12 @@ def metrics(store: "Store", run: int | str, file: Path) -> None:
 
 
 @export.command()
-@click.argument("run", type=int)
+@click.argument("run", type=run_id)
 @click.argument("file", type=NamedPath(dir_okay=False))
 @click.option("--step", type=click.IntRange(0), help="those of this step, or the next kept one")
 @click.option("--lens", is_flag=True, help="under the names that HookedTransformer loads")
 @with_store
-def weights(store: "Store", run: int, file: Path, step: int | None, lens: bool) -> None:
+def weights(store: "Store", run: int | str, file: Path, step: int | None, lens: bool) -> None:
     """Write the weights of a run to FILE, in the format safetensors; its final ones without --step.
 
     With --lens, FILE's metadata has the arguments of HookedTransformerConfig as `config`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import NamedPath, with_store
+from grok.cli.options import NamedPath, run_id, with_store
 from grok.errors import check_names
 from grok.paths import experiment_file, experiment_names, script_file, script_names
 from grok.printable import echo
@@ -61,10 +61,10 @@ def _execute(program: Path, arguments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("run", type=int)
+@click.argument("run", type=run_id)
 @program_option
 @with_store
-def repeat(store: "Store", run: int, program: Path | None) -> None:
+def repeat(store: "Store", run: int | str, program: Path | None) -> None:
     """Run a stored run again and compare every logged value; exit 1 if one differs."""
     from grok.interrupts import exit_on_interrupt
     from grok.store.connection import find_run
@@ -89,10 +89,10 @@ def repeat(store: "Store", run: int, program: Path | None) -> None:
 
 
 @click.command()
-@click.argument("run", type=int)
+@click.argument("run", type=run_id)
 @program_option
 @with_store
-def resume(store: "Store", run: int, program: Path | None) -> None:
+def resume(store: "Store", run: int | str, program: Path | None) -> None:
     """Bring a run that was killed to its end, from its last checkpoint."""
     from grok.interrupts import exit_on_interrupt
     from grok.store.connection import find_run

@@ -64,7 +64,7 @@ def with_weights_of(problem: Problem, name: str) -> Problem:
     return replace(problem, weights_file=WeightsFile(hashlib.sha256(content).hexdigest(), source))
 
 
-def check_unchanged(problem: Problem, sha256: str | None, number: int) -> None:
+def check_unchanged(problem: Problem, sha256: str | None, number: int | str) -> None:
     """UserError if a run is to be trained again from another file than it has started from.
 
     Arguments:

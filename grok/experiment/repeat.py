@@ -38,7 +38,7 @@ class Repetition:
     environment: list[str]
 
 
-def repeat(store: Store, number: int, program: Path | None = None) -> Repetition:
+def repeat(store: Store, number: int | str, program: Path | None = None) -> Repetition:
     """Run a stored run again, as a new run, and compare; UserError if it cannot be repeated.
 
     Arguments:
@@ -62,7 +62,7 @@ def repeat(store: Store, number: int, program: Path | None = None) -> Repetition
     return Repetition(new, values, first, changes)
 
 
-def resume(store: Store, number: int, program: Path | None = None) -> tuple[Run, int]:
+def resume(store: Store, number: int | str, program: Path | None = None) -> tuple[Run, int]:
     """Bring a run that was cut short to its end, under its own id.
 
     It goes on from its last checkpoint on this machine, or else from the start, and ends as if it
@@ -186,7 +186,7 @@ def train_in_slot(
             yield replace(event, replica=0)
 
 
-def logged_values(store: Store, number: int) -> dict[str, dict[int, float]]:
+def logged_values(store: Store, number: int | str) -> dict[str, dict[int, float]]:
     """A run's logged values by metric and step."""
     metrics = find_metrics(store.database.metrics, {"run_id": number})
     return {m["name"]: dict(zip(m["steps"], m["values"], strict=True)) for m in metrics}

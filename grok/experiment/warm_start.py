@@ -26,7 +26,7 @@ class ParentRun:
     """A stored run that another run starts from."""
 
     store: Store
-    number: int
+    number: int | str
 
     @cached_property
     def document(self) -> Mapping[str, Any]:

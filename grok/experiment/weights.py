@@ -15,7 +15,7 @@ from grok.store.connection import Store, find_run
 
 
 def export(
-    store: Store, number: int, path: Path, step: int | None = None, hooked: bool = False
+    store: Store, number: int | str, path: Path, step: int | None = None, hooked: bool = False
 ) -> int:
     """Write a run's weights and return their step.
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from grok.analysis import query
 from grok.cli import main
 from grok.errors import UserError
-from grok.store import archive, files
+from grok.store import archive, files, maintenance
 from tests.conftest import PROJECT
 
 SMALL = {"p": 5, "train_steps": 3, "seed": 1}
@@ -97,6 +97,23 @@ def test_what_was_added_survives_a_resume(store, liu_toy, tmp_path):
     assert query.artifact(store, number, "later.png") == b"later"
     names = [entry["name"] for entry in document["artifacts"]]
     assert sorted(names) == sorted({*names}) and "weights.safetensors" in names
+
+
+def test_a_run_that_has_a_name_is_repeated_resumed_and_exported(store, liu_toy, tmp_path):
+    """Sacred's `--id` may name a run: a hint such as "`grok resume first` continues it" led to a
+    command that took numbers only."""
+    liu_toy.run(config_updates=SMALL, options={"--id": "first"})
+    try:
+        done = grok("repeat", "first")
+        assert done.exit_code == 0, done.output
+        store.database.runs.update_one({"_id": "first"}, {"$set": {"status": "INTERRUPTED"}})
+        done = grok("resume", "first")
+        assert done.exit_code == 0, done.output
+        assert "run first went on from step" in done.output
+        done = grok("export", "weights", "first", tmp_path / "weights.safetensors")
+        assert done.exit_code == 0, done.output
+    finally:
+        maintenance.delete(store, {"_id": "first"})
 
 
 def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
