@@ -64,6 +64,16 @@ def binary() -> str | None:
     return None
 
 
+def required_binary() -> str:
+    """Path of a mongod; UserError if there is none."""
+    path = binary()
+    if path is None:
+        raise UserError(
+            "no mongod on PATH: install MongoDB, or name a server with -m URI or GROK_MONGO_URI"
+        )
+    return path
+
+
 class Server:
     """The files and locks of one embedded server.
 
@@ -139,8 +149,9 @@ class Server:
         waited for.
 
         Raises:
-            UserError: the server does not start, or does not answer in time.
+            UserError: there is no mongod, or the server does not start or answer in time.
         """
+        required_binary()
         self.prepare()
         began = time.time()
         if self.folder not in _user_locks:
@@ -403,7 +414,11 @@ def spawn(
         path: of its socket; what is left of an earlier one is deleted.
         options: further options of mongod.
         host: an address of this machine on whose port it listens, too; without it on the socket only.
+
+    Raises:
+        UserError: there is no mongod.
     """
+    program = required_binary()
     path.unlink(missing_ok=True)
     values = {
         "dbpath": data,
@@ -415,7 +430,7 @@ def spawn(
     arguments = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     return subprocess.Popen(
         # --nounixsocket: no socket in /tmp besides, where another user's may be in the way
-        [str(binary()), *arguments, "--nounixsocket", "--logappend", "--quiet", *options],
+        [program, *arguments, "--nounixsocket", "--logappend", "--quiet", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         preexec_fn=_die_with_parent,

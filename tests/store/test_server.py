@@ -45,6 +45,19 @@ def content(store: Store) -> dict[str, int]:
     return {name: store.database[name].count_documents({}) for name in CONTENT}
 
 
+def test_without_a_mongod_every_command_says_what_to_do(home, monkeypatch):
+    """`grok store serve`, `start` and `repair` ended with FileNotFoundError: 'None', or with the name
+    of a log that was not there."""
+    monkeypatch.setattr(mongod, "binary", lambda: None)
+    server = Server(home)
+    with pytest.raises(
+        UserError, match=r"^no mongod on PATH: install MongoDB, or .*GROK_MONGO_URI"
+    ):
+        mongod.spawn(server.data, server.socket, server.log)
+    with pytest.raises(UserError, match=r"^no mongod on PATH"):
+        server.ensure()
+
+
 def stop(process: int) -> None:
     """Stop a process, and wait until the kernel has."""
     os.kill(process, signal.SIGSTOP)
