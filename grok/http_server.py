@@ -44,8 +44,9 @@ def listen(
             ident=None,
             **options,
         )
-    except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # waitress has a ValueError for an unknown host
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def own_names(host: str) -> set[str]:

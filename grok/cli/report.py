@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from grok.cli.options import SELECTION_HELP, NamedPath, runs_argument, with_store
+from grok.cli.options import SELECTION_HELP, NamedPath, port_option, runs_argument, with_store
 from grok.errors import UserError, check_names
 from grok.paths import PROJECT, experiment_file, experiment_names
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--port", default=8420, show_default=True, help="0 chooses a free one")
+@port_option(8420)
 @click.option(
     "--reference",
     "references",

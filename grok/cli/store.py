@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from grok.cli.options import SELECTION_HELP, NamedPath, run_id, runs_argument, with_store
+from grok.cli.options import (
+    SELECTION_HELP,
+    NamedPath,
+    port_option,
+    run_id,
+    runs_argument,
+    with_store,
+)
 from grok.errors import UserError, check_file
 from grok.printable import echo
 
@@ -45,13 +52,7 @@ def stop() -> None:
 
 @store.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=27017,
-    show_default=True,
-    help="0 chooses a free one",
-)
+@port_option(27017)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def serve(host: str, port: int, command: tuple[str, ...]) -> None:
     """Serve the embedded MongoDB to other machines, with a password, until COMMAND has ended.

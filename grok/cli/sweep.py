@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from grok.cli.options import NamedPath, mongo_option
+from grok.cli.options import NamedPath, mongo_option, port_option
 from grok.errors import UserError, read_text
 from grok.paths import sweep_file
 
@@ -55,7 +55,7 @@ def run(
 @sweep.command()
 @mongo_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--port", default=8410, show_default=True, help="0 chooses a free one")
+@port_option(8410)
 @click.option(
     "--lost-after",
     default=120.0,
