@@ -319,6 +319,7 @@ class _Import:
         self.database, self.archive, self.contents = database, archive, contents
         self.is_backup = is_backup
         self.id_here: dict[Any, Any] = {}  # of every run, by its id in the archive
+        self.taken: set[Any] = set()  # the values of `id_here`
         self.new: set[Any] = set()  # ids in the archive
         self.identities: dict[Any, str] = {}  # what makes each run that run, by id in the archive
         self.files: set[Any] = set()  # ids here, of the new runs
@@ -371,14 +372,15 @@ class _Import:
         facts = {key: run.get(key) for key in ("start_time", "config")}
         facts["experiment.name"] = run["experiment"]["name"]
         same: Document = {key: {"$eq": value} for key, value in facts.items()}
-        same["_id"] = {"$nin": list(self.id_here.values())}
-        known = self.database.runs.find_one(same, {"status": 1})
+        found = self.database.runs.find(same, {"status": 1})
+        known = next((one for one in found if one["_id"] not in self.taken), None)
         self.identities[run["_id"]] = hashlib.sha256(bson.encode(facts)).hexdigest()
         here = self._run_here(run)
         if known is None:
             self.id_here[run["_id"]] = _insert(self.database, here)
         else:  # it is here, or an import of it was killed
             self.id_here[run["_id"]] = known["_id"]
+        self.taken.add(self.id_here[run["_id"]])
         if known is None or known["status"] == IMPORTING:
             self.new.add(run["_id"])
             self.files.update(file_ids(here))

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from bson import ObjectId
 from click.testing import CliRunner
+from pymongo.collection import Collection
 
 from benchmarks import synthetic
 from grok.analysis import query
@@ -196,6 +197,22 @@ def test_a_file_that_is_deleted_during_an_export_is_left_out(made, tmp_path, mon
     monkeypatch.undo()
     maintenance.delete(made, {})
     assert archive.import_(database, path).new == 10
+
+
+def test_the_query_for_a_run_does_not_grow_with_the_archive(made, tmp_path, monkeypatch):
+    """It had the ids of all runs that were brought in before, so that the time of an import was
+    quadratic in their number."""
+    path, queries, find = tmp_path / "runs.zip", [], Collection.find
+
+    def recorded(collection, *arguments, **options):
+        queries.append(arguments[0] if arguments else None)
+        return find(collection, *arguments, **options)
+
+    archive.export(made.database, {}, path)
+    monkeypatch.setattr(Collection, "find", recorded)
+    assert archive.import_(made.database, path).known == 10
+    asked = [query for query in queries if query and "experiment.name" in query]
+    assert len(asked) == 10 and not any("_id" in query for query in asked)
 
 
 def test_the_list_of_an_archive_with_very_many_files_can_be_read():
