@@ -113,7 +113,7 @@ def take(
         UserError: it has another holder by now, or one that is alive.
     """
     field, value = running
-    free: dict[str, Any] = {"_id": seen["_id"], "lease.holder": _holder(seen)}
+    free: dict[str, Any] = {"_id": seen["_id"], "lease.holder": holder_of(seen)}
     if holder_is_alive_here(store, seen) is not False:
         free["$or"] = [{field: {"$ne": value}}, {"$expr": is_silent()}]
     taken = documents.find_one_and_update(
@@ -175,7 +175,8 @@ def _kind(documents: Collection) -> str:
     return documents.name.rpartition("_")[2].removesuffix("s")
 
 
-def _holder(document: Mapping[str, Any]) -> str | None:
+def holder_of(document: Mapping[str, Any]) -> str | None:
+    """Who may write the document; None if nobody has taken it."""
     return (document.get("lease") or {}).get("holder")  # None matches a missing field, too
 
 

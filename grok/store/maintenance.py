@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from grok.store import connection, delivery, journal
 from grok.store.connection import Store
-from grok.store.lease import is_alive
+from grok.store.lease import holder_of, is_alive
 from grok.store.shared_files import MAY_BE_IN_USE, delete_file
 from grok.store.status import last_sign_of_life
 
@@ -56,14 +56,10 @@ def _take_to_delete(database: Database, runs: list[dict[str, Any]]) -> list[Any]
     holder = f"deleted-{uuid.uuid4().hex}"
     change = {"$set": {"lease.holder": holder}, "$inc": {"lease.term": 1}}
     database.runs.bulk_write(
-        [UpdateOne({"_id": run["_id"], "lease.holder": _holder(run)}, change) for run in runs],
+        [UpdateOne({"_id": run["_id"], "lease.holder": holder_of(run)}, change) for run in runs],
         ordered=False,
     )
     return database.runs.distinct("_id", {"lease.holder": holder})
-
-
-def _holder(run: Mapping[str, Any]) -> str | None:
-    return (run.get("lease") or {}).get("holder")  # None matches a missing field, too
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ def interrupt(
     update = {"status": "INTERRUPTED", "stop_time": stop, "info.died": True}
     if run.get("result"):
         update["result.ended"] = "interrupted"
-    unchanged = {"_id": run["_id"], "status": "RUNNING", "lease.holder": _holder(run)}
+    unchanged = {"_id": run["_id"], "status": "RUNNING", "lease.holder": holder_of(run)}
     change: dict[str, Any] = {"$set": {**update, **(taken or {})}}
     if taken is not None:
         change["$inc"] = {"lease.term": 1}

@@ -48,10 +48,10 @@ def counts(database: Database) -> dict[str, int]:
     """Number of runs by status; a RUNNING run without a heartbeat counts as DEAD."""
     groups = database.runs.aggregate([{"$group": {"_id": "$status", "count": {"$sum": 1}}}])
     result = {str(group["_id"]): group["count"] for group in groups}
-    dead = sum(row["state"] == "dead" for row in unfinished(database))
-    if dead:
-        result["RUNNING"] -= dead
-        result["DEAD"] = dead
+    count = len(dead(database))
+    if count:
+        result["RUNNING"] -= count
+        result["DEAD"] = count
     return {name: count for name, count in sorted(result.items()) if count}
 
 
