@@ -19,7 +19,7 @@ def parse_value(text: Any, names: Mapping[str, Any] | None = None) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return (names or {}).get(text.lower(), text)
 
 
