@@ -54,8 +54,7 @@ def keys_of_sweep(store: Store, runs: pd.DataFrame) -> list[str]:
     if sweep is None:
         return []
     keys = [key for key in swept_keys(sweep) if f"config.{key}" in runs]
-    has_other_seeds = "seed" not in keys and runs["config.seed"].nunique() > 1  # of --seeds
-    return [*keys, "seed"] if has_other_seeds else keys
+    return [*keys, "seed"] if runs["config.seed"].nunique() > 1 else keys
 
 
 def run_status(store: Store, row: pd.Series) -> str:

@@ -21,7 +21,8 @@ from pymongo.database import Database
 
 from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder, write_private
-from grok.reports.exports import curves_of, finished_runs, swept_keys
+from grok.reports.exports import curves_of, finished_runs
+from grok.store.connection import swept_keys
 
 THRESHOLD = 0.99  # accuracy above which the template counts a run as grokked
 TEMPLATE_NAMES = {"s5": "permutation"}  # of operations that have another name there

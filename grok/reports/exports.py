@@ -16,7 +16,7 @@ from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder, write_private
 from grok.printable import echo
 from grok.reports.history import logged, training_history
-from grok.store.connection import find_run, find_sweep
+from grok.store.connection import find_run, find_sweep, swept_keys
 from grok.store.selection import of_sweeps
 
 METRIC_OF_COLUMN = {
@@ -93,11 +93,6 @@ def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[
     if not runs:
         raise UserError(f"no finished run of a sweep {sweep}")
     return document, runs
-
-
-def swept_keys(sweep: dict[str, Any]) -> list[str]:
-    """The config keys, seed aside, that tell the runs of a sweep from each other."""
-    return [key for key in (sweep.get("config") or {}).get("parameters", {}) if key != "seed"]
 
 
 def export_sweep(database: Database, sweep: str, folder: Path) -> int:

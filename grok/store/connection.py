@@ -262,10 +262,11 @@ def find_sweep(database: Database, name: str) -> dict[str, Any] | None:
 
 
 def swept_keys(sweep: Mapping[str, Any]) -> list[str]:
-    """The parameters to which a stored sweep can give more than one value, in their order."""
+    """The parameters, seed aside, to which a stored sweep can give several values, in their order."""
     config = sweep.get("config")
     parameters = config.get("parameters") if isinstance(config, dict) else None
-    return [key for key, spec in (parameters or {}).items() if _has_several_values(spec)]
+    several = (key for key, spec in (parameters or {}).items() if _has_several_values(spec))
+    return [key for key in several if key != "seed"]
 
 
 def _has_several_values(parameter: Any) -> bool:

@@ -36,7 +36,8 @@ def made(store):
     for metric in database.metrics.find({"run_id": 1}):
         shorter = {key: metric[key][:7] for key in ("steps", "values", "timestamps")}
         database.metrics.update_one({"_id": metric["_id"]}, {"$set": shorter})
-    parameters = {key: {"values": [0]} for key in ("width", "operation", "seed")}
+    parameters = {key: {"values": [0, 1]} for key in ("width", "operation", "seed")}
+    parameters["p"] = {"value": 97}  # one value for all runs, which tells none from another
     for sweep_id, name in (("capacity-1", "capacity_cpu"), ("liu_cpu-1", "liu_figure4b")):
         database.sweeps.insert_one(
             {

@@ -508,7 +508,7 @@ def sweep_of(sweep: dict[str, Any]) -> dict[str, Any]:
         "created": json_value(sweep.get("created")),
         "seconds": json_value(sweep.get("seconds")),
         "state": str(sweep.get("state", "")).lower(),
-        "keys": [key for key in swept_keys(sweep) if key != "seed"],
+        "keys": swept_keys(sweep),
         "has_details": "map" in sweep or bool(sweep.get("jobs")),
         "findings": [finding_of(finding) for finding in findings],
     }
