@@ -83,7 +83,7 @@ class Problem:
     arrays_every: int = 1
     measures: MeasureConfig | None = None
     fused: bool = True
-    parent_run: int | None = None
+    parent_run: int | str | None = None
     weights_file: WeightsFile | None = None
     reference_run: int | None = None
 

@@ -287,7 +287,7 @@ class Experiment(sacred.Experiment):
         self,
         config: Mapping[str, Any],
         connect: Connect = connection.connect,
-        named_runs: Mapping[str, int] = {},
+        named_runs: Mapping[str, int | str] = {},
     ) -> Problem:
         """The problem of a full configuration.
 
@@ -329,11 +329,11 @@ class Experiment(sacred.Experiment):
         parent = self._parent_run(c, connect(), named_runs.get("initial_run"))
         return replace(self.warm_start_function(c, problem, parent), parent_run=parent.number)
 
-    def _parent_run(self, c: Config, store: Store, number: int | None) -> ParentRun:
+    def _parent_run(self, c: Config, store: Store, number: int | str | None) -> ParentRun:
         """The run that `initial_run` names: by id, or the latest finished run of a named config."""
-        named = c.initial_run if number is None else number
-        if not isinstance(named, str):
-            return ParentRun(store, named)
+        named = c.initial_run
+        if number is not None or not isinstance(named, str):
+            return ParentRun(store, named if number is None else number)
         check_names([named], self.named_configs, f"named config of {self.path}")
         return warm_start.latest_run(store, self.path, named, c.seed, self.matching_named_configs)
 

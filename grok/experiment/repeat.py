@@ -90,7 +90,7 @@ def _execute(
     run: Mapping[str, Any],
     experiment: Experiment,
     config: Mapping[str, Any],
-    named: Mapping[str, int],
+    named: Mapping[str, int | str],
     point: ResumePoint | None,
     meta: Mapping[str, Any] | None,
 ) -> Run:
@@ -116,7 +116,7 @@ def _execute(
     return again
 
 
-def named_runs(run: Mapping[str, Any]) -> dict[str, int]:
+def named_runs(run: Mapping[str, Any]) -> dict[str, int | str]:
     """The ids of the runs of this store that the keys of a run's configuration name.
 
     UserError if that is not known: the number that an imported configuration has is that of another

@@ -1,6 +1,7 @@
 """A run that starts where another ended, and knows which."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,12 @@ def test_it_starts_with_the_weights_and_its_lineage_is_a_query(store, paper):
     assert start == end
     assert store.database.runs.find_one({"info.initial_run": first._id})["_id"] == second._id
     assert repeat(store, second._id).first is None
+
+
+def test_a_run_that_has_a_name_is_found_by_it(store, paper):
+    """`grok repeat` of a run that started from it took the name for a named config."""
+    config = SimpleNamespace(initial_run="a_named_config", seed=3)
+    assert paper._parent_run(config, store, "first").number == "first"
 
 
 def test_a_run_that_was_imported_alone_never_follows_its_ids(store, paper, tmp_path):
