@@ -24,7 +24,7 @@ LAZINESS = {
     "cpu_lazy": "α = 4",
     "cpu_little_data": "α = 1, P = 30",
 }
-GRADIENT_DIRECTION = {"cpu": "gradient across the weights", "cpu_plain": "plain AdamW"}
+GRADIENT_DIRECTION = {"cpu": "orthogonal gradient", "cpu_plain": "plain AdamW"}
 COLLAPSES = "numerical_stability_collapse"
 LOSS_PRECISION = {"cpu_collapse": "float32", "cpu_collapse_float64": "float64 loss"}
 GRADIENT_FILTER = {
@@ -103,10 +103,12 @@ def plot_numerical_stability(store: Store, runs: pd.DataFrame) -> Figure:
     if query.has_finished_run(store, COLLAPSES):
         _, collapses = query.sweep(store, COLLAPSES)
         plot_presets(store, panels[2], collapses, "collapsed", LOSS_PRECISION)
+        plot_presets(store, panels[2], collapses, "test_accuracy", LOSS_PRECISION, ":")
         panels[2].legend(fontsize="small")
     panels[0].set(ylabel="test accuracy; train accuracy dotted", ylim=(-0.03, 1.03))
     panels[1].set_ylabel("cosine of descent and weights")
-    panels[2].set(ylabel="fraction of train rows without gradient", xscale="linear")
+    panels[2].set(ylabel="train rows without gradient; test accuracy dotted", xscale="linear")
+    panels[2].autoscale(axis="x")
     panels[0].legend(fontsize="small")
     return figure
 
