@@ -258,9 +258,10 @@ def without_radial_part(grad: Tensor, weights: Tensor) -> Tensor:
 
     Source: Prieto et al. 2025, the orthogonal gradient.
     """
-    tiny = torch.finfo(grad.dtype).tiny
-    rest = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=tiny) * weights
-    return rest * (grad.norm() / rest.norm().clamp(min=tiny))
+    limits = torch.finfo(grad.dtype)
+    rest = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=limits.tiny) * weights
+    factor = grad.norm() / rest.norm().clamp(min=limits.tiny)
+    return rest * factor.clamp(max=limits.max)  # infinite, it would make a rest of 0 NaN
 
 
 def _adam(

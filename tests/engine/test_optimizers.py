@@ -234,6 +234,14 @@ def test_an_orthogonal_gradient_of_zero_or_at_zero_weights_is_finite():
     assert rest.tolist() == pytest.approx([0, 5])  # the norm 5 stays
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_large_gradient_of_one_number_is_wholly_radial(dtype):
+    """Nothing is left of it, exactly 0. Its norm by the least number is infinite, and made the bias
+    of a network with one output NaN (omnigrok with dataset=qm9)."""
+    grad, weights = torch.tensor([10.0], dtype=dtype), torch.tensor([3.0], dtype=dtype)
+    assert optimizers.without_radial_part(grad, weights).tolist() == [0]
+
+
 def test_step_scalars_are_those_of_adam_at_step_t():
     optimizer = Optimizer(groups=(GROUP, replace(GROUP, lr=0.2)), warmup_steps=4)
     numbers = optimizers.hyperparameters(optimizer)
