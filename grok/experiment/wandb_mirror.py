@@ -13,7 +13,6 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,6 +26,7 @@ from grok.wandb_servers import CLOUD, ENDPOINT_NAME, HEALTH_PATH
 GREETING_TIMEOUT = 2.0
 JOIN_TIMEOUT = 15.0  # seconds that a run's end waits for W&B; an agent kills after 30
 PICTURES = (".png", ".jpg", ".jpeg", ".gif")
+STEP = "step"  # at W&B the x axis of metrics that are known only at the end of a run
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Mirror(RunObserver):
         self.tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._serve, name="wandb", daemon=True)
         self.run: Any = None  # W&B's, made in the thread
+        self.step = 0  # that W&B has reached, used in the thread
         self.label = ""
         self.result: dict[str, Any] = {}
         self.has_warned = False
@@ -97,15 +98,7 @@ class Mirror(RunObserver):
         self.result = result or self.result
 
     def log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
-        by_step: dict[int, dict[str, float]] = {}
-        for name, new in metrics_by_name.items():
-            for step, value in zip(new["steps"], new["values"], strict=True):
-                by_step.setdefault(step, {})[name] = float(value)
-        for step in sorted(by_step):
-            self.tasks.put(partial(self._log, by_step[step], step))
-
-    def _log(self, values: dict[str, float], step: int) -> None:
-        self.run.log(values, step=step)
+        self.tasks.put(lambda: self._log(metrics_by_name))
 
     def artifact_event(
         self, name: str, filename: str, metadata: Any = None, content_type: str | None = None
@@ -164,13 +157,37 @@ class Mirror(RunObserver):
         atexit.unregister(_end_service)
         atexit.register(_end_service)
 
+    def _log(self, metrics_by_name: dict[str, Any]) -> None:
+        """Log metrics by step.
+
+        W&B ignores values of earlier steps than its last one. Metrics that have such values, as those
+        that are known only at the end of a run, are logged in further rows, with STEP beside them.
+        """
+        in_order: dict[int, dict[str, float]] = {}
+        late: dict[int, dict[str, float]] = {}
+        for name, new in metrics_by_name.items():
+            is_late = min(new["steps"], default=self.step) < self.step
+            if is_late:
+                self.run.define_metric(STEP, hidden=True, summary="none")
+                self.run.define_metric(name, step_metric=STEP)
+            rows = late if is_late else in_order
+            for step, value in zip(new["steps"], new["values"], strict=True):
+                rows.setdefault(step, {})[name] = float(value)
+        for step in sorted(in_order):
+            self.step = step
+            self.run.log(in_order[step], step=step)
+        for step in sorted(late):
+            self.step += 1
+            self.run.log({**late[step], STEP: step}, step=self.step)
+
     def _show(self, name: str, picture: bytes) -> None:
         import io
 
         import PIL.Image
         import wandb
 
-        self.run.log({Path(name).stem: wandb.Image(PIL.Image.open(io.BytesIO(picture)))})
+        image = wandb.Image(PIL.Image.open(io.BytesIO(picture)))
+        self.run.log({Path(name).stem: image}, step=self.step)  # without it W&B begins another step
 
     def _end(self, status: str, exit_code: int) -> None:
         summary = {"status": status, **{k: v for k, v in self.result.items() if v is not None}}

@@ -119,6 +119,44 @@ def test_a_server_that_refuses_is_told_of_once(home, account):
     assert stores.connect().database.runs.find_one()["status"] == "COMPLETED"
 
 
+LATE = """
+import PIL.Image
+from grok.experiment.wandb_mirror import Identity, Mirror
+mirror = Mirror(Identity("abcd1234", "grok", None), "here", [])
+mirror.started_event({"name": "nanda"}, "run", {}, None, {}, {}, 1)
+PIL.Image.new("RGB", (2, 2)).save("picture.png")
+for number in range(3):
+    mirror.artifact_event(f"picture_{number}.png", "picture.png")
+loss, late = {"steps": [0, 1], "values": [3.0, 2.0]}, {"steps": [0, 50, 100], "values": [7, 8, 9]}
+mirror.log_metrics({"train_loss": loss}, {})
+mirror.log_metrics({"train_loss": {"steps": [50, 100], "values": [1.0, 0.5]}}, {})
+mirror.log_metrics({"restricted_loss": late, "excluded_loss": late}, {})
+mirror.log_metrics({"last_only": {"steps": [100], "values": [4]}}, {})
+mirror.completed_event(None, None)
+mirror.thread.join()
+"""
+
+
+def test_metrics_known_only_at_the_end_of_a_run_arrive_with_their_steps(home):
+    """W&B ignores a step below its last one, in silence: those of nanda, wang, minegishi and doshi
+    that are computed from the kept weights were missing there."""
+    offline = environment(home, WANDB_MODE="offline", PYTHONPATH=str(PROJECT))
+    words = [sys.executable, "-c", LATE]
+    done = subprocess.run(words, env=offline, cwd=home, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = offline_run(home)
+    history = [values(one.history.item) for one in found if one.HasField("history")]
+    rows = [{"_step": row["_step"], **row} for row in history]
+    loss = {row["_step"]: row["train_loss"] for row in rows if "train_loss" in row}
+    assert loss == {0: 3.0, 1: 2.0, 50: 1.0, 100: 0.5}
+    for name in ("restricted_loss", "excluded_loss"):
+        assert {row["step"]: row[name] for row in rows if name in row} == {0: 7, 50: 8, 100: 9}
+    assert [row["step"] for row in rows if row.get("last_only") == 4] == [100]
+    axes = {one.metric.name: one.metric.step_metric for one in found if one.HasField("metric")}
+    assert axes["restricted_loss"] == axes["last_only"] == "step" and "train_loss" not in axes
+    assert {f"picture_{number}" for number in range(3)} <= set().union(*rows)
+
+
 KILLED = """
 import psutil
 from grok.experiment.wandb_mirror import Identity, Mirror
