@@ -95,24 +95,30 @@ class History:
     orderings: list[Tensor] = field(default_factory=list)
 
     def saved(self) -> Tensors:
-        """Everything as tensors: the leaves by number, and their structure as JSON."""
+        """Everything as tensors: the leaves by number, their structure as JSON, and which are numbers."""
         values = {_saved_name(entry): getattr(self, entry.name) for entry in fields(self)}
         leaves, spec = pytree.tree_flatten({k: v for k, v in values.items() if v is not None})
         structure = torch.tensor(list(pytree.treespec_dumps(spec).encode()), dtype=torch.uint8)
         numbered = {f"{number:06d}": _as_tensor(leaf) for number, leaf in enumerate(leaves)}
-        return {"structure": structure, **numbered}
+        numbers = torch.tensor([not isinstance(leaf, Tensor) for leaf in leaves])
+        return {"structure": structure, "numbers": numbers, **numbered}
 
     def restore(self, tensors: Tensors) -> None:
         """Take the values that `saved` returned; CheckpointError if they are none."""
         device = self.gradient_sum.device
         try:
             spec = pytree.treespec_loads(bytes(tensors["structure"].tolist()).decode())
+            names = sorted(tensors.keys() - {"structure", "numbers"})
+            if "numbers" in tensors:
+                are_numbers = tensors["numbers"].tolist()
+            else:  # older versions did not tell them from parameters that are scalars
+                are_numbers = [tensors[name].ndim == 0 for name in names]
             leaves = [
-                tensors[name].item() if tensors[name].ndim == 0 else tensors[name].to(device)
-                for name in sorted(tensors.keys() - {"structure"})
+                tensors[name].item() if is_number else tensors[name].to(device)
+                for name, is_number in zip(names, are_numbers, strict=True)
             ]
             values = pytree.tree_unflatten(leaves, spec)
-        except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"the state of the measures cannot be read ({error})") from error
         if not isinstance(values, dict):
             raise CheckpointError("the state of the measures is none")

@@ -279,6 +279,36 @@ def test_a_checkpoint_that_has_gradients_without_their_products_is_read():
         assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_checkpoint_keeps_parameters_that_are_scalars():
+    """An own model may have one, as a learned temperature. It came back as a number, on which every
+    instrument failed that reads the weights or the gradient of earlier steps."""
+    scalar = {"scale": torch.tensor(2.0), "weight": torch.ones(3)}
+    numbers = (8, {"norms/total": 0.5})
+    history = History(
+        scalar,
+        scalar,
+        torch.zeros(4),
+        (7, scalar),
+        path_length=1.5,
+        recent_weights=[scalar],
+        last_step=(8, scalar, 0.1),
+        burst_metrics=[numbers],
+    )
+    restored = History({}, {}, torch.zeros(4), (0, {}))
+    restored.restore(history.saved())
+    step, gradient, lr = restored.last_step
+    kept = [
+        restored.initial_weights,
+        *restored.recent_weights,
+        gradient,
+        restored.interval_start[1],
+    ]
+    for tensors in kept:
+        assert {k: v.tolist() for k, v in tensors.items()} == {"scale": 2.0, "weight": [1, 1, 1]}
+    assert (step, lr, restored.path_length, restored.burst_metrics) == (8, 0.1, 1.5, [numbers])
+    assert all(isinstance(one, int | float) for one in (step, lr, restored.path_length))
+
+
 def test_a_run_knows_the_memory_of_its_windows():
     """What is needed was not known before it was full."""
     options = {"batch_dynamics": {"lags": [1], "windows": [9]}}
