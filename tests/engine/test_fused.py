@@ -363,6 +363,28 @@ def test_without_a_compiler_a_run_falls_back_in_one_line(monkeypatch, capsys, tm
     assert lines == ["warning: training without a fused step, slower: no C++ compiler was found"]
 
 
+def test_without_a_folder_for_programs_a_run_falls_back_in_one_line(monkeypatch, capsys, tmp_path):
+    """A cache folder that cannot be made, as on a read-only disk, ended every long run of an MLP with
+    a traceback, although the fused step is only a faster way to the same weights."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    events = list(train([regression(0)], fused=True, compiled=False))
+    assert losses(events) == losses(list(train([regression(0)], compiled=False)))
+    (line,) = capsys.readouterr().err.splitlines()
+    start = "warning: training without a fused step, slower: cannot make or load the program: "
+    assert line.startswith(start) and str(tmp_path / "file") in line
+
+
+def test_a_compiler_that_cannot_be_started_is_one_line(monkeypatch, tmp_path):
+    def no_memory(*args, **options):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiler.subprocess, "run", no_memory)
+    with pytest.raises(compiler.CompilerError, match="Cannot allocate memory"):
+        compiler.load('extern "C" int number() { return 4; }')
+
+
 def test_a_program_is_compiled_once_and_kept_for_its_user_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     first = compiler.load('extern "C" int number() { return 3; }')

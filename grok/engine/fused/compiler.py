@@ -25,18 +25,19 @@ def load(code: str) -> ctypes.CDLL:
     """The compiled program of a source.
 
     Raises:
-        CompilerError: there is no compiler, or it fails.
+        CompilerError: there is no compiler, it cannot be started or fails, or the program cannot be
+            kept or loaded.
     """
     compiler = find_compiler()
     facts = "\n".join([code, *FLAGS, version(compiler), platform.machine(), cpu_flags()])
     name = hashlib.sha256(facts.encode()).hexdigest()[:32]
-    path = folder() / f"{name}.so"
-    if not path.exists():
-        _compile(compiler, code, path)
     try:
+        path = folder() / f"{name}.so"
+        if not path.exists():
+            _compile(compiler, code, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise CompilerError(f"cannot load {path}: {error}") from None
+        raise CompilerError(f"cannot make or load the program: {error}") from None
 
 
 def folder() -> Path:
