@@ -261,7 +261,7 @@ def closed_form(c: Config, width: int) -> tuple[np.ndarray, np.ndarray]:
 @ex.build
 def build(c: Config) -> Problem:
     data = parts.labels_as_columns(parts.split_operation_table(c, parts.operation_table(c)))
-    data["order"] = torch.from_numpy(modular.spectral_order(c.p, c.operation == PRODUCT))
+    data["order"] = parts.spectral_order(c, c.operation == PRODUCT)
     with drawing(c.seed, DTYPES[c.dtype]):
         model = PowerMLP(c.p, c.width, c.terms, c.init)
     if c.init == "analytic":

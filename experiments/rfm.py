@@ -323,19 +323,6 @@ def network_metrics(model: nn.Module, data: Tensors) -> Tensors:
     }
 
 
-def order_of(operation: str, p: int) -> Tensor:
-    """The numbers 0 to p - 1, or, of products, the powers of the least generator modulo p."""
-    if operation not in MULTIPLICATIVE:
-        return torch.arange(p)
-    for generator in range(1, p):
-        powers = [1]
-        while len(powers) < p - 1:
-            powers.append(powers[-1] * generator % p)
-        if len({*powers}) == p - 1 and 0 not in powers:
-            return torch.tensor(powers)
-    raise parts.ConfigError("p", p, f"a prime number with operation={operation}")
-
-
 def initial_features(c: Config) -> Tensor:
     """M of the first fit (2p, 2p): the identity, or the root of I - 1/p with random blocks beside."""
     identity = torch.eye(2 * c.p, dtype=torch.float64)
@@ -356,7 +343,7 @@ def build(c: Config) -> Problem:
     """Iterate a recursive feature machine, or train a network, on pairs."""
     if c.features != "identity" and c.operation != "x_plus_y":
         raise parts.ConfigError("features", c.features, "identity unless operation=x_plus_y")
-    order = order_of(c.operation, c.p)
+    order = parts.spectral_order(c, c.operation in MULTIPLICATIVE)
     split = parts.split_operation_table(c, parts.operation_table(c))
     generator = torch.Generator().manual_seed(parts.data_seed(c) + 2**32)
     dtype = torch.float64 if c.method == "kernel" else torch.float32

@@ -6,7 +6,7 @@ which key cannot be used, and what was expected.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import ceil, isqrt
+from math import ceil, isqrt, log
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,10 +36,12 @@ from grok.tasks.pairs import split_table
 from grok.tasks.splits import split_rows, train_size
 from grok.tasks.tables import sums
 from grok.tensors import Tensors
+from grok.theory import modular
 
 # Networks do not generalize from less of a table, and a smaller number is mostly a percentage that
 # was taken for a fraction.
 LEAST_TRAIN_FRACTION = 0.1
+MOST_TABLE_ROWS = 25_000_000  # of sums of more than two numbers
 MOST_LIST_NUMBERS = 10**8  # numbers in all lists of a data set together
 OPTIMIZER_OPTIONS = (  # configuration keys of an Optimizer's fields, where a paper has them
     "decay_to",
@@ -68,6 +70,9 @@ def operation_table(c: SimpleNamespace) -> operations.Table:
     if terms > 2:
         if c.operation != "x_plus_y":
             raise ConfigError("terms", terms, f"2 with operation={c.operation}")
+        most = max(2, int(log(MOST_TABLE_ROWS, c.p)))
+        if terms > most:
+            raise ConfigError("terms", terms, f"at most {most} with p={c.p}")
         return operations.Table(*sums(c.p, terms), c.p, c.p)
     try:
         return operations.table(c.operation, c.p, getattr(c, "symmetric", False))
@@ -80,6 +85,19 @@ def split_operation_table(
     c: SimpleNamespace, table: operations.Table, least: float = LEAST_TRAIN_FRACTION
 ) -> Tensors:
     """Train and test rows of a table, drawn from `data_seed`.
+def spectral_order(c: SimpleNamespace, is_product: bool) -> Tensor:
+    """The numbers below `p` in the order in which what learns the operation is periodic.
+
+    Arguments:
+        is_product: 1 to p - 1 by discrete logarithm, which needs a prime; else 0 to p - 1.
+    """
+    try:
+        return torch.from_numpy(modular.spectral_order(c.p, is_product))
+    except ValueError:
+        expected = f"a prime number with operation={c.operation}"
+        raise ConfigError("p", c.p, expected) from None
+
+
 
     There are `train_count` train rows, or `train_fraction` of all rows; `noisy_answers` of them
     have a random label. `least` is the smallest fraction for training that is accepted.

@@ -6,6 +6,7 @@ import torch
 from grok.claims.testing import claim_run, finding
 from grok.engine.events import Record
 from grok.engine.train import train
+from grok.errors import UserError
 from grok.experiment.experiment import load_module
 from grok.measures import periodicity
 from grok.theory import modular
@@ -41,6 +42,20 @@ def test_initial_weights_have_the_papers_deviations(doshi):
     assert doshi.PowerMLP(97, 500, 2, "gromov").inputs.std().item() == pytest.approx(1, rel=0.02)
     for weights in doshi.PowerMLP(97, 500, 2, "doshi").parameters():
         assert weights.std().item() == pytest.approx(0.05, rel=0.02)  # 0.5 / 1000^(1/3)
+
+
+def test_products_need_a_prime(doshi):
+    """Modulo 12 there is no discrete logarithm; it was a traceback of the closed form."""
+    with pytest.raises(UserError, match="p=12: expected a prime number with operation=x_times_y"):
+        problem(doshi, operation="x_times_y", p=12)
+
+
+@pytest.mark.parametrize(("p", "terms", "most"), [(997, 5, 2), (23, 6, 5)])
+def test_a_table_of_too_many_rows_is_refused(doshi, p, terms, most):
+    """997^5 rows of five numbers are 40 million GB: torch's traceback, or a killed process."""
+    expected = f"terms={terms}: expected at most {most} with p={p}"
+    with pytest.raises(UserError, match=expected):
+        problem(doshi, p=p, terms=terms)
 
 
 def test_initial_loss_is_that_of_the_zero_function(doshi):

@@ -11,6 +11,7 @@ from grok.claims.testing import claim_run, finding
 from grok.engine.events import Outcome, Saved
 from grok.engine.train import train
 from grok.errors import UserError
+from grok.experiment import parts
 from grok.experiment.experiment import load_module
 from tests.conftest import PROJECT
 
@@ -135,7 +136,7 @@ def test_deviations_are_zero_for_circulant_and_for_hankel_blocks(paper):
 
 def test_products_are_sums_of_logarithms(paper):
     """In the order of powers, a b is the power of i + j: a block of a b is a Hankel one."""
-    order = paper.order_of("x_times_y", 7)
+    order = parts.spectral_order(paper.Config(operation="x_times_y", p=7), is_product=True)
     assert sorted(order.tolist()) == [1, 2, 3, 4, 5, 6]
     values = torch.rand(7, dtype=torch.float64)
     block = values[order.unsqueeze(1) * order % 7]
