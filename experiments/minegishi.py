@@ -30,8 +30,6 @@ from torch import Tensor, nn
 
 from grok.claims.checks import delay, each, is_slower, steps_to_test
 from grok.claims.model import Claims, Missing, Outcome, Run, Runs, Undecided
-from grok.engine.checkpoint import below
-from grok.engine.events import WEIGHTS
 from grok.engine.problem import Problem
 from grok.engine.spec import Stop
 from grok.experiment import parts
@@ -456,8 +454,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     which it kept them.
     """
     if c.record_trajectory and c.mask == "none":
-        weights_by_step = {r.step: below(r.arrays, WEIGHTS) for r in recorder.records if r.arrays}
-        for name, points in ticket_history(weights_by_step, c.keep).items():
+        kept = zip(recorder.kept_steps(), recorder.kept_weights(), strict=True)
+        for name, points in ticket_history(dict(kept), c.keep).items():
             recorder.add(name, list(points), list(points.values()))
     return {}
 

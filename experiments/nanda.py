@@ -159,9 +159,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
     keys = summary["key_frequencies"]
     history = progress.history(problem.module, weights_by_step, keys, is_train)
-    steps = [record.step for record in recorder.records if record.arrays]
     for name, values in history.items():
-        recorder.add(name, steps, values)
+        recorder.add(name, recorder.kept_steps(), values)
     return summary
 
 

@@ -380,10 +380,9 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     """
     weights_by_step = recorder.kept_weights()
     if c.task == "composition" and weights_by_step:
-        steps = [record.step for record in recorder.records if record.arrays]
         traced = trace_composition(problem.module, weights_by_step, problem.data, c.seed)
         for name, values in traced.items():
-            recorder.add(name, steps, values)
+            recorder.add(name, recorder.kept_steps(), values)
     counted = (TRAINED_SUBSET, *EVALUATED_SUBSETS)
     return {f"{subset}_count": len(problem.data[f"{subset}_labels"]) for subset in counted}
 

@@ -123,6 +123,10 @@ class Recorder:
         """The weights at the logged steps that have arrays, by name; empty without record_trajectory."""
         return [below(r.arrays, WEIGHTS) for r in self.records if r.arrays]
 
+    def kept_steps(self) -> list[int]:
+        """The logged steps that have arrays, those of `trajectory` and `kept_weights`."""
+        return [record.step for record in self.records if record.arrays]
+
     def result(self) -> dict[str, Any]:
         """Phase, steps to thresholds, final metrics, how it ended."""
         if not self.series:
@@ -162,8 +166,7 @@ class Recorder:
             arrays = stacked(self.records)
             if kept or arrays:
                 path = Path(folder) / "trajectory.npz"
-                steps = np.array([record.step for record in self.records if record.arrays])
-                content: dict[str, Any] = {"steps": steps, **kept, **arrays}
+                content: dict[str, Any] = {"steps": np.array(self.kept_steps()), **kept, **arrays}
                 np.savez_compressed(path, **content)
                 self._add(path)
             if self.outcome is not None:
