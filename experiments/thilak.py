@@ -276,7 +276,7 @@ def data_and_model(c: Config) -> tuple[Tensors, Logits, nn.Module]:
         )
         return parts.labels_as_columns(parts.split_operation_table(c, table)), InputLogits(), model
     sequences = parts.tokenize_split(c, table, "aob=")
-    data = parts.sequence_data(sequences, c.batch_size or c.p**2)
+    data = parts.sequence_data(sequences, c.batch_size)
     shape = TransformerConfig(
         table.elements + 2,
         table.classes,
