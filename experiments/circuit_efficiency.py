@@ -14,7 +14,7 @@ that a network that has grokked forgets when it is trained on with little data (
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import nan
 
 import numpy as np
@@ -176,9 +176,9 @@ def build(c: Config) -> Problem:
     data |= {"table_pairs": table.pairs, "table_labels": table.labels}
     model = parts.init_with_seed(c, lambda: SumMLP(c.p, c.embedding_width, c.width))
     loss = ClassificationLoss(InputLogits(), loss_dtype=c.loss_dtype)
-    problem = parts.classification_problem(c, model, data, loss)
-    assert isinstance(problem.metrics, ClassificationMetrics)
-    return replace(problem, metrics=CircuitMetrics(problem.metrics, table.classes))
+    return parts.classification_problem(
+        c, model, data, loss, lambda known: CircuitMetrics(known, table.classes)
+    )
 
 
 # Claims. Those without a sweep of their own are checked on the runs of

@@ -248,15 +248,15 @@ def build(c: Config) -> Problem:
     loss = ClassificationLoss(InputLogits(), c.loss, c.loss_dtype)
     early = range(0, min(EARLY_STEPS, c.train_steps), EARLY_EVERY)
     late = range(EARLY_STEPS, c.train_steps + 1, c.eval_steps)
-    problem = parts.classification_problem(
+    return parts.classification_problem(
         c,
         model,
         data,
         loss,
+        DelayMetrics,
         log_steps=[*early, *late],
         stop=Stop((("test_accuracy", ex.threshold),)) if c.stop_when_generalized else None,
     )
-    return replace(problem, metrics=DelayMetrics(ClassificationMetrics(loss)))
 
 
 def trial(run: Run) -> Trial:

@@ -13,7 +13,7 @@ periodic memorize corrupted labels, and that only polynomials h(f(a) + g(b)) are
     python analysis/doshi_figures.py        # periodicity, widths and pruning
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -267,8 +267,7 @@ def build(c: Config) -> Problem:
     if c.init == "analytic":
         model.set_weights(*closed_form(c, c.width))
     loss = ClassificationLoss(InputLogits(), "squared_error", c.loss_dtype)
-    problem = parts.classification_problem(c, model, data, loss)
-    return replace(problem, metrics=PeriodicMetrics(ClassificationMetrics(loss)))
+    return parts.classification_problem(c, model, data, loss, PeriodicMetrics)
 
 
 @ex.summarize

@@ -148,8 +148,7 @@ def build(c: Config) -> Problem:
     model = parts.init_with_seed(c, lambda: Sums(c.p, c.embedding_width, c.width, EMBEDDING_STD))
     loss = ClassificationLoss(InputLogits(), c.loss, c.loss_dtype)
     stop = Stop((("test_accuracy", ex.threshold),)) if c.stop_when_generalized else None
-    problem = parts.classification_problem(c, model, data, loss, stop=stop)
-    return replace(problem, metrics=PredictionMetrics(ClassificationMetrics(loss)))
+    return parts.classification_problem(c, model, data, loss, PredictionMetrics, stop=stop)
 
 
 def generalized(run: Run) -> float:

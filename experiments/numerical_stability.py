@@ -13,7 +13,7 @@ generalizes at once, and with StableMax in place of the softmax after many steps
     python analysis/extras_figures.py                     # both directions, and the collapse
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
@@ -184,9 +184,7 @@ def build(c: Config) -> Problem:
         logits = InputLogits("images")
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
     stop = Stop((("test_accuracy", GROKKED),)) if c.stop_when_grokked else None
-    problem = parts.classification_problem(c, model, data, loss, stop=stop)
-    assert isinstance(problem.metrics, ClassificationMetrics)
-    return replace(problem, metrics=SaturationMetrics(problem.metrics))
+    return parts.classification_problem(c, model, data, loss, SaturationMetrics, stop=stop)
 
 
 # Claims. Each is checked seed by seed. A step "at" which a value is reached is the first

@@ -14,7 +14,7 @@ grokking are checked with a small transformer on division modulo 31.
     python analysis/thilak_figures.py        # figures 1 to 4
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, nan
 from typing import Any, Literal
 
@@ -236,30 +236,26 @@ class SlingshotMetrics:
         return u @ flat(hessian_u) / (u @ u).clamp(min=torch.finfo(u.dtype).tiny)
 
 
-def with_slingshot_metrics(problem: Problem) -> Problem:
-    """The problem with SlingshotMetrics; its last linear layer is the classifier."""
-    module = problem.module
-    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    initial = {f"initial/{name}": p.detach().clone() for name, p in module.named_parameters()}
-    assert isinstance(problem.metrics, ClassificationMetrics)
-    return replace(
-        problem,
-        metrics=SlingshotMetrics(problem.metrics, classifier=linear[-1]),
-        needs_previous_params=True,
-        data={**problem.data, **initial},
-    )
-
-
 @ex.build
 def build(c: Config) -> Problem:
     """Train on digits, on pairs, or on token sequences `a o b =`, with cross-entropy.
 
-    Logged at every evaluation step: SlingshotMetrics, and the norm of all weights.
+    Logged at every evaluation step: SlingshotMetrics, and the norm of all weights. The last linear
+    layer is the classifier.
     """
     parts.needs_drawn_weights(c, "the reference of the distances")
     data, logits, model = data_and_model(c)
     loss = ClassificationLoss(logits, loss_dtype=c.loss_dtype)
-    return with_slingshot_metrics(parts.classification_problem(c, model, data, loss))
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    data |= {f"initial/{name}": p.detach().clone() for name, p in model.named_parameters()}
+    return parts.classification_problem(
+        c,
+        model,
+        data,
+        loss,
+        lambda known: SlingshotMetrics(known, classifier=linear[-1]),
+        needs_previous_params=True,
+    )
 
 
 def data_and_model(c: Config) -> tuple[Tensors, Logits, nn.Module]:

@@ -81,10 +81,6 @@ def operation_table(c: SimpleNamespace) -> operations.Table:
         raise ConfigError(error.key, vars(c)[error.key], expected) from None
 
 
-def split_operation_table(
-    c: SimpleNamespace, table: operations.Table, least: float = LEAST_TRAIN_FRACTION
-) -> Tensors:
-    """Train and test rows of a table, drawn from `data_seed`.
 def spectral_order(c: SimpleNamespace, is_product: bool) -> Tensor:
     """The numbers below `p` in the order in which what learns the operation is periodic.
 
@@ -98,6 +94,10 @@ def spectral_order(c: SimpleNamespace, is_product: bool) -> Tensor:
         raise ConfigError("p", c.p, expected) from None
 
 
+def split_operation_table(
+    c: SimpleNamespace, table: operations.Table, least: float = LEAST_TRAIN_FRACTION
+) -> Tensors:
+    """Train and test rows of a table, drawn from `data_seed`.
 
     There are `train_count` train rows, or `train_fraction` of all rows; `noisy_answers` of them
     have a random label. `least` is the smallest fraction for training that is accepted.
@@ -335,7 +335,12 @@ def make_problem(
 
 
 def classification_problem(
-    c: SimpleNamespace, model: nn.Module, data: Tensors, loss: ClassificationLoss, **fields: Any
+    c: SimpleNamespace,
+    model: nn.Module,
+    data: Tensors,
+    loss: ClassificationLoss,
+    metrics: Callable[[ClassificationMetrics], Callable] | None = None,
+    **fields: Any,
 ) -> Problem:
     """The problem of a model that predicts classes.
 
@@ -343,6 +348,7 @@ def classification_problem(
     configuration has `eval_train_count` or `eval_test_count`.
 
     Arguments:
+        metrics: makes the paper's own metrics of loss and accuracies; None for these alone.
         fields: further fields of Problem.
     """
     counts = [getattr(c, f"eval_{part}_count", None) for part in ("train", "test")]
@@ -350,17 +356,17 @@ def classification_problem(
     rows = max(count or len(values) for count, values in zip(counts, labels, strict=True))
     logits = rows * labels[0].shape[-1] * (int(labels[0].max()) + 1)
     rows_at_once = ROWS_AT_ONCE if logits > MOST_LOGITS else None
-    metrics = ClassificationMetrics(loss, counts[0], counts[1], rows_at_once)
+    classification = ClassificationMetrics(loss, counts[0], counts[1], rows_at_once)
     fields = {"batch_size": c.batch_size, **fields}
     return make_problem(
         c,
         model,
         data,
         loss,
-        metrics,
+        metrics(classification) if metrics else classification,
         make_optimizer(c),
         minibatch_keys=loss.logits.batched if fields["batch_size"] else (),
-        needs_rng=metrics.draws or loss.logits.draws,
+        needs_rng=classification.draws or loss.logits.draws,
         **fields,
     )
 
