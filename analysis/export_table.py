@@ -19,7 +19,12 @@ from grok.printable import echo
 from grok.store.connection import Store
 
 SUFFIXES = {"latex": "tex", "markdown": "md", "csv": "csv"}
-LATEX_SPECIAL = "_%&#$"  # characters that LaTeX wants escaped
+LATEX_ESCAPES = {  # of the characters that LaTeX reads as commands
+    **{char: f"\\{char}" for char in "_%&#${}"},
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "\\": r"\textbackslash{}",
+}
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ def to_latex(cells: pd.DataFrame) -> str:
 
 def escape_latex(text: str) -> str:
     """The text with LaTeX's special characters escaped."""
-    return "".join(f"\\{char}" if char in LATEX_SPECIAL else char for char in text)
+    return "".join(LATEX_ESCAPES.get(char, char) for char in text)
 
 
 if __name__ == "__main__":

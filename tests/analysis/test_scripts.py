@@ -171,6 +171,14 @@ def test_a_mean_over_some_runs_only_is_followed_by_their_number():
     assert "| a_b | 100 (1 of 2) |" in markdown
 
 
+def test_names_of_groups_are_text_in_latex():
+    """An operation such as x^2 + y_1 is a group's name; ^ outside of mathematics ends LaTeX."""
+    escaped = export_table.escape_latex(r"{x^2}_1 ~ 5 % & #\$")
+    assert escaped == (
+        r"\{x\textasciicircum{}2\}\_1 \textasciitilde{} 5 \% \& \#\textbackslash{}\$"
+    )
+
+
 def test_a_correlation_along_a_run_is_that_of_its_own_steps(made, tmp_path):
     """The coefficient and the number of steps are those of the run's curves, a row for each run."""
     wanted = run_filter(1, 2)
