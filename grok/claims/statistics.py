@@ -96,20 +96,6 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[f
     return correlation, float(low), float(high)
 
 
-def holm(p_values: ArrayLike) -> list[float]:
-    """P-values of several tries at one hypothesis, adjusted so that all of them together have at most
-    the error of one.
-
-    Holm 1979, "A simple sequentially rejective multiple test procedure".
-    """
-    p_array = np.asarray(p_values, float)
-    order = np.argsort(p_array)
-    factors = len(p_array) - np.arange(len(p_array))
-    adjusted = np.empty(len(p_array))
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_array[order]), 1)
-    return adjusted.tolist()
-
-
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """95 % confidence interval of a probability, given successes among independent trials.
 

@@ -13,8 +13,6 @@ from grok.randomness import uniform
 # Sequences for each token of the vocabulary from which the first layer's products are computed once
 # for each token and position: the gathers cost less than the products then.
 TABLE_PAYS_FROM = 2
-NORMS = ("pre", "post", "none")
-POSITIONS = ("learned", "sinusoidal")
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,3 @@ def sample_times(
 def delay(times: tuple[float, float]) -> float:
     """Grokking time: steps from the first of two `times` to the second; inf if the second is inf."""
     return times[1] - times[0] if times[1] < np.inf else np.inf
-
-
-def late_losses(t: np.ndarray, lam: float, lr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Train and generalization loss (T,) after many steps, for lam < 1 and one output (eq. 11)."""
-    edge = (1 - np.sqrt(lam)) ** 2
-    train = np.exp(-4 * lr * edge * t) / (16 * np.sqrt(np.pi) * lam**0.75 * (lr * t) ** 1.5)
-    return train, train / edge

@@ -37,14 +37,6 @@ def within(labels: NDArray, train: NDArray) -> NDArray:
     return train[parallelograms(labels)].all(axis=1)
 
 
-def nullity(matrix: NDArray, p: int) -> int:
-    """Dimension of the null space of A, per dimension of the representation.
-
-    2 if A E = 0 leaves only the linear representations, offset and slope.
-    """
-    return p - (int(np.linalg.matrix_rank(matrix)) if len(matrix) else 0)
-
-
 def augmented(pairs: NDArray, labels: NDArray, train: NDArray) -> NDArray:
     """Whether each parallelogram (Q,) follows from those within the train set; P(D) in the paper.
 
@@ -171,8 +163,3 @@ def third_eigenvalue(matrix: NDArray, energy: float, average: bool) -> float:
         return 0.0
     divisor = len(matrix) if average else 1
     return float(np.linalg.eigvalsh(2 * matrix.T @ matrix / divisor / energy)[2])
-
-
-def characteristic_steps(eigenvalue: float, lr: float) -> float:
-    """n_h = 1 / (lambda_3 lr): steps in which the slowest nonlinear mode decays by e; inf for 0."""
-    return 1 / (eigenvalue * lr) if eigenvalue > 0 else float("inf")

@@ -102,10 +102,3 @@ def test_a_rank_correlation_of_fewer_than_four_pairs_has_no_interval():
     assert statistics.rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == pytest.approx(expected)
     few = statistics.rank_correlation([1, 2, 3], [1, 3, 2])
     assert few[0] == pytest.approx(0.5) and isnan(few[1]) and isnan(few[2])
-
-
-def test_holm_multiplies_the_smallest_p_value_by_the_number_of_tries():
-    """0.005 * 4, 0.01 * 3, 0.03 * 2; 0.04 * 1 is raised to the one before it. At most 1."""
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.7, 0.9]) == [1, 1]
-    assert statistics.holm([0.2]) == [0.2]

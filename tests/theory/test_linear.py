@@ -62,11 +62,14 @@ def test_nothing_generalizes_above_one():
     assert loss[0] == pytest.approx(0.5)
 
 
-def test_late_losses_approach_the_exact_ones():
-    t = np.array([3e5])
-    exact, late = theory.losses(t, 0.9, 0.01), theory.late_losses(t, 0.9, 0.01)
-    assert late[0] == pytest.approx(exact[0], rel=0.15)
-    assert late[1] == pytest.approx(exact[1], rel=0.15)
+def test_late_losses_are_those_of_the_published_limit():
+    """For lam < 1 and one output, after many steps (Levi et al. 2023, eq. 11)."""
+    t, lam, lr = 3e5, 0.9, 0.01
+    edge = (1 - lam**0.5) ** 2
+    late = np.exp(-4 * lr * edge * t) / (16 * np.pi**0.5 * lam**0.75 * (lr * t) ** 1.5)
+    train, generalization = theory.losses(np.array([t]), lam, lr)
+    assert train == pytest.approx(late, rel=0.15)
+    assert generalization == pytest.approx(late / edge, rel=0.15)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.01])
