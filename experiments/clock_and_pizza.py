@@ -101,8 +101,7 @@ def build(c: Config) -> Problem:
     """Train on a part of all pairs."""
     if c.p % 2 == 0:
         raise parts.ConfigError("p", c.p, "an odd number")
-    if c.width % c.heads:
-        raise parts.ConfigError("width", c.width, f"a multiple of heads={c.heads}")
+    parts.check_heads(c.width, c.heads)
     data = parts.labels_as_columns(
         parts.split_operation_table(c, operations.table("x_plus_y", c.p))
     )

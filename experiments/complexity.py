@@ -121,8 +121,8 @@ ex.preset(
 @ex.build
 def build(c: Config) -> Problem:
     """Train on a part of all pairs."""
-    if c.network == "transformer" and c.width % c.heads:
-        raise parts.ConfigError("width", c.width, f"a multiple of heads={c.heads}")
+    if c.network == "transformer":
+        parts.check_heads(c.width, c.heads)
     table = operations.table("x_plus_y", c.p)
     data = parts.labels_as_columns(parts.split_operation_table(c, table))
 

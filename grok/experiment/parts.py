@@ -246,10 +246,15 @@ def needs_drawn_weights(c: SimpleNamespace, what: str) -> None:
             )
 
 
+def check_heads(width: int, heads: int) -> None:
+    """ConfigError if the width cannot be divided among the heads."""
+    if width % heads:
+        raise ConfigError("width", width, f"a multiple of heads={heads}")
+
+
 def make_transformer(c: SimpleNamespace, shape: TransformerConfig) -> Transformer:
     """A transformer initialized from the run's seed."""
-    if shape.width % shape.heads:
-        raise ConfigError("width", shape.width, f"a multiple of heads={shape.heads}")
+    check_heads(shape.width, shape.heads)
     return init_with_seed(c, lambda: Transformer(shape))
 
 

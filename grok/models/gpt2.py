@@ -3,10 +3,12 @@
 Radford et al. 2019. Its matrices act on row vectors, and queries, keys and values are one matrix.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from grok.models.transformer import TransformerConfig
+from grok.models.transformer import TransformerConfig, bias_of
 from grok.tensors import Tensors
 
 PREFIX = "transformer."  # of all names but the unembedding's, in GPT2LMHeadModel
@@ -49,8 +51,7 @@ def to_gpt2(weights: Tensors, config: TransformerConfig, positions: Tensor) -> T
     check_gpt2(config)
     first = weights["tokens"]
 
-    def bias(name: str, size: int) -> Tensor:
-        return weights.get(f"{name}.bias", torch.zeros(size, dtype=first.dtype))
+    bias = partial(bias_of, weights)
 
     gpt2 = {EMBEDDING: first, "wpe.weight": positions}
     sizes = {"mix": config.width, "up": config.mlp_width, "down": config.width}

@@ -4,12 +4,13 @@ Nanda & Bloom 2022, https://github.com/TransformerLensOrg/TransformerLens. Its m
 vectors and have an axis for the heads; ours are those of torch.nn.Linear.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from grok.models.transformer import TransformerConfig
+from grok.models.transformer import TransformerConfig, bias_of
 from grok.tensors import Tensors
 
 NORMS = {"none": None, "pre": "LN"}
@@ -69,8 +70,7 @@ def to_hooked(weights: Tensors, config: TransformerConfig, positions: Tensor) ->
     def matrix(name: str) -> Tensor:
         return weights[f"{name}.weight"].T
 
-    def bias(name: str, size: int) -> Tensor:
-        return weights.get(f"{name}.bias", torch.zeros(size, dtype=first.dtype))
+    bias = partial(bias_of, weights)
 
     hooked = {"embed.W_E": first, "pos_embed.W_pos": positions}
     for layer in range(config.depth):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from grok.models.mlp import ACTIVATIONS
 from grok.randomness import uniform
+from grok.tensors import Tensors
 
 # Sequences for each token of the vocabulary from which the first layer's products are computed once
 # for each token and position: the gathers cost less than the products then.
@@ -305,6 +306,11 @@ def sinusoids(length: int, width: int) -> Tensor:
     entry = torch.arange(width)
     angle = torch.arange(length)[:, None] / 10000 ** ((entry - entry % 2) / width)
     return torch.where(entry % 2 == 0, angle.sin(), angle.cos()).to(torch.get_default_dtype())
+
+
+def bias_of(weights: Tensors, name: str, size: int) -> Tensor:
+    """The bias (size,) of a transformer's layer; zeros where it has none."""
+    return weights.get(f"{name}.bias", torch.zeros(size, dtype=weights["tokens"].dtype))
 
 
 def share_prefixes(tokens: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
