@@ -78,6 +78,9 @@ def fourier(
 ) -> dict[str, float]:
     """Spectral entropy, peak, power at low frequencies and at the stride's harmonics.
 
+    n_significant_freqs is of all p frequencies: the constant one, and the others twice, as themselves
+    and as their mirror images p - k. `significant` is of 1..p//2 alone.
+
     Arguments:
         table: token embeddings (p, D).
         stride: of the data's order; its harmonics are the multiples of it.
@@ -94,7 +97,8 @@ def fourier(
 
 
 def decoder_fourier(table: Tensor, significance: float = SIGNIFICANT_POWER) -> dict[str, float]:
-    """Spectral entropy, peak and number of significant frequencies of the output layer (p, D)."""
+    """Spectral entropy, peak and number of significant frequencies of the output layer (p, D), as in
+    `fourier`."""
     peaks = _peaks(relative_power(table), significance)
     return {f"decoder_{key}": value for key, value in peaks.items()}
 
