@@ -117,9 +117,9 @@ ex.preset(
 class PredictionMetrics:
     """Losses and accuracies, the norm of the gradient, and two facts about the weights.
 
-    gradient_norm is that of the train loss, over all weights; top_frequencies is the share of the strongest frequencies in the power of the embeddings over the
-    symbols, the constant one aside; output_part is the share of the output layer in the squared norm
-    of all weights.
+    gradient_norm is that of the train loss, over all weights; top_frequencies is the share of the
+    strongest frequencies in the power of the embeddings over the symbols, the constant one aside;
+    output_part is the share of the output layer in the squared norm of all weights.
     """
 
     classification: ClassificationMetrics

@@ -256,8 +256,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
         rms_norms, the root mean square of every tensor. With `sharpness`: sharpness (Keskar et al.
         2017); published_sharpness, what the published code computes, in which the minimum stands
         for the maximum; adaptive_sharpness, the first in a box in proportion to the weights; and
-        top_eigenvalue, of the train loss's Hessian. Unless `tied`: circle_gain, by which factor the fraction of W_U's power at
-        its strongest frequency has grown.
+        top_eigenvalue, of the train loss's Hessian. Unless `tied`: circle_gain, by which factor the
+        fraction of W_U's power at its strongest frequency has grown.
     """
     if recorder.outcome is None:
         return {}

@@ -109,9 +109,9 @@ def runs(store: Store, matching: Filter | None = None, last: int = 0) -> pd.Data
     Returns:
         Columns `run` (the id), `experiment`, `status`, `start_time`, and one column per key of the
         sweep, the config and the result: `sweep.*`, `config.*`, `result.*`, and `added.*` for what
-        `grok store attach` has added, with dots for nested keys and None where a run has no such key. `attrs["everywhere"]` is the set of config
-        columns that every run has: papers gain config keys, so older runs lack some. The table is
-        empty if no run matches.
+        `grok store attach` has added, with dots for nested keys and None where a run has no such
+        key. `attrs["everywhere"]` is the set of config columns that every run has: papers gain
+        config keys, so older runs lack some. The table is empty if no run matches.
     """
     cursor = store.database.runs.find(matching or {}, dict.fromkeys(RUN_FIELDS, 1))
     documents = list(cursor.sort("_id", -1).limit(last).batch_size(RUNS_PER_BATCH))[::-1]

@@ -1,8 +1,8 @@
 """The form of stored documents, which commands rely on whoever has written an archive of them.
 
 A model has the fields that some command reads; documents may have others, of plain values. `Run`,
-`Metric`, `Sweep`, `SweepPoint` and `File` have all fields that are stored, and the texts below them are those of
-docs/reference/formats.md.
+`Metric`, `Sweep`, `SweepPoint` and `File` have all fields that are stored, and the texts below them
+are those of docs/reference/formats.md.
 """
 
 from collections.abc import Mapping

@@ -270,8 +270,9 @@ def groups(database: Database, filters: str, by: str, columns: Sequence[str]) ->
     """The runs that filters select, grouped by the values of a column.
 
     Returns:
-        `total`, the number of these runs, and `groups`, the MOST_GROUPS largest ones: for each its `value`, the `count` of its runs, the `states` (how many runs have each
-        status), and `means`, that of each column over the runs where it is a number.
+        `total`, the number of these runs, and `groups`, the MOST_GROUPS largest ones: for each its
+        `value`, the `count` of its runs, the `states` (how many runs have each status), and `means`,
+        that of each column over the runs where it is a number.
     """
     wanted = selection.select(database, filters_of(filters))
     numeric = [c for c in columns if c not in FIELDS and c != CURVE and not c.startswith(METRIC)]
