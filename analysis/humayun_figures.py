@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from grok import phases
@@ -144,14 +145,18 @@ def format_steps(steps: float) -> str:
 
 
 def plot_trends(steps: dict[str, list[float]]) -> Figure:
-    """The table as dots, with a line at the baseline's median."""
+    """The table as dots, with a line at the baseline's median; runs that never arrive are counted."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     for position, values in enumerate(steps.values()):
         axes.plot(values, [position] * len(values), "o", color=style.COLOURS[0], alpha=0.7)
+        if never := int(np.isinf(values).sum()):
+            place = ("axes fraction", "data")
+            axes.annotate(f"{never} never", (1.02, position), xycoords=place, va="center")
     axes.axvline(np.median(steps["trend"]), color="grey", lw=0.7)
     axes.set_yticks(range(len(steps)), [TREND_LABELS[name] for name in steps])
-    axes.invert_yaxis()
     axes.set_xlabel("steps to robustness")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_ylim(len(steps) - 0.5, -0.5)
     return figure
 
 
