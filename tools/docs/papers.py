@@ -51,7 +51,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     by_name = {experiment.path: experiment for experiment in experiments}
     rows = []
     words_of_all = list[str]()
-    runs_of_all = restated = 0
+    runs_of_all = seconds_of_all = restated = 0
     for name, paper in verdicts().items():
         words = words_of(by_name[name], paper, control=False)
         words_of_all += words
@@ -66,6 +66,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
         is_outdated = bool(all_words) and all_words <= {"not run", "not tried"}
         if not is_outdated:
             runs_of_all += paper["runs"] or 0
+            seconds_of_all += paper["seconds"] or 0
         link = os.path.relpath(PAPERS / f"{name}.md", page.parent)
         rows.append(
             [
@@ -80,11 +81,13 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     header = ["paper", "source", "what is checked", "its claims", "our controls", "minutes"]
     parts = [f"{words_of_all.count(word)} {phrase}" for word, phrase in PHRASES.items()]
     dates = sorted(paper["date"] for paper in verdicts().values() if paper["date"])
+    hours = f"{seconds_of_all / 3600:.1f} hours"
     total = (
         f"Of the {len(words_of_all)} claims of the papers, {', '.join(parts[:-1])} and {parts[-1]}, in "
-        f"{runs_of_all} runs. {restated} claims were changed after an earlier form had been checked "
-        "on the same seeds. The page of each paper marks them, and names the commits, the date and "
-        f"the machine of its last replication; they were made from {dates[0]} to {dates[-1]}."
+        f"{runs_of_all} runs, whose sweeps took {hours} together. {restated} claims were changed after "
+        "an earlier form had been checked on the same seeds. The page of each paper marks them, and "
+        "names the commits, the date and the machine of its last replication; they were made from "
+        f"{dates[0]} to {dates[-1]}."
     )
     return "\n\n".join([table(header, rows), total])
 
