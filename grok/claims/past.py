@@ -107,7 +107,7 @@ def _stored(database: Database, claim: Claim) -> Iterator[PastCheck]:
             yield PastCheck(
                 version=findings[0].version,
                 began=_in_utc(runs.get("first")),
-                checked=checked["checked"].replace(tzinfo=UTC),
+                checked=checked["checked"].replace(tzinfo=UTC, microsecond=0),  # as published
                 commit=checked.get("commit", "unknown"),
                 sweep=claim.sweep,
                 seeds=frozenset(runs.get("seeds", own)),

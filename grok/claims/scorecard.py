@@ -74,8 +74,9 @@ def check_sweep(
     """Check the claims that are made on a sweep, and store the findings with it.
 
     A finding is stored with the version of its claim, and whether that version was registered only
-    after the first of the runs began, finished or not, or after another version had been checked on one
-    of their seeds. The findings of other versions move to `claims_before`. A sweep that is not the one of the project's file of its name runs no claim.
+    after the first of the runs began, finished or not, or after another version had been checked on
+    one of their seeds. The findings of other versions move to `claims_before`. A sweep that is not the
+    one of the project's file of its name runs no claim.
     """
     if not any(claim.sweep == sweep["name"] for claim in experiment.claims):
         return []  # most sweeps: their runs need not be read

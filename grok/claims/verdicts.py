@@ -1,8 +1,9 @@
 """The verdicts of the replications of each paper, as the file that the documentation reads.
 
-docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids), `subject` (a phrase),
-both written by hand; what its last replication gave: `commit`, `date` and `machines` of its runs, `runs`,
-`seconds`, and `claims`, for each claim an entry (`results`); and `earlier`, the entries of replications before it.
+docs/verdicts.json holds for each paper: `sources` (titles and arXiv ids) and `subject` (a phrase),
+written by hand; what its last replication gave: `commit`, `date` and `machines` of its runs, `runs`,
+`seconds`, and `claims`, for each claim an entry (`results`); and `earlier`, the entries of
+replications before it.
 """
 
 import json
