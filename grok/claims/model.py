@@ -408,6 +408,11 @@ def judge(findings: Sequence[Finding]) -> Verdict:
     return Verdict(word, asked, run, passed)
 
 
+def first_reason(findings: Sequence[Finding]) -> str | None:
+    """The first reason why a seed could not be evaluated or decided; None if there is none."""
+    return next((finding.why for finding in findings if finding.why), None)
+
+
 def measured_numbers(findings: Sequence[Finding]) -> dict[str, tuple[float, float, float]]:
     """The numbers that a claim measured: the median over its seeds, the smallest and the largest.
 

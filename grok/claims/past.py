@@ -15,7 +15,7 @@ from typing import Any
 from pymongo.database import Database
 
 from grok.claims import registry
-from grok.claims.model import Claim, Finding, Verdict, judge, measured_numbers
+from grok.claims.model import Claim, Finding, Verdict, first_reason, judge, measured_numbers
 from grok.paths import PROJECT
 
 VERDICTS = PROJECT / "docs" / "verdicts.json"
@@ -34,6 +34,7 @@ class PastCheck:
     sweep: name of the sweep file.
     seeds: of the runs.
     verdict, measured: as `judge` and `measured_numbers` return them.
+    why: why the claim could not be evaluated or decided, if so and if that is known.
     stated_after, restated: as in Finding.
     """
 
@@ -45,26 +46,31 @@ class PastCheck:
     seeds: frozenset[int]
     verdict: Verdict
     measured: Mapping[str, tuple[float, float, float]]
+    why: str | None
     stated_after: bool
     restated: bool
 
 
-def checks_of(database: Database, claim: Claim, path: Path = VERDICTS) -> list[PastCheck]:
-    """The checks of a claim, the earliest first.
+def checks_of(
+    database: Database, claims: Iterable[Claim], path: Path = VERDICTS
+) -> dict[str, list[PastCheck]]:
+    """The checks of each of these claims by its id, the earliest first.
 
     Arguments:
-        database: whose sweeps of the file that the claim is made on are read.
-        claim: as it is now.
+        database: whose sweeps of the files that the claims are made on are read.
+        claims: as they are now.
         path: of the verdicts of the project's replications (`grok.claims.verdicts`), if there are any.
     """
-    found = {
-        check.checked: check for check in (*_published(path, claim), *_stored(database, claim))
-    }
-    return [found[checked] for checked in sorted(found)]
-
-
-def _published(path: Path, claim: Claim) -> Iterator[PastCheck]:
     papers = json.loads(path.read_text())["papers"].values() if path.exists() else ()
+    checks = {}
+    for claim in claims:
+        found = (*_published(papers, claim), *_stored(database, claim))
+        by_time = {check.checked: check for check in found}
+        checks[claim.id] = [by_time[checked] for checked in sorted(by_time)]
+    return checks
+
+
+def _published(papers: Iterable[Mapping[str, Any]], claim: Claim) -> Iterator[PastCheck]:
     for paper in papers:
         present = paper["claims"].get(claim.id, {})
         for result in (*paper.get("earlier", {}).get(claim.id, ()), present):
@@ -78,6 +84,7 @@ def _published(path: Path, claim: Claim) -> Iterator[PastCheck]:
                     seeds=frozenset(result["of_seeds"]),
                     verdict=verdict_of(result),
                     measured=measured_of(result),
+                    why=None,
                     stated_after=result["stated_after"],
                     restated=result["restated"],
                 )
@@ -106,21 +113,17 @@ def _stored(database: Database, claim: Claim) -> Iterator[PastCheck]:
             own = {finding.seed for finding in findings} - {None}
             yield PastCheck(
                 version=findings[0].version,
-                began=_in_utc(runs.get("first")),
+                began=runs.get("first"),
                 checked=checked["checked"].replace(tzinfo=UTC, microsecond=0),  # as published
                 commit=checked.get("commit", "unknown"),
                 sweep=claim.sweep,
                 seeds=frozenset(runs.get("seeds", own)),
                 verdict=judge(findings),
                 measured=measured_numbers(findings),
+                why=first_reason(findings),
                 stated_after=any(finding.stated_after for finding in findings),
                 restated=any(finding.restated for finding in findings),
             )
-
-
-def _in_utc(time: datetime | None) -> datetime | None:
-    """A time that MongoDB returns, which has no time zone."""
-    return time and time.replace(tzinfo=UTC)
 
 
 def findings_in(checked: Mapping[str, Any], claim: Claim) -> list[Finding]:

@@ -19,6 +19,7 @@ from grok.claims.model import (
     Runs,
     Verdict,
     evaluate_sweep,
+    first_reason,
     judge,
     measured_numbers,
     run_of,
@@ -89,9 +90,10 @@ def check_sweep(
     registered = registry.read()
     of_sweep = [claim for claim in experiment.claims if claim.sweep == sweep["name"]]
     versions = {claim.id: version_of(experiment, claim) for claim in of_sweep}
+    past = checks_of(database, of_sweep)
     restated = {
         claim.id: is_restated(
-            registered, claim, versions[claim.id], trained["seeds"], checks_of(database, claim)
+            registered, claim, versions[claim.id], trained["seeds"], past[claim.id]
         )
         for claim in of_sweep
     }
@@ -299,11 +301,11 @@ def summary(claim: Claim, findings: Sequence[Finding]) -> Summary:
         return Summary(Verdict("not tried", 0, 0, 0), "", claim.not_tried, False, False)
     verdict = judge(findings)
     seeds = f"{verdict.passed}/{verdict.asked}" if findings else ""
-    why = next((finding.why for finding in findings if finding.why), None)
+    numbers = format_numbers(measured_numbers(findings))
     return Summary(
         verdict,
         seeds,
-        "; ".join(filter(None, [format_numbers(measured_numbers(findings)), why])),
+        "; ".join(filter(None, [numbers, first_reason(findings)])),
         any(finding.stated_after for finding in findings),
         any(finding.restated for finding in findings),
     )
@@ -326,12 +328,13 @@ def history(experiment: Experiment, claim: Claim, database: Database) -> Table:
     registrations = registry.read().get(claim.id, [])
     present = version_of(experiment, claim)
     checks: dict[str | None, list[tuple[str, str, str]]] = {}
-    for check in checks_of(database, claim):
+    for check in checks_of(database, [claim])[claim.id]:
         began = f"{check.began:%Y-%m-%d}" if check.began else ""
         date = f"{check.checked:%Y-%m-%d}, commit {check.commit}"
         verdict = f"{check.verdict}{_mark(check.stated_after, check.restated)}"
         seeds = f"seeds {check.verdict.passed}/{check.verdict.asked}"
-        found = "; ".join(filter(None, [f"{verdict}, {seeds}", format_numbers(check.measured)]))
+        numbers = format_numbers(check.measured)
+        found = "; ".join(filter(None, [f"{verdict}, {seeds}", numbers, check.why]))
         checks.setdefault(check.version, []).append((began, date, found))
     known = [one.version for one in registrations]
     others = [

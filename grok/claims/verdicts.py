@@ -16,7 +16,6 @@ from typing import Any
 from pymongo.database import Database
 
 from grok.claims.model import Claim, Finding, measured_numbers
-from grok.claims.past import findings_in
 from grok.claims.scorecard import checked_sweeps, latest, summary, sweeps_of
 from grok.experiment.experiment import Experiment
 from grok.paths import atomic_write
@@ -78,7 +77,7 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
 
     runs: of the sweeps of the claims that count.
     seconds: that these sweeps took together, None until all of them have run.
-    claims: for each claim what `claim_result` and `_origin` return.
+    claims: for each claim what `claim_result` and, if it was checked, `_origin` return.
     """
     findings, seconds = latest(database, experiment)
     sweeps = checked_sweeps(database, experiment)
@@ -91,27 +90,26 @@ def results(experiment: Experiment, database: Database) -> dict[str, Any]:
         "seconds": None if seconds is None else round(seconds),
         "claims": {
             claim.id: claim_result(claim, findings[claim.id])
-            | _origin(claim, sweeps.get(claim.sweep))
+            | (_origin(sweeps[claim.sweep]) if findings[claim.id] else {})
             for claim in experiment.claims
         },
     }
 
 
-def _origin(claim: Claim, sweep: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Where the result of a claim is from; nothing if its sweep was not checked for it.
+def _origin(sweep: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Where the results of the claims that are checked on a sweep are from.
 
     checked: when, in UTC, in ISO 8601.
     commit: of the code that checked it; in entries from before 2026-11-28 19:00, of the runs.
     sweep: name of the sweep file.
     of_seeds: the seeds of the runs.
     """
-    if sweep is None or not findings_in(sweep["claims"], claim):
-        return {}
+    assert sweep is not None
     checked = sweep["claims"]
     return {
         "checked": checked["checked"].replace(tzinfo=UTC).isoformat(timespec="seconds"),
         "commit": checked.get("commit", "unknown"),
-        "sweep": claim.sweep,
+        "sweep": sweep["name"],
         "of_seeds": (checked.get("runs") or {}).get("seeds", []),
     }
 
@@ -126,18 +124,18 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     version: as in Finding, of the first of the findings.
     stated_after, restated: as in Finding, of any of them.
     """
-    verdict = summary(claim, findings).verdict
+    card = summary(claim, findings)
     numbers = {
         name: [value if isfinite(value) else None for value in values]
         for name, values in measured_numbers(findings).items()
     }
     return {
-        "verdict": verdict.word,
-        "seeds_passed": verdict.passed,
-        "seeds_run": verdict.run,
-        "seeds": verdict.asked,
+        "verdict": card.verdict.word,
+        "seeds_passed": card.verdict.passed,
+        "seeds_run": card.verdict.run,
+        "seeds": card.verdict.asked,
         "measured": numbers or None,
         "version": findings[0].version if findings else None,
-        "stated_after": any(finding.stated_after for finding in findings),
-        "restated": any(finding.restated for finding in findings),
+        "stated_after": card.is_stated_after,
+        "restated": card.is_restated,
     }

@@ -261,7 +261,7 @@ def without_radial_part(grad: Tensor, weights: Tensor) -> Tensor:
     limits = torch.finfo(grad.dtype)
     rest = grad - (weights * grad).sum() / (weights**2).sum().clamp(min=limits.tiny) * weights
     factor = grad.norm() / rest.norm().clamp(min=limits.tiny)
-    return rest * factor.clamp(max=limits.max)  # infinite, it would make a rest of 0 NaN
+    return rest * factor.clamp(max=limits.max)  # an infinite factor times a rest of 0 is NaN
 
 
 def _adam(

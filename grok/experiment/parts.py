@@ -82,7 +82,8 @@ def operation_table(c: SimpleNamespace) -> operations.Table:
 
 
 def spectral_order(c: SimpleNamespace, is_product: bool) -> Tensor:
-    """The numbers below `p` in the order in which what learns the operation is periodic.
+    """The numbers below `p` in the order in which the weights become periodic as the operation is
+    learned.
 
     Arguments:
         is_product: 1 to p - 1 by discrete logarithm, which needs a prime; else 0 to p - 1.

@@ -128,10 +128,10 @@ def _add_file(
     if entry is None:
         raise gridfs.errors.NoFile(file_id)
     content = gridfs.GridOut(database["fs"], file_document=entry)
-    with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
-        shutil.copyfileobj(content, copy, PIECE)
-        copy.seek(0)
-        _add(archive, hashes, f"data/{file_id}", iter(partial(copy.read, PIECE), b""))
+    with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as whole:
+        shutil.copyfileobj(content, whole, PIECE)
+        whole.seek(0)
+        _add(archive, hashes, f"data/{file_id}", iter(partial(whole.read, PIECE), b""))
     return entry
 
 

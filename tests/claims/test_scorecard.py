@@ -68,6 +68,9 @@ def test_a_sweep_is_checked_at_its_end(store, tmp_path, any_recipe):
     assert [f.passed for f in found["08c"]] == [True, True]
     assert found["08c"][0].measured["analytic accuracy 500"] == 1
     assert [f.why for f in found["08i"]] == ["needs a run with noisy"] * 2
+    noisy = next(claim for claim in paper.claims if claim.id == "08i")
+    verdicts = [*scorecard.history(paper, noisy, store.database).columns[5].cells]
+    assert any(one.endswith("needs a run with noisy") for one in verdicts)
     table, complete = scorecard.scorecard([paper], store.database)
     assert table.row_count == len(paper.claims) and not complete
     paper.claims = [Claim("08c", "reworded, and now denied", lambda runs: (False, {}), "doshi_cpu")]

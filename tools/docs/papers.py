@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grok.claims import registry
-from grok.claims.model import Claim
+from grok.claims.model import Claim, Verdict
 from grok.claims.past import VERDICTS, measured_of, verdict_of
 from grok.claims.scorecard import counted, format_numbers
 from grok.claims.versions import version_of
@@ -253,11 +253,8 @@ def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
     verdict = _word(claim, finding)
     if finding.get("seeds"):
-        found, count = verdict_of(finding), len(finding.get("of_seeds", ()))
-        together = f"{count} seeds together" if count > 1 else "one seed"
-        each = f"{found.passed} of {found.asked} seeds"
-        unfinished = f", {found.asked - found.run} of them not run" * (found.run < found.asked)
-        verdict = f"{found}, {together if claim.pooled else each + unfinished}"
+        found = verdict_of(finding)
+        verdict = f"{found}, {_seeds(claim, finding, found)}"
     version = finding.get("version")
     marks = [
         f"version {code(version)}" if version else "",
@@ -267,6 +264,17 @@ def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
         "not part of `grok replicate`" if claim.report_only else "",
     ]
     return "; ".join(filter(None, [verdict, *marks]))
+
+
+def _seeds(claim: Claim, finding: Mapping[str, Any], found: Verdict) -> str:
+    """On how many seeds a claim was checked, and on how many it holds."""
+    if claim.pooled:
+        count = len(finding.get("of_seeds", ()))
+        return f"{count} seeds together" if count > 1 else "one seed"
+    seeds = f"{found.passed} of {found.asked} seeds"
+    if found.run < found.asked:
+        seeds += f", {found.asked - found.run} of them not run"
+    return seeds
 
 
 def negative_controls(experiments: Iterable[Experiment]) -> str:
