@@ -385,7 +385,7 @@ def exponential(runs: Runs) -> tuple[float, float, float]:
     return float(start), float(slope), r2
 
 
-@claim("D3", source="arXiv:2606.13753", pooled=True, fails_on=shuffled)
+@claim("D3", source="arXiv:2606.13753", pooled=True, fails_on=shuffled, effects=("alpha",))
 def steps_are_exponential_in_the_held_norm(runs: Runs) -> Outcome:
     """Held at a norm, networks take a number of steps that is exponential in the norm."""
     _, alpha, r2 = exponential(runs)
@@ -396,7 +396,7 @@ def steps_are_exponential_in_the_held_norm(runs: Runs) -> Outcome:
 LEAST_ALPHA, MOST_ALPHA = 6.5, 8.5
 
 
-@claim("D4", source="arXiv:2606.13753", pooled=True, fails_on=shuffled)
+@claim("D4", source="arXiv:2606.13753", pooled=True, fails_on=shuffled, effects=("alpha",))
 def exponent_is_near_seven_and_a_half(runs: Runs) -> Outcome:
     """The exponent of the held norm is near 7.5."""
     _, alpha, _ = exponential(runs)
@@ -407,7 +407,14 @@ def exponent_is_near_seven_and_a_half(runs: Runs) -> Outcome:
 MOST_OF_EXTRAPOLATION = 0.9
 
 
-@claim("D5", source="added to arXiv:2606.13753", pooled=True, control=True, fails_on=no_effect)
+@claim(
+    "D5",
+    source="added to arXiv:2606.13753",
+    pooled=True,
+    control=True,
+    fails_on=no_effect,
+    effects=("part of the extrapolation",),
+)
 def exponential_breaks_above(runs: Runs) -> Outcome:
     """At 1.3 times the norm, networks are faster than the exponential of smaller norms says."""
     ratio, steps = 1.3, median_steps(runs, "norm_1_3")
@@ -459,7 +466,7 @@ def logit_scale_is_the_variable(runs: Runs) -> Outcome:
 LEAST_RECOVERY, MOST_RECOVERY = 0.85, 1.1
 
 
-@claim("D8", source="arXiv:2606.18465", pooled=True, fails_on=shuffled)
+@claim("D8", source="arXiv:2606.18465", pooled=True, fails_on=shuffled, effects=("recovery",))
 def temperature_undoes_the_norm(runs: Runs) -> Outcome:
     """A temperature that restores the scale of the logits takes back what a higher norm has added."""
     low, high, restored = (
@@ -522,7 +529,13 @@ LEAST_POWER, MOST_POWER = -1.15, -0.8
 UP_TO_TWO = ("decay_0_25", "decay_0_5", "cpu", "decay_2", "lr_0_0025", "lr_0_01")
 
 
-@claim("D12", source="arXiv:2603.13331", pooled=True, fails_on=shuffled)
+@claim(
+    "D12",
+    source="arXiv:2603.13331",
+    pooled=True,
+    fails_on=shuffled,
+    effects=("decay", "learning rate"),
+)
 def delay_is_inverse_to_decay_and_learning_rate(runs: Runs) -> Outcome:
     """The delay is inverse to the weight decay and to the learning rate."""
     (_, decay, rate), r2 = delays.two_powers_fit(trials(runs, *UP_TO_TWO))
@@ -535,7 +548,7 @@ LEAST_NU, MOST_NU = 0.725, 0.799
 THRESHOLD = 0.0158
 
 
-@claim("D12b", source="arXiv:2605.20441", pooled=True, fails_on=shuffled)
+@claim("D12b", source="arXiv:2605.20441", pooled=True, fails_on=shuffled, effects=("nu",))
 def steps_are_a_power_of_the_decay_above_a_threshold(runs: Runs) -> Outcome:
     """The steps are (decay - lambda_c)^-nu with nu = 0.757."""
     found = trials(runs, *UP_TO_TWO[:4])
@@ -554,7 +567,7 @@ MOST_ERROR = 0.25
 HELD_OUT = (*(name for name in FREE if name != "cpu"), *(f"lr_{name_of(rate)}" for rate in RATES))
 
 
-@claim("D13", source="arXiv:2605.18845", pooled=True, fails_on=shuffled)
+@claim("D13", source="arXiv:2605.18845", pooled=True, fails_on=shuffled, effects=("error",))
 def first_passage_predicts_the_delay(runs: Runs) -> Outcome:
     """The logarithm of the norm ratio, calibrated on one cell, predicts the delay of others."""
     error = mean_error(delays.first_passage(trials(runs, "cpu")), trials(runs, *HELD_OUT))
@@ -562,7 +575,14 @@ def first_passage_predicts_the_delay(runs: Runs) -> Outcome:
 
 
 # D13-peak. Outside this project: 64 %. Stated when runs of these seeds, with D13's error, were known.
-@claim("D13-peak", source="added to it", pooled=True, control=True, fails_on=shuffled)
+@claim(
+    "D13-peak",
+    source="added to it",
+    pooled=True,
+    control=True,
+    fails_on=shuffled,
+    effects=("error",),
+)
 def first_passage_from_the_peak_predicts_the_delay(runs: Runs) -> Outcome:
     """The same law predicts it if the norm falls from its peak, and not from memorization."""
     calibrated = delays.first_passage(trials(runs, "cpu"), from_peak=True)
@@ -570,7 +590,14 @@ def first_passage_from_the_peak_predicts_the_delay(runs: Runs) -> Outcome:
     return error <= MOST_ERROR, {"error": error}
 
 
-@claim("D13-constant", source="added to it", pooled=True, control=True, fails_on=shuffled)
+@claim(
+    "D13-constant",
+    source="added to it",
+    pooled=True,
+    control=True,
+    fails_on=shuffled,
+    effects=("error",),
+)
 def inverse_decay_predicts_the_delay(runs: Runs) -> Outcome:
     """A delay of c / (lr decay), with c of one cell, predicts the delay of others."""
     error = mean_error(delays.inverse_decay(trials(runs, "cpu")), trials(runs, *HELD_OUT))
@@ -653,20 +680,29 @@ def clock_error(runs: Runs, law: Any, *held_out: str) -> Outcome:
     return error <= MOST_CLOCK_ERROR, {"error": error, "runs": len(found)}
 
 
-@claim("D18", source="added to all", pooled=True, control=True, fails_on=exchanged)
+@claim(
+    "D18", source="added to all", pooled=True, control=True, fails_on=exchanged, effects=("error",)
+)
 def one_clock_of_the_norm(runs: Runs) -> Outcome:
     """Free and frozen networks generalize when the integral of dt / T of held ones is a constant."""
     return clock_error(runs, delays.norm_clock, *HELD_OUT, "frozen")
 
 
-@claim("D18-product", source="added to all", pooled=True, control=True, fails_on=exchanged)
+@claim(
+    "D18-product",
+    source="added to all",
+    pooled=True,
+    control=True,
+    fails_on=exchanged,
+    effects=("error",),
+)
 def one_clock_of_the_product(runs: Runs) -> Outcome:
     """The same holds from large embeddings, with the product of the layers' norms for the norm."""
     return clock_error(runs, delays.product_clock, *HELD_OUT, "frozen", *FROM_LARGE)
 
 
 # D19. arXiv:2606.13753: one exponent for four moduli. Ours: p = 67 as for D3 and D4.
-@claim("D19", source="arXiv:2606.13753", pooled=True, fails_on=shuffled)
+@claim("D19", source="arXiv:2606.13753", pooled=True, fails_on=shuffled, effects=("alpha",))
 def exponent_is_shared_by_moduli(runs: Runs) -> Outcome:
     """With another modulus the steps are exponential in the held norm, with the same exponent."""
     found = trials(runs, *(f"p67_norm_{name_of(ratio)}" for ratio in RATIOS_OF_P67))

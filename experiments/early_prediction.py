@@ -260,7 +260,7 @@ def held_out_area(runs: Runs, columns: Sequence[Sequence[float]]) -> float:
 LEAST_AREA_OF_TEST_LOSS = 0.9
 
 
-@claim("EP1", source="added", pooled=True, control=True, fails_on=exchanged)
+@claim("EP1", source="added", pooled=True, control=True, fails_on=exchanged, effects=("AUROC",))
 def falling_test_loss_announces_grokking(runs: Runs) -> Outcome:
     """How fast the test loss falls in the first 5 % of the steps tells which runs will grok."""
     found = area(runs, "test loss slope")
@@ -272,7 +272,14 @@ def falling_test_loss_announces_grokking(runs: Runs) -> Outcome:
 LEAST_AREA_OF_NORM = 0.85
 
 
-@claim("EP2", source="added to arXiv:2605.08237", pooled=True, control=True, fails_on=exchanged)
+@claim(
+    "EP2",
+    source="added to arXiv:2605.08237",
+    pooled=True,
+    control=True,
+    fails_on=exchanged,
+    effects=("AUROC",),
+)
 def falling_norm_announces_grokking(runs: Runs) -> Outcome:
     """How fast the norm of the weights falls then tells it without any label of the test set."""
     found = area(runs, "norm slope")
@@ -283,7 +290,14 @@ def falling_norm_announces_grokking(runs: Runs) -> Outcome:
 LEAST_GAIN = 0.02
 
 
-@claim("EP3", source="added", pooled=True, control=True, fails_on=exchanged)
+@claim(
+    "EP3",
+    source="added",
+    pooled=True,
+    control=True,
+    fails_on=exchanged,
+    effects=("AUROC", "hyperparameters alone"),
+)
 def training_tells_more_than_the_hyperparameters(runs: Runs) -> Outcome:
     """Features of the training predict settings left out better than the hyperparameters alone do."""
     found = predicted(runs, WINDOWS[0])
@@ -298,7 +312,14 @@ def training_tells_more_than_the_hyperparameters(runs: Runs) -> Outcome:
 LEAST_CORRELATION = 0.3
 
 
-@claim("EP4", source="added", pooled=True, control=True, fails_on=inverted_too)
+@claim(
+    "EP4",
+    source="added",
+    pooled=True,
+    control=True,
+    fails_on=inverted_too,
+    effects=("correlation",),
+)
 def falling_norm_tells_when(runs: Runs) -> Outcome:
     """Of the runs that grok, those whose norm falls faster do so earlier, beyond what weight decay and
     train fraction say."""
@@ -314,7 +335,9 @@ def falling_norm_tells_when(runs: Runs) -> Outcome:
 LEAST_AREA_OF_RIPPLE = 0.7
 
 
-@claim("EP5", source="arXiv:2306.13253, abstract", pooled=True, fails_on=exchanged)
+@claim(
+    "EP5", source="arXiv:2306.13253, abstract", pooled=True, fails_on=exchanged, effects=("AUROC",)
+)
 def oscillations_announce_grokking(runs: Runs) -> Outcome:
     """Oscillations of the train loss in the early steps announce grokking."""
     found = 1 - area(runs, "ripple")  # the feature's sign is that less of it is for grokking
@@ -338,7 +361,14 @@ def steps_until_given_up(run: Run) -> float:
     return rule.steps[-1] if given_up else inf
 
 
-@claim("EP6", source="added", pooled=True, control=True, fails_on=reversed_beginnings)
+@claim(
+    "EP6",
+    source="added",
+    pooled=True,
+    control=True,
+    fails_on=reversed_beginnings,
+    effects=("saved",),
+)
 def giving_up_saves_steps_at_few_errors(runs: Runs) -> Outcome:
     """The rule of `stop_when_hopeless` saves a fifth of all steps and gives up at most a tenth of the
     runs that grok."""

@@ -325,7 +325,7 @@ def agree_with_law(ratios: dict[str, float]) -> bool:
 LEAST_TEST_ACCURACY = 0.99
 
 
-@claim("09a", source="figure 1", pooled=True, fails_on=UNTRAINED)
+@claim("09a", source="figure 1", pooled=True, fails_on=UNTRAINED, effects=("cpu", "delay"))
 def accuracy_groks_while_losses_fall(runs: Runs) -> Outcome:
     """Accuracy groks while both losses fall smoothly."""
     ratios = over_law(runs, "delay", "cpu")
@@ -338,7 +338,13 @@ def accuracy_groks_while_losses_fall(runs: Runs) -> Outcome:
 
 # 09b. The paper's closed form at lambda = 0.5, 0.7, 0.8, 0.9: delays of 431, 1849, 4873 and 20,481
 # steps at its level eps / 4; at ours, 430, 1840, 4840 and 20,281.
-@claim("09b", source="section 3", pooled=True, fails_on=UNTRAINED)
+@claim(
+    "09b",
+    source="section 3",
+    pooled=True,
+    fails_on=UNTRAINED,
+    effects=("ratio_50", "ratio_70", "ratio_80", "cpu"),
+)
 def delays_follow_closed_form(runs: Runs) -> Outcome:
     """The delays of students that are trained on their inputs follow the closed form."""
     ratios = over_law(runs, "delay", "ratio_50", "ratio_70", "ratio_80", "cpu")
@@ -372,7 +378,7 @@ LEAST_GROWTH = 100
 MOST_ACCURACY_ABOVE_1 = 0.1
 
 
-@claim("09c", source="figure 1", pooled=True, fails_on=UNTRAINED)
+@claim("09c", source="figure 1", pooled=True, fails_on=UNTRAINED, effects=("growth",))
 def delay_diverges_at_one(runs: Runs) -> Outcome:
     """The delay diverges as lambda nears 1; above 1 nothing generalizes."""
     growth = runs.mean("ratio_95", "delay") / runs.mean("ratio_50", "delay")
@@ -393,7 +399,13 @@ def delay_diverges_at_one(runs: Runs) -> Outcome:
 
 # 09d. By the closed form at lambda = 0.9 (equation 15): 95 % test accuracy at 22,634 steps without
 # weight decay, at 27,072 with 1e-3, and never from 3e-3 on. Ours: not in 35,000 steps.
-@claim("09d", source="figure 3", pooled=True, fails_on=UNTRAINED)
+@claim(
+    "09d",
+    source="figure 3",
+    pooled=True,
+    fails_on=UNTRAINED,
+    effects=(*(f"decay_{name}" for name in DECAYS),),
+)
 def decay_lengthens_the_delay(runs: Runs) -> Outcome:
     """Weight decay lengthens the delay, then forbids generalizing."""
     ratios = over_law(runs, "delay", *(f"decay_{name}" for name in DECAYS))
@@ -404,7 +416,13 @@ def decay_lengthens_the_delay(runs: Runs) -> Outcome:
 # 09e. The paper: the longest delay is near 50 outputs. By the closed form it is 20,281 steps with
 # 1 output, 71,744 with 30 and 10,380 with 500, at the learning rate 0.01. Ours are delays times
 # learning rate.
-@claim("09e", source="figure 2", pooled=True, fails_on=UNTRAINED)
+@claim(
+    "09e",
+    source="figure 2",
+    pooled=True,
+    fails_on=UNTRAINED,
+    effects=("cpu", *(f"outputs_{count}" for count in OUTPUTS)),
+)
 def delay_has_a_maximum_in_outputs(runs: Runs) -> Outcome:
     """The delay has a maximum in the number of outputs."""
     names = ["cpu", *(f"outputs_{count}" for count in OUTPUTS)]

@@ -397,6 +397,7 @@ MOST_MEAN_DIFFERENCE = 0.05
     sweep="liu_figure3",
     pooled=True,
     fails_on=predictions_of_others,
+    effects=("correlation",),
 )
 def representation_predicts_accuracy(runs: Runs) -> Outcome:
     """Representations predict accuracy."""

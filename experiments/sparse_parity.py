@@ -522,7 +522,13 @@ def no_early_warning_of_fast_runs(runs: Runs) -> Outcome:
 LENGTHS = {20: "online_20", 40: "online", 80: "online_80"}
 
 
-@claim("B4c4", source="Barak et al., figure 2", pooled=True, fails_on={"train_steps": 1})
+@claim(
+    "B4c4",
+    source="Barak et al., figure 2",
+    pooled=True,
+    fails_on={"train_steps": 1},
+    effects=("exponent",),
+)
 def steps_are_a_power_of_the_bits(runs: Runs) -> Outcome:
     """The steps that are needed grow as a power of the number of bits of at most k."""
     steps = {

@@ -5,6 +5,7 @@ first seed of the claim's sweep, with config updates or changed by a function (`
 `grok.claims.model.Claim`). tests/fixtures/controls has what the claims read of them.
 
 Runs are trained in the store of GROK_HOME, and those that are stored there are not trained again.
+Nor are the negative controls that tests/fixtures/controls has as they are specified now, without `--all`.
 """
 
 import gzip
@@ -44,13 +45,17 @@ Key = tuple[str, str]  # name of the sweep file, config updates as JSON
 
 @click.command()
 @click.argument("paper", nargs=-1)
-def main(paper: tuple[str, ...]) -> None:
+@click.option(
+    "--all", "retrain", is_flag=True, help="Train those that are stored as specified, too."
+)
+def main(paper: tuple[str, ...], retrain: bool) -> None:
     """Train and store the negative controls of papers (of all, if none is named)."""
     store = connection.connect()
     for experiment in experiments(paper):
         if not any(claim.fails_on is not None for claim in experiment.claims):
             continue
-        groups = list(trained_groups(experiment, store))
+        kept = {} if retrain else up_to_date(experiment)
+        groups = list(trained_groups(experiment, store, kept))
         path = path_of(experiment)
         text = json.dumps(groups, separators=(",", ":"))
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -69,6 +74,25 @@ def path_of(experiment: Experiment) -> Path:
     return FOLDER / f"{experiment.path}.json.gz"
 
 
+def stored_groups(experiment: Experiment) -> dict[Key, Document]:
+    """What is stored of the negative controls of an experiment."""
+    path = path_of(experiment)
+    stored = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
+    return {(group["sweep"], group["updates"]): group for group in stored}
+
+
+def up_to_date(experiment: Experiment) -> dict[Key, Document]:
+    """The stored groups on which all their claims can be evaluated, in their present form."""
+    findings = evaluated(experiment)
+    outdated = {
+        key_of(claim)
+        for claim in experiment.claims
+        if claim.id in findings and word(findings[claim.id][0]) not in ("passes", "fails")
+    }
+    groups = stored_groups(experiment)
+    return {key: group for key, group in groups.items() if key not in outdated}
+
+
 def evaluated(experiment: Experiment) -> dict[str, tuple[Finding | None, str]]:
     """What each claim finds on its negative control, by the claim's id.
 
@@ -76,9 +100,7 @@ def evaluated(experiment: Experiment) -> dict[str, tuple[Finding | None, str]]:
         for each claim that has a negative control, its finding, None if its runs are not stored as
         they are specified now; and what the negative control is.
     """
-    path = path_of(experiment)
-    stored = json.loads(gzip.decompress(path.read_bytes())) if path.exists() else []
-    groups = {(group["sweep"], group["updates"]): group for group in stored}
+    groups = stored_groups(experiment)
     findings: dict[str, tuple[Finding | None, str]] = {}
     for claim in experiment.claims:
         if claim.fails_on is None:
@@ -155,13 +177,18 @@ def _file(sweep: str) -> SweepFile:
 # -- training ------------------------------------------------------------------------------------
 
 
-def trained_groups(experiment: Experiment, store: Store) -> Iterator[Document]:
-    """The negative controls of an experiment, as they are stored; they are trained if necessary."""
+def trained_groups(
+    experiment: Experiment, store: Store, kept: Mapping[Key, Document]
+) -> Iterator[Document]:
+    """The negative controls of an experiment, as they are stored; those that are not kept are trained."""
     claims: dict[Key, list[Claim]] = defaultdict(list)
     for claim in experiment.claims:
         if claim.fails_on is not None:
             claims[key_of(claim)].append(claim)
     for (sweep, updates), of_group in claims.items():
+        if (sweep, updates) in kept:
+            yield kept[sweep, updates]
+            continue
         runs = [
             Tracked(run)
             for run in trained_runs(experiment, store, _file(sweep), json.loads(updates))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from inspect import cleandoc
 from itertools import pairwise
-from math import inf, isnan
+from math import inf, isnan, nan
 from typing import Any, Literal
 
 import numpy as np
 
-from grok.claims.statistics import wilson_interval
+from grok.claims.statistics import jackknife_interval, wilson_interval
 from grok.engine.events import DIVERGED
 from grok.experiment.execution import Series
 from grok.experiment.experiment import Experiment
@@ -181,6 +181,7 @@ class Claim:
     check: gives from runs whether they agree, and the numbers that were measured.
     sweep: name of the sweep file whose runs it is checked on.
     pooled: it is checked on all runs of the sweep together, not seed by seed.
+    effects: if it is pooled, names of the measured numbers that are given with an interval.
     report_only: its sweep is not part of `grok replicate`, because it takes too long.
     control: it is a statement of this project, not of the paper; it is counted apart.
     not_tried: why it has no check, if it has none.
@@ -197,6 +198,7 @@ class Claim:
     control: bool = False
     not_tried: str = ""
     fails_on: NegativeControl | None = None
+    effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ class Finding:
     claim: the claim's id.
     passed: whether the runs agree with it.
     measured: the numbers that its check gave.
+    intervals: the ends of the 95 % confidence intervals of the claim's effects, by name.
     why: why it could not be evaluated or decided, if so.
     seed: the seed, None if the claim is pooled.
     state: whether the check gave an outcome ("evaluated"), could not decide ("undecided"), or
@@ -224,6 +227,7 @@ class Finding:
     version: str | None = None
     stated_after: bool = False
     restated: bool = False
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,7 @@ class Claims(list[Claim]):
         report_only: bool = False,
         control: bool = False,
         fails_on: NegativeControl | None = None,
+        effects: tuple[str, ...] = (),
     ) -> Callable[[Check], Check]:
         """Decorator of a function that checks one claim: runs -> (passed, measured numbers).
 
@@ -289,6 +294,7 @@ class Claims(list[Claim]):
             report_only: as in Claim.
             control: as in Claim.
             fails_on: as in Claim.
+            effects: as in Claim.
         """
 
         def add(check: Check) -> Check:
@@ -305,6 +311,7 @@ class Claims(list[Claim]):
                     report_only,
                     control,
                     fails_on=fails_on,
+                    effects=effects,
                 )
             )
             return check
@@ -368,7 +375,9 @@ def evaluate_sweep(
         if claim.sweep != sweep or claim.not_tried:
             continue
         if claim.pooled:
-            findings.append(_incomplete(evaluate(claim, runs), len(unfinished)))
+            finding = evaluate(claim, runs)
+            finding = replace(finding, intervals=_intervals(claim, runs, finding.measured))
+            findings.append(_incomplete(finding, len(unfinished)))
             continue
         for seed in seeds:
             of_seed = Runs(run for run in (*runs, *unfinished) if run.config["seed"] == seed)
@@ -378,6 +387,24 @@ def evaluate_sweep(
                 finding = _incomplete(finding, count)
             findings.append(finding)
     return findings
+
+
+def _intervals(
+    claim: Claim, runs: Runs, measured: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """The intervals of a pooled claim's effects: its check again without the runs of each seed."""
+    if not measured or not claim.effects:
+        return {}
+    seeds = sorted({run.config["seed"] for run in runs})
+    others = [
+        evaluate(claim, Runs(run for run in runs if run.config["seed"] != seed)).measured
+        for seed in seeds
+    ]
+    intervals = {
+        name: jackknife_interval(measured[name], [one.get(name, nan) for one in others])
+        for name in claim.effects
+    }
+    return {name: ends for name, ends in intervals.items() if not isnan(ends[0])}
 
 
 def _incomplete(finding: Finding, unfinished: int) -> Finding:
@@ -414,7 +441,8 @@ def first_reason(findings: Sequence[Finding]) -> str | None:
 
 
 def measured_numbers(findings: Sequence[Finding]) -> dict[str, tuple[float, float, float]]:
-    """The numbers that a claim measured: the median over its seeds, the smallest and the largest.
+    """The numbers that a claim measured: the median over its seeds, the smallest and the largest; or
+    the number, and the ends of its interval, if it is an effect of a pooled claim.
 
     Seeds for which a number is undefined (NaN) are left out, and so is a number that is undefined
     for all of them.
@@ -424,7 +452,8 @@ def measured_numbers(findings: Sequence[Finding]) -> dict[str, tuple[float, floa
         for name, value in finding.measured.items():
             if not isnan(value):
                 numbers.setdefault(name, []).append(value)
+    intervals = {name: ends for finding in findings for name, ends in finding.intervals.items()}
     return {
-        name: (float(np.median(values)), min(values), max(values))
+        name: (float(np.median(values)), *intervals.get(name, (min(values), max(values))))
         for name, values in numbers.items()
     }

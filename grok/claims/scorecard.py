@@ -267,7 +267,8 @@ class Summary:
 
     verdict: of all findings together.
     seeds: seeds passed of those asked for, as "2/3"; empty if there are none.
-    measured: the numbers of the check, as median and range over the seeds, or why there are none.
+    measured: the numbers of the check, as median and range over the seeds, or with their confidence
+        intervals; or why there are none.
     is_stated_after: whether the claim was registered in its present form only after its runs began.
     is_restated: whether it was registered in this form after another one had been checked on one of
         its seeds.

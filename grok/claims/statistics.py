@@ -122,6 +122,31 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float,
     return mean, float(mean - half_width), float(mean + half_width)
 
 
+def jackknife_interval(
+    estimate: float, without_one: ArrayLike, level: float = 0.95
+) -> tuple[float, float]:
+    """The ends of the confidence interval of an estimate from independent groups, by the jackknife.
+
+    It is exact to the mean's interval by Student's t for a mean of normal numbers, good for smooth
+    functions of means, such as slopes, correlations and areas under curves, and rough for medians and
+    extremes. Tukey 1958, "Bias and confidence in not-quite large samples".
+
+    Arguments:
+        estimate: from all groups.
+        without_one: (G,), the estimates from all groups but one each. The ends are NaN for G below 3,
+            or if an estimate is not finite.
+        level: the probability of the interval.
+    """
+    from scipy.stats import t
+
+    estimates = np.asarray(without_one, float)
+    count = len(estimates)
+    if count < 3 or not np.isfinite([estimate, *estimates]).all():
+        return np.nan, np.nan
+    half_width = t.ppf((1 + level) / 2, count - 1) * np.sqrt((count - 1) * estimates.var())
+    return float(estimate - half_width), float(estimate + half_width)
+
+
 def paired_ratio(numerators: ArrayLike, denominators: ArrayLike) -> tuple[float, float, float]:
     """Geometric mean of the ratios of pairs, and its 95 % bootstrap interval.
 

@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from grok.claims import checks
+from grok.claims import checks, statistics
 from grok.claims.model import (
     Claim,
     Claims,
@@ -236,6 +236,33 @@ def test_a_pooled_claim_sees_all_seeds():
     for several in (runs, Runs(runs[:2])):
         with pytest.raises(Missing, match="only one run"):
             several.one("cpu")
+
+
+def test_the_effect_of_a_pooled_claim_has_an_interval_over_the_seeds():
+    """Runs of one seed are alike, so that the seed is what is left out: of the mean over three seeds with
+    two equal runs each, the interval is Student's of three numbers, not the narrower one of six."""
+    values = (1.0, 2.0, 3.0)
+    runs = Runs(run(seed, {"x": x}) for seed, x in enumerate(values) for _ in range(2))
+    mean = claim(
+        lambda runs: (True, {"mean": runs.mean("cpu", "x"), "runs": len(runs)}),
+        pooled=True,
+        effects=("mean",),
+    )
+    (finding,) = evaluate_sweep([mean], "paper_cpu", runs)
+    _, low, high = statistics.mean_interval(values)
+    assert finding.intervals == {"mean": pytest.approx((low, high))}
+    assert measured_numbers([finding]) == {
+        "mean": (2, *finding.intervals["mean"]),
+        "runs": (6, 6, 6),
+    }
+
+
+def test_an_effect_that_one_seed_alone_defines_has_no_interval():
+    """Without the only run that generalizes there is no estimate, so that its spread is not known."""
+    runs = Runs(run(seed, {"x": 1.0}, ["cpu"] if seed else ["other"]) for seed in range(3))
+    needed = claim(lambda runs: (True, {"x": runs.one("other")["x"]}), pooled=True, effects=("x",))
+    (finding,) = evaluate_sweep([needed], "paper_cpu", runs)
+    assert finding.passed and finding.intervals == {}
 
 
 def test_what_a_run_tells():

@@ -36,6 +36,17 @@ def test_every_claim_fails_on_its_negative_control(name):
     assert outcomes == expected
 
 
+@pytest.mark.parametrize("name", papers())
+def test_the_effects_of_a_claim_are_among_its_numbers(name):
+    """An effect that is misspelled would end the check of a sweep when all its runs are trained."""
+    (experiment,) = experiments([name])
+    found = evaluated(experiment)
+    for claim in experiment.claims:
+        if claim.effects:
+            finding, _ = found[claim.id]
+            assert claim.pooled and set(claim.effects) <= set(finding.measured)
+
+
 def test_the_stored_controls_are_small():
     """At most 100 kB for each paper, since they are part of the repository."""
     assert all(path.stat().st_size <= 100_000 for path in FOLDER.glob("*.json.gz"))

@@ -102,3 +102,17 @@ def test_a_rank_correlation_of_fewer_than_four_pairs_has_no_interval():
     assert statistics.rank_correlation([1, 2, 3, 4], [2, 1, 3, 4]) == pytest.approx(expected)
     few = statistics.rank_correlation([1, 2, 3], [1, 3, 2])
     assert few[0] == pytest.approx(0.5) and isnan(few[1]) and isnan(few[2])
+
+
+def test_the_jackknife_gives_students_interval_of_a_mean():
+    """Of the mean the jackknife is Student's t exactly; for other estimates there is no exact one."""
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    without_one = [np.delete(values, i).mean() for i in range(4)]
+    expected = statistics.mean_interval(values)[1:]
+    assert statistics.jackknife_interval(values.mean(), without_one) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("without_one", [[1.0, 2.0], [1.0, inf, 2.0], [1.0, np.nan, 2.0]])
+def test_the_jackknife_needs_three_numbers(without_one):
+    """Two groups or an estimate that does not exist say nothing of the spread: there is no interval."""
+    assert np.isnan(statistics.jackknife_interval(1.0, without_one)).all()
