@@ -18,7 +18,6 @@ from grok.store.status import FINISHED
 from grok.values import parse_value
 
 Point = Mapping[str, Any]
-COUNTED = {"$and": [FINISHED, {"result.ended": {"$ne": DIVERGED}}]}  # runs that claims read
 
 
 def unfinished(database: Database, experiment: Experiment, sweep: Mapping[str, Any]) -> list[Run]:
@@ -29,20 +28,26 @@ def unfinished(database: Database, experiment: Experiment, sweep: Mapping[str, A
     """
     if "points" in sweep:  # run by this machine; a run has the number of its point
         points = dict(enumerate(sweep["points"]))
-        wanted = {**of_sweeps(sweep["_id"]), **COUNTED}
-        done = database.runs.find(wanted, {"meta.sweep.point": 1})
-        finished = {run["meta"]["sweep"]["point"] for run in done}
     else:
         stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
         points = {point["number"]: point["point"] for point in stored}
         names = {point["run"]: point["number"] for point in stored}
-        done = database.runs.find(
-            {**of_sweeps(sweep["_id"]), **COUNTED}, {"info.wandb.run": 1, "meta.sweep.run": 1}
+    wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
+    fields = {"meta.sweep": 1, "info.wandb.run": 1, "result.ended": 1}
+    finished: set[int | None] = set()
+    diverged: set[int | None] = set()
+    for run in database.runs.find(wanted, fields):
+        number = (
+            run["meta"]["sweep"]["point"] if "points" in sweep else names.get(_agents_name(run))
         )
-        finished = {names.get(_agents_name(run)) for run in done}
-    left = [point for number, point in points.items() if number not in finished]
-    left += _left_out(sweep, list(points.values()))
-    return [unfinished_run(experiment, _config_of(experiment, sweep, point)) for point in left]
+        has_diverged = (run.get("result") or {}).get("ended") == DIVERGED
+        (diverged if has_diverged else finished).add(number)
+    left = [(point, n in diverged) for n, point in points.items() if n not in finished]
+    left += [(point, False) for point in _left_out(sweep, list(points.values()))]
+    return [
+        unfinished_run(experiment, _config_of(experiment, sweep, point), has_diverged)
+        for point, has_diverged in left
+    ]
 
 
 def _agents_name(run: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 A claim that cannot be evaluated, because a run or a value is missing, has not passed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from inspect import cleandoc
@@ -110,22 +111,28 @@ class Run:
 
 
 class _Unknown(Mapping[str, Any]):
-    """The result and the metrics of a run that has not finished: to read of them is Missing."""
+    """The result and the metrics of a run that has no end to be read: to read of them is Missing."""
+
+    def __init__(self, why: str):
+        self.why = why
 
     def __getitem__(self, name: str) -> Any:
-        raise Missing("a run that has not finished")
+        raise Missing(f"a run that has {self.why}")
 
     def __iter__(self) -> Iterator[str]:
-        raise Missing("a run that has not finished")
+        raise Missing(f"a run that has {self.why}")
 
     def __len__(self) -> int:
-        raise Missing("a run that has not finished")
+        raise Missing(f"a run that has {self.why}")
 
 
-def unfinished_run(experiment: Experiment, config: Mapping[str, Any]) -> Run:
-    """A run that was asked for and has not finished, as claims see it: its configuration alone."""
-    named_configs = experiment.matching_named_configs(config)
-    return Run(config, _Unknown(), _Unknown(), named_configs)
+def unfinished_run(
+    experiment: Experiment, config: Mapping[str, Any], has_diverged: bool = False
+) -> Run:
+    """A run that was asked for and has diverged or not finished, as claims see it: its configuration
+    alone."""
+    unknown = _Unknown("diverged" if has_diverged else "not finished")
+    return Run(config, unknown, unknown, experiment.matching_named_configs(config))
 
 
 def run_of(
@@ -211,8 +218,9 @@ class Finding:
     intervals: the ends of the 95 % confidence intervals of the claim's effects, by name.
     why: why it could not be evaluated or decided, if so.
     seed: the seed, None if the claim is pooled.
-    state: whether the check gave an outcome ("evaluated"), could not decide ("undecided"), or
-        lacks a run that was asked for and has not finished ("not run").
+    state: whether the check gave an outcome ("evaluated"), which it has not passed if a run has
+        diverged; could not decide ("undecided"); or lacks a run that was asked for and has not
+        finished ("not run").
     version: of the claim (`grok.claims.versions`); None if it was not determined.
     stated_after: whether that version was registered only after the first of the runs began.
     restated: whether it was registered after another version had been checked on one of the seeds.
@@ -236,8 +244,8 @@ class Verdict:
 
     word: "passed" on all seeds; "mostly" on more than half; "not decided" if the undecided seeds
         could still make it pass on more than half; "not run" if no seed was run; else "failed".
-    asked, run, passed: the numbers of seeds that were asked for, whose runs finished, and on which
-        the claim passed. A seed that failed to run counts against the claim.
+    asked, run, passed: the numbers of seeds that were asked for, whose runs finished or diverged, and on
+        which the claim passed. A seed that failed to run counts against the claim.
     """
 
     word: Word
@@ -366,8 +374,8 @@ def evaluate_sweep(
         claims: those of a paper.
         sweep: name of the sweep file.
         runs: its finished runs.
-        unfinished: those that were asked for and have not finished (`unfinished_run`). A claim that
-            reads one of them is not run on its seed.
+        unfinished: those that were asked for and have diverged or not finished (`unfinished_run`). A
+            claim that reads one of them has not passed on its seed.
     """
     seeds = sorted({run.config["seed"] for run in (*runs, *unfinished)})
     findings = []
@@ -377,14 +385,14 @@ def evaluate_sweep(
         if claim.pooled:
             finding = evaluate(claim, runs)
             finding = replace(finding, intervals=_intervals(claim, runs, finding.measured))
-            findings.append(_incomplete(finding, len(unfinished)))
+            findings.append(_incomplete(finding, unfinished))
             continue
         for seed in seeds:
             of_seed = Runs(run for run in (*runs, *unfinished) if run.config["seed"] == seed)
             finding = evaluate(claim, of_seed, seed)
             if finding.why and finding.state != "undecided":
-                count = sum(run.config["seed"] == seed for run in unfinished)
-                finding = _incomplete(finding, count)
+                left = [run for run in unfinished if run.config["seed"] == seed]
+                finding = _incomplete(finding, left)
             findings.append(finding)
     return findings
 
@@ -407,13 +415,18 @@ def _intervals(
     return {name: ends for name, ends in intervals.items() if not isnan(ends[0])}
 
 
-def _incomplete(finding: Finding, unfinished: int) -> Finding:
-    """The finding, which does not count as a pass while runs that it needs have not finished."""
+def _incomplete(finding: Finding, unfinished: Sequence[Run]) -> Finding:
+    """The finding, which does not count as a pass while runs that it needs have no result."""
     if not unfinished:
         return finding
-    runs = "1 run has" if unfinished == 1 else f"{unfinished} runs have"
-    why = "; ".join(filter(None, [finding.why, f"{runs} not finished"]))
-    return replace(finding, passed=False, why=why, state="not run")
+    whys = Counter(run.result.why for run in unfinished if isinstance(run.result, _Unknown))
+    counts = [
+        f"1 run has {why}" if count == 1 else f"{count} runs have {why}"
+        for why, count in whys.items()
+    ]
+    state: State = "not run" if "not finished" in whys else "evaluated"
+    why = "; ".join(filter(None, [finding.why, *counts]))
+    return replace(finding, passed=False, why=why, state=state)
 
 
 def judge(findings: Sequence[Finding]) -> Verdict:

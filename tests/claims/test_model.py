@@ -33,11 +33,11 @@ def claim(check, **fields) -> Claim:
     return Claim("01-C1", "it is so", check, "paper_cpu", **fields)
 
 
-def dead(seed: int, named_configs=("cpu",)) -> Run:
-    """A run that was asked for and has not finished."""
+def dead(seed: int, named_configs=("cpu",), has_diverged=False) -> Run:
+    """A run that was asked for and has diverged or not finished."""
     paper = Experiment("paper", threshold=0.9, delay=1)
     paper.matching_named_configs = lambda config: frozenset(named_configs)
-    return unfinished_run(paper, {"seed": seed})
+    return unfinished_run(paper, {"seed": seed}, has_diverged)
 
 
 def test_a_claim_that_cannot_be_evaluated_has_not_passed():
@@ -111,6 +111,21 @@ def test_a_seed_that_failed_to_run_stays_in_the_denominator():
     ]
     none = evaluate_sweep([at_least], "paper_cpu", Runs(), [dead(0), dead(1)])
     assert judge(none) == Verdict("not run", 2, 0, 0)
+
+
+def test_a_run_that_has_diverged_was_run_and_counts_against_the_claim():
+    """A recipe that diverges on all seeds has failed the claim: its runs are not still to be made."""
+    at_least = claim(lambda runs: checks.within(runs, ("cpu", "x", 5, inf)))
+    all_diverged = [dead(seed, has_diverged=True) for seed in (0, 1)]
+    findings = evaluate_sweep([at_least], "paper_cpu", Runs(), all_diverged)
+    assert judge(findings) == Verdict("failed", 2, 2, 0)
+    assert findings[0].why == "needs a run that has diverged; 1 run has diverged"
+    one_died = evaluate_sweep([at_least], "paper_cpu", Runs(), [*all_diverged, dead(2)])
+    assert judge(one_died) == Verdict("failed", 3, 2, 0)
+    pooled = replace(at_least, pooled=True)
+    (finding,) = evaluate_sweep([pooled], "paper_cpu", Runs([run(0, {"x": 6.0})]), all_diverged)
+    assert (finding.passed, finding.state) == (False, "evaluated")
+    assert finding.why == "2 runs have diverged"
 
 
 def test_a_run_that_a_claim_does_not_need_may_be_missing():

@@ -103,6 +103,7 @@ def test_a_sweep_with_a_dead_seed_is_not_a_pass(store, tmp_path, any_recipe):
     diverged = {"status": before["status"], "result": {**before["result"], "ended": "diverged"}}
     store.database.runs.update_one(wanted, {"$set": diverged})
     assert (card("08c").verdict.word, card("08c").seeds) == ("mostly", "2/3")
+    assert "1 run has diverged" in card("08c").measured
 
 
 def test_a_sweep_that_is_not_the_one_of_the_file_runs_no_claim(store, tmp_path):

@@ -252,7 +252,7 @@ def _claim_id(function: ast.FunctionDef) -> str | None:
 def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
     verdict = _word(claim, finding)
-    if finding.get("seeds"):
+    if finding.get("seeds_asked"):
         found = verdict_of(finding)
         verdict = f"{found}, {_seeds(claim, finding, found)}"
     version = finding.get("version")
@@ -269,7 +269,7 @@ def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
 def _seeds(claim: Claim, finding: Mapping[str, Any], found: Verdict) -> str:
     """On how many seeds a claim was checked, and on how many it holds."""
     if claim.pooled:
-        count = len(finding.get("of_seeds", ()))
+        count = len(finding.get("seed_values", ()))
         return f"{count} seeds together" if count > 1 else "one seed"
     seeds = f"{found.passed} of {found.asked} seeds"
     if found.run < found.asked:
