@@ -170,6 +170,18 @@ for p, percent, batch_size, epochs in (
         f"The planned search: {percent} % of the pairs at p = {p}; at most 25 minutes.",
         search_point(p, batch_size, epochs),
     )
+# The second stage of the search: small batches, so that there are as many steps in an epoch as 25 minutes
+# allow, and a learning rate that falls by a tenth, as in the first fifth of the published schedule.
+for p, percent, batches, epochs in ((199, 30, 186, 2000), (499, 10, 389, 1200), (997, 3, 466, 700)):
+    ex.preset(
+        f"search_long_{p}_{percent}",
+        f"The second stage of the search: {percent} % of the pairs at p = {p}; at most 25 minutes.",
+        {
+            **search_point(p, 64, epochs),
+            "train_count": 64 * batches,
+            "lr_floor": 0.9,
+        },
+    )
 ex.preset(
     "effect",
     "The final comparison of the orders, where the search finds the contrast; at most 25 minutes.",
