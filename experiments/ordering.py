@@ -172,12 +172,16 @@ for p, percent, batch_size, epochs in (
     )
 # The second stage of the search: small batches, so that there are as many steps in an epoch as 25 minutes
 # allow, and a learning rate that falls by a tenth, as in the first fifth of the published schedule.
-for p, percent, batches, epochs in ((199, 30, 186, 2000), (499, 10, 389, 1200), (997, 3, 466, 700)):
+for modulus, of_pairs, batches, most_epochs in (
+    (199, 30, 186, 2000),
+    (499, 10, 389, 1200),
+    (997, 3, 466, 700),
+):
     ex.preset(
-        f"search_long_{p}_{percent}",
-        f"The second stage of the search: {percent} % of the pairs at p = {p}; at most 25 minutes.",
+        f"search_long_{modulus}_{of_pairs}",
+        f"The second stage of the search: {of_pairs} % of the pairs at p = {modulus}; at most 25 minutes.",
         {
-            **search_point(p, 64, epochs),
+            **search_point(modulus, 64, most_epochs),
             "train_count": 64 * batches,
             "lr_floor": 0.9,
         },
