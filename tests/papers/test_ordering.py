@@ -220,8 +220,8 @@ def test_all_rows_are_seen_in_the_search(ordering):
     """Every point has full batches only, 32 an epoch in the first stage, and the fraction that its name
     says. Rows that are left out of every epoch of a fixed order would be the contrast."""
     names = [name for name in ordering.ex.named_configs if name.startswith("search_")]
-    long = [name for name in names if name.startswith("search_long_")]
-    assert (len(names), len(long)) == (9 + 3, 3)
+    long = [name for name in names if name.startswith(("search_long_", "search_cosine_"))]
+    assert (len(names), len(long)) == (9 + 6, 6)
     for name in [*names, "effect"]:
         config = ordering.ex.full_config({"seed": 0}, [name])
         batches, left_out = divmod(config["train_count"], config["batch_size"])
@@ -229,7 +229,7 @@ def test_all_rows_are_seen_in_the_search(ordering):
         assert config["test_count"] <= config["p"] ** 2 - config["train_count"]
     for name in names:
         config = ordering.ex.full_config({"seed": 0}, [name])
-        p, *percent = name.removeprefix("search_").removeprefix("long_").split("_")
+        p, *percent = name.replace("long_", "").replace("cosine_", "").split("_")[1:]
         assert config["p"] == int(p)
         fraction = config["train_count"] / config["p"] ** 2
         assert fraction == pytest.approx(float(".".join(percent)) / 100, rel=0.02)
