@@ -1,6 +1,7 @@
 """Versions of claims: what a claim says and how it is checked, as one hash."""
 
 import ast
+import dis
 import hashlib
 import inspect
 import json
@@ -8,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import yaml
@@ -88,9 +89,10 @@ def _syntax(function: Callable[..., Any]) -> ast.AST:
 
 def _names(function: Callable[..., Any], tree: ast.AST) -> Iterator[tuple[str, Any]]:
     """What the names in a function stand for: its module's, a module's attributes, and methods of
-    runs."""
-    closure = inspect.getclosurevars(function).nonlocals
-    known = {**function.__globals__, **closure}
+    runs. A local variable stands for nothing, even if the module has one of its name."""
+    used = {*_global_names(function.__code__), *_names_of_defaults(tree)}
+    known = {name: value for name, value in function.__globals__.items() if name in used}
+    known |= inspect.getclosurevars(function).nonlocals
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in known:
             yield node.id, known[node.id]
@@ -100,6 +102,24 @@ def _names(function: Callable[..., Any], tree: ast.AST) -> Iterator[tuple[str, A
             for one in owners:
                 if hasattr(one, node.attr):
                     yield node.attr, getattr(one, node.attr)
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """The global names that a function and the functions in it read."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def _names_of_defaults(tree: ast.AST) -> Iterator[str]:
+    """The names in the default values of arguments, which are read where a function is defined."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            for default in (*node.defaults, *filter(None, node.kw_defaults)):
+                yield from (one.id for one in ast.walk(default) if isinstance(one, ast.Name))
 
 
 def _is_ours(function: FunctionType) -> bool:

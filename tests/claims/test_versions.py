@@ -89,6 +89,19 @@ def test_comments_layout_and_other_constants_do_not(version, old, new):
     assert version() == version(old, new)
 
 
+def test_a_local_variable_is_not_the_constant_of_its_name(version):
+    """A loop at the top of a file leaves its variable to the module. A claim whose check has a local
+    variable of that name does not depend on it, and one that reads it does, also as a default value."""
+    loop = "for run in (1, {}):\n    pass\n"  # `largest` has a variable `run`
+    assert version("LEAST = 5", loop.format(2) + "LEAST = 5") == version(
+        "LEAST = 5", loop.format(3) + "LEAST = 5"
+    )
+    for used in ("[run for run in runs] and run, {{}}", "(lambda at=run: True)(), {{}}"):
+        check = "largest(runs) > LEAST, {}\n"
+        changed = [version(check, f"{used.format()}\nrun = {number}\n") for number in (2, 3)]
+        assert changed[0] != changed[1]
+
+
 def test_a_method_of_runs_that_a_check_uses_is_part_of_it():
     """A changed definition of "reached" changes every claim that is stated with it."""
     ex = load_module(PROJECT / "experiments" / "nanda.py").ex
