@@ -47,10 +47,11 @@ from grok.tensors import Tensors
 GENERALIZED = 0.995  # test accuracy at which a run stops
 
 # "random": a fresh shuffle in each epoch; the others are the same in every epoch. "fixed_random":
-# one shuffle; "stride": by (a mod stride, a); "target": by label; "resonant": batches of a residue
-# class of a each, whose sums advance by harmonics of p / stride (`resonant_batches`).
-# "alternating": in turn an epoch in the order of stride and one in that of target.
-Ordering = Literal["random", "fixed_random", "stride", "target", "alternating", "resonant"]
+# one shuffle; "hash": as Python iterates a set of the pairs, which is the published "fixed-random";
+# "stride": by (a mod stride, a); "target": by label; "resonant": batches of a residue class of a
+# each, whose sums advance by harmonics of p / stride (`resonant_batches`). "alternating": in turn an
+# epoch in the order of stride and one in that of target.
+Ordering = Literal["random", "fixed_random", "hash", "stride", "target", "alternating", "resonant"]
 
 # threshold: accuracy to be reached and held; delay: least steps from train to test for grokking.
 ex = Experiment("ordering", threshold=GENERALIZED, delay=1000)

@@ -7,7 +7,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-ORDERINGS = ("random", "fixed_random", "stride", "target", "resonant")
+ORDERINGS = ("random", "fixed_random", "hash", "stride", "target", "resonant")
 
 
 def order_of(
@@ -16,7 +16,8 @@ def order_of(
     """Indices (N,) that put pairs into a fixed order; ties keep the order they had.
 
     Arguments:
-        ordering: "stride", by (a mod stride, a); "target", by label; or "fixed_random", shuffled.
+        ordering: "stride", by (a mod stride, a); "target", by label; "hash", as Python iterates a set
+            of the pairs, to which they were added one by one; or "fixed_random", shuffled.
         pairs: (N, 2).
         labels: (N,).
         p: numbers are below it.
@@ -29,6 +30,9 @@ def order_of(
         return torch.argsort((a % step) * p + a, stable=True)
     if ordering == "target":
         return torch.argsort(labels, stable=True)
+    if ordering == "hash":
+        places = {(a, b): place for place, (a, b) in enumerate(pairs.tolist())}
+        return torch.tensor([places[pair] for pair in set(places)])
     return torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
 
 

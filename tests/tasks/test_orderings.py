@@ -1,8 +1,10 @@
 """Orders of a train set against cases written by hand."""
 
 import torch
+from scipy.stats import spearmanr
 
 from grok.tasks.orderings import Resonant, _step, order_of, resonant_batches
+from grok.tasks.pairs import sample_pairs
 
 PAIRS = torch.tensor([[4, 0], [1, 1], [3, 3], [0, 2], [2, 4], [1, 0]])
 ANSWERS = PAIRS.sum(1) % 5
@@ -28,6 +30,24 @@ def test_fixed_random_is_a_permutation_of_the_seed():
     assert sorted(ordered("fixed_random")) == sorted(PAIRS.tolist())
     assert ordered("fixed_random") == ordered("fixed_random")
     assert ordered("fixed_random") != ordered("fixed_random", seed=1)
+
+
+def test_the_hash_order_hardly_depends_on_the_draw():
+    """The published "fixed-random" order is that of a hash table: pairs that two draws have in common
+    come in nearly the same order. At p = 97 with 4,704 pairs the rank correlation of the published
+    seeds is 0.995, and that of two shuffles is near 0."""
+    correlations = {}
+    for name in ("hash", "fixed_random"):
+        places = []
+        for seed in (199, 42):
+            pairs, _ = sample_pairs(97, 4704, 0, seed)
+            order = pairs[order_of(name, pairs, pairs.sum(1) % 97, 97, seed, None)]
+            assert sorted(order.tolist()) == sorted(pairs.tolist())
+            places.append({tuple(pair): place for place, pair in enumerate(order.tolist())})
+        common = [pair for pair in places[0] if pair in places[1]]
+        ranks = [[of_seed[pair] for pair in common] for of_seed in places]
+        correlations[name] = spearmanr(*ranks).statistic
+    assert correlations["hash"] > 0.99 and abs(correlations["fixed_random"]) < 0.1
 
 
 def test_resonant_counts_and_steps_at_the_published_size():
