@@ -92,7 +92,7 @@ def _published(papers: Iterable[Mapping[str, Any]], claim: Claim) -> Iterator[Pa
 
 def verdict_of(result: Mapping[str, Any]) -> Verdict:
     """The verdict that an entry of docs/verdicts.json contains."""
-    counts = (result[key] for key in ("seeds_asked", "seeds_run", "seeds_passed"))
+    counts = (result[key] for key in ("seeds", "seeds_run", "seeds_passed"))
     return Verdict(result["verdict"], *counts)
 
 

@@ -118,7 +118,7 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
     """The entry of one claim.
 
     verdict: a word of `grok.claims.model.Verdict`.
-    seeds_passed, seeds_run, seeds_asked: on how many seeds it passed, how many ran, how many were asked for.
+    seeds_passed, seeds_run, seeds: on how many seeds it passed, how many ran, how many were asked for.
     measured: the numbers of `measured_numbers`; None if there are none. A number that is not finite,
         such as a step that is never reached, is None.
     version: as in Finding, of the first of the findings.
@@ -133,7 +133,7 @@ def claim_result(claim: Claim, findings: Sequence[Finding]) -> dict[str, Any]:
         "verdict": card.verdict.word,
         "seeds_passed": card.verdict.passed,
         "seeds_run": card.verdict.run,
-        "seeds_asked": card.verdict.asked,
+        "seeds": card.verdict.asked,
         "measured": numbers or None,
         "version": findings[0].version if findings else None,
         "stated_after": card.is_stated_after,

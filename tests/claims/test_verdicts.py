@@ -48,7 +48,7 @@ def test_a_result_has_the_verdict_and_the_numbers_over_the_seeds():
         "verdict": "mostly",
         "seeds_passed": 2,
         "seeds_run": 3,
-        "seeds_asked": 3,
+        "seeds": 3,
         "measured": {"90 % at": [10, 10, 30]},
         **UNSTATED,
     }
@@ -66,7 +66,7 @@ def test_a_step_that_is_never_reached_is_null():
 
 def test_a_claim_that_could_not_be_evaluated_has_failed_and_one_without_runs_was_not_run():
     assert result_of(NOT_RUN, [1.0], [1.0])["verdict"] == "failed"
-    nothing = {"verdict": "not run", "seeds_passed": 0, "seeds_run": 0, "seeds_asked": 0}
+    nothing = {"verdict": "not run", "seeds_passed": 0, "seeds_run": 0, "seeds": 0}
     assert verdicts.claim_result(EARLY, []) == {**nothing, "measured": None, **UNSTATED}
 
 

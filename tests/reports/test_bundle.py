@@ -181,6 +181,22 @@ def test_a_bundle_of_an_earlier_version_is_read(copy, store):
         wrong(store, copy)
 
 
+def test_intervals_that_an_earlier_version_did_not_give_are_not_missed():
+    """Its bundles have the number of an effect alone, as if it had no spread. A changed number, and
+    a spread that is left out of another number, are still found."""
+    now = {"alpha": [7.9, 7.4, 8.5], "steps": [3.0, 2.0, 5.0]}
+    for then, agrees in (
+        ({"alpha": [7.9] * 3, "steps": [3.0, 2.0, 5.0]}, True),
+        ({"alpha": [7.9, 7.4, 8.5], "steps": [3.0, 2.0, 5.0]}, True),
+        ({"alpha": [7.8] * 3, "steps": [3.0, 2.0, 5.0]}, False),
+        ({"alpha": [7.9, 7.4, 8.6], "steps": [3.0, 2.0, 5.0]}, False),
+        ({"alpha": [7.9] * 3, "steps": [3.0] * 3}, False),
+    ):
+        assert (
+            bundle_check._are_close(then, bundle_check._as_before(now, then, ("alpha",))) == agrees
+        )
+
+
 def test_a_changed_byte_a_missing_and_a_foreign_file_are_named(copy, store):
     content = bytearray((copy / "runs.zip").read_bytes())
     content[len(content) // 2] ^= 1

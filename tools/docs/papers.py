@@ -252,7 +252,7 @@ def _claim_id(function: ast.FunctionDef) -> str | None:
 def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     """A claim's verdict, on how many seeds it holds, and what else is to be known of it."""
     verdict = _word(claim, finding)
-    if finding.get("seeds_asked"):
+    if finding.get("seeds"):
         found = verdict_of(finding)
         verdict = f"{found}, {_seeds(claim, finding, found)}"
     version = finding.get("version")
