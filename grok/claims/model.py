@@ -111,7 +111,8 @@ class Run:
 
 
 class _Unknown(Mapping[str, Any]):
-    """The result and the metrics of a run that has no end to be read: to read of them is Missing."""
+    """The result and the metrics of a run that has diverged or not finished: to read of them is
+    Missing."""
 
     def __init__(self, why: str):
         self.why = why

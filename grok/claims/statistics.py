@@ -127,9 +127,9 @@ def jackknife_interval(
 ) -> tuple[float, float]:
     """The ends of the confidence interval of an estimate from independent groups, by the jackknife.
 
-    It is exact to the mean's interval by Student's t for a mean of normal numbers, good for smooth
-    functions of means, such as slopes, correlations and areas under curves, and rough for medians and
-    extremes. Tukey 1958, "Bias and confidence in not-quite large samples".
+    Of a mean it is Student's interval. It is good for smooth functions of means, such as slopes,
+    correlations and areas under curves, and rough for medians and extremes. Tukey 1958, "Bias and
+    confidence in not-quite large samples".
 
     Arguments:
         estimate: from all groups.
