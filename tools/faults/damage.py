@@ -99,7 +99,8 @@ class Damaged:
         self.scratch = lab.store.client[SCRATCH_DATABASE]
         whole = lab.last_run()
         archive.export(lab.store.database, {"_id": whole}, self.archive)
-        self.undelivered = Snapshot(lab, _undelivered_run(lab), "undelivered")
+        undelivered, self.journal = _undelivered_run(lab)
+        self.undelivered = Snapshot(lab, undelivered, "undelivered")
         self.undelivered.restore()
         delivery.recover(lab.store)
         self.killed = Snapshot(lab, _killed_run(lab), "killed")
@@ -112,8 +113,7 @@ class Damaged:
         """It is delivered up to the damage; then the run is resumed from its start."""
         lab, number = self.laboratory, self.undelivered.number
         self.undelivered.restore()
-        (folder,) = lab.store.journals.iterdir()
-        files = sorted(each for each in folder.iterdir() if each.stat().st_size)
+        files = sorted(each for each in self.journal.iterdir() if each.stat().st_size)
         line = f"journal: {damage(rng.choice(files), rng)}"
         delivery.recover(lab.store)
         found = compare(lab.expected, records(lab.store.database, number), line)
@@ -158,8 +158,9 @@ class Damaged:
         return compare(self.laboratory.expected, records(self.scratch, run["_id"]), line)
 
 
-def _undelivered_run(lab: Laboratory) -> int:
-    """A run that has ended while the server did not answer: its journal has all of it.
+def _undelivered_run(lab: Laboratory) -> tuple[int, Path]:
+    """A run that has ended while the server did not answer, and the folder of its journal, which has
+    all of it. There may be a journal of an earlier kind beside it.
 
     The server is stopped when the run has a journal. Before that, the run waits for the server.
     """
@@ -172,8 +173,9 @@ def _undelivered_run(lab: Laboratory) -> int:
             run.succeed()
         finally:
             os.kill(mongod, signal.SIGCONT)
-        if _journals(lab) - earlier:  # it had not ended before that
-            return lab.last_run()
+        if left := _journals(lab) - earlier:  # it had not ended before that
+            (events,) = left
+            return lab.last_run(), events.parent
 
 
 def _journals(lab: Laboratory) -> set[Path]:
