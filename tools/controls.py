@@ -5,7 +5,7 @@ first seed of the claim's sweep, with config updates or changed by a function (`
 `grok.claims.model.Claim`). tests/fixtures/controls has what the claims read of them.
 
 Runs are trained in the store of GROK_HOME, and those that are stored there are not trained again.
-Nor are the negative controls that tests/fixtures/controls has as they are specified now, without `--all`.
+Negative controls of tests/fixtures/controls that are still as specified are kept, unless `--all` is given.
 """
 
 import gzip
@@ -46,7 +46,7 @@ Key = tuple[str, str]  # name of the sweep file, config updates as JSON
 @click.command()
 @click.argument("paper", nargs=-1)
 @click.option(
-    "--all", "retrain", is_flag=True, help="Train those that are stored as specified, too."
+    "--all", "retrain", is_flag=True, help="Train those that are still as specified, too."
 )
 def main(paper: tuple[str, ...], retrain: bool) -> None:
     """Train and store the negative controls of papers (of all, if none is named)."""
@@ -87,7 +87,7 @@ def up_to_date(experiment: Experiment) -> dict[Key, Document]:
     outdated = {
         key_of(claim)
         for claim in experiment.claims
-        if claim.id in findings and word(findings[claim.id][0]) not in ("passes", "fails")
+        if claim.id in findings and ((found := findings[claim.id][0]) is None or found.why)
     }
     groups = stored_groups(experiment)
     return {key: group for key, group in groups.items() if key not in outdated}

@@ -26,20 +26,20 @@ def unfinished(database: Database, experiment: Experiment, sweep: Mapping[str, A
     A sweep asks for all points of its file: of a grid also for those that were left out with
     `--limit` or `--seeds`.
     """
+    wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
+    fields = {"meta.sweep": 1, "info.wandb.run": 1, "result.ended": 1}
+    runs = [*database.runs.find(wanted, fields)]
     if "points" in sweep:  # run by this machine; a run has the number of its point
         points = dict(enumerate(sweep["points"]))
+        numbers = [run["meta"]["sweep"]["point"] for run in runs]
     else:
         stored = [*database.sweep_points.find({"sweep": sweep["_id"]})]
         points = {point["number"]: point["point"] for point in stored}
         names = {point["run"]: point["number"] for point in stored}
-    wanted = {**of_sweeps(sweep["_id"]), **FINISHED}
-    fields = {"meta.sweep": 1, "info.wandb.run": 1, "result.ended": 1}
+        numbers = [names.get(_agents_name(run)) for run in runs]
     finished: set[int | None] = set()
     diverged: set[int | None] = set()
-    for run in database.runs.find(wanted, fields):
-        number = (
-            run["meta"]["sweep"]["point"] if "points" in sweep else names.get(_agents_name(run))
-        )
+    for run, number in zip(runs, numbers, strict=True):
         has_diverged = (run.get("result") or {}).get("ended") == DIVERGED
         (diverged if has_diverged else finished).add(number)
     left = [(point, n in diverged) for n, point in points.items() if n not in finished]

@@ -1,5 +1,7 @@
 """Every claim fails on its negative control, so that a pass says something."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -8,11 +10,19 @@ from grok.claims.model import Runs
 from grok.claims.scorecard import experiments
 from grok.paths import PROJECT
 from tests.claims.runs import run
-from tools.controls import FOLDER, description, evaluated, word
+from tools.controls import FOLDER, description, word
+from tools.controls import evaluated as evaluate_controls
 
 # A claim that reads the authors' numbers, which are not in this repository. The test of its paper
 # checks that it fails where cells disagree.
 ON_PUBLISHED_NUMBERS = {"02-C6-published"}
+
+
+@cache
+def evaluated(name):
+    """What the claims of a paper find on their negative controls; several tests read it."""
+    (experiment,) = experiments([name])
+    return experiment, evaluate_controls(experiment)
 
 
 def papers():
@@ -25,8 +35,8 @@ def test_every_claim_fails_on_its_negative_control(name):
 
     `python -m tools.controls PAPER` trains the runs again after a recipe or a control has changed.
     """
-    (experiment,) = experiments([name])
-    outcomes = {id: word(finding) for id, (finding, _) in evaluated(experiment).items()}
+    experiment, found = evaluated(name)
+    outcomes = {id: word(finding) for id, (finding, _) in found.items()}
     tried = {claim.id for claim in experiment.claims if not claim.not_tried}
     expected = dict.fromkeys(tried - ON_PUBLISHED_NUMBERS, "fails")
     assert outcomes == expected
@@ -35,8 +45,7 @@ def test_every_claim_fails_on_its_negative_control(name):
 @pytest.mark.parametrize("name", papers())
 def test_the_effects_of_a_claim_are_among_its_numbers(name):
     """An effect that is misspelled would end the check of a sweep when all its runs are trained."""
-    (experiment,) = experiments([name])
-    found = evaluated(experiment)
+    experiment, found = evaluated(name)
     for claim in experiment.claims:
         if claim.effects:
             finding, _ = found[claim.id]
