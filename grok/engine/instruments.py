@@ -257,6 +257,7 @@ MEASURES = (
         "length of the weights' path, and distance from the initial weights",
         EVALUATION,
         _path_length,
+        reads_past=True,
     ),
     Measure(
         "norms",
@@ -273,6 +274,7 @@ MEASURES = (
         EVALUATION,
         _consecutive,
         ("gradient",),
+        reads_past=True,
     ),
     Measure(
         "variance",
@@ -282,6 +284,7 @@ MEASURES = (
         _variance,
         ("gradient",),
         options={"window": Option(10, "number of the last G's", 2)},
+        reads_past=True,
     ),
     Measure(
         "batch_dynamics",
@@ -294,6 +297,7 @@ MEASURES = (
             "lags": Option(vectors.LAGS, "steps between two batch gradients"),
             "windows": Option(vectors.WINDOWS, "numbers of the last batch gradients", 2),
         },
+        reads_past=True,
     ),
     Measure(
         "weight_tracking",
@@ -323,6 +327,7 @@ MEASURES = (
             "window": Option(50, "number of the last G's", 2),
             "components": Option(vectors.SUBSPACE_COMPONENTS, "principal components counted"),
         },
+        reads_past=True,
     ),
     Measure(
         "fourier",

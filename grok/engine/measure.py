@@ -102,6 +102,8 @@ class Measure:
         there is not enough to compute them from.
     needs: what the run must have, keys of `grok.engine.instruments.NEEDS`.
     options: by name; those of its schedule are among them.
+    reads_past: it reads steps before the interval at whose end it is taken. Other measures let the
+        steps between them be made without any record.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Measure:
     compute: Callable[..., Mapping[str, float]]
     needs: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
+    reads_past: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", {**SCHEDULES[self.when], **self.options})

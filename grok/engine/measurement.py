@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from grok.engine.addition import Addition, addition_of
 from grok.engine.checkpoint import CheckpointError
-from grok.engine.measure import Measure
+from grok.engine.measure import BURST, Measure
 from grok.engine.optimizers import StepScalars, by_group
 from grok.engine.problem import Problem
 from grok.engine.program import Program
@@ -58,9 +58,9 @@ class History:
     weights_before: at the last evaluation.
     path_length: of the weights with biases.
     intervals: number of complete intervals.
-    step_rows: loss, |g|, lr and |w| of each step of this interval.
+    step_rows: loss, |g|, lr and |w| of each step of this interval; empty if no measure reads them.
     gradient_sum: over the steps of this interval, (P,).
-    mean_gradients: G's of the last intervals, (P,) each.
+    mean_gradients: G's of the last intervals that were recorded, (P,) each.
     batch_gradients: of the last steps, (P,) each, as many as the batch gradients are compared over.
     batch_products: of the last steps, twice as many: the inner products of each batch gradient with
         those so many steps before, from 0, that are compared with it.
@@ -196,15 +196,23 @@ class MeasurementState:
         history.recent_weights = recent if self._near_burst(step) else []
         history.last_step = (step, self.gradient, self.lr)
 
+    def reads_next_step(self) -> bool:
+        """Whether the next step has to be recorded, by `after_step`."""
+        interval = self.history.intervals + 1
+        return any(m.when == BURST or m.reads_past or m.is_due(interval) for m in self.measures)
+
     def evaluate(self, program: Program, slot: int, metrics: dict[str, float]) -> dict[str, float]:
         """The measures of this evaluation, by MEASURE/METRIC; the next interval begins."""
         history = self.history
         results: dict[str, float] = {}
-        self.metrics = metrics
+        self.program, self.slot, self.metrics = program, slot, metrics
         if history.step_rows:
-            history.intervals += 1
             mean = history.gradient_sum / len(history.step_rows)
             history.mean_gradients = [*history.mean_gradients[1 - self.kept_gradients :], mean]
+        else:
+            self.weights, self._position = _copied(program.state["params"], slot)
+        if program.steps[slot]:
+            history.intervals += 1
             due = [measure for measure in self.measures if measure.is_due(history.intervals)]
             if any(measure.name == "phases" for measure in due):
                 history.snapshot_gradients = [*history.snapshot_gradients[-2:], mean]

@@ -180,7 +180,7 @@ class Program:
         if self._fused_steps is None:
             self._step_all_slots()
             return 1
-        count = 1 if self.template.measures is not None else min(most, self.steps_of_call)
+        count = min(most, self.steps_of_call)
         if self.template.needs_previous_params:
             if count == most > 1:
                 count -= 1  # the last step is a call of its own

@@ -284,10 +284,14 @@ class _Training:
             steps = self._steps_to_next_event()
             while steps > 0:
                 live = [index for index, _ in self._live()]
-                steps -= self.program.advance(steps, live)
-                for index, slot in self._live():
-                    if slot.measurement is not None:
-                        slot.measurement.after_step(self.program, index)
+                reading = [
+                    (index, slot.measurement)
+                    for index, slot in self._live()
+                    if slot.measurement is not None and slot.measurement.reads_next_step()
+                ]
+                steps -= self.program.advance(1 if reading else steps, live)
+                for index, measurement in reading:
+                    measurement.after_step(self.program, index)
                 if steps > 0 and not self.is_timed:
                     yield from self._time()
             self.is_timed = self.is_timed or self.first_timed is not None

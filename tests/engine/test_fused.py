@@ -291,6 +291,21 @@ def test_a_measured_run_is_the_unmeasured_one_bit_for_bit():
     assert len(records(measured)[-1].metrics) > len(records(plain)[-1].metrics)
 
 
+def test_measures_find_the_same_whether_or_not_other_steps_are_recorded():
+    """The steps between two measurements are made by calls of many steps."""
+    paper = load(experiment_file("mlp"))
+    settings = {"p": 7, "train_steps": 60, "width": 16, "train_fraction": 0.5, "seed": 0}
+    settings["eval_steps"] = 10
+    found = []
+    for measures in (["weight_tracking"], ["weight_tracking", "path_length"]):
+        config = paper.full_config({**settings, "measures": measures, "snapshot_every": 3})
+        of_run = records(list(train([paper.problem_of(config)], fused=True)))
+        names = [name for name in of_run[-1].metrics if name.startswith("weight_tracking/")]
+        found.append([{n: r.metrics[n] for n in names if n in r.metrics} for r in of_run])
+    assert found[0] == found[1]
+    assert [bool(metrics) for metrics in found[0]] == [False] * 3 + [True, False, False, True]
+
+
 # -- which problems have a fused step --------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from grok.engine import problem as problems
 from grok.engine.checkpoint import below
 from grok.engine.events import Outcome, Record, Saved
 from grok.engine.instruments import BY_NAME, GROUPS, too_late
+from grok.engine.measure import BURST
 from grok.engine.measurement import History, MeasurementState, gigabytes_needed
 from grok.engine.train import HISTORY
 from grok.engine.train import train as train_with
@@ -106,6 +107,53 @@ def test_in_a_batch_every_replica_is_measured_as_alone(measured):
         for (_, a, points), (_, b, others) in zip(batched, alone, strict=True):
             assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
             assert [step for step, _ in points] == [step for step, _ in others]
+
+
+def found_by(name: str, events) -> list:
+    """Steps and metrics of one measure."""
+    records = (e for e in events if isinstance(e, Record))
+    return [
+        (e.step, metrics)
+        for e in records
+        if (metrics := {k: v for k, v in e.metrics.items() if k.startswith(f"{name}/")})
+    ]
+
+
+OF_AN_INTERVAL = [
+    name
+    for name in GROUPS["full"]
+    if not (BY_NAME[name].reads_past or BY_NAME[name].when == BURST)
+    and "reference" not in BY_NAME[name].needs
+]
+
+
+@pytest.mark.parametrize("name", OF_AN_INTERVAL)
+def test_a_measure_finds_the_same_whether_or_not_other_steps_are_recorded(name):
+    """`path_length` reads every step. Beside it those between two measurements are recorded, and alone
+    they are not, also after a resume: no measure may read of them unless it says so."""
+    every = {"measure_options": {name: {"every": 3}}}
+    beside = found_by(name, train([ordering([name, "path_length"], **every)]))
+    problem = replace(ordering([name], **every), checkpoint_every=17)
+    alone = list(train([problem]))
+    assert found_by(name, alone) == beside
+    assert [step for step, _ in beside] == [9, 18, 27, 36]  # of 14 epochs of 3 steps
+    saved = next(event for event in alone if isinstance(event, Saved))
+    resumed = train([problem], resume={0: saved})
+    assert found_by(name, resumed) == [found for found in beside if found[0] > saved.step]
+
+
+def test_steps_between_two_measurements_are_not_recorded(monkeypatch):
+    """A record costs as much as the step of a small network."""
+    recorded = []
+    after_step = MeasurementState.after_step
+
+    def recording(state, program, slot):
+        recorded.append(program.steps[slot])
+        after_step(state, program, slot)
+
+    monkeypatch.setattr(MeasurementState, "after_step", recording)
+    list(train([ordering(["counterfactual"], measure_options={"counterfactual": {"every": 7}})]))
+    assert recorded == [19, 20, 21, 40, 41, 42]  # of the epochs 7 and 14
 
 
 def test_gradients_are_those_of_an_independent_autograd_pass():
