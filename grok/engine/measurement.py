@@ -65,7 +65,7 @@ class History:
     batch_products: of the last steps, twice as many: the inner products of each batch gradient with
         those so many steps before, from 0, that are compared with it.
     recent_weights: after the last three steps, in and just before a burst.
-    last_step: number, gradient and learning rate of the last step.
+    last_step: number, gradient and learning rate of the last step that was recorded.
     entanglement: number of the step, and the vector (P,).
     significant_frequencies: whether each frequency has ever been significant.
     snapshot_gradients, snapshot_tables: G and the token embeddings at the last snapshots.
@@ -136,9 +136,9 @@ class MeasurementState:
     measures, reference, stride: see `MeasureConfig`.
     kept_gradients: G's of the last intervals that the measures read.
     metrics: the metrics of this evaluation; empty after a step without one.
-    weights: the parameters after the last step.
-    gradient: of the last step, by parameter.
-    lr: of the last step, in the first parameter group.
+    weights: the parameters after the last step that was recorded, or at the last evaluation.
+    gradient: of the last step that was recorded, by parameter.
+    lr: of the last step that was recorded, in the first parameter group.
     history: what of earlier steps is read.
     """
 
@@ -196,8 +196,8 @@ class MeasurementState:
         history.recent_weights = recent if self._near_burst(step) else []
         history.last_step = (step, self.gradient, self.lr)
 
-    def reads_next_step(self) -> bool:
-        """Whether the next step has to be recorded, by `after_step`."""
+    def reads_steps(self) -> bool:
+        """Whether the steps of this interval have to be recorded, each by `after_step`."""
         interval = self.history.intervals + 1
         return any(m.when == BURST or m.reads_past or m.is_due(interval) for m in self.measures)
 
@@ -206,16 +206,17 @@ class MeasurementState:
         history = self.history
         results: dict[str, float] = {}
         self.program, self.slot, self.metrics = program, slot, metrics
-        if history.step_rows:
+        if history.step_rows and self.reads_steps():
             mean = history.gradient_sum / len(history.step_rows)
             history.mean_gradients = [*history.mean_gradients[1 - self.kept_gradients :], mean]
-        else:
+        else:  # the last step has not been recorded
             self.weights, self._position = _copied(program.state["params"], slot)
         if program.steps[slot]:
             history.intervals += 1
             due = [measure for measure in self.measures if measure.is_due(history.intervals)]
             if any(measure.name == "phases" for measure in due):
-                history.snapshot_gradients = [*history.snapshot_gradients[-2:], mean]
+                gradients = [*history.snapshot_gradients[-2:], history.mean_gradients[-1]]
+                history.snapshot_gradients = gradients
                 history.snapshot_tables = [*history.snapshot_tables[-1:], self.tokens()]
             for measure in due:
                 results |= self._computed(measure)

@@ -282,13 +282,13 @@ class _Training:
             yield from self._save()
             self._compact()
             steps = self._steps_to_next_event()
+            live = [index for index, _ in self._live()]
+            reading = [
+                (index, slot.measurement)
+                for index, slot in self._live()
+                if slot.measurement is not None and slot.measurement.reads_steps()
+            ]
             while steps > 0:
-                live = [index for index, _ in self._live()]
-                reading = [
-                    (index, slot.measurement)
-                    for index, slot in self._live()
-                    if slot.measurement is not None and slot.measurement.reads_next_step()
-                ]
                 steps -= self.program.advance(1 if reading else steps, live)
                 for index, measurement in reading:
                     measurement.after_step(self.program, index)
