@@ -17,7 +17,7 @@ from grok.claims import statistics
 from grok.console import Console
 from grok.store.connection import Store
 
-ORDERS = ("stride", "fixed_random", "random", "target", "resonant")
+ORDERS = ("stride", "fixed_random", "random", "target", "resonant", "hash", "alternating")
 COLOURS = dict(zip(ORDERS, plt.get_cmap("Dark2")(range(len(ORDERS))), strict=True))
 
 

@@ -119,6 +119,7 @@ ex.preset(
         "epochs": 5000,
         "eval_train_count": 20_000,
         "eval_test_count": 100_000,
+        "checkpoint_every": 11_710,  # ten epochs
         "seed": 199,
     },
 )

@@ -549,8 +549,13 @@ def too_late(problem: Problem) -> list[str]:
     late = []
     for measure in problem.measures.measures:
         if measure.when == BURST:
+            end = measure.every + measure.options["burst"].value - 1
             if measure.every > problem.train_steps:
                 late.append(f"{measure.name} (from step {measure.every:,})")
+            elif end > problem.train_steps:
+                late.append(
+                    f"a whole burst of {measure.name} (from step {measure.every:,} to {end:,})"
+                )
             continue
         first = max(measure.every, 2 if measure.name in COMPARES_GRADIENTS else 1)
         due = [end for number, end in enumerate(ends, 1) if measure.is_due(number)]

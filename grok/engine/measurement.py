@@ -528,7 +528,8 @@ def batch_reach(batch_dynamics: Measure) -> int:
 def gigabytes_needed(problem: Problem) -> dict[str, float]:
     """What the measures keep of earlier steps, and need to compute from it, in GB by measure.
 
-    Only the measures of windows of gradients are counted; the others keep a few copies of the weights.
+    Only the measures of windows of gradients, and of what is split from them, are counted; the others keep
+    a few copies of the weights.
     """
     measures = {m.name: m for m in problem.measures.measures} if problem.measures else {}
     weights = [w for name, w in problem.module.named_parameters() if "bias" not in name]
@@ -547,6 +548,10 @@ def gigabytes_needed(problem: Problem) -> dict[str, float]:
         widest = max(windows, key=lambda name: windows[name])  # the others read the same gradients
         # what is kept, and two copies of it while it is computed
         vectors[widest] = 3 * min(windows[widest], len(problem.log_steps))
+    counterfactual = measures.get("counterfactual")
+    if counterfactual and (window := counterfactual.values["energy_window"]):
+        # two components of each, and a copy of one while it is computed
+        vectors["counterfactual"] = 3 * min(window, len(problem.log_steps))
     return {name: count * gigabytes for name, count in vectors.items()}
 
 

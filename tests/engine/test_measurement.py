@@ -571,6 +571,14 @@ def test_metrics_that_a_run_cannot_reach_are_said():
     ]
 
 
+def test_a_burst_that_the_end_cuts_off_is_announced():
+    """Metrics of two steps one after the other, such as the entanglement's coherence, would be missing
+    without a word. The run has 42 steps."""
+    for every, announced in ((32, []), (33, ["a whole burst of hessian (from step 33 to 43)"])):
+        problem = ordering(["hessian"], measure_options={"hessian": {"every": every, "burst": 11}})
+        assert too_late(problem) == announced
+
+
 @pytest.mark.parametrize(
     ("program", "measures", "line"),
     [

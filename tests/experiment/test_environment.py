@@ -1,11 +1,13 @@
 """What a run records of the code and the machine."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
+import torch
 from sacred.dependencies import get_commit_if_possible
 
-from grok.experiment.environment import is_changed, state_of
+from grok.experiment.environment import environment, is_changed, state_of
 
 
 def git(folder, *words):
@@ -71,3 +73,26 @@ def test_a_run_records_where_its_code_is_from_and_its_commit(tmp_path):
     assert state_of(tmp_path) == ("https://example.org/a.git", commit, False)
     git(tmp_path, "remote", "set-url", "origin", "ssh://git@example.org/a.git")
     assert state_of(tmp_path)[0] == "ssh://git@example.org/a.git"
+
+
+def test_a_run_records_the_settings_that_can_change_its_numbers(monkeypatch):
+    """Two machines with the same packages may differ in these alone, and so in the last bits."""
+    flags = {
+        flag
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith(("flags", "Features"))
+        for flag in line.split(":")[1].split()
+    }
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    found = environment.__wrapped__()
+    assert (found["cublas_workspace"], found["omp_threads"]) == (":16:8", "7")
+    assert found["cudnn_deterministic"] and found["cudnn_benchmark"]
+    assert {*found["cpu_flags"].split()} == flags
+
+    if not torch.cuda.is_available():
+        assert (found["gpu_count"], found["gpu_capability"]) == (0, None)
+    others = ("cudnn_enabled", "cudnn_allow_tf32", "cublas_allow_tf32", "interop_threads")
+    assert {*others} <= found.keys()

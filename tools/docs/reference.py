@@ -261,7 +261,7 @@ def instrument_metrics() -> dict[str, list[str]]:
 def _with_all_metrics(measure: Measure) -> Measure:
     """The measure, often enough for a short run, and with the metrics that are off by default."""
     options: dict[str, Any] = {"every": 1, "energy_window": 2, "degree": 1.0}
-    options |= {"per_parameter": True, "per_frequency": True}
+    options |= {"per_parameter": True, "per_frequency": True, "significance": 0.0}
     if measure.when == BURST:
         options |= {"every": 4, "burst": 3}
     for name in options.keys() & measure.options.keys():
