@@ -433,13 +433,13 @@ class MeasurementState:
         if last is None or last[0] != step - 1 or len(history.recent_weights) < 2:
             return {}
         _, gradient_before, lr = last
-        weights_between = history.recent_weights[-2]
+        earlier_weights = history.recent_weights[-2]
         gradient_at = grad(self.program.objective(self.slot))
-        hessian_product = jvp(gradient_at, (weights_between,), (gradient_before,))[1]
+        hessian_product = jvp(gradient_at, (earlier_weights,), (gradient_before,))[1]
         entanglement = history.entanglement
         before_P, now_P = self.flat(gradient_before), self.flat(self.gradient)
         product_P = self.flat(hessian_product)
-        to_reference = self.to_reference(weights_between)
+        to_reference = self.to_reference(earlier_weights)
         result, vector = decomposition.hessian(
             before_P,
             now_P,

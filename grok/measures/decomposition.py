@@ -48,8 +48,9 @@ def hessian(
 
     Arguments:
         before, now: batch gradients of steps t - 1 and t, (P,).
-        hessian_before: H before, with the Hessian H of batch t's loss at the weights of step t - 1.
-        lr: learning rate.
+        hessian_before: H before, with the Hessian H of batch t's loss at the weights at which `before`
+            was taken, those that step t - 1 started from.
+        lr: learning rate of step t - 1.
         to_reference: see the module.
         last: the entanglement of step t - 1; None if it was not measured.
 
@@ -191,7 +192,9 @@ def counterfactual_validator(shuffled: Tensor, to_reference: Tensor | None) -> d
         "k_to_kp1_cossim_min": min(cosines),
     }
     if to_reference is not None:
-        progress = torch.tensor([cosine(-subset, to_reference) for subset in subsets])
+        progress = torch.tensor(
+            [cosine(-subset, to_reference) for subset in subsets], dtype=torch.float64
+        )
         result["kp1_cossim_to_solution"] = cosine(-whole, to_reference)
         result["k_cossim_to_solution_mean"] = float(progress.mean())
         result["k_cossim_to_solution_std"] = float(progress.std())

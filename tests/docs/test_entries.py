@@ -60,14 +60,11 @@ def test_every_metric_of_ordered_learning_has_a_test_here():
     rows = section_rows(page, "Metrics")
     hooks = {code_spans(row["hook"])[0] for row in rows}
     assert len(hooks) == HOOKS and hooks <= {measure.name for measure in MEASURES}
-    sources = [
-        (PROJECT / "tests" / path).read_text()
-        for path in ("measures/test_measures.py", "engine/test_measurement.py")
-    ]
+    source = (PROJECT / "tests" / "engine" / "test_instruments_directly.py").read_text()
     for row in rows:
         if row["here"] != "none":
             (name,) = code_spans(row["test"])
-            assert f"def {name}(" in sources["*" in row["test"]]
+            assert f"def {name}(" in source
 
 
 def test_every_test_that_is_named_exists():
