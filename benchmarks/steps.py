@@ -4,9 +4,8 @@ Each row is printed as soon as it is measured; its programs take turns, and each
 The plain loop trains the same module with the same loss by torch.optim, the compiled one has its
 loss compiled by torch.compile. "traced" is our step for short runs, "ours" the one that long runs
 take: fused if it applies, compiled otherwise. JAX is the same model written plainly, without dropout and
-without a bias of the output layer. Evaluations
-and compiling are not counted. The table has the milliseconds of each replica's step, and the time of
-the plain loop or of JAX divided by ours.
+without a bias of the output layer. Evaluations and compiling are not counted. The table has the
+milliseconds of each replica's step, and the time of the plain loop or of JAX divided by ours.
 """
 
 from collections.abc import Callable

@@ -91,7 +91,6 @@ def test_a_run_records_the_settings_that_can_change_its_numbers(monkeypatch):
     assert (found["cublas_workspace"], found["omp_threads"]) == (":16:8", "7")
     assert found["cudnn_deterministic"] and found["cudnn_benchmark"]
     assert {*found["cpu_flags"].split()} == flags
-
     if not torch.cuda.is_available():
         assert (found["gpu_count"], found["gpu_capability"]) == (0, None)
     others = ("cudnn_enabled", "cudnn_allow_tf32", "cublas_allow_tf32", "interop_threads")
