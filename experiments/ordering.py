@@ -459,10 +459,10 @@ def target_does_not_generalize(runs: Runs) -> Outcome:
 def ordering_fraction_is_larger_for_stride(runs: Runs) -> Outcome:
     """The part of an epoch's gradient that is due to the order is larger for stride than for fresh
     shuffles, until the network generalizes."""
-    measured = {
-        order: runs.where(ordering=order)[0].logged("counterfactual/ordering_fraction")
-        for order in ("stride", "random")
-    }
+    measured = {}
+    for order in ("stride", "random"):
+        (run,) = runs.where(ordering=order)
+        measured[order] = run.logged("counterfactual/ordering_fraction")
     last = min(steps[-1] for steps, _ in measured.values())
     fractions = {
         order: float(values[steps <= last].mean()) for order, (steps, values) in measured.items()
