@@ -202,6 +202,20 @@ def test_the_keyboard_keeps_its_place(made, store, tab):
     tab.locator("dialog button", has_text="cancel").press("Enter")
 
 
+def test_a_refresh_between_press_and_release_of_the_mouse_does_not_lose_the_click(made, store, tab):
+    """The link was drawn anew while it was pressed, and a click on two elements is none."""
+    tab.goto(f"{made}?token={TOKEN}#runs?g=seed")
+    tab.locator("#table td a", has_text="3").hover()
+    tab.mouse.down()
+    with tab.expect_response("**/api/groups*"):
+        store.client["board_page"].runs.update_one(
+            {"_id": 21}, {"$set": {"heartbeat": datetime.now(UTC)}}
+        )
+    tab.wait_for_timeout(500)  # the answer is read, and nothing is drawn
+    tab.mouse.up()
+    soon(tab, "document.querySelector('#count').textContent === '13 runs'", 10)
+
+
 def test_an_instrument_of_many_metrics_has_several_plots(made, store, tab):
     """Of more than twelve metrics the others were not shown anywhere."""
     metrics = store.client["board_page"].metrics

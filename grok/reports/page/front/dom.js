@@ -29,6 +29,20 @@ export function fill(element, ...children) {
   element.replaceChildren(...present(children));
 }
 
+const CLICK = 50;  // milliseconds within which the click follows the release
+const waiting = [];
+let isPressed = false;
+for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
+  addEventListener(kind, event => {
+    isPressed = event.buttons !== 0;
+    if (!isPressed && waiting.length) setTimeout(() => waiting.splice(0).forEach(go => go()), CLICK);
+  }, {capture: true, passive: true});
+
+// Waits while a button is pressed: an element that is replaced between press and release gets no click.
+export function released() {
+  return isPressed ? new Promise(go => { waiting.push(go); }) : undefined;
+}
+
 // A value as text: numbers with four digits, lists in brackets.
 export function text(value) {
   if (value === null || value === undefined) return "";

@@ -1,4 +1,5 @@
 // The store as the server of the page answers for it; `subscribe` tells of changes without a reload.
+import {released} from "grok/dom.js";
 
 const PAUSE = 5000;  // milliseconds after which a server that has refused is asked again
 
@@ -6,7 +7,10 @@ async function ask(view, parameters = {}, signal) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters))
     for (const one of Array.isArray(value) ? value : [value]) query.append(name, one);
-  return answer(await fetch(`api/${view}?${query}`, {signal}));
+  const content = await answer(await fetch(`api/${view}?${query}`, {signal}));
+  await released();  // the view is drawn anew from it
+  signal?.throwIfAborted();
+  return content;
 }
 
 async function answer(response) {

@@ -51,7 +51,7 @@ export async function show(root, {source, parameters, remember, isCurrent}) {
   const filter = h("input", {id: "filter", type: "search", value: state.f, placeholder: EXAMPLE, "aria-label": "filter of the runs",
     autocomplete: "off", spellcheck: "false"});
   const count = h("span", {id: "count", role: "status"});
-  const group = h("select", {id: "group", "aria-label": "group by", change: () => { state.f = filter.value.trim(); state.g = group.value; state.p = 1; draw(); }});
+  const group = h("select", {id: "group", "aria-label": "group by", change: () => { clearTimeout(typing); state.f = filter.value.trim(); state.g = group.value; state.p = 1; draw(); }});
   const compare = h("a", {class: "button", hidden: true}, "compare");
   const body = h("div", {id: "table"});
   const columnsButton = h("button", {type: "button", click: () => chooseColumns(source, state.c, columns => { state.c = columns; draw(); })}, "columns");
