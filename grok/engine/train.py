@@ -48,6 +48,9 @@ INTERVENTIONS = "interventions"  # name of the tensor of those that have happene
 # Below this many steps one after the other, tracing and compiling cost more than they save.
 COMPILE_FROM_STEPS = 3000
 FUSE_FROM_STEPS = 1000  # likewise of the fused step, which takes two seconds once
+# Where more cores than these are idle for each replica, it is not fused if its forward pass has more
+# multiplications: several threads that share its products are faster than one that fuses them.
+FUSED_CORES, FUSED_MULTIPLICATIONS = 2, 5e7
 MOST_SLOTS = 16  # on a CPU; more are hardly faster and exceed the cache (benchmarks/)
 MOST_SLOTS_CUDA = 4096
 TIMING_SECONDS = 10.0  # of training, after which its speed is told if no record comes before
@@ -162,9 +165,12 @@ def make_program(
     }
     if steps is None:
         steps = sum(problem.train_steps for problem in problems) / slots
+    cores = threads or (single_thread() if "OMP_NUM_THREADS" in os.environ else idle_cores())
+    most = math.inf
     if fused is None:
         fused = compiled is None and first.fused and steps >= FUSE_FROM_STEPS
-    fused_step = _fused_step(problems) if fused else None
+        most = math.inf if cores <= FUSED_CORES * slots else FUSED_MULTIPLICATIONS
+    fused_step = _fused_step(problems, most) if fused else None
     if fused_step is not None:
         compiled = False
     elif compiled is None:
@@ -175,16 +181,15 @@ def make_program(
         torch.set_num_threads(program.threads)
     else:
         # each replica is trained by one thread, and evaluated by several only if that is much work
-        idle = single_thread() if "OMP_NUM_THREADS" in os.environ else idle_cores()
-        program.threads = threads or min(idle, slots)
+        program.threads = threads or min(cores, slots)
         torch.set_num_threads(min(program.threads, choose_threads(first, 1)))
     return program
 
 
-def _fused_step(problems: Sequence[Problem]) -> FusedStep | None:
-    """The fused step of problems of one signature; None where there is none."""
+def _fused_step(problems: Sequence[Problem], most_multiplications: float) -> FusedStep | None:
+    """The fused step of problems of one signature; None where there is none, or it is too large."""
     try:
-        fused = FusedStep(problems[0])
+        fused = FusedStep(problems[0], most_multiplications)
         for problem in problems:
             fused.check_data(problem)
     except Unsupported:

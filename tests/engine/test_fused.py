@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from grok.engine import fused
+from grok.engine import train as train_module
 from grok.engine.determinism import drawing
 from grok.engine.events import Outcome, Record, Saved, Start
 from grok.engine.fused import FusedStep, Unsupported, compiler
 from grok.engine.optimizers import norm_of
 from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import Grokfast, Group, Optimizer, Stop
-from grok.engine.train import train
+from grok.engine.train import make_program, train
 from grok.experiment import parts
 from grok.experiment.experiment import load
 from grok.models.mlp import PairMLP, mlp
@@ -363,6 +364,36 @@ def test_short_runs_and_runs_that_ask_for_it_are_not_fused():
     started = [next(train([problem])) for problem in (short, long, replace(long, fused=False))]
     assert [start.fused for start in started] == [False, True, False]
     assert [start.compiled for start in started] == [False, True, False]
+
+
+def test_a_layer_that_is_too_wide_for_a_stack_falls_back():
+    """The copy of its weights lay on a thread's stack, whose overflow ended the process without a word."""
+
+    def wide(width: int) -> Problem:
+        return regression(
+            0,
+            lambda i, o: nn.Sequential(nn.Linear(i, width), nn.ReLU(), nn.Linear(width, o)),
+            train_steps=3,
+            log_steps=[0, 3],
+        )
+
+    assert_equals_traced(wide(4096))
+    with pytest.raises(Unsupported, match="a wide layer"):
+        FusedStep(wide(4097))
+
+
+@pytest.mark.parametrize(
+    ("threads", "slots", "is_fused"), [(2, 1, True), (3, 1, False), (4, 2, True), (5, 2, False)]
+)
+def test_a_large_step_is_fused_where_few_cores_wait(monkeypatch, threads, slots, is_fused):
+    """A fused step trains a replica on one core. On one core it takes half the time of the compiled
+    step, so that on two it takes as long, and from three on more."""
+    problems = [regression(seed, train_steps=1000) for seed in range(slots)]
+    assert make_program(problems, slots, threads=threads).fused is not None
+    monkeypatch.setattr(train_module, "FUSED_MULTIPLICATIONS", 0)
+    program = make_program(problems, slots, threads=threads)
+    assert (program.fused is not None) == is_fused
+    assert make_program(problems, slots, threads=threads, fused=True).fused is not None
 
 
 # -- the compiler ----------------------------------------------------------------------------------

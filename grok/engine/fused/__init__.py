@@ -8,6 +8,7 @@ queue. A replica's numbers therefore depend neither on its neighbours nor on the
 """
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,9 +25,8 @@ from grok.tensors import Tensors
 
 __all__ = ["CompilerError", "FusedStep", "Unsupported"]
 
-# Multiplications of a forward pass above which a step is not fused: several threads that share its
-# products are faster than one that fuses them.
-MOST_MULTIPLICATIONS = 5e7
+# Weights above which a step is not fused: each part of the examples would read them from memory.
+MOST_WEIGHTS = 2_000_000
 ALIGNMENT = 64  # bytes, of a thread's workspace
 # Trains slots for T steps. Arguments: the slots, their StepScalars (T, R, groups, 10) and mini-batches
 # (T, R, B) or None for full-batch training, each of all slots, and how many threads to use.
@@ -42,20 +42,26 @@ class _Tensor(ctypes.Structure):
 class FusedStep:
     """The compiled steps of problems of one signature.
 
+    Arguments:
+        problem: one of them.
+        most_multiplications: of a forward pass, above which the step is not fused.
+
     Raises:
         Unsupported: there is no fused step for such a problem.
         CompilerError: there is no C++ compiler, or it fails.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, most_multiplications: float = math.inf):
         check_options(problem)
         params = {name: p.detach() for name, p in problem.module.named_parameters()}
+        if sum(value.numel() for value in params.values()) > MOST_WEIGHTS:
+            raise Unsupported("many weights")
         try:
             recorded = _recorded(problem, params)
         except Exception as error:
             raise Unsupported("a loss that cannot be recorded") from error
         loss = network.read(*recorded, params)
-        if network.multiplications(loss.outputs) > MOST_MULTIPLICATIONS:
+        if network.multiplications(loss.outputs) > most_multiplications:
             raise Unsupported("a large step")
         self.source = source.write(loss, params, problem.optimizer, problem.batch_size or 0)
         self._train = compiler.load(self.source.code).train

@@ -32,6 +32,9 @@ LINE = 64  # bytes of a cache line, and of the longest vector
 # taken in parts of about PART_BYTES, which stay in the cache of a core.
 WHOLE_BYTES = 512 * 2**10
 PART_BYTES = 192 * 2**10
+# Terms of a sum in a product whose second factor is copied transposed. The copy, of up to eight
+# vectors for each, lies on a thread's stack.
+MOST_TERMS = 4096
 KEEPS_SLOPE = ("gelu", "square")  # activations whose slope is computed from the pre-activation
 MILLS_TERMS = {"float": 12, "double": 32}
 
@@ -419,6 +422,8 @@ class _Writer:
         if b.column != 1 and b.row != 1:
             raise AssertionError("one stride of every matrix is 1")
         is_transposed = b.column != 1
+        if is_transposed and inner > MOST_TERMS:
+            raise Unsupported("a wide layer")
         self._emit(
             f"product<{rows}, {columns}, {inner}, {str(is_transposed).lower()}>({a.at}, {a.row}, {a.column}, "
             f"{b.at}, {b.row if not is_transposed else b.column}, "
