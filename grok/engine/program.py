@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,6 @@ class Program:
             str, torch.fx.GraphModule
         ] = {}  # recorded by `check`, until they are used
         self.preparing_seconds = 0.0  # of tracing, compiling and capturing, all calls together
-        self._copy: dict | None = None  # of what the metrics of one slot read
         self._reordered: Program | None = None
 
     def _replica(self, problem: Problem) -> dict:
@@ -509,19 +508,32 @@ class Program:
 
     def _evaluate_slot(self, slot: int) -> dict[str, Tensor]:
         """The metrics of one slot."""
-        state = {key: self.state[key] for key in READ_BY_METRICS if key in self.state}
-        state = pytree.tree_map(lambda x: x[slot], state)
+        read = self._read_by_metrics[slot]
         if slot > 0:  # a copy, which is aligned as slot 0 is: sums of MKL's depend on that
-            if self._copy is None:
-                self._copy = pytree.tree_map(torch.empty_like, state)
-            pytree.tree_map(lambda old, now: old.copy_(now), self._copy, state)
-            state = self._copy
-        arguments, spec = pytree.tree_flatten((state, self.shared))
+            torch._foreach_copy_(self._copy, read)
+            read = self._copy
+        arguments = [*read, *self.shared.values()]
         if "evaluate" not in self._traced:
             with self._timed_preparation():
+                spec = pytree.tree_structure((self._state_of_metrics(slot), self.shared))
                 function = self._trace("evaluate", self._evaluate_one, arguments, spec)
                 self._traced["evaluate"] = function
         return self._traced["evaluate"](*arguments)
+
+    def _state_of_metrics(self, slot: int) -> dict:
+        """What the metrics of one slot read."""
+        state = {key: self.state[key] for key in READ_BY_METRICS if key in self.state}
+        return pytree.tree_map(lambda x: x[slot], state)
+
+    @cached_property
+    def _read_by_metrics(self) -> list[list[Tensor]]:
+        """The tensors that the metrics of each slot read; beside a fused step they stay in place."""
+        return [pytree.tree_leaves(self._state_of_metrics(slot)) for slot in range(self.slots)]
+
+    @cached_property
+    def _copy(self) -> list[Tensor]:
+        """Room for what the metrics of one slot read."""
+        return [torch.empty_like(tensor) for tensor in self._read_by_metrics[0]]
 
     def _trace(self, name: str, function: Callable, arguments: list[Tensor], spec: Any) -> Callable:
         """`function` as one of the flat list of tensors, recorded on copies of them."""
