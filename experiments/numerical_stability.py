@@ -123,6 +123,11 @@ ex.preset(
 )
 ex.preset("cpu_plain", "As cpu with the whole gradient: memorizes; seconds.", SHORT)
 ex.preset(
+    "cpu_decay",
+    "As cpu_plain with a weight decay of 8, which generalizes as fast; seconds.",
+    {**SHORT, "weight_decay": 8.0},
+)
+ex.preset(
     "cpu_collapse",
     "Plain AdamW on 70 % of the pairs, p = 59: the softmax collapses; 5 minutes.",
     COLLAPSE,
@@ -264,6 +269,24 @@ def orthogonal_gradient_generalizes_at_once(runs: Runs) -> Outcome:
     numbers = {"test 99 % at": step, "plain test then": plain_accuracy, "collapsed": collapsed}
     passed = step <= MOST_STEPS and plain_accuracy <= MOST_PLAIN_ACCURACY and collapsed == 0
     return passed, numbers
+
+
+# E4d-decay. By issue 8 of the authors' repository, plain AdamW with a weight decay of 8 and this
+# learning rate generalizes within 200 epochs, which are as many steps.
+MOST_DECAY_STEPS = 200
+
+
+@claim(
+    "E4d-decay",
+    source="added to figure 5",
+    sweep="numerical_stability_decay",
+    control=True,
+    fails_on={"weight_decay": 0.0},
+)
+def weight_decay_generalizes_at_once(runs: Runs) -> Outcome:
+    """The plain gradient generalizes as soon with a large weight decay."""
+    step = runs.one("cpu_decay").first_step_held("test_accuracy", 0.99)
+    return step <= MOST_DECAY_STEPS, {"test 99 % at": step}
 
 
 LEAST_COSINE = 0.5

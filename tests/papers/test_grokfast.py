@@ -176,6 +176,27 @@ def test_filter_alone_must_be_faster_than_decay_alone(paper, filter_alone, decay
 
 
 @pytest.mark.parametrize(
+    ("filtered", "momentum", "passed"),
+    [
+        ((1000, 1000, 1000), (2000, 3000, inf), True),
+        ((1000, 1000, 1000), (1000, 1000, 1000), False),
+        ((1000, 1000, 1000), (3000, 2000, 500), False),
+        ((1000, 1000, inf), (11_000, 11_500, inf), False),
+    ],
+)
+def test_filter_must_be_faster_than_a_larger_beta1(paper, filtered, momentum, passed):
+    """The interval of their ratio must exclude 1, and the filter must arrive on all seeds."""
+    runs = [
+        run_that_groks_at(name, step, seed=seed)
+        for name, steps in (("cpu", filtered), ("cpu_beta1", momentum))
+        for seed, step in enumerate(steps)
+    ]
+    outcome = finding(paper, "E1c-beta1", *runs)
+    assert outcome.passed == passed
+    assert outcome.measured["beta1 = 0.98"] == np.median([min(step, 12_000) for step in momentum])
+
+
+@pytest.mark.parametrize(
     ("window", "baseline", "passed"),
     [(900, 20_000, True), (900, 19_999, False), (1001, 20_000, False), (900, inf, False)],
 )

@@ -186,6 +186,12 @@ def test_orthogonal_gradient_generalizes_within_300_steps(paper, step, plain, co
     assert finding(paper, "E4d", *runs).passed == passed
 
 
+@pytest.mark.parametrize(("step", "passed"), [(200, True), (201, False)])
+def test_weight_decay_must_generalize_within_200_steps(paper, step, passed):
+    series = {"test_accuracy": ([0, step, step + 1], [0.0, 0.99, 1.0])}
+    assert finding(paper, "E4d-decay", claim_run("cpu_decay", series=series)).passed == passed
+
+
 @pytest.mark.parametrize(("cosine", "passed"), [(0.51, True), (0.5, False)])
 def test_plain_gradient_must_lie_along_the_weights(paper, cosine, passed):
     series = {"alignment": ([0, 9], [0.0, cosine]), "train_accuracy": ([0, 9], [0.99, 1.0])}
