@@ -386,14 +386,22 @@ def test_a_layer_that_is_too_wide_for_a_stack_falls_back():
     ("threads", "slots", "is_fused"), [(2, 1, True), (3, 1, False), (4, 2, True), (5, 2, False)]
 )
 def test_a_large_step_is_fused_where_few_cores_wait(monkeypatch, threads, slots, is_fused):
-    """A fused step trains a replica on one core. On one core it takes half the time of the compiled
-    step, so that on two it takes as long, and from three on more."""
+    """A fused step trains a replica on one core, and about as fast as two threads train the compiled one."""
     problems = [regression(seed, train_steps=1000) for seed in range(slots)]
-    assert make_program(problems, slots, threads=threads).fused is not None
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(train_module, "idle_cores", lambda: threads)
+    assert make_program(problems, slots).fused is not None
     monkeypatch.setattr(train_module, "FUSED_MULTIPLICATIONS", 0)
-    program = make_program(problems, slots, threads=threads)
-    assert (program.fused is not None) == is_fused
+    for given in (threads, None):
+        program = make_program(problems, slots, threads=given)
+        assert (program.fused is not None) == is_fused
     assert make_program(problems, slots, threads=threads, fused=True).fused is not None
+
+
+def test_a_network_that_no_cache_holds_falls_back(monkeypatch):
+    monkeypatch.setattr(fused, "MOST_WEIGHTS", 10)
+    with pytest.raises(Unsupported, match="many weights"):
+        FusedStep(regression(0))
 
 
 # -- the compiler ----------------------------------------------------------------------------------

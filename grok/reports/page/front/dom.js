@@ -32,10 +32,12 @@ export function fill(element, ...children) {
 const CLICK = 50;  // milliseconds within which the click follows the release
 const waiting = [];
 let isPressed = false;
-for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
+const goOn = () => { if (!isPressed) waiting.splice(0).forEach(go => go()); };
+// The last four tell of a release that no pointer event does: over a menu, a list, or another window.
+for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel", "blur", "change", "contextmenu", "keydown"])
   addEventListener(kind, event => {
-    isPressed = event.buttons !== 0;
-    if (!isPressed && waiting.length) setTimeout(() => waiting.splice(0).forEach(go => go()), CLICK);
+    isPressed = event.buttons > 0 && kind !== "contextmenu";
+    if (!isPressed && waiting.length) setTimeout(goOn, CLICK);
   }, {capture: true, passive: true});
 
 // Waits while a button is pressed: an element that is replaced between press and release gets no click.
