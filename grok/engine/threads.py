@@ -23,14 +23,19 @@ def choose_threads(problem: Problem, slots: int) -> int:
     product, which takes most of the time when other programs use the cores. Otherwise it is the
     number of cores that are idle when the program starts. OMP_NUM_THREADS takes precedence.
     """
-    if "OMP_NUM_THREADS" in os.environ or forward_multiplications(problem) * slots < LARGE_STEP:
+    if forward_multiplications(problem) * slots < LARGE_STEP:
         return single_thread()
-    return idle_cores()
+    return available_cores()
 
 
 def single_thread() -> int:
     """The number of threads of a program that needs no other: 1, or what OMP_NUM_THREADS says."""
     return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else 1
+
+
+def available_cores() -> int:
+    """The cores that a program may keep busy: those that are idle, or what OMP_NUM_THREADS says."""
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else idle_cores()
 
 
 def idle_cores() -> int:

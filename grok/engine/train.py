@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,10 +31,9 @@ from grok.engine.problem import Problem
 from grok.engine.program import Program
 from grok.engine.threads import (
     LARGE_STEP,
+    available_cores,
     choose_threads,
     forward_multiplications,
-    idle_cores,
-    single_thread,
 )
 from grok.objectives.classification import TEMPERATURE
 
@@ -165,11 +163,12 @@ def make_program(
     }
     if steps is None:
         steps = sum(problem.train_steps for problem in problems) / slots
-    cores = threads or (single_thread() if "OMP_NUM_THREADS" in os.environ else idle_cores())
+    cores = threads or available_cores()
     most = math.inf
     if fused is None:
         fused = compiled is None and first.fused and steps >= FUSE_FROM_STEPS
-        most = math.inf if cores <= FUSED_CORES * slots else FUSED_MULTIPLICATIONS
+        if cores > FUSED_CORES * slots:
+            most = FUSED_MULTIPLICATIONS
     fused_step = _fused_step(problems, most) if fused else None
     if fused_step is not None:
         compiled = False

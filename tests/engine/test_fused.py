@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from grok.engine import fused
+from grok.engine import threads as threads_module
 from grok.engine import train as train_module
 from grok.engine.determinism import drawing
 from grok.engine.events import Outcome, Record, Saved, Start
@@ -389,7 +390,7 @@ def test_a_large_step_is_fused_where_few_cores_wait(monkeypatch, threads, slots,
     """A fused step trains a replica on one core, and about as fast as two threads train the compiled one."""
     problems = [regression(seed, train_steps=1000) for seed in range(slots)]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(train_module, "idle_cores", lambda: threads)
+    monkeypatch.setattr(threads_module, "idle_cores", lambda: threads)
     assert make_program(problems, slots).fused is not None
     monkeypatch.setattr(train_module, "FUSED_MULTIPLICATIONS", 0)
     for given in (threads, None):

@@ -211,7 +211,7 @@ def test_a_refresh_between_press_and_release_of_the_mouse_does_not_lose_the_clic
         store.client["board_page"].runs.update_one(
             {"_id": 21}, {"$set": {"heartbeat": datetime.now(UTC)}}
         )
-    tab.wait_for_timeout(500)  # the answer is read, and nothing is drawn
+    tab.wait_for_timeout(500)  # longer than drawing it would take
     tab.mouse.up()
     soon(tab, "document.querySelector('#count').textContent === '13 runs'", 10)
 
