@@ -101,6 +101,7 @@ ex.read_if("data_folder", dataset="mnist")
 EMA = {"grokfast": "ema", "grokfast_gain": 2.0, "grokfast_alpha": 0.98}
 DECAY = {"weight_decay": 0.005}  # that the paper has with the exponential average
 WINDOW = {"grokfast": "window", "grokfast_gain": 5.0, "grokfast_window": 100, "weight_decay": 0.01}
+WINDOW_ALONE = {**WINDOW, "weight_decay": 0.0}
 MNIST = {
     "dataset": "mnist_5k",
     "train_count": 1000,
@@ -145,6 +146,26 @@ ex.preset(
     "cpu_beta1",
     "As cpu_decay_alone with Adam's beta1 as slow as the filter of cpu; up to 10 minutes.",
     {**DECAY, "betas": (0.98, 0.98), "train_steps": 12_000},
+)
+ex.preset(
+    "cpu_window",
+    "As paper_window, at most 6,000 steps.",
+    {**WINDOW, "train_steps": 6_000},
+)
+ex.preset(
+    "cpu_window_alone",
+    "The filter of cpu_window without its weight decay, at most 6,000 steps; minutes.",
+    {**WINDOW_ALONE, "train_steps": 6_000},
+)
+ex.preset(
+    "cpu_window_later",
+    "As cpu_window_alone, with a filter that begins when the network has memorized.",
+    {
+        **WINDOW_ALONE,
+        "grokfast_gain": 0.0,
+        "interventions": [{"when": "memorized", "set": {"grokfast_gain": WINDOW["grokfast_gain"]}}],
+        "train_steps": 6_000,
+    },
 )
 ex.preset(
     "mnist",
@@ -341,18 +362,47 @@ def filter_is_as_fast_as_published(runs: Runs) -> Outcome:
     return passed, {"exponential average": ema, "window": window, "without": baseline}
 
 
+# E1c-later, E1c-paper. The paper, with the mean of 100 gradients: 2,940 steps without weight decay, 1,920 if the
+# filter begins when the network has memorized, 790 with decay 0.01; hence 1.53 and 3.72. Ours: ratios of
+# steps whose 95 % bootstrap interval is above 1. A run that does not arrive counts with its budget.
+WINDOWS = "grokfast_window"
+
+
+def speedup(runs: Runs, fast_config: str) -> Outcome:
+    """Whether a recipe with a window takes fewer steps than the window alone, and arrives on all seeds."""
+    fast, alone = (
+        np.array([steps_or_budget(run) for run in runs.all(name)])
+        for name in (fast_config, "cpu_window_alone")
+    )
+    ratio, low, high = paired_ratio(alone, fast)
+    numbers = {
+        "95 % at": float(np.median(fast)),
+        "filter alone": float(np.median(alone)),
+        "ratio": ratio,
+        "from": low,
+        "to": high,
+    }
+    return all(has_arrived(run) for run in runs.all(fast_config)) and low > 1, numbers
+
+
+@claim("E1c-later", source="table 4", sweep=WINDOWS, pooled=True, fails_on=UNTRAINED)
+def filter_after_memorization_is_faster(runs: Runs) -> Outcome:
+    """A filter that begins after memorization is faster than one from the start (1.53 times)."""
+    return speedup(runs, "cpu_window_later")
+
+
+@claim("E1c-paper", source="table 4", sweep=WINDOWS, pooled=True, fails_on=UNTRAINED)
+def decay_speeds_up_the_filter(runs: Runs) -> Outcome:
+    """Weight decay makes the filter faster (3.72 times)."""
+    return speedup(runs, "cpu_window")
+
+
 # Claims of the paper that are not checked here.
 claim.not_tried(
     "E1b-others",
     "The filter lowers the loss on QM9 and raises the accuracy on IMDb",
     "table 2",
     reason="Both data sets have to be downloaded, and the graph network for QM9 is not built.",
-)
-claim.not_tried(
-    "E1c-paper",
-    "A filter that begins after memorization is 1.53 times as fast as one from the start, and weight decay makes the filter 3.72 times as fast",
-    "table 4",
-    reason="A filter that begins later is not implemented, and the effect of weight decay is the control E1c.",
 )
 
 

@@ -655,7 +655,7 @@ claim.not_tried(
     "02-C8",
     "In a transformer for addition modulo 53 the embedding becomes a circle at generalization",
     "figures 1, 7",
-    reason="This experiment has no transformer.",
+    reason="It is checked among the claims of `nanda`, which has a transformer.",
 )
 claim.not_tried(
     "02-C9",

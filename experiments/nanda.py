@@ -106,6 +106,11 @@ ex.preset(
     {**CONTROL, "train_fraction": 0.8, "train_steps": 2000},
 )
 ex.preset(
+    "cpu_53",
+    "As cpu with p = 53, the sum that the transformer of Liu et al. 2022 learns.",
+    {**CPU, "p": 53},
+)
+ex.preset(
     "laptop_paper_model",
     "The paper's model with 40 % of the pairs, cut to 4000 steps (no claim).",
     {"train_fraction": 0.4, "train_steps": 4000},
@@ -140,6 +145,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
         excluded_loss: the loss over the train pairs when these components are removed.
         embedding_gini, neuron_logit_gini: Gini coefficients of the Fourier spectra of W_E and W_L.
         cosine_share: the fraction of the logits' variance that cosines of a + b - c explain.
+        embedding_top_two: the fraction of W_E's variance in its first two principal components.
+        embedding_dimension: the exponential of the entropy of the fractions of all components.
 
     Returns:
         The same at the end, and key_frequencies; embedding_share, the fraction of W_E's power at
@@ -316,6 +323,35 @@ def circuit_alone_does_better(runs: Runs) -> Outcome:
     loss, restricted, ablated = run["loss"], run["restricted_loss"], run["least_ablated_loss"]
     numbers = {"loss": loss, "circuit's": restricted, "without a frequency": ablated}
     return restricted <= loss and ablated >= LEAST_RISE_WITHOUT_FREQUENCY * loss, numbers
+
+
+# 02-C8. Liu et al. 2022 (arXiv:2205.10343) show the first two principal components of the embeddings of a
+# transformer that adds modulo 53, a circle once it generalizes, and the effective number of components,
+# which falls sharply. Ours, in this paper's network: when test accuracy is 99 %, the two components have at
+# least three times the share of the variance that they had at first; afterwards the number falls by 30 %.
+OF_LIU = "nanda_53"
+LEAST_RISE_OF_TOP_TWO = 3
+MOST_DIMENSION_LEFT = 0.7
+
+
+@claim("02-C8-circle", source="Liu et al., figure 1", sweep=OF_LIU, fails_on=ONLY_MEMORIZED)
+def embedding_becomes_a_circle(runs: Runs) -> Outcome:
+    """The embedding of a transformer for addition modulo 53 becomes a circle at generalization."""
+    run = runs.one("cpu_53")
+    generalized = run.first_step_held("test_accuracy", 0.99)
+    first, then = (run.at("embedding_top_two", step) for step in (0, generalized))
+    passed = generalized < inf and then >= LEAST_RISE_OF_TOP_TWO * first
+    return passed, {"test 99 % at": generalized, "top two at first": first, "top two then": then}
+
+
+@claim("02-C8-dimension", source="Liu et al., figure 7", sweep=OF_LIU, fails_on=ONLY_MEMORIZED)
+def effective_dimension_falls(runs: Runs) -> Outcome:
+    """The effective dimension of the embedding of such a transformer falls after generalization."""
+    run = runs.one("cpu_53")
+    generalized = run.first_step_held("test_accuracy", 0.99)
+    then, end = run.at("embedding_dimension", generalized), run.final("embedding_dimension")
+    passed = generalized < inf and end <= MOST_DIMENSION_LEFT * then
+    return passed, {"test 99 % at": generalized, "dimension then": then, "in the end": end}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from grok.measures.fourier import fourier_basis
+from grok.measures.spectra import entropy_rank, principal_shares
 from grok.measures.vectors import gini
 
 KEY_FREQUENCY_POWER = 0.1  # least power of a key frequency, as a fraction of the largest
@@ -146,9 +147,13 @@ def measure(circuit: Circuit, frequencies: Tensor, train: Tensor) -> dict[str, f
 
     Returns:
         restricted_loss over all pairs, restricted_test_loss over the test pairs, excluded_loss over
-        the train pairs, Gini coefficients of the spectra of W_E and W_L, and cosine_share.
+        the train pairs, Gini coefficients of the spectra of W_E and W_L, and cosine_share. Of the
+        principal components of W_E, the variance of the first two as a fraction of all
+        (embedding_top_two), and the effective number, the exponential of the entropy of their
+        fractions (embedding_dimension; Liu et al. 2022, arXiv:2205.10343, figure 7).
     """
     restricted_logits = restricted(circuit.logits, frequencies)
+    shares = principal_shares(circuit.embedding)
     return {
         "restricted_loss": loss_of(restricted_logits, torch.ones_like(train)),
         "restricted_test_loss": loss_of(restricted_logits, ~train),
@@ -156,6 +161,8 @@ def measure(circuit: Circuit, frequencies: Tensor, train: Tensor) -> dict[str, f
         "embedding_gini": spectrum_gini(circuit.embedding),
         "neuron_logit_gini": spectrum_gini(circuit.neurons_to_logits),
         "cosine_share": cosine_variance(circuit.logits, frequencies),
+        "embedding_top_two": float(shares[:2].sum()),
+        "embedding_dimension": entropy_rank(shares),
     }
 
 

@@ -29,8 +29,24 @@ def effective_rank(values: Tensor) -> float:
 
 def entropy_rank(values: Tensor) -> float:
     """exp of the entropy of s / sum s, for singular values s (K,) (Roy & Vetterli 2007)."""
+    return float(_entropy(values).exp())
+
+
+def spectral_entropy(matrix: Tensor) -> Tensor:
+    """Entropy in nats of a matrix's singular values, divided by their sum; differentiable."""
+    values = torch.linalg.svdvals(matrix)
+    return _entropy(values.clamp(min=torch.finfo(values.dtype).eps * values.max().detach()))
+
+
+def _entropy(values: Tensor) -> Tensor:
     shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
-    return float(torch.special.entr(shares).sum().exp())
+    return torch.special.entr(shares).sum()
+
+
+def principal_shares(table: Tensor) -> Tensor:
+    """Fractions of the variance of a table's rows (N, D) along its principal components, largest first."""
+    variances = torch.linalg.svdvals(table - table.mean(0)) ** 2
+    return variances / variances.sum().clamp(min=torch.finfo(variances.dtype).tiny)
 
 
 def weight_tracking(

@@ -277,3 +277,13 @@ def test_phases():
         "embedding_change_normalized": 1.0,
     }
     assert decomposition.phases([1.0], tables[:1], 0.04) == {"phase_code": 0}
+
+
+def test_principal_shares_are_those_of_the_covariance(draw):
+    """Eigenvalues of the covariance of the rows, divided by their sum, whatever the mean of the rows is."""
+    table = draw(9, 4) + 5
+    eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(table.numpy().T)))[::-1]
+    np.testing.assert_allclose(spectra.principal_shares(table), eigenvalues / eigenvalues.sum())
+    angles = torch.arange(7, dtype=torch.float64) * 2 * math.pi / 7
+    circle = torch.stack([angles.cos(), angles.sin(), torch.ones_like(angles)], 1)
+    assert spectra.principal_shares(circle)[:2].tolist() == pytest.approx([0.5, 0.5])

@@ -1,6 +1,6 @@
 """Zhong et al. 2023: the mixed attention, its measures on it, and the claims."""
 
-from math import sqrt
+from math import log2, sqrt
 
 import pytest
 import torch
@@ -123,3 +123,39 @@ def runs(paper, **changes):
 )
 def test_claims_pass_and_fail_at_their_bounds(paper, id, changes, passed):
     assert finding(paper, id, *runs(paper, **changes)).passed is passed
+
+
+def of_widths(paper, slope, accuracy=1.0):
+    """Runs of three seeds, whose symmetricity changes with the logarithm of the width by a slope."""
+    made = []
+    for (rate, width), name in paper.OF_WIDTHS.items():
+        for seed in range(3):
+            end = 0.5 + slope * log2(width / 64) + 0.01 * seed
+            series = {
+                paper.SYMMETRICITY: ([0, 8000], [0.6, end]),
+                "test_accuracy": ([0, 8000], [0.0, accuracy if width == 48 else 1.0]),
+            }
+            config = {"attention_rate": rate, "width": width, "seed": seed}
+            made.append(claim_run(name, series=series, **config))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("slope", "accuracy", "passed"), [(0.1, 1.0, True), (-0.1, 1.0, False), (0.1, 0.5, False)]
+)
+def test_wide_networks_must_stay_pizzas_longer(paper, slope, accuracy, passed):
+    """At both attention rates; a quarter of the networks does not add correctly in the last case, and
+    the measure says nothing of those."""
+    outcome = finding(paper, "B1-width", *of_widths(paper, slope, accuracy))
+    assert outcome.passed == passed
+    assert outcome.measured["add at 0.9"] == (1.0 if accuracy == 1 else 0.75)
+
+
+def test_widths_differ_in_size_and_rate_alone(paper):
+    plain = paper.ex.full_config({"seed": 1}, ["cpu"])
+    for (rate, width), name in paper.OF_WIDTHS.items():
+        config = paper.ex.full_config({"seed": 1}, [name])
+        assert (config["width"], config["mlp_width"]) == (width, 4 * width)
+        assert config["attention_rate"] == rate
+        differing = {key for key in plain if plain[key] != config[key]}
+        assert differing <= {"width", "mlp_width", "attention_rate"}

@@ -6,6 +6,7 @@ import torch
 from grok.claims.testing import claim_run, finding
 from grok.errors import UserError
 from grok.experiment.experiment import load_module
+from grok.measures.spectra import spectral_entropy
 from grok.models.mixed_attention import MixedAttention
 from tests.conftest import PROJECT
 
@@ -115,3 +116,51 @@ def runs(paper, **changes):
 )
 def test_claims_pass_and_fail_at_their_bounds(paper, id, changes, passed):
     assert finding(paper, id, *runs(paper, **changes)).passed is passed
+
+
+def test_the_penalty_is_the_entropy_of_all_matrices(paper):
+    """The sum over matrices of -sum q log q, with q the singular values divided by their sum; without
+    it the loss is that of `cpu`."""
+    plain = problem(paper, p=7, width=8, mlp_width=16, seed=3)
+    penalized = problem(paper, "entropy", p=7, width=8, mlp_width=16, seed=3)
+    expected = 0.0
+    for weights in plain.module.parameters():
+        if weights.ndim == 2:
+            values = torch.linalg.svdvals(weights.detach())
+            shares = values / values.sum()
+            expected -= float((shares * shares.log()).sum())
+    with torch.no_grad():
+        loss, larger = (one.loss(one.module, one.data) for one in (plain, penalized))
+        metrics = [one.metrics(one.module, one.data)["train_loss"] for one in (plain, penalized)]
+    assert float(larger - loss) == pytest.approx(0.1 * expected, rel=1e-5)
+    assert metrics[0] == metrics[1], "the logged loss is without the penalty"
+
+
+def test_the_gradient_of_the_penalty_is_finite_at_a_matrix_without_full_rank():
+    """The derivative of -q log q is infinite at zero."""
+    matrix = torch.ones(4, 3, requires_grad=True)
+    spectral_entropy(matrix).backward()
+    assert matrix.grad is not None and matrix.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "test", "passed"),
+    [
+        ((2.0, 2.2, 2.1), 1.0, True),
+        ((2.0, 2.2, 5.0), 1.0, False),
+        ((2.0, 2.2, 2.1), 0.94, False),
+    ],
+)
+def test_the_penalty_must_compress_networks_that_generalize(paper, sizes, test, passed):
+    """By a ratio whose interval over the seeds is above 1."""
+    made = []
+    for seed, size in enumerate(sizes):
+        for name, last in (("cpu", 4.0), ("entropy", size)):
+            series = {
+                paper.BYTES: ([0, 2000], [0.05, last]),
+                "test_accuracy": ([0, 2000], [0, test]),
+            }
+            made.append(claim_run(name, series=series, seed=seed))
+    outcome = finding(paper, "B6-entropy", *made)
+    assert outcome.passed == passed
+    assert outcome.measured["bytes with the penalty"] == sorted(sizes)[1]

@@ -207,3 +207,38 @@ def test_published_speedup_needs_a_baseline_that_groks(paper, window, baseline, 
         run_that_groks_at("paper", baseline),
     )
     assert finding(paper, "E1-paper", *runs).passed == passed
+
+
+def test_a_later_filter_has_no_gain_until_the_network_has_memorized(paper):
+    """Its average collects the gradients from the start, as in the run with the filter alone."""
+    alone, later = (problem(paper, name) for name in ("cpu_window_alone", "cpu_window_later"))
+    filters = [one.optimizer.grokfast for one in (alone, later)]
+    assert [one.gain for one in filters] == [5.0, 0.0]
+    assert {one.window for one in filters} == {100}
+    (change,) = later.interventions
+    assert change.settings == (("grokfast_gain", 5.0),)
+    assert (change.when.metric, change.when.value) == ("train_accuracy", paper.THRESHOLD)
+    decays = [one.optimizer.groups[0].weight_decay for one in (alone, later)]
+    assert decays == [0, 0] and alone.train_steps == later.train_steps
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"), [("E1c-later", "cpu_window_later"), ("E1c-paper", "cpu_window")]
+)
+@pytest.mark.parametrize(
+    ("fast", "alone", "passed"),
+    [
+        ((800, 900, 1000), (2900, 3000, inf), True),
+        ((800, 900, 1000), (800, 900, 1000), False),
+        ((800, 900, inf), (2900, 3000, inf), False),
+        ((800, 900, 5000), (2900, 3000, 3000), False),
+    ],
+)
+def test_filters_must_be_faster_than_the_window_alone(paper, claim, name, fast, alone, passed):
+    """The interval of their ratio must exclude 1, and the faster one must arrive on all seeds."""
+    runs = [
+        run_that_groks_at(config, step, 6000, seed=seed)
+        for config, steps in ((name, fast), ("cpu_window_alone", alone))
+        for seed, step in enumerate(steps)
+    ]
+    assert finding(paper, claim, *runs).passed == passed

@@ -410,3 +410,21 @@ def test_thirty_percent_must_be_faster_than_any_other_multiple_of_ten():
     assert passes()
     assert not any(passes(**{name: 100}) for name in names if name != "keep_30")
     assert not passes(keep_10=7000) and not passes(keep_30=inf)
+
+
+@pytest.mark.parametrize(
+    ("keep_19", "keep_10", "passed"), [(7980, inf, True), (inf, inf, False), (400, 7000, False)]
+)
+def test_81_percent_can_be_pruned_without_decay_and_90_not(keep_19, keep_10, passed):
+    runs = run_to("keep_19_no_decay", keep_19), run_to("keep_10_no_decay", keep_10)
+    assert finding(minegishi, "10i-no-decay", *runs).passed == passed
+
+
+def test_tickets_of_other_sizes_without_decay_differ_in_size_and_decay_alone():
+    """A ticket of 19 % has 81 % of the weights pruned."""
+    ticket, pruned = (
+        minegishi.ex.full_config({"seed": 1}, [name]) for name in ("ticket", "keep_19_no_decay")
+    )
+    differing = {key for key in ticket if ticket[key] != pruned[key]}
+    assert differing == {"keep", "weight_decay"}
+    assert (pruned["keep"], pruned["weight_decay"]) == (0.19, 0)

@@ -214,3 +214,30 @@ def test_a_network_without_decay_must_have_memorized(nanda):
 def test_circuit_alone_is_at_least_as_good(nanda, restricted, ablated, passed):
     result = {"loss": 1e-3, "restricted_loss": restricted, "least_ablated_loss": ablated}
     assert finding(nanda, "03-C8", claim_run("cpu", result)).passed == passed
+
+
+def of_liu(generalized, top_two=(0.125, 0.375), dimension=(20.0, 14.0)):
+    """A run modulo 53: the share of two components at first and then, the dimension then and at the end."""
+    steps = [0, 1000, 1100, 8000]
+    test = [0.0, 1.0, 1.0, 1.0] if generalized else [0.0, 0.1, 0.1, 0.1]
+    series = {
+        "test_accuracy": (steps, test),
+        "embedding_top_two": (steps, [top_two[0], top_two[1], 0.5, 0.9]),
+        "embedding_dimension": (steps, [30.0, dimension[0], 18.0, dimension[1]]),
+    }
+    return claim_run("cpu_53", series=series)
+
+
+@pytest.mark.parametrize(
+    ("run", "circle", "dimension"),
+    [
+        (of_liu(True), True, True),
+        (of_liu(True, top_two=(0.125, 0.37)), False, True),
+        (of_liu(True, dimension=(20.0, 14.1)), True, False),
+        (of_liu(False), False, False),
+    ],
+)
+def test_embedding_of_a_transformer_becomes_a_circle(nanda, run, circle, dimension):
+    """At the step of generalization, and not only at the end; without generalization neither holds."""
+    assert finding(nanda, "02-C8-circle", run).passed == circle
+    assert finding(nanda, "02-C8-dimension", run).passed == dimension

@@ -150,12 +150,12 @@ def test_cycles_without_generalization(thilak, cycles, accuracy, passed):
     assert finding(thilak, "07g", run).passed == passed
 
 
-@pytest.mark.parametrize("claim", ["07a", "07d", "07e"])
+@pytest.mark.parametrize("claim", ["07a", "07d", "07d-classifier", "07e"])
 def test_a_run_without_cycles_fails(thilak, claim):
     """It is evaluated, not left out."""
     series = {
         name: ([0, 20], [1.0, 1.0])
-        for name in ("classifier_norm", "representation_change", "update_sharpness")
+        for name in ("classifier_norm", "representation_change", "logit_change", "update_sharpness")
     }
     run = claim_run("cpu", {"cycles": 0, "cycle_steps": []}, series)
     assert not finding(thilak, claim, run).passed
@@ -214,3 +214,16 @@ def test_small_transformer_differs_from_the_papers_in_size_and_length_alone(thil
     assert differing == {"train_fraction", "depth", "train_steps"}
     problem = thilak.ex.problem_of(small)
     assert len(problem.data["train_labels"]) == 7449
+
+
+@pytest.mark.parametrize(("features", "passed"), [(4.9, True), (5.0, False)])
+def test_logits_must_change_more_than_features_at_every_cycle(thilak, features, passed):
+    """The largest value within one evaluation of a cycle counts, as for the peaks."""
+    steps = list(range(0, 220, 20))
+    logits = [20.0 if step == 60 else 5.0 if step == 160 else 1.0 for step in steps]
+    of_features = [2.0 if step == 60 else features if step == 120 else 0.1 for step in steps]
+    series = {"logit_change": (steps, logits), "representation_change": (steps, of_features)}
+    run = claim_run("cpu", {"cycle_steps": [60, 140]}, series)
+    outcome = finding(thilak, "07d-classifier", run)
+    assert outcome.passed == passed
+    assert outcome.measured == {"logits over features, at least": pytest.approx(5 / features)}
