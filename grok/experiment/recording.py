@@ -1,8 +1,10 @@
 """The events of one replica, recorded in a Sacred run: metrics, trajectories, weights, result."""
 
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from grok.engine.events import (
     stacked,
 )
 from grok.engine.problem import Problem
-from grok.errors import writing
+from grok.errors import UserError, writing
 from grok.phases import UNDECIDED, first_step_held, phase
 
 # Runs that end together summarize one after the other: a dozen summaries at once would hold
@@ -196,9 +198,25 @@ def record_run(
         for event in events:
             recorder.record(event)
             show(event)
-    finally:
+    except BaseException:
+        try:
+            _finish(run, recorder, summarize)
+        except UserError as error:  # it must not replace an interrupt, by which the run is known
+            print(f"error: {error}", file=sys.stderr)
+        except Exception:
+            traceback.print_exc()
+        raise
+    _finish(run, recorder, summarize)
+    return run.result
+
+
+def _finish(run: Run, recorder: Recorder, summarize: Callable[[Recorder], dict[str, Any]]) -> None:
+    """Keep the files of a run and its result, which has everything but the summary if that raises."""
+    recorder.save_artifacts()
+    try:
         with SUMMARY_LOCK:
             summary = summarize(recorder) if recorder.series else {}
-        recorder.save_artifacts()
-        run.result = {**recorder.result(), **summary}  # last: who has a result has all of the run
-    return run.result
+    except Exception:
+        run.result = recorder.result()
+        raise
+    run.result = {**recorder.result(), **summary}  # last: who has a result has all of the run
