@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ POLL_INTERVAL = 0.3  # seconds
 MOST_FAILED_STARTS = 2  # in a row, after which the keeper gives up
 BACKUP_INTERVAL = 24 * 3600.0  # seconds between backups that are made while nobody uses the server
 LATE_BACKUP_INTERVAL = 3 * BACKUP_INTERVAL  # after which one is made in any case
+BACKUP_RETRY_INTERVAL = 3600.0  # seconds from a backup that failed to the next one
 LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
 END_OF_LOG = 1 << 20  # bytes of mongod's log that are searched for the reason of a failure
 UNUSED_LOGS = "WiredTigerPreplog.*"  # files of 100 MiB that mongod makes in advance
@@ -368,11 +370,16 @@ def supervise(server: Server) -> int:
     child: subprocess.Popen[bytes] | None = None
     backup: subprocess.Popen[bytes] | None = None
     has_answered, failed_starts = False, 0
+    backup_started = -math.inf
     while True:
         with FileLock(server.users, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-            is_idle = alone.is_held and (backup is None or backup.poll() is not None)
-            if backup is None and has_answered and server.backup_is_due(is_idle):
-                backup = _start_backup(server)
+            is_backing_up = backup is not None and backup.poll() is None
+            has_failed = backup is not None and backup.returncode not in (None, 0)
+            is_too_early = has_failed and time.monotonic() < backup_started + BACKUP_RETRY_INTERVAL
+            is_idle = alone.is_held and not is_backing_up
+            may_back_up = has_answered and not is_backing_up and not is_too_early
+            if may_back_up and server.backup_is_due(is_idle):
+                backup, backup_started = _start_backup(server), time.monotonic()
             elif terminated.is_set() or (is_idle and not server.keep_running.exists()):
                 if child is not None:
                     _shut_down(server, child)

@@ -318,3 +318,24 @@ def test_the_keeper_makes_a_backup_once_a_day_when_nobody_uses_the_server(home, 
     leave(locks)
     wait_until(lambda: not mongods(home))
     assert len(backup.backups(home)) == 1 and not server.backup_is_due(is_idle=True)
+
+
+def test_a_keeper_that_goes_on_makes_the_next_backup_too(home, locks):
+    """As after `grok store start`, where one keeper runs for weeks."""
+    store = embedded(home)
+    store.database.runs.insert_one({"_id": 1})
+    server = Server(home)
+    server.keep_running.touch()
+    store.client.close()
+    [process] = mongods(home)
+    leave(locks)
+    two_days = 2 * mongod.BACKUP_INTERVAL
+    for count in (1, 2):
+        for path in (server.data / "storage.bson", *backup.backups(home)):
+            os.utime(path, (time.time() - two_days, time.time() - two_days))
+        wait_until(
+            lambda count=count: len(backup.backups(home)) == count, 180
+        )  # its priority is low
+    assert mongods(home) == [process]
+    server.keep_running.unlink()
+    wait_until(lambda: not mongods(home))
