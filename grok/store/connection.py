@@ -30,6 +30,10 @@ OF_SERVER = (13, 18, 14031)
 ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
 DEFAULT_HOST = "localhost:27017"
 DEFAULT_DATABASE = "sacred"
+URI_FORM = (
+    "mongodb://USER:PASSWORD@HOST:PORT/DATABASE, "
+    "with %3A, %2F and %40 for a colon, a slash and an @ in a name or password"
+)
 INDEXES = (  # collection, keys
     ("metrics", ("run_id", "name")),
     ("runs", ("experiment.name",)),
@@ -217,7 +221,7 @@ def parse_argument(argument: str) -> tuple[str, dict[str, Any]]:
     match = MONGO_ARGUMENT.fullmatch(argument)
     if match is None or not (match["host"] or match["db_name"]):
         raise UserError(
-            f"-m {argument}: expected mongodb://..., or [host:port:]db_name[.collection[:id]]"
+            f"-m {redacted(argument)}: expected mongodb://..., or [host:port:]db_name[.collection[:id]]"
         )
     uri = f"mongodb://{match['host'] or DEFAULT_HOST}/{quote(match['db_name'] or '')}"
     options: dict[str, Any] = {
@@ -320,16 +324,17 @@ def final_weights(store: Store, number: int | str) -> "dict[str, Tensor]":
 
 
 def redacted(uri: str) -> str:
-    """The URI without user and password."""
-    return re.sub(r"//[^@/]*@", "//***@", uri)
+    """The URI without user and password, also if it is malformed: up to its last @."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", uri, flags=re.IGNORECASE | re.DOTALL)
 
 
 def _database_in(uri: str) -> str:
     full = uri if "://" in uri else f"mongodb://{uri}"
     try:
         return pymongo.uri_parser.parse_uri(full)["database"] or DEFAULT_DATABASE
-    except (PyMongoError, ValueError) as error:
-        raise UserError(f"{redacted(uri)} is not a MongoDB URI: {error}") from error
+    except (PyMongoError, ValueError):
+        # the driver's own words can have a part of the password
+        raise UserError(f"{redacted(uri)} is not a MongoDB URI: expected {URI_FORM}") from None
 
 
 def make_indexes(database: Database) -> None:

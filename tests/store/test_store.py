@@ -269,3 +269,27 @@ def beating(seconds: float):
         return run
 
     return configured
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://bob:secret@127.0.0.1:1/db",
+        "mongodb://bob:sec/ret@127.0.0.1:1/db",
+        "mongodb://bob:sec@ret@127.0.0.1:1/db",
+        "mongodb://bob:sec:ret@127.0.0.1:1/db",
+        "MONGODB+SRV://bob:secret@127.0.0.1:1/db",
+        "bob:secret@127.0.0.1:1",
+        "mongodb://bob:secret@127.0.0.1:port/db",
+    ],
+)
+def test_no_part_of_a_password_is_printed(uri):
+    """Errors go to the logs of batch jobs. A password with a character that has to be written another
+    way is the usual reason for such an error."""
+    with pytest.raises(UserError) as raised:
+        stores.connect(uri)
+    assert "sec" not in str(raised.value) and "ret" not in str(raised.value)
+    assert "***@127.0.0.1" in str(raised.value)
+    with pytest.raises(UserError) as raised:
+        stores.parse_argument("bob:secret@127.0.0.1:1:x y")
+    assert "secret" not in str(raised.value)
