@@ -3,10 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any
+
+from pymongo.errors import PyMongoError
 
 from grok.claims.scorecard import check_sweep
 from grok.engine.events import Event, Outcome, Record, Start
@@ -172,17 +175,23 @@ class LocalSweep:
         """
         with SweepLease(self.store, self.document) as self.lease:
             self._drop_finished_runs()
-            for groups in self._groups(progress):
-                parts = split(groups, self.slots)
-                count = min(self.workers or choose_workers(parts), len(parts))
-                if count > 1:
-                    self._train_in_workers(parts, count, progress)
-                else:
-                    for part in parts:
-                        self._train_here(part, progress)
-            seconds = {"$inc": {"seconds": progress.seconds}}
-            self.store.database.sweeps.update_one({"_id": self.id}, seconds)
+            try:
+                self._train_all(progress)
+            finally:
+                with suppress(PyMongoError):  # the reason why training ended says more
+                    seconds = {"$inc": {"seconds": progress.seconds}}
+                    self.store.database.sweeps.update_one({"_id": self.id}, seconds)
             check_sweep(self.store.database, self.file.experiment, self.document)
+
+    def _train_all(self, progress: SweepProgress) -> None:
+        for groups in self._groups(progress):
+            parts = split(groups, self.slots)
+            count = min(self.workers or choose_workers(parts), len(parts))
+            if count > 1:
+                self._train_in_workers(parts, count, progress)
+            else:
+                for part in parts:
+                    self._train_here(part, progress)
 
     def _drop_finished_runs(self) -> None:
         """Leave out the runs whose points a former holder has finished since they were planned."""

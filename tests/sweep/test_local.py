@@ -209,6 +209,27 @@ def test_sigkill_and_resume_lose_nothing_and_repeat_nothing(written, store, caps
     assert store.database.runs.count_documents(wanted) == 12
 
 
+def test_an_interrupted_sweep_keeps_its_time(written, store, monkeypatch):
+    """The time of a sweep is that of all its sessions: it is shown as the time of the recipe."""
+    file = files.read(written(parameters={"seed": {"values": [20, 21]}}))
+    sweep = LocalSweep.begin(file, store, 1, 1)
+    show, events = SweepProgress.show, []
+
+    def interrupted(*args):
+        events.append(show(*args))
+        if len(events) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SweepProgress, "show", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(sweep)
+    first = store.database.sweeps.find_one(sweep.id)["seconds"]
+    assert first > 0
+    progress = run_all(LocalSweep.resume(file, store, sweep.id, 1, 1))
+    total = store.database.sweeps.find_one(sweep.id)["seconds"]
+    assert total == pytest.approx(first + progress.seconds, abs=0.5) and total > first
+
+
 def test_a_dry_run_of_a_resumption_lists_what_is_left(written, store, capsys):
     """Points with a finished run are not listed; the others keep their numbers."""
     path = written(parameters={"seed": {"values": list(range(10, 16))}})
