@@ -70,6 +70,7 @@ class Mirror(RunObserver):
         self.label = ""
         self.result: dict[str, Any] = {}
         self.has_warned = False
+        self.has_failed = False
 
     def link(self) -> dict[str, str]:
         """What the store keeps of the run's identity at W&B."""
@@ -98,14 +99,14 @@ class Mirror(RunObserver):
         self.result = result or self.result
 
     def log_metrics(self, metrics_by_name: dict[str, Any], info: dict[str, Any]) -> None:
-        self.tasks.put(lambda: self._log(metrics_by_name))
+        self._put(lambda: self._log(metrics_by_name))
 
     def artifact_event(
         self, name: str, filename: str, metadata: Any = None, content_type: str | None = None
     ) -> None:
         if Path(name).suffix in PICTURES:
             picture = Path(filename).read_bytes()
-            self.tasks.put(lambda: self._show(name, picture))
+            self._put(lambda: self._show(name, picture))
 
     def completed_event(self, stop_time: Any, result: Any) -> None:
         self._end("COMPLETED", 0)
@@ -125,6 +126,11 @@ class Mirror(RunObserver):
             atexit.register(_abandon_service)
             self._warn("is slow; it may lack the last of this run, the store has all of it")
 
+    def _put(self, task: Callable[[], object]) -> None:
+        """Have the thread do something, unless it has ended: nobody would read the queue."""
+        if not self.has_failed:
+            self.tasks.put(task)
+
     # -- in the thread ---------------------------------------------------------------------------
 
     def _serve(self) -> None:
@@ -132,6 +138,8 @@ class Mirror(RunObserver):
             while (task := self.tasks.get()) is not None:
                 task()
         except Exception as error:
+            self.has_failed = True
+            self.tasks = queue.SimpleQueue()  # what waits there may be large
             first = str(error).strip().splitlines()
             self._warn(f"fails ({first[0] if first else type(error).__name__}); the run goes on")
 

@@ -87,7 +87,8 @@ def compressed_size(numbers: dict[str, list[Tensor]]) -> int:
     """Bytes of whole numbers after bzip2, all in the smallest type that holds them."""
     flat = torch.cat([part.flatten() for parts in numbers.values() for part in parts])
     largest = float(flat.abs().max())
-    dtype = torch.int8 if largest < 2**7 else torch.int16 if largest < 2**15 else torch.int64
+    types = (torch.int8, torch.int16, torch.int32, torch.int64)
+    dtype = next(one for one in types if largest <= torch.iinfo(one).max)
     return len(bz2.compress(flat.to(dtype).cpu().numpy().tobytes()))
 
 

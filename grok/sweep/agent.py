@@ -224,10 +224,11 @@ class BatchAgent:
         """Heartbeats of all runs while they train. Errors are ignored: the next one tries again."""
         while not is_done.wait(HEARTBEAT_INTERVAL):
             for slot in self.slots:
-                if slot.run is None:
+                run = slot.run  # read once: without a run this would be a request for another one
+                if run is None:
                     continue
                 with contextlib.suppress(UserError):
-                    for command in self.client.heartbeat(slot.agent, slot.run):
+                    for command in self.client.heartbeat(slot.agent, run):
                         if command["type"] in ("stop", "exit"):
                             slot.is_stopped = True
 

@@ -119,7 +119,8 @@ def submit(request: Request, sweep: str, environment: dict[str, str]) -> str:
         text=True,
     )
     if done.returncode:
-        raise UserError(f"sbatch refuses: {done.stderr.strip().splitlines()[-1]}")
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"sbatch refuses: {words[-1]}")
     return done.stdout.strip().partition(";")[0]
 
 

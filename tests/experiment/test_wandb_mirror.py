@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from wandb.proto import wandb_internal_pb2
 
+from grok.experiment.wandb_mirror import Identity, Mirror
 from grok.store import connection as stores
 from tests.conftest import PROJECT
 from tests.helpers import ENDLESS, wait_until
@@ -191,3 +192,21 @@ def test_sigterm_ends_both_sides_with_all_metrics(home):
     history = [values(one.history.item) for one in found if one.HasField("history")]
     assert [row["_step"] for row in history if "train_loss" in row] == stored
     assert [one.exit.exit_code for one in found if one.HasField("exit")] == [143]
+
+
+def test_a_mirror_that_has_failed_collects_nothing_more(monkeypatch, capsys, tmp_path):
+    """A run of days would else keep all its metrics and pictures in memory for nobody."""
+    mirror = Mirror(Identity("one", "grok", None), "a store", [])
+
+    def fails(*_):
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(mirror, "_begin", fails)
+    mirror.started_event({"name": "liu_toy"}, "main", {}, None, {}, {}, 1)
+    mirror.thread.join(10)
+    picture = tmp_path / "curves.png"
+    picture.write_bytes(b"picture")
+    mirror.log_metrics({"train_loss": {"steps": [0], "values": [1.0]}}, {})
+    mirror.artifact_event(picture.name, str(picture))
+    assert mirror.tasks.empty()
+    assert capsys.readouterr().err == "run 1: W&B fails (no answer); the run goes on\n"

@@ -67,3 +67,6 @@ def test_sizes_are_those_of_bzip2_on_the_smallest_integers():
     large = [numbers, numbers * 100]
     joined = np.concatenate([np.arange(100), np.arange(100) * 100]).astype(np.int16)
     assert compressed_size({"w": large}) == len(bz2.compress(joined))
+    larger = np.array([2**15, -(2**15)])
+    found = compressed_size({"w": [torch.from_numpy(larger).double()]})
+    assert found == len(bz2.compress(larger.astype(np.int32)))

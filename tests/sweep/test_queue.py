@@ -1,7 +1,9 @@
 """The sweep queue gives each point to one agent, also after agents or runs have died."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from grok.sweep.client import SweepName
 from grok.sweep.progress import SweepProgress
 from grok.sweep.queue import SweepQueue, check_assigned
 from tests.conftest import PROJECT
+from tests.helpers import wait_until
 from tests.store.writers import Writer, held_delivery, node
 
 LONG_AGO = datetime(2026, 1, 1)
@@ -234,6 +237,38 @@ def test_an_agent_whose_point_was_given_away_goes_on_with_the_next(
     assert states(queue, sweep) == ["finished"] * 3
     runs = store.database.runs.find({"_id": {"$in": inserted}}).sort("_id")
     assert [run["status"] for run in runs] == ["INTERRUPTED", "COMPLETED", "COMPLETED"]
+
+
+def test_a_heartbeat_beside_the_end_of_a_run_asks_for_no_further_point(queue, store, monkeypatch):
+    """Without a run a heartbeat asks for one, which the thread of heartbeats would not train: the run of
+    a slot can end between two of its lines."""
+    sweep = queue.create(GRID)
+    agent = agents.BatchAgent(
+        DirectClient(queue), SweepName(None, None, sweep), queue.file(sweep), store, 1, 1
+    )
+
+    class Ending:
+        """A slot whose run has ended when it is looked at a second time."""
+
+        agent, is_stopped, runs = "here", False, ["run"]
+
+        @property
+        def run(self):
+            return self.runs.pop() if self.runs else None
+
+    asked = []
+    monkeypatch.setattr(agents, "HEARTBEAT_INTERVAL", 0.001)
+    monkeypatch.setattr(agent, "slots", [Ending()])
+    monkeypatch.setattr(
+        agent, "client", SimpleNamespace(heartbeat=lambda *args: asked.append(args) or [])
+    )
+    is_done = threading.Event()
+    thread = threading.Thread(target=agent._send_heartbeats, args=[is_done])
+    thread.start()
+    wait_until(lambda: asked)
+    is_done.set()
+    thread.join()
+    assert asked == [("here", "run")]
 
 
 def test_a_point_whose_reply_was_lost_is_given_again_but_not_for_ever(queue):

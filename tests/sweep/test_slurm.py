@@ -18,6 +18,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from grok.cli import main
+from grok.errors import UserError
 from grok.store import connection as stores
 from grok.sweep import slurm as slurm_module
 from tests.conftest import PROJECT
@@ -216,6 +217,21 @@ def test_a_value_that_is_no_option_of_sbatch_is_refused(home, option, expected):
         assert result.exit_code == 2
         assert result.output.count("\n") == 1
         assert expected in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [("echo warning >&2; echo too many >&2; exit 1", "too many"), ("exit 3", "exit code 3")],
+)
+def test_a_refusal_of_sbatch_is_one_line_with_or_without_its_words(
+    home, tmp_path, monkeypatch, command, reason
+):
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!/bin/sh\n{command}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(UserError, match=f"^sbatch refuses: {reason}$"):
+        slurm_module.submit(slurm_module.Request(None, 1, 0, None, 1), "one", {})
 
 
 @pytest.mark.parametrize("limit", ["0", "90", "90:30", "2:00:00", "1-12", "1-12:30", "1-12:30:00"])
