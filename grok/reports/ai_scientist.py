@@ -22,7 +22,7 @@ from pymongo.database import Database
 from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder, write_private
 from grok.reports.exports import curves_of, finished_runs
-from grok.store.connection import swept_keys
+from grok.store.connection import swept_keys, swept_values
 
 THRESHOLD = 0.99  # accuracy above which the template counts a run as grokked
 TEMPLATE_NAMES = {"s5": "permutation"}  # of operations that have another name there
@@ -46,7 +46,7 @@ def export_sweep(database: Database, sweep: str, folder: Path) -> int:
     settings: dict[str, dict[str, list[pd.DataFrame]]] = {}
     for run in runs:
         config = run.get("config") or {}
-        setting = json.dumps({key: config.get(key) for key in keys}, default=str)
+        setting = json.dumps(swept_values(run, keys), default=str)
         operation = config.get("operation") or run["experiment"]["name"]
         operation = TEMPLATE_NAMES.get(operation, operation)
         try:

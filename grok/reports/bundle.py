@@ -149,7 +149,7 @@ def _fill(database: Database, chosen: list[Checked], folder: Path) -> int:
             (folder / "sweeps" / source.name).write_bytes(source.read_bytes())
         curves = _curves(database, runs, sweep["_id"])
         if curves is not None:
-            (folder / "figures" / f"{name}.png").write_bytes(curves)
+            (folder / "figures" / f"curves_{name}.png").write_bytes(curves)  # no paper's own name
     for paper in papers.values():
         for name, drawn in figures.draw(database, paper).items():
             if isinstance(drawn, bytes):
@@ -355,7 +355,7 @@ All numbers of the table from nothing:
 | `runs.zip` | the runs with metrics, files and sources, for `grok store import` |
 | `runs.jsonl` | a line for each run: configuration, result, commit |
 | `experiments/`, `sweeps/` | the papers' and the sweeps' files at the time of the bundle |
-| `figures/` | the papers' own figures, and curves of each sweep |
+| `figures/` | the papers' own figures, and `curves_SWEEP.png` of each sweep |
 | `environments.json` | versions, processor and threads of the runs |
 | `packages.txt` | the packages that were installed where the bundle was written |
 | `SHA256SUMS` | the SHA-256 of every other file, as `sha256sum` writes it |

@@ -16,7 +16,7 @@ from grok.errors import UserError, writing
 from grok.paths import atomic_write, make_private_folder, write_private
 from grok.printable import echo
 from grok.reports.history import logged, training_history
-from grok.store.connection import find_run, find_sweep, swept_keys
+from grok.store.connection import find_run, find_sweep, swept_keys, swept_values
 from grok.store.selection import of_sweeps
 
 METRIC_OF_COLUMN = {
@@ -82,6 +82,8 @@ def curves_of(database: Database, number: int | str) -> pd.DataFrame:
 def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A sweep's document and its completed runs; UserError if it has none.
 
+    Of runs with equal configurations, of a point that was trained again, it is the latest.
+
     Arguments:
         sweep: its id or the name of its file.
     """
@@ -89,10 +91,11 @@ def finished_runs(database: Database, sweep: str) -> tuple[dict[str, Any], list[
     if document is None:
         raise UserError(f"no sweep {sweep}")
     wanted = {**of_sweeps(document["_id"]), "status": "COMPLETED"}
-    runs = list(database.runs.find(wanted).sort("_id"))
-    if not runs:
+    found = database.runs.find(wanted).sort("_id")
+    latest = {json.dumps(run.get("config"), sort_keys=True, default=str): run for run in found}
+    if not latest:
         raise UserError(f"no finished run of a sweep {sweep}")
-    return document, runs
+    return document, list(latest.values())
 
 
 def export_sweep(database: Database, sweep: str, folder: Path) -> int:
@@ -148,10 +151,17 @@ def _export_runs(
     """The rows of a sweep's summary, after the files of these runs of it have been written."""
     swept = [key for key in swept_keys(sweep) if key != "preset"]
     rows = []
+    written: dict[Path, Any] = {}
     for run in runs:
         seed = (run.get("config") or {}).get("seed")
         name = _folder_name(run, swept)
         run_folder = folder / name / f"seed_{seed}"
+        other = written.setdefault(run_folder, run["_id"])
+        if other != run["_id"]:
+            raise UserError(
+                f"runs {other} and {run['_id']} of sweep {sweep['_id']} differ, and would both be "
+                f"written to {run_folder.relative_to(folder)}"
+            )
         try:
             frame = curves_of(database, run["_id"])
         except UserError as error:
@@ -183,7 +193,7 @@ def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
     """The run's preset and swept values as one name; a digest beyond what a file system takes."""
     config = run.get("config") or {}
     parts = [str(config["preset"])] if config.get("preset") else []
-    parts += [f"{key}={config.get(key)}" for key in swept]
+    parts += [f"{key}={value}" for key, value in swept_values(run, swept).items()]
     name = ",".join(parts) or str(run["experiment"]["name"])
     name = name.replace("/", "div").replace("\0", "").lstrip(".") or "run"
     if len(name.encode()) <= LONGEST_NAME:

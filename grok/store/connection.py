@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -271,6 +271,18 @@ def swept_keys(sweep: Mapping[str, Any]) -> list[str]:
     parameters = config.get("parameters") if isinstance(config, dict) else None
     several = (key for key, spec in (parameters or {}).items() if _has_several_values(spec))
     return [key for key in several if key != "seed"]
+
+
+def swept_values(run: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A run's values of these `swept_keys`, of which some are entries of nested options."""
+    return {key: _entry(run.get("config"), key.split(".")) for key in keys}
+
+
+def _entry(config: Any, path: Iterable[str]) -> Any:
+    """The entry of nested mappings at a path of names; None if there is none."""
+    for name in path:
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
 
 
 def _has_several_values(parameter: Any) -> bool:

@@ -87,7 +87,7 @@ def test_an_honest_bundle_is_right_as_a_folder_and_as_a_zip_file(written, store,
     assert (
         "passed (stated after) | 2/2" in readme and "grok sweep run sweeps/doshi_cpu.yaml" in readme
     )
-    assert (folder / "figures" / "doshi_cpu.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "curves_doshi_cpu.png").read_bytes().startswith(b"\x89PNG")
     packed = tmp_path / "b.zip"
     assert bundle.write(made.database, ["08c"], packed)[:2] == (1, 4)
     before = store.client.list_database_names()
@@ -258,7 +258,7 @@ def test_claims_on_a_sweep_that_agents_ran_are_computed_again(written, store, tm
         database.runs.update_one(of_point, {"$set": agents, "$unset": {"meta.sweep": 1}})
     database.sweeps.update_one({}, {"$set": {"served": True}, "$unset": {"points": 1}})
     assert bundle.write(database, ["08c"], path)[:2] == (1, 4)
-    assert (path / "figures" / "doshi_cpu.png").exists()
+    assert (path / "figures" / "curves_doshi_cpu.png").exists()
     right = [line for _, line in bundle_check.verify(store, path, 0, 0)]
     assert right[1] == "claim 08c: passed on 2 of 2 seeds, as the bundle says"
     (path / "runs.zip").unlink()

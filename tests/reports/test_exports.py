@@ -119,3 +119,50 @@ def test_a_delay_needs_both_steps():
     never = grokking_summary({"steps_to_train": 10, "steps_to_test": None})
     assert never["grokking_delay"] is None and not never["grokking_detected"]
     assert set(grokking_summary(None).values()) == {None, False}
+
+
+def test_a_point_that_was_trained_again_is_exported_once(made, tmp_path):
+    """Two rows for one folder would count a seed twice in means and errors; the latest run counts."""
+    count = exports.export_sweep(made.database, "capacity-1", tmp_path / "before")
+    again = made.database.runs.find_one({"_id": 2})
+    again["_id"] = 1002
+    metrics = [{**m, "run_id": 1002} for m in made.database.metrics.find({"run_id": 2}, {"_id": 0})]
+    made.database.runs.insert_one(again)
+    made.database.metrics.insert_many(metrics)
+    try:
+        assert exports.export_sweep(made.database, "capacity-1", tmp_path / "after") == count
+        rows = json.loads((tmp_path / "after" / "sweep_summary.json").read_text())
+        assert 1002 in [row["run"] for row in rows] and 2 not in [row["run"] for row in rows]
+        assert len({row["run_dir"] for row in rows}) == count
+    finally:
+        made.database.runs.delete_one({"_id": 1002})
+        made.database.metrics.delete_many({"run_id": 1002})
+
+
+def test_values_of_nested_options_tell_runs_apart(made, tmp_path):
+    """A sweep over measure_options.hessian.every names the entry, and a run has it nested."""
+    key = "measure_options.hessian.every"
+    sweep = made.database.sweeps.find_one({"_id": "capacity-1"})
+    seeds = {"values": [0, 1]}
+    nested = {**sweep, "_id": "nested-1", "config": {"parameters": {key: seeds, "seed": seeds}}}
+    made.database.sweeps.insert_one(nested)
+    before = {run["_id"]: run for run in made.database.runs.find({"_id": {"$in": [2, 3, 4]}})}
+    try:
+        for number in before:
+            options = {"hessian": {"every": 100 * number}}
+            update = {"config.measure_options": options, "meta.sweep.id": "nested-1"}
+            update["config.seed"] = 0
+            made.database.runs.update_one({"_id": number}, {"$set": update})
+        assert exports.export_sweep(made.database, "nested-1", tmp_path / "files") == 3
+        rows = json.loads((tmp_path / "files" / "sweep_summary.json").read_text())
+        assert [row["preset"] for row in rows] == [f"{key}={100 * n}" for n in sorted(before)]
+        assert ai_scientist.export_sweep(made.database, "nested-1", tmp_path / "template") == 3
+        made.database.runs.update_one(
+            {"_id": 3}, {"$set": {"config.measure_options.hessian.every": 200}}
+        )
+        with pytest.raises(UserError, match=r"runs 2 and 3 .* differ, and would both be written"):
+            exports.export_sweep(made.database, "nested-1", tmp_path / "same")
+    finally:
+        made.database.sweeps.delete_one({"_id": "nested-1"})
+        for number, run in before.items():
+            made.database.runs.replace_one({"_id": number}, run)
