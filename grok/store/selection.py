@@ -9,13 +9,15 @@ tested with tests/store/selection_cases.json.
     test     = value | [low] ".." [high]      a range includes its ends
     value    = a Python literal, none, null, never, true, false, inf, nan, or a text
 
-A value in brackets, as in betas=[0.9,0.98], is one list. The keys run, experiment, sweep, status,
+A value in brackets, as in betas=[0.9,0.98], is one list. A text in quotes is one value whatever it
+contains, and so is a path, a text with a slash, even if it has two dots. The keys run, experiment, sweep, status,
 tag, claim, since and until are about a run; result.KEY is of its result, and any other KEY is of its
 config, dotted if it is nested. A RUNNING run that has had no heartbeat for a minute has the status
 DEAD here.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +46,8 @@ NAMED_VALUES = {
     "-inf": -math.inf,
     "nan": math.nan,
 }
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+TOKEN = re.compile(rf"{QUOTED.pattern}|\[[^\[\]]*\]|.", re.DOTALL)
 Query = dict[str, Any]
 
 
@@ -102,18 +106,27 @@ def _filter_query(database: Database, text: str) -> Query:
         raise UserError(f"{text!r}: no key or value has a null character")
     if key in ("since", "until", "claim"):
         return _key_query(database, key, [value])
-    if value.startswith("["):
-        items = value.strip("[]")
-        return _key_query(
-            database, key, [[_value(item) for item in items.split(",")] if items else []]
-        )
-    return _key_query(database, key, [_condition(part) for part in value.split(",")])
+    return _key_query(database, key, [_condition(part) for part in _split(value)])
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas outside of quotes and brackets."""
+    parts = [""]
+    for token in TOKEN.findall(text):
+        if token == ",":
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
 
 
 def _condition(text: str) -> Any:
-    """A value, or a range as MongoDB's operators."""
+    """A value, a list of values, or a range as MongoDB's operators."""
+    if text.startswith("[") and text.endswith("]"):
+        items = text[1:-1]
+        return [_value(item) for item in _split(items)] if items else []
     low, dots, high = text.partition("..")
-    if not dots:
+    if not dots or "/" in text or QUOTED.fullmatch(text):
         return _value(text)
     return _range(_value(low) if low else None, _value(high) if high else None)
 

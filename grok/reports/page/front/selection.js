@@ -5,6 +5,8 @@ const NAMED_VALUES = {none: null, null: null, never: null, true: true, false: fa
   inf: Infinity, "-inf": -Infinity, nan: NaN};
 const NUMBER = /^[+-]?(0+|[1-9][\d_]*|\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?$/i;
 const MOMENT = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(:\d\d(?::\d\d(?:\.\d+)?)?)?(Z|[+-]\d\d:\d\d)?)?$/;
+const QUOTED = /^(?:'[^']*'|"[^"]*")$/;
+const TOKEN = /'[^']*'|"[^"]*"|\[[^[\]]*\]|[^]/g;
 const WORD = /(?:[^\s'"]|'[^']*'|"[^"]*")+|['"]/g;  // a quote that is not closed is no filter
 
 function parseValue(text) {
@@ -38,23 +40,33 @@ function equals(value, wanted) {
   return value === wanted || (Number.isNaN(value) && Number.isNaN(wanted));
 }
 
+// The parts between commas outside of quotes and brackets.
+function split(text) {
+  const parts = [""];
+  for (const token of text.match(TOKEN) ?? [])
+    if (token === ",") parts.push("");
+    else parts[parts.length - 1] += token;
+  return parts;
+}
+
+function isRange(text) {
+  return text.includes("..") && !text.includes("/") && !QUOTED.test(text);
+}
+
 function conditionOf(text) {
-  const dots = text.indexOf("..");
-  if (dots < 0) {
+  if (text.startsWith("[") && text.endsWith("]")) {
+    const wanted = text.length > 2 ? split(text.slice(1, -1)).map(parseValue) : [];
+    return value => equals(value, wanted);
+  }
+  if (!isRange(text)) {
     const wanted = parseValue(text);
     return value => equals(value, wanted);
   }
+  const dots = text.indexOf("..");
   const [low, high] = [text.slice(0, dots), text.slice(dots + 2)].map(end => end === "" ? null : parseValue(end));
   const alike = (value, end) => end === null || typeof value === typeof end;
   return value => (low !== null || high !== null) && alike(value, low) && alike(value, high)
     && (low === null || value >= low) && (high === null || value <= high);
-}
-
-function conditionsOf(text) {
-  if (!text.startsWith("[")) return text.split(",").map(conditionOf);
-  const items = text.replace(/^[[\]]+|[[\]]+$/g, "");
-  const wanted = items ? items.split(",").map(parseValue) : [];
-  return [value => equals(value, wanted)];
 }
 
 function meets(value, condition) {
@@ -81,9 +93,9 @@ export function selector(data) {
     if (!word.includes("=") || !key) throw new Error(`${word}: expected KEY=VALUE, as experiment=liu_toy or p=10`);
     if (key === "since" || key === "until") return timeFilter(key, parseMoment(key, value));
     if (key === "claim") return claimFilter(value.replace(/^-/, ""), !value.startsWith("-"));
-    if (key === "status" && value.includes("..")) throw new Error("status= takes names, no range");
+    if (key === "status" && split(value).some(isRange)) throw new Error("status= takes names, no range");
     if (key === "sweep") return sweepFilter(value);
-    const conditions = conditionsOf(value);
+    const conditions = split(value).map(conditionOf);
     return row => conditions.some(condition => meets(valueAt(row, key), condition));
   }
 
@@ -106,8 +118,8 @@ export function selector(data) {
 
   // Sweeps by id, or by their file's name, which means the latest of it; data.sweeps begins with the latest.
   function sweepFilter(text) {
-    if (text.includes("..")) throw new Error("sweep= takes names or ids, no range");
-    const ids = text.split(",").map(name => {
+    if (split(text).some(isRange)) throw new Error("sweep= takes names or ids, no range");
+    const ids = split(text).map(name => {
       const sweep = data.sweeps.find(sweep => sweep.id === name || sweep.name === name);
       if (!sweep && !data.runs.sweep.includes(name)) throw new Error(`no sweep ${name}`);
       return sweep ? sweep.id : name;
