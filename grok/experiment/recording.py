@@ -206,12 +206,13 @@ def record_run(
         except Exception:
             traceback.print_exc()
         raise
-    _finish(run, recorder, summarize)
-    return run.result
+    return _finish(run, recorder, summarize)
 
 
-def _finish(run: Run, recorder: Recorder, summarize: Callable[[Recorder], dict[str, Any]]) -> None:
-    """Keep the files of a run and its result, which has everything but the summary if that raises."""
+def _finish(
+    run: Run, recorder: Recorder, summarize: Callable[[Recorder], dict[str, Any]]
+) -> dict[str, Any]:
+    """Keep the files of a run and its result, and return that; without the summary if that raises."""
     recorder.save_artifacts()
     try:
         with SUMMARY_LOCK:
@@ -219,4 +220,6 @@ def _finish(run: Run, recorder: Recorder, summarize: Callable[[Recorder], dict[s
     except Exception:
         run.result = recorder.result()
         raise
-    run.result = {**recorder.result(), **summary}  # last: who has a result has all of the run
+    result = {**recorder.result(), **summary}
+    run.result = result  # last: who has a result has all of the run
+    return result
