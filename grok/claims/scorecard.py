@@ -250,7 +250,7 @@ def scorecard(experiments: Iterable[Experiment], database: Database) -> tuple[Ta
             card = summary(claim, findings[claim.id])
             is_required = not (claim.report_only or claim.not_tried)
             is_complete = is_complete and (card.has_passed or not is_required)
-            kind = "our control: " if claim.control else ""
+            kind = "our own: " if claim.control else ""
             table.add_row(
                 claim.id,
                 kind + claim.statement,

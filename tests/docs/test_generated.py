@@ -1,6 +1,7 @@
 """The generator of the documentation: blocks, tables, and whether pages are current."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -166,15 +167,18 @@ def test_metrics_and_the_entries_of_a_result_are_told_apart():
 
 
 def test_the_scorecard_counts_every_claim_of_the_papers():
-    """The numbers of the table agree with the file of verdicts; our controls are not among them."""
+    """The numbers of the table agree with the file of verdicts; our own claims are not among them."""
     table = generator.content("scorecard", PROJECT / "README.md")
     total = re.search(
-        r"Of the (\d+) claims of the papers, (\d+) passed on all seeds, (\d+) passed on most of them, "
-        r"(\d+) failed, (\d+) are not decided, (\d+) are not run and (\d+) are not tried, in \d+ runs,",
+        r"Of the (\d+) claims of the papers, (\d+) passed: (\d+) on each of several seeds, (\d+) in one check on "
+        r"the runs of all seeds together and (\d+) on the only seed there is. (\d+) passed on most of their seeds, "
+        r"(\d+) failed, (\d+) (?:is|are) not decided, (\d+) (?:is|are) not run and (\d+) (?:is|are) not tried. "
+        r"The \d+ runs of their sweeps took",
         table,
     )
     assert total
-    counted, *counts = map(int, total.groups())
+    counted, passed, *of_passed = map(int, total.groups()[:5])
+    counts = [passed, *map(int, total.groups()[5:])]
     claims = [(one, claim) for one in experiments() for claim in one.claims if not claim.control]
     found, registered = papers.verdicts(), registry.read()
     findings = [(found[one.path]["claims"][claim.id], one, claim) for one, claim in claims]
@@ -187,6 +191,12 @@ def test_the_scorecard_counts_every_claim_of_the_papers():
     kinds = ("passed", "mostly", "failed", "not decided")
     assert counts[:4] == [words.count(kind) for kind in kinds]
     assert counted == len(claims) == sum(counts)
+    of_seeds = Counter(
+        "pooled" if claim.pooled else "several" if finding["seeds"] > 1 else "one"
+        for (finding, _, claim), word in zip(findings, words, strict=True)
+        if word == "passed"
+    )
+    assert of_passed == [of_seeds["several"], of_seeds["pooled"], of_seeds["one"]]
     assert "(docs/papers/nanda.md)" in table
 
 
@@ -196,7 +206,7 @@ def test_runs_of_claims_that_were_changed_are_not_counted(monkeypatch):
     def runs_and_minutes() -> tuple[int, str]:
         table = papers.scorecard(experiments(), PROJECT / "README.md")
         (row,) = (line for line in table.splitlines() if line.startswith("| [nanda]"))
-        return int(re.search(r"in (\d+) runs,", table)[1]), row.split("|")[-2].strip()
+        return int(re.search(r"The (\d+) runs of", table)[1]), row.split("|")[-2].strip()
 
     found = papers.verdicts()
     runs, minutes = runs_and_minutes()

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ PAPERS = PROJECT / "docs" / "papers"
 # `ID. Text` or `ID and ID. Text`; an id has a digit
 CLAIM_COMMENT = re.compile(r"((?=\S*\d)\w+(?:-\w+)*(?: and \w+(?:-\w+)*)*)\. +(.*)")
 
-PHRASES = {
-    "passed": "passed on all seeds",
-    "mostly": "passed on most of them",
-    "failed": "failed",
-    "not decided": "are not decided",
-    "not run": "are not run",
-    "not tried": "are not tried",
+PHRASES = {  # of one claim, and of several
+    "mostly": ("passed on most of their seeds",) * 2,
+    "failed": ("failed",) * 2,
+    "not decided": ("is not decided", "are not decided"),
+    "not run": ("is not run", "are not run"),
+    "not tried": ("is not tried", "are not tried"),
 }
+SEVERAL = "on each of several seeds"
+TOGETHER = "in one check on the runs of all seeds together"
+ONE = "on the only seed there is"
 
 
 def verdicts() -> dict[str, dict[str, Any]]:
@@ -51,12 +54,18 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     by_name = {experiment.path: experiment for experiment in experiments}
     rows = []
     words_of_all = list[str]()
+    passed: Counter[str] = Counter()
     runs_of_all = seconds_of_all = restated = 0
     for name, paper in verdicts().items():
         words = words_of(by_name[name], paper, control=False)
         words_of_all += words
         controls = words_of(by_name[name], paper, control=True)
         findings = findings_of(by_name[name], paper)
+        passed.update(
+            _basis(claim, findings[claim.id])
+            for claim in by_name[name].claims
+            if not claim.control and findings[claim.id].get("verdict") == "passed"
+        )
         restated += sum(
             bool(findings[claim.id].get("restated")) and not claim.control
             for claim in by_name[name].claims
@@ -78,22 +87,29 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
                 "" if is_outdated or not paper["seconds"] else _minutes(paper["seconds"]),
             ]
         )
-    header = ["paper", "source", "what is checked", "its claims", "our controls", "minutes"]
-    parts = [f"{words_of_all.count(word)} {phrase}" for word, phrase in PHRASES.items()]
+    header = ["paper", "source", "what is checked", "its claims", "our own claims", "minutes"]
+    counts = {word: words_of_all.count(word) for word in PHRASES}
+    parts = [
+        f"{counts[word]} {one if counts[word] == 1 else many}"
+        for word, (one, many) in PHRASES.items()
+    ]
+    kinds = [f"{passed[kind]} {kind}" for kind in (SEVERAL, TOGETHER, ONE)]
     dates = sorted(paper["date"] for paper in verdicts().values() if paper["date"])
     hours = f"{seconds_of_all / 3600:.1f} hours"
     total = (
-        f"Of the {len(words_of_all)} claims of the papers, {', '.join(parts[:-1])} and {parts[-1]}, in "
-        f"{runs_of_all} runs, whose sweeps took {hours} together. {restated} claims were changed after "
-        "an earlier form had been checked on the same seeds. The page of each paper marks them, and "
-        "names the commits, the date and the machine of its last replication; they were made from "
-        f"{dates[0]} to {dates[-1]}."
+        f"Of the {len(words_of_all)} claims of the papers, {passed.total()} passed: "
+        f"{', '.join(kinds[:-1])} and {kinds[-1]}. {', '.join(parts[:-1])} and {parts[-1]}. The "
+        f"{runs_of_all} runs of their sweeps took {hours} together. {restated} claims were changed after "
+        "an earlier form had been checked on the same seeds of the same sweep; most of the others were "
+        "judged in an earlier form on other seeds, which `grok papers --history CLAIM` shows. The page "
+        "of each paper names the commits and the date of its last replication, and the machine if it "
+        f"was recorded; they were made from {dates[0]} to {dates[-1]}."
     )
     return "\n\n".join([table(header, rows), total])
 
 
 def words_of(experiment: Experiment, paper: Mapping[str, Any], control: bool) -> list[str]:
-    """The verdicts on a paper's claims, or on our controls of it."""
+    """The verdicts on a paper's claims, or on our own claims of it."""
     findings = findings_of(experiment, paper)
     return [
         _word(claim, findings[claim.id]) for claim in experiment.claims if claim.control == control
@@ -108,6 +124,13 @@ def findings_of(experiment: Experiment, paper: Mapping[str, Any]) -> dict[str, M
         is_current = registry.is_same(registered, claim.id, finding.get("version"), present)
         found[claim.id] = finding if is_current else {}
     return found
+
+
+def _basis(claim: Claim, finding: Mapping[str, Any]) -> str:
+    """On what a claim has passed, in words."""
+    if claim.pooled:
+        return TOGETHER
+    return SEVERAL if finding["seeds"] > 1 else ONE
 
 
 def _word(claim: Claim, finding: Mapping[str, Any]) -> str:
@@ -258,7 +281,7 @@ def _verdict(claim: Claim, finding: Mapping[str, Any]) -> str:
     version = finding.get("version")
     marks = [
         f"version {code(version)}" if version else "",
-        "our control" if claim.control else "",
+        "our own claim" if claim.control else "",
         "stated after its runs" if finding.get("stated_after") else "",
         "restated after earlier runs of these seeds" if finding.get("restated") else "",
         "not part of `grok replicate`" if claim.report_only else "",

@@ -154,7 +154,7 @@ def groks(runs: Runs) -> Outcome:
 MOST_ACCURACY = 0.9
 
 
-@claim("parity-C2", source="our control", control=True)
+@claim("parity-C2", source="our own claim", control=True)
 def needs_weight_decay(runs: Runs) -> Outcome:
     """Without weight decay it has not generalized by then."""
     accuracy = runs.one("cpu_no_decay").final("test_accuracy")

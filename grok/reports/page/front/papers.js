@@ -23,7 +23,7 @@ export async function show(root, {source, isCurrent}) {
       h("p", {}, paper.description),
       paper.claims.length > 0 && h("details", {"data-paper": paper.name, open: open.has(paper.name)}, h("summary", {}, "claims and findings"),
         grid(["claim", "statement", "verdict", "seeds", "measured"], paper.claims.map(claim => [claim.id, claim.statement,
-          h("span", {class: CLASSES[claim.verdict] ?? "quiet"}, `${MARKS[claim.verdict] ?? ""} ${claim.detail}${claim.control ? ", our control" : ""}`), claim.seeds, claim.measured]), {class: "claims"})),
+          h("span", {class: CLASSES[claim.verdict] ?? "quiet"}, `${MARKS[claim.verdict] ?? ""} ${claim.detail}${claim.control ? ", our own" : ""}`), claim.seeds, claim.measured]), {class: "claims"})),
       paper.figures.length > 0 && h("details", {"data-paper": `${paper.name} figures`, open: open.has(`${paper.name} figures`)}, h("summary", {}, `figures: ${paper.figures.length}`),
         h("div", {class: "pictures"}, paper.figures.map(figure => h("figure", {}, h("a", {href: figure.address, download: `${figure.name}.png`},
           h("img", {src: figure.address, alt: figure.name, loading: "lazy"})), h("figcaption", {}, figure.name))))));
