@@ -17,7 +17,7 @@ APP_FOLDER = "grok-lab"  # of the user's data
 def _is_project(folder: Path) -> bool:
     """Whether a folder is a project: it has `experiments` and `sweeps`.
 
-    A folder that users share, such as /tmp, is none: experiments are executed, and anybody could
+    A folder that users share, such as /tmp, is not one: experiments are executed, and anybody could
     put some there.
     """
     has_parts = all(os.path.isdir(folder / part) for part in ("experiments", "sweeps"))

@@ -72,7 +72,7 @@ class Run:
         return train, test
 
     def at(self, metric: str, step: float) -> float:
-        """The value logged last, up to this step."""
+        """The value logged last, up to this step; the first one if all are of later steps."""
         steps, values = self.logged(metric)
         index = int(np.searchsorted(steps, step, side="right")) - 1
         return float(values[max(index, 0)])

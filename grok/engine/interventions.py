@@ -44,7 +44,7 @@ OF_PARAMETERS = ("lr", "weight_decay")  # settings that each parameter group has
 
 
 class InterventionError(ValueError):
-    """An intervention that is none.
+    """An entry that is not an intervention.
 
     expected: what was expected, in words.
     """
@@ -97,7 +97,7 @@ def condition(when: Any, threshold: float) -> Condition:
     """The condition that a number of steps, an event or a comparison stands for.
 
     Raises:
-        InterventionError: it is none.
+        InterventionError: it is not one.
     """
     if isinstance(when, int) and not isinstance(when, bool) and when >= 0:
         return Condition(STEP, ">=", when)

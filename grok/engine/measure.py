@@ -41,7 +41,7 @@ class Option:
             object.__setattr__(self, "value", tuple(self.value))
 
     def with_value(self, value: Any) -> "Option":
-        """The option with another value of the same type; MeasureError if it is none."""
+        """The option with another value of the same type; MeasureError if the option cannot have it."""
         if value is None and self.value is None:
             return self
         is_list = isinstance(self.value, tuple)
@@ -122,7 +122,7 @@ class Measure:
         """The measure with another value of an option.
 
         Raises:
-            MeasureError: it has no such option, or the value is none of the option's.
+            MeasureError: it has no such option, or the option cannot have the value.
         """
         if name not in self.options:
             near = near_match(name, self.options)

@@ -104,7 +104,7 @@ class History:
         return {"structure": structure, "numbers": numbers, **numbered}
 
     def restore(self, tensors: Tensors) -> None:
-        """Take the values that `saved` returned; CheckpointError if they are none."""
+        """Take the values that `saved` returned; CheckpointError if they cannot be read."""
         device = self.gradient_sum.device
         try:
             spec = pytree.treespec_loads(bytes(tensors["structure"].tolist()).decode())
@@ -121,7 +121,7 @@ class History:
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"the state of the measures cannot be read ({error})") from error
         if not isinstance(values, dict):
-            raise CheckpointError("the state of the measures is none")
+            raise CheckpointError("the state of the measures cannot be read")
         for entry in fields(self):
             default = getattr(self, entry.name)  # of what older versions did not save
             setattr(self, entry.name, values.get(_saved_name(entry), default))

@@ -73,8 +73,8 @@ def own_measure(
     Its values are checked when it is taken: UserError unless they are numbers by name.
 
     Raises:
-        TypeError: `when` is no schedule, an option is none or has a default that it would refuse, or
-            the function does not take the options.
+        TypeError: `when` is not a schedule, an option cannot be one or has a default that it would
+            refuse, or the function does not take the options.
     """
     if when not in SCHEDULES:
         raise TypeError(f"instrument {name}: when={when!r}; expected one of {', '.join(SCHEDULES)}")

@@ -211,8 +211,8 @@ class Experiment(sacred.Experiment):
                 in bursts, replace the defaults of the schedule and do not reach the function.
 
         Raises:
-            TypeError: the name is that of an instrument or a group, `when` is none of the three, an
-                option is none, or the function does not take the options.
+            TypeError: the name is that of an instrument or a group, `when` is not one of the three, an
+                option cannot be one, or the function does not take the options.
         """
 
         def add(function: OwnInstrument) -> OwnInstrument:

@@ -1,7 +1,7 @@
 """A decoder-only transformer of one replica, for short sequences many of which begin alike."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
 import torch
@@ -31,6 +31,7 @@ class TransformerConfig:
     vocabulary: int  # number of tokens
     classes: int  # number of logits
     length: int  # longest sequence
+    _: KW_ONLY
     width: int = 128  # of the residual stream, D
     depth: int = 2  # layers with parameters of their own
     heads: int = 4  # of each attention; they divide the width

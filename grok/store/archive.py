@@ -264,7 +264,7 @@ def _hashes(archive: zipfile.ZipFile, size: int) -> dict[str, str]:
         raise UserError(f"format {manifest['format']!r:.20}; this version reads {known}")
     hashes = manifest["sha256"]
     if not isinstance(hashes, dict) or len(members) != len(names):
-        raise ValueError("its list of members is none")
+        raise ValueError("its list of members cannot be read")
     if names != {*hashes, "manifest.json"}:
         raise ValueError("its members are not those that it lists")
     if {name for name in names if name.endswith(".bson")} != documents:
@@ -330,9 +330,9 @@ class _Import:
     def write(self) -> Imported:
         """Write the runs, files, metrics, points and sweeps that are not there yet.
 
-        A sweep that is here keeps its own points. Runs come first, with the status IMPORTING: from then on nobody takes their ids or deletes
-        their data as that of no run. An import that is killed leaves them so, and the next one
-        finishes them.
+        A sweep that is here keeps its own points. Runs come first, with the status IMPORTING: from then
+        on nobody takes their ids or deletes their data as that of no run. An import that is killed
+        leaves them so, and the next one finishes them.
         """
         database = self.database
         for run in _documents(self.archive, "runs.bson"):

@@ -181,7 +181,7 @@ def parse_call(body: bytes) -> Call:
     """The call that the body of a request makes.
 
     Raises:
-        UserError: It is none of CALLS, or its variables are not what the call takes.
+        UserError: It is not one of CALLS, or its variables are not what the call takes.
     """
     try:
         request = _Body.model_validate(parse_json(body))

@@ -29,7 +29,7 @@ POWER = 4  # of the distance: their weights are distance ** -POWER
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Survey:
     """What is known of a phase diagram.
 
@@ -138,33 +138,8 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int |
         budget: The largest number of runs; None for as many as there are cells.
     """
     budget = lattice.size if budget is None else budget
-    coarse, test = _coarse_cells(lattice), _test_cells(lattice)
-    asked = dict.fromkeys(_first_runs(lattice, [*coarse, *test]))  # a set that keeps its order
-    is_visible = np.zeros(lattice.shape, bool)  # what predictions are made from
-    is_visible[tuple(zip(*coarse, strict=True))] = True
-    rounds, has_tested, tested, wrong = 1, False, 0, 0
-    while all(run in results for run in asked):
-        phases, differs = _measured(lattice, asked, results)
-        predicted, margins = predict(np.where(is_visible, phases, UNKNOWN))
-        cells = _boundary_cells(predicted, margins, is_visible)
-        runs = [*_next_seeds(lattice, asked, results), *_first_runs(lattice, cells)]
-        new = [run for run in runs if run not in asked][: max(budget - len(asked), 0)]
-        asked |= dict.fromkeys(new)
-        reached = [cell for cell in cells if (cell, 0) in asked]
-        for cell in reached:
-            is_visible[cell] = True
-        rounds += bool(new)
-        if new or reached:  # of the cells that are reached, test cells have runs already
-            continue
-        if has_tested:
-            break
-        has_tested = True
-        hidden = [cell for cell in test if not is_visible[cell] and phases[cell] != UNKNOWN]
-        tested, wrong = len(hidden), sum(predicted[cell] != phases[cell] for cell in hidden)
-        for cell in test:
-            is_visible[cell] = True
-    wanted = [run for run in asked if run not in results]
-    ended = {run for run in results if run in asked}
+    replay = _replay(lattice, results, budget)
+    ended = {run for run in results if run in replay.asked}
     phases, differs = _measured(lattice, ended, results)
     predicted, _ = predict(phases) if (phases != UNKNOWN).any() else (phases, None)
     is_run = phases != UNKNOWN
@@ -173,19 +148,66 @@ def survey(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int |
     for cell, _ in results:
         has_ended[cell] = True  # a run that failed is not tried again
     return Survey(
-        lattice,
-        predicted,
-        is_run,
-        differs,
-        wanted,
-        rounds,
-        len(asked),
-        budget,
-        int((is_open & ~has_ended).sum()),
-        int((is_open & has_ended).sum()),
-        tested,
-        int(wrong),
+        lattice=lattice,
+        phases=predicted,
+        is_run=is_run,
+        differs=differs,
+        wanted=[run for run in replay.asked if run not in results],
+        rounds=replay.rounds,
+        runs=len(replay.asked),
+        budget=budget,
+        open=int((is_open & ~has_ended).sum()),
+        failed=int((is_open & has_ended).sum()),
+        tested=replay.tested,
+        wrong=replay.wrong,
     )
+
+
+@dataclass
+class _Replay:
+    """The runs that a map asks for, round after round, as far as their phases are known.
+
+    Attributes:
+        asked: The runs, a set that keeps its order.
+        rounds, tested, wrong: As in Survey.
+    """
+
+    asked: dict[RunKey, None]
+    rounds: int = 1
+    tested: int = 0
+    wrong: int = 0
+
+
+def _replay(lattice: Lattice, results: Mapping[RunKey, str | None], budget: int) -> _Replay:
+    """The rounds of a map: the coarse grid, then cells at the boundary, and those that the test cells,
+    which are not seen before, show to be at it."""
+    coarse, test = _coarse_cells(lattice), _test_cells(lattice)
+    replay = _Replay(dict.fromkeys(_first_runs(lattice, [*coarse, *test])))
+    is_visible = np.zeros(lattice.shape, bool)  # what predictions are made from
+    is_visible[tuple(zip(*coarse, strict=True))] = True
+    has_tested = False
+    while all(run in results for run in replay.asked):
+        phases, _ = _measured(lattice, replay.asked, results)
+        predicted, margins = predict(np.where(is_visible, phases, UNKNOWN))
+        cells = _boundary_cells(predicted, margins, is_visible)
+        runs = [*_next_seeds(lattice, replay.asked, results), *_first_runs(lattice, cells)]
+        new = [run for run in runs if run not in replay.asked][: max(budget - len(replay.asked), 0)]
+        replay.asked |= dict.fromkeys(new)
+        reached = [cell for cell in cells if (cell, 0) in replay.asked]
+        for cell in reached:
+            is_visible[cell] = True
+        replay.rounds += bool(new)
+        if new or reached:  # of the cells that are reached, test cells have runs already
+            continue
+        if has_tested:
+            break
+        has_tested = True
+        hidden = [cell for cell in test if not is_visible[cell] and phases[cell] != UNKNOWN]
+        replay.tested = len(hidden)
+        replay.wrong = sum(bool(predicted[cell] != phases[cell]) for cell in hidden)
+        for cell in test:
+            is_visible[cell] = True
+    return replay
 
 
 def _coarse_cells(lattice: Lattice) -> list[Cell]:

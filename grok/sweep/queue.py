@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LOST_AFTER = 120.0  # seconds without a heartbeat after which an agent counts as dead
 CHECK_RUN_AFTER = 15.0  # seconds without a heartbeat after which the run's status is read
-LOOK_EVERY = 1.0  # seconds between looks at a sweep's state and at its silent agents
+READ_INTERVAL = 1.0  # seconds between reads of a sweep's state and of its silent agents
 MAX_ATTEMPTS = 3
 Command = dict[str, Any]
 Document = dict[str, Any]
@@ -69,7 +69,7 @@ class SweepQueue:
         # global random generators.
         self.lock = threading.Lock()
         self.known_agents: dict[str, Document] = {}  # documents of agents never change
-        self.last_looks: dict[str, tuple[float, Document]] = {}  # when, and the sweep's document
+        self.last_reads: dict[str, tuple[float, Document]] = {}  # when, and the sweep's document
         self.points.create_index([("sweep", ASCENDING), ("number", ASCENDING)], unique=True)
         for keys in (("sweep", "state", "number"), ("sweep", "state", "heartbeat")):
             self.points.create_index([(key, ASCENDING) for key in keys])
@@ -171,7 +171,7 @@ class SweepQueue:
         served = {"_id": sweep_id, "served": True}
         if not self.sweeps.update_one(served, {"$set": {"state": state}}).matched_count:
             raise UserError(f"no sweep {sweep_id} here")
-        self.last_looks.pop(sweep_id, None)
+        self.last_reads.pop(sweep_id, None)
 
     def add_agent(self, sweep_id: str, host: str) -> str:
         """The id of a new agent of the sweep; UserError if there is no such sweep."""
@@ -201,7 +201,7 @@ class SweepQueue:
             self.soon.update_many(alive, {"$set": {"heartbeat": _now(), "seen": True}})
         for point in ended:
             self._finalize(point)
-        sweep, reclaimed = self._look(agent["sweep"])
+        sweep, reclaimed = self._read_sweep(agent["sweep"])
         commands = self._stop_commands(sweep, trained) if running else self._next(sweep, agent)
         if (ended or reclaimed) and not any(command["type"] == "run" for command in commands):
             self._check_claims(sweep)
@@ -215,16 +215,16 @@ class SweepQueue:
         self.known_agents[agent_id] = agent
         return agent
 
-    def _look(self, sweep_id: str) -> tuple[Document, list[Document]]:
+    def _read_sweep(self, sweep_id: str) -> tuple[Document, list[Document]]:
         """The sweep's document, and points that were reclaimed from silent agents.
 
-        The store is asked at most every LOOK_EVERY seconds, however many agents there are.
+        The store is asked at most every READ_INTERVAL seconds, however many agents there are.
         """
-        read, sweep = self.last_looks.get(sweep_id, (-math.inf, {}))
-        if time.monotonic() < read + LOOK_EVERY:
+        read, sweep = self.last_reads.get(sweep_id, (-math.inf, {}))
+        if time.monotonic() < read + READ_INTERVAL:
             return sweep, []
         sweep = self.sweep(sweep_id)
-        self.last_looks[sweep_id] = time.monotonic(), sweep
+        self.last_reads[sweep_id] = time.monotonic(), sweep
         return sweep, self._reclaim(sweep_id)
 
     # -- how points end --------------------------------------------------------------------------

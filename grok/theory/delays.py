@@ -52,7 +52,7 @@ class Trial:
         return nan if self.held is None else self.held**HOMOGENEITY / self.temperature
 
     def at(self, values: Sequence[float] | np.ndarray, step: float) -> float:
-        """The value evaluated last, up to this step."""
+        """The value evaluated last, up to this step; the first one if all are of later steps."""
         index = int(np.searchsorted(np.asarray(self.steps), step, side="right")) - 1
         return float(np.asarray(values)[max(index, 0)])
 

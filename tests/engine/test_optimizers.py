@@ -10,7 +10,7 @@ import torch._dynamo  # torch.optim imports it late; each process of `make mutan
 
 from grok.engine import optimizers
 from grok.engine.spec import Group, Optimizer, Stop
-from grok.randomness import normal
+from grok.randomness import key_of
 
 STEPS = 5
 GROUP = Group(lr=0.1, weight_decay=0.3, betas=(0.8, 0.95), eps=1e-3, momentum=0.7)
@@ -107,19 +107,53 @@ def test_each_parameter_has_the_settings_of_its_group(kind):
     assert torch.equal(both["second"], alone["second"])
 
 
-@pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_update_noise_moves_by_lr_times_std_times_its_own_numbers(kind):
-    optimizer = Optimizer(kind, (GROUP,), update_noise=0.2)
-    params, grads, scalars = tensors(0), GRADIENTS[0], scalars_of(optimizer, 1)
-    state, key = optimizers.initial_state(optimizer, params), torch.tensor(17)
-    keys = {"update_noise": key}
-    noisy, _ = optimizers.update(optimizer, params, grads, state, scalars, keys=keys)
+def noise_of_update(kind: str, seed: int, step: int) -> dict[str, torch.Tensor]:
+    """What `update_noise` adds to a step of these weights, divided by lr and the noise's scale."""
+    optimizer, params = Optimizer(kind, (GROUP,), update_noise=0.2), large_tensors()
+    scalars, state = scalars_of(optimizer, step), optimizers.initial_state(optimizer, params)
+    keys = {"update_noise": key_of(torch.tensor(seed), torch.tensor(step), 1)}
+    noisy, _ = optimizers.update(optimizer, params, params, state, scalars, keys=keys)
     plain = replace(optimizer, update_noise=0.0)
-    exact, _ = optimizers.update(plain, params, grads, state, scalars)
-    for index, (name, value) in enumerate(exact.items()):
-        noise = normal(key + index, value.shape, value.dtype)
-        expected = value - GROUP.lr * 0.2 * noise  # of the precision of the weights
-        torch.testing.assert_close(noisy[name], expected, rtol=1e-12, atol=1e-12)
+    exact, _ = optimizers.update(plain, params, params, state, scalars)
+    return {name: (exact[name] - noisy[name]) / (GROUP.lr * 0.2) for name in params}
+
+
+def noise_of_weights(seed: int, step: int) -> dict[str, torch.Tensor]:
+    """What `weight_noise` adds to the weights where the gradient is taken, divided by its scale."""
+    params = large_tensors()
+    keys = {"weight_noise": key_of(torch.tensor(seed), torch.tensor(step), 2)}
+    seen = optimizers.gradient(Optimizer(weight_noise=0.3), lambda p: p, params, keys)
+    return {name: (seen[name] - value) / 0.3 for name, value in params.items()}
+
+
+def large_tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"first": (100, 300), "second": (300, 100)}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_noise_is_standard_normal_and_independent(kind):
+    """Of mean 0 and standard deviation 1 where it is scaled by lr and by its own scale; no two of
+    parameters, steps, seeds and purposes share their numbers, and the same ones repeat."""
+    drawn = [
+        noise.flatten()
+        for seed in (1, 2)
+        for step in (1, 2)
+        for noises in (noise_of_update(kind, seed, step), noise_of_weights(seed, step))
+        for noise in noises.values()
+    ]
+    table = torch.stack(drawn)
+    few = 5 / table.shape[1] ** 0.5  # standard errors
+    assert table.mean(1).abs().max() < few and (table.std(1) - 1).abs().max() < few
+    assert (table**4).mean() == pytest.approx(3, abs=0.1)
+    correlations = torch.corrcoef(table) - torch.eye(len(table))
+    assert correlations.abs().max() < few
+    again = noise_of_update(kind, 1, 1)["first"].flatten()
+    assert torch.equal(again, drawn[0])
 
 
 def test_an_update_without_noise_needs_no_key_of_it():
@@ -130,15 +164,6 @@ def test_an_update_without_noise_needs_no_key_of_it():
     new, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars, keys=keys)
     plain, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars)
     assert all(torch.equal(new[name], value) for name, value in plain.items())
-
-
-def test_weight_noise_is_added_where_the_gradient_is_taken():
-    optimizer, params = Optimizer(weight_noise=0.3), tensors(0)
-    key = torch.tensor(5)
-    seen = optimizers.gradient(optimizer, lambda p: p, params, {"weight_noise": key})
-    for index, (name, value) in enumerate(params.items()):
-        noise = normal(key + index, value.shape, value.dtype)
-        torch.testing.assert_close(seen[name], value + 0.3 * noise, rtol=1e-12, atol=1e-12)
 
 
 def test_sam_takes_the_gradient_at_the_distance_rho_along_the_gradient():

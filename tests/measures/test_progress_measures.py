@@ -94,7 +94,16 @@ def test_neurons_have_the_frequency_of_their_block():
 def test_a_circuit_is_the_plain_forward_of_every_pair():
     torch.manual_seed(0)
     shape = TransformerConfig(
-        P + 1, P + 1, 3, 16, 1, 2, 32, norm="none", biases=("mlp",), positions="learned"
+        P + 1,
+        P + 1,
+        3,
+        width=16,
+        depth=1,
+        heads=2,
+        mlp_width=32,
+        norm="none",
+        biases=("mlp",),
+        positions="learned",
     )
     module = Transformer(shape)
     weights = {name: value.detach() for name, value in module.named_parameters()}

@@ -179,7 +179,7 @@ def test_a_map_waits_for_the_runs_of_a_round(store, path, monkeypatch):
 
 @pytest.fixture
 def queue(store, monkeypatch):
-    monkeypatch.setattr(queues, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(queues, "READ_INTERVAL", 0.0)
     yield SweepQueue(store)
     for name in ("sweeps", "sweep_points", "sweep_agents"):
         store.database[name].delete_many({"served": True} if name == "sweeps" else {})

@@ -31,7 +31,7 @@ GRID = {
 
 @pytest.fixture
 def queue(store, monkeypatch):
-    monkeypatch.setattr(queues, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(queues, "READ_INTERVAL", 0.0)
     yield SweepQueue(store, lost_after=60)  # no test waits: set_heartbeats() does
     for name in ("sweeps", "sweep_points", "sweep_agents"):
         store.database[name].delete_many({"served": True} if name == "sweeps" else {})
@@ -186,7 +186,7 @@ def test_a_run_begins_only_while_its_point_is_its_own(queue, store):
     queue._run_of = run_of
     queue.heartbeat(other, [second["run_id"]])
     set_heartbeats(queue, sweep, 100)
-    queue.last_looks.clear()
+    queue.last_reads.clear()
     queue.heartbeat(queue.add_agent(sweep, "c"), [])
     with pytest.raises(LeaseLost, match=f"W&B run {command['run_id']} of sweep .* no longer this"):
         check_assigned(store.database, sweep, command["run_id"])
