@@ -26,11 +26,11 @@ def initial_state(grokfast: Grokfast | None, params: Tensors) -> dict[str, Tenso
 def amplified(
     grokfast: Grokfast, grads: Tensors, state: dict[str, Tensors], t: Tensor, gain: Tensor
 ) -> tuple[Tensors, dict[str, Tensors]]:
-    """Gradients plus `gain` times their slow component, and the new state of the filter.
+    """Gradients plus `gain` times their slow component, and what changes of the filter's state.
 
     "ema" (algorithm 2): the slow component is an exponential average that starts at the first
     gradient. "window" (algorithm 1): the mean of the last `window` gradients, zero before there are
-    as many.
+    as many. `keep` puts the gradients into the window afterwards.
 
     Arguments:
         grokfast: kind of the filter, its alpha and window.
@@ -50,10 +50,18 @@ def amplified(
         return {name: g + gain * slow[name] for name, g in grads.items()}, {"slow": slow}
     index = ((t - 1) % grokfast.window).long().reshape(1)
     gain = torch.where(t >= grokfast.window, gain / grokfast.window, 0.0)
-    out, past, total = {}, {}, {}
+    out, total = {}, {}
     for name, g in grads.items():
-        before = state["past"][name]
-        total[name] = state["sum"][name] + g.double() - before[index][0].double()
-        past[name] = before.index_put((index,), g.unsqueeze(0))
+        oldest = state["past"][name][index][0]
+        total[name] = state["sum"][name] + g.double() - oldest.double()
         out[name] = g + (gain * total[name]).to(g.dtype)
-    return out, {"past": past, "sum": total}
+    return out, {"sum": total}
+
+
+def keep(grokfast: Grokfast, grads: Tensors, past: Tensors, t: int) -> None:
+    """Put the gradients of step t in place of the oldest in a window, `state["past"]`.
+
+    This is not a part of `amplified`: a compiled step would copy the whole window for it.
+    """
+    for name, g in grads.items():
+        past[name][(t - 1) % grokfast.window].copy_(g)

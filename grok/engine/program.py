@@ -142,6 +142,8 @@ class Program:
         if problem.optimizer.grokfast is not None:
             gain = problem.optimizer.grokfast.gain
             state["grokfast_gain"] = torch.tensor(gain, dtype=dtype, device=device)
+            if problem.optimizer.grokfast.kind == "window":
+                state["newest"] = {name: torch.zeros_like(value) for name, value in params.items()}
         if problem.optimizer.rescales:
             state["fixed_norm"] = optimizers.fixed_norm(problem.optimizer, params)
         if problem.batch_size is not None:
@@ -200,8 +202,10 @@ class Program:
             self._keep_previous_params()
         with held_back:
             self._call("step", self._step_all)
-        for slot in range(self.slots):
-            self.steps[slot] += 1
+            for slot in range(self.slots):
+                self.steps[slot] += 1
+            if "newest" in self.state:
+                self._keep_newest_gradients()
 
     def _call_fused(self, most: int, slots: Sequence[int]) -> int:
         """As many of `most` steps as one call makes; return how many."""
@@ -225,6 +229,17 @@ class Program:
         pytree.tree_map(
             lambda old, now: old.copy_(now), self.state["previous_params"], self.state["params"]
         )
+
+    def _keep_newest_gradients(self) -> None:
+        grokfast = self.template.optimizer.grokfast
+        assert grokfast is not None, "only a filter has a window"
+        past = self.state["filter"]["past"]
+        for slot, step in enumerate(self.steps):
+            newest, of_slot = (
+                {name: value[slot] for name, value in tree.items()}
+                for tree in (self.state["newest"], past)
+            )
+            filters.keep(grokfast, newest, of_slot, step)
 
     def evaluate(self, slots: Sequence[int]) -> list[dict[str, Tensor]]:
         """The metrics of these slots after their last step, on the CPU.
@@ -388,6 +403,8 @@ class Program:
         if losses:
             new |= {"gradient": grads, "loss": losses[0].double()}
         if settings.grokfast is not None:
+            if "newest" in state:
+                new["newest"] = grads
             grads, new["filter"] = filters.amplified(
                 settings.grokfast,
                 grads,
@@ -425,7 +442,9 @@ class Program:
     def _step_all(self, state: dict, shared: dict) -> tuple:
         new = self._mapped(self._step_one)(state, shared)
         for key, value in new.items():
-            pytree.tree_map(lambda old, fresh: old.copy_(fresh), state[key], value)
+            # of the filter only what has changed
+            kept = {name: state[key][name] for name in value} if key == "filter" else state[key]
+            pytree.tree_map(lambda old, fresh: old.copy_(fresh), kept, value)
         return ()
 
     def _evaluate_one(self, state: dict, shared: dict) -> dict:

@@ -7,7 +7,7 @@ import torch
 
 from grok.engine import products
 from grok.engine.determinism import drawing
-from grok.engine.filters import amplified, initial_state
+from grok.engine.filters import amplified, initial_state, keep
 from grok.engine.graph import record
 from grok.engine.optimizers import without_radial_part
 from grok.engine.problem import Problem, sampled_batches
@@ -38,7 +38,10 @@ def filtered(grokfast: Grokfast, grads: list[torch.Tensor]) -> list[torch.Tensor
     state, found = initial_state(grokfast, {"w": grads[0]}), []
     for t, grad in enumerate(grads, start=1):
         step, gain = torch.tensor(float(t)), torch.tensor(grokfast.gain, dtype=torch.float64)
-        out, state = amplified(grokfast, {"w": grad}, state, step, gain)
+        out, changed = amplified(grokfast, {"w": grad}, state, step, gain)
+        state |= changed
+        if grokfast.kind == "window":
+            keep(grokfast, {"w": grad}, state["past"], t)
         found.append(out["w"])
     return found
 
@@ -57,6 +60,25 @@ def test_grokfast_window_is_algorithm_1():
         last = grads[max(0, index + 1 - WINDOW) : index + 1]
         slow = torch.stack(last).mean(0) if len(last) == WINDOW else 0
         assert torch.allclose(found, grads[index] + GAIN * slow)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_with_a_window_is_gradient_descent_on_filtered_gradients(compiled):
+    """The window is kept outside of the compiled step: each step must read the gradients of all before."""
+    lr, steps, grokfast = 0.05, 9, Grokfast("window", GAIN, window=WINDOW)
+    one = problem(1, "sgd", lr=lr, train_steps=steps, log_steps=[0, steps])
+    plain = replace(one.optimizer.groups[0], prefix="", momentum=0.0, lr=lr, weight_decay=0.0)
+    one.optimizer = Optimizer("sgd", (plain,), grokfast=grokfast)
+    weights, past = list(one.module.parameters()), []
+    (ended,) = [e for e in train([one], compiled=compiled) if hasattr(e, "weights")]
+    for _ in range(steps):
+        past.append(torch.autograd.grad(one.loss(one.module, one.data), weights))
+        slow = [torch.stack(last).mean(0) for last in zip(*past[-WINDOW:], strict=True)]
+        with torch.no_grad():
+            for weight, g, mean in zip(weights, past[-1], slow, strict=True):
+                weight -= lr * (g + GAIN * mean if len(past) >= WINDOW else g)
+    for name, weight in one.module.named_parameters():
+        torch.testing.assert_close(ended.weights[name], weight.detach(), rtol=1e-9, atol=1e-12)
 
 
 def test_sam_takes_the_gradient_uphill():
