@@ -1,4 +1,5 @@
-"""Figures 3 and 7 of Nanda et al. 2023: the embedding's spectrum, and the three phases.
+"""Figures 3 and 7 of Nanda et al. 2023: the embedding's spectrum, and the three phases; and figure 1 of
+Liu et al. 2022, the principal components of the embedding.
 
 `python analysis/nanda_figures.py [RUN]` (by default the latest run)
 
@@ -10,10 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok.analysis import query, style
 from grok.cli.options import run_id
+from grok.engine.events import WEIGHTS
 from grok.errors import UserError
 from grok.measures.fourier import fourier_basis
 
@@ -44,6 +47,7 @@ def main(run: int | str | None) -> None:
     name = f"nanda_run_{row['run']}"
     style.save(plot_phases(row, query.curves(store, row["run"])), f"{name}_phases")
     style.save(plot_spectrum(row, query.weights(store, row["run"])), f"{name}_spectrum")
+    style.save(plot_embedding(row, query.arrays(store, row["run"])), f"{name}_embedding")
 
 
 def plot_phases(row: pd.Series, curves: pd.DataFrame) -> Figure:
@@ -102,6 +106,53 @@ def plot_spectrum(row: pd.Series, weights: dict[str, np.ndarray]) -> Figure:
         axes.set(title=title, xlabel="frequency k", ylabel="norm of the component")
     panels[0].legend()
     return figure
+
+
+def plot_embedding(row: pd.Series, arrays: dict[str, np.ndarray]) -> Figure:
+    """The numbers' vectors in the plane of their first two principal components, from initial to final
+    weights, and in the plane of the strongest frequency of the final ones.
+
+    Arguments:
+        row: of the table of runs.
+        arrays: the run's trajectory, with `steps` (T,) and the embeddings (T, tokens, D).
+    """
+    p, steps = row["config.p"], arrays["steps"]
+    embeddings = arrays[f"{WEIGHTS}tokens"][:, :p].astype(float)
+    titles = {
+        "initial": 0,
+        "train accuracy 99 %": row["result.steps_to_train"],
+        "test accuracy 99 %": row["result.steps_to_test"],
+        "final": steps[-1],
+    }
+    waves = (fourier_basis(p) @ torch.from_numpy(embeddings[-1]).double()).numpy()[1:]
+    powers = (waves**2).sum(1).reshape(-1, 2).sum(1)
+    strongest = int(powers.argmax())
+    figure, panels = plt.subplots(1, 5, figsize=(15, 3.4))
+    for axes, (title, step) in zip(panels, titles.items(), strict=False):
+        if pd.isna(step):
+            axes.set(title=f"{title}: never", xticks=[], yticks=[])
+            continue
+        index = int(np.searchsorted(steps, step, side="right")) - 1
+        centred = embeddings[index] - embeddings[index].mean(0)
+        vectors, values, _ = np.linalg.svd(centred, full_matrices=False)
+        share = (values[:2] ** 2).sum() / (values**2).sum()
+        title += f"\nstep {steps[index]:,}: {share:.0%} of the variance"
+        _draw_plane(axes, vectors[:, :2] * values[:2], title, strongest + 1)
+    plane = np.linalg.qr(waves[2 * strongest : 2 * strongest + 2].T)[0]
+    share = powers.max() / powers.sum()
+    title = f"final, plane of frequency {strongest + 1}\n{share:.0%} of the variance"
+    _draw_plane(panels[-1], embeddings[-1] @ plane, title, strongest + 1)
+    return figure
+
+
+def _draw_plane(axes: Axes, points: np.ndarray, title: str, frequency: int) -> None:
+    """The numbers as points (p, 2), coloured by their angle at a frequency."""
+    numbers = np.arange(len(points))
+    axes.scatter(points[:, 0], points[:, 1], c=numbers * frequency % len(points), cmap="hsv", s=18)
+    for number, (x, y) in zip(numbers, points, strict=True):
+        axes.annotate(str(number), (x, y), fontsize=6)
+    axes.set_title(title, fontsize=9)
+    axes.set(xticks=[], yticks=[], aspect="equal")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ first on the transformer of Zhong et al. 2023, the second on a network with one 
 
     python experiments/complexity.py with cpu              # description length, about a minute
     python experiments/complexity.py with coefficient      # learning coefficient, two minutes
-    grok replicate complexity                              # all claims, five seeds: 30 runs, 45 minutes
+    grok replicate complexity                              # all claims, five seeds: 40 runs, 40 minutes
     grok papers complexity --figures                       # both against the step
 """
 

@@ -10,7 +10,7 @@ the filter with weight decay to a baseline with less of it. The filter is `grokf
 the filter and its weight decay.
 
     python experiments/grokfast.py with cpu    # the filter, about 2 minutes
-    grok replicate grokfast                    # all claims: 29 runs, about 100 minutes
+    grok replicate grokfast                    # all claims: 54 runs, about 100 minutes
     python analysis/extras_figures.py          # test accuracy with and without the filter
 """
 
@@ -362,7 +362,7 @@ def filter_is_as_fast_as_published(runs: Runs) -> Outcome:
     return passed, {"exponential average": ema, "window": window, "without": baseline}
 
 
-# E1c-later, E1c-paper. The paper, with the mean of 100 gradients: 2,940 steps without weight decay, 1,920 if the
+# E1c-later and E1c-paper. The paper, with the mean of 100 gradients: 2,940 steps without weight decay, 1,920 if the
 # filter begins when the network has memorized, 790 with decay 0.01; hence 1.53 and 3.72. Ours: ratios of
 # steps whose 95 % bootstrap interval is above 1. A run that does not arrive counts with its budget.
 WINDOWS = "grokfast_window"

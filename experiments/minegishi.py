@@ -14,7 +14,7 @@ take a mask, a norm or weights from a dense run, their parent run (key `initial_
 
     python experiments/minegishi.py with cpu seed=0       # the dense network, half a minute
     python experiments/minegishi.py with ticket seed=0    # its ticket, seconds
-    grok replicate minegishi                              # all claims, 5 seeds: 150 runs, half an hour
+    grok replicate minegishi                              # all claims, 5 seeds: 160 runs, half an hour
     python analysis/minegishi_figures.py                  # tickets and controls; how a ticket forms
 """
 
@@ -461,8 +461,8 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 
 # Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (`cpu`),
-# sweeps/minegishi_paper.yaml (`paper`) or sweeps/minegishi_cpu.yaml (tickets and controls, 8000
-# steps at most). Steps to an accuracy are the first evaluation step that reaches it and holds it
+# sweeps/minegishi_paper.yaml (`paper`), sweeps/minegishi_cpu.yaml (tickets and controls, 8000 steps at
+# most) or the sweep that is named. Steps to an accuracy are the first evaluation step that reaches it and holds it
 # at the next one; here it is 95 %, and a network has generalized when test accuracy has reached
 # it. The delay ratio is the steps to test accuracy divided by those to train accuracy. The paper
 # trains on 40 % of the pairs, where the network generalizes at 20,000 to 25,000 steps; `cpu` has

@@ -8,8 +8,8 @@ change steadily long before the test loss drops. Here these measures are compute
 run, from the weights that were kept at evaluation steps.
 
     python experiments/nanda.py with cpu    # p = 59, about 2 minutes
-    grok replicate nanda                    # all claims, three seeds: 9 runs, about 15 minutes
-    python analysis/nanda_figures.py        # figures 3 and 7
+    grok replicate nanda                    # all claims: 14 runs, about 15 minutes
+    python analysis/nanda_figures.py        # figures 3 and 7; the embedding
 """
 
 from math import inf
@@ -171,12 +171,12 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
     return summary
 
 
-# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml. `runs.one("cpu",
-# "paper")` is the run of whichever of these named configs was run; the thresholds are for `cpu`. A
-# step "at" which an accuracy is reached is the first evaluation step that reaches it and holds it
-# at the next one. `run.at(metric, step)` is the value at the last evaluation up to that step.
+# Claims. Each is checked on the runs of one seed of sweeps/nanda_cpu.yaml if no other sweep is named.
+# `runs.one("cpu", "paper")` is the run of whichever of these named configs was run; the thresholds are
+# for `cpu`. A step "at" which an accuracy is reached is the first evaluation step that reaches it and
+# holds it at the next one. `run.at(metric, step)` is the value at the last evaluation up to that step.
 # `within(runs, (config, entry, low, high))` passes if every value is in [low, high]. The ids begin
-# with 03 for this paper. A claim that is checked seed by seed passes if it holds on all of them;
+# with 03 for this paper, and with 02 for that of Liu et al. A claim that is checked seed by seed passes if it holds on all of them;
 # every claim must fail on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 # Negative controls: networks that have memorized and, without weight decay, learn no circuit; and
