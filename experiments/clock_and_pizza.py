@@ -169,6 +169,38 @@ def rates(runs: Runs) -> Any:
     return figure
 
 
+# The authors' table of one layer and several widths: the upper end of each interval of widths, and the means
+# of gradient symmetricity at attention rates of 0.6 to 0.8 and of 0.8 to 1.
+PUBLISHED_WIDTHS = (48, 64, 96, 128, 192, 256)
+PUBLISHED_BY_WIDTH = {
+    0.7: (0.55, 0.62, 0.70, 0.76, 0.81, 0.97),
+    0.9: (0.42, 0.41, 0.43, 0.49, 0.57, 0.64),
+}
+
+
+@ex.figure(sweep="clock_and_pizza_widths")
+def widths(runs: Runs) -> Any:
+    """Gradient symmetricity against the width at two attention rates, beside the authors' runs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for rate, color in zip(RATES_OF_WIDTHS, ("tab:blue", "tab:orange"), strict=True):
+        found = [run for width in WIDTHS for run in runs.all(OF_WIDTHS[rate, width])]
+        axes.scatter(
+            [run.config["width"] for run in found],
+            [run.final(SYMMETRICITY) for run in found],
+            color=color,
+            label=f"attention rate {rate:g}",
+        )
+        published = PUBLISHED_BY_WIDTH[rate]
+        axes.plot(PUBLISHED_WIDTHS, published, color=color, lw=0.8, label="authors' runs, means")
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="width", ylabel="gradient symmetricity", ylim=(0, 1.05))
+    axes.legend(fontsize=8)
+    return figure
+
+
 # Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml, at their end (step 8000) but for B1b. The ids
 # begin with B1 for this paper. A claim passes if it holds on all seeds; every claim must fail on runs changed as `fails_on`
 # says (docs/concepts/claims.md).
