@@ -8,7 +8,7 @@ measures tell them apart: the gradients of the logits with respect to both embed
 pizza (gradient symmetricity 1), and its logits depend on a - b (distance irrelevance near 0).
 
     python experiments/clock_and_pizza.py with cpu    # the usual attention, about a minute
-    grok replicate clock_and_pizza                    # all claims, five seeds: 50 runs, half an hour
+    grok replicate clock_and_pizza                    # all claims, five seeds: 90 runs, an hour
     grok papers clock_and_pizza --figures             # both measures against the attention rate
 """
 
@@ -196,12 +196,14 @@ def widths(runs: Runs) -> Any:
         published = PUBLISHED_BY_WIDTH[rate]
         axes.plot(PUBLISHED_WIDTHS, published, color=color, lw=0.8, label="authors' runs, means")
     axes.set_xscale("log", base=2)
+    axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
     axes.set(xlabel="width", ylabel="gradient symmetricity", ylim=(0, 1.05))
     axes.legend(fontsize=8)
     return figure
 
 
-# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml, at their end (step 8000) but for B1b. The ids
+# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml if no other sweep is named, at their end (step 8000)
+# but for B1b. The ids
 # begin with B1 for this paper. A claim passes if it holds on all seeds; every claim must fail on runs changed as `fails_on`
 # says (docs/concepts/claims.md).
 
