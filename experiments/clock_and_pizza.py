@@ -93,7 +93,7 @@ RATES = {
 }
 for name, rate in RATES.items():
     ex.preset(name, f"Attention rate {rate:g}, 8000 steps.", {**CPU, "attention_rate": rate})
-WIDTHS = (48, 64, 128, 256)  # a quarter of the neurons
+WIDTHS = (48, 64, 128, 256)  # of the residual stream; the MLP has four times as many neurons
 RATES_OF_WIDTHS = (0.7, 0.9)
 OF_WIDTHS = {
     (rate, width): f"width_{width}_rate_{100 * rate:.0f}"
@@ -202,10 +202,9 @@ def widths(runs: Runs) -> Any:
     return figure
 
 
-# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml if no other sweep is named, at their end (step 8000)
-# but for B1b. The ids
-# begin with B1 for this paper. A claim passes if it holds on all seeds; every claim must fail on runs changed as `fails_on`
-# says (docs/concepts/claims.md).
+# Claims, of the runs of sweeps/clock_and_pizza_cpu.yaml if no other sweep is named, at their end (step
+# 8000) but for B1b. The ids begin with B1 for this paper. A claim passes if it holds on all seeds; every
+# claim must fail on runs changed as `fails_on` says (docs/concepts/claims.md).
 
 # B1a. The paper: 0.9937 and 0.3336. Ours: 0.98 at least, and 0.3 apart.
 LEAST_OF_PIZZA = 0.98

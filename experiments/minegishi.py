@@ -462,11 +462,11 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 
 # Claims. Each is checked on the runs of one seed, of sweeps/minegishi_dense.yaml (`cpu`),
 # sweeps/minegishi_paper.yaml (`paper`), sweeps/minegishi_cpu.yaml (tickets and controls, 8000 steps at
-# most) or the sweep that is named. Steps to an accuracy are the first evaluation step that reaches it and holds it
-# at the next one; here it is 95 %, and a network has generalized when test accuracy has reached
-# it. The delay ratio is the steps to test accuracy divided by those to train accuracy. The paper
-# trains on 40 % of the pairs, where the network generalizes at 20,000 to 25,000 steps; `cpu` has
-# 50 %. The ids begin with 10 for this paper. A claim that is checked seed by seed passes if it
+# most) or the sweep that is named. Steps to an accuracy are the first evaluation step that reaches it
+# and holds it at the next one; here it is 95 %, and a network has generalized when test accuracy has
+# reached it. The delay ratio is the steps to test accuracy divided by those to train accuracy. The paper
+# trains on 40 % of the pairs, where the network generalizes at 20,000 to 25,000 steps; `cpu` has 50 %.
+# The ids begin with 10 for this paper. A claim that is checked seed by seed passes if it
 # holds on all of them; every claim must fail on runs changed as `fails_on` says, and
 # `control=True` marks a statement of ours, not of the paper (docs/concepts/claims.md).
 

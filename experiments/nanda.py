@@ -176,8 +176,9 @@ def summarize(c: Config, problem: Problem, recorder: Recorder) -> dict[str, Any]
 # for `cpu`. A step "at" which an accuracy is reached is the first evaluation step that reaches it and
 # holds it at the next one. `run.at(metric, step)` is the value at the last evaluation up to that step.
 # `within(runs, (config, entry, low, high))` passes if every value is in [low, high]. The ids begin
-# with 03 for this paper, and with 02 for that of Liu et al. A claim that is checked seed by seed passes if it holds on all of them;
-# every claim must fail on runs changed as `fails_on` says (docs/concepts/claims.md).
+# with 03 for this paper, and with 02 for that of Liu et al. A claim that is checked seed by seed passes
+# if it holds on all of them; every claim must fail on runs changed as `fails_on` says
+# (docs/concepts/claims.md).
 
 # Negative controls: networks that have memorized and, without weight decay, learn no circuit; and
 # networks that generalize without delay, since they have most of the data.
