@@ -320,6 +320,7 @@ def test_the_keeper_makes_a_backup_once_a_day_when_nobody_uses_the_server(home, 
     assert len(backup.backups(home)) == 1 and not server.backup_is_due(is_idle=True)
 
 
+@pytest.mark.slow  # two backups of the lowest priority: minutes where other tests keep the cores busy
 def test_a_keeper_that_goes_on_makes_the_next_backup_too(home, locks):
     """As after `grok store start`, where one keeper runs for weeks."""
     store = embedded(home)
