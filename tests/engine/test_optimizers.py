@@ -10,7 +10,7 @@ import torch._dynamo  # torch.optim imports it late; each process of `make mutan
 
 from grok.engine import optimizers
 from grok.engine.spec import Group, Optimizer, Stop
-from grok.randomness import key_of
+from grok.randomness import key_of, normal
 
 STEPS = 5
 GROUP = Group(lr=0.1, weight_decay=0.3, betas=(0.8, 0.95), eps=1e-3, momentum=0.7)
@@ -107,6 +107,21 @@ def test_each_parameter_has_the_settings_of_its_group(kind):
     assert torch.equal(both["second"], alone["second"])
 
 
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_update_noise_moves_by_lr_times_std_times_its_own_numbers(kind):
+    optimizer = Optimizer(kind, (GROUP,), update_noise=0.2)
+    params, grads, scalars = tensors(0), GRADIENTS[0], scalars_of(optimizer, 1)
+    state, key = optimizers.initial_state(optimizer, params), torch.tensor(17)
+    keys = {"update_noise": key}
+    noisy, _ = optimizers.update(optimizer, params, grads, state, scalars, keys=keys)
+    plain = replace(optimizer, update_noise=0.0)
+    exact, _ = optimizers.update(plain, params, grads, state, scalars)
+    for index, (name, value) in enumerate(exact.items()):
+        noise = normal(key + index, value.shape, value.dtype)
+        expected = value - GROUP.lr * 0.2 * noise  # of the precision of the weights
+        torch.testing.assert_close(noisy[name], expected, rtol=1e-12, atol=1e-12)
+
+
 def noise_of_update(kind: str, seed: int, step: int) -> dict[str, torch.Tensor]:
     """What `update_noise` adds to a step of these weights, divided by lr and the noise's scale."""
     optimizer, params = Optimizer(kind, (GROUP,), update_noise=0.2), large_tensors()
@@ -164,6 +179,15 @@ def test_an_update_without_noise_needs_no_key_of_it():
     new, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars, keys=keys)
     plain, _ = optimizers.update(optimizer, params, GRADIENTS[0], state, scalars)
     assert all(torch.equal(new[name], value) for name, value in plain.items())
+
+
+def test_weight_noise_is_added_where_the_gradient_is_taken():
+    optimizer, params = Optimizer(weight_noise=0.3), tensors(0)
+    key = torch.tensor(5)
+    seen = optimizers.gradient(optimizer, lambda p: p, params, {"weight_noise": key})
+    for index, (name, value) in enumerate(params.items()):
+        noise = normal(key + index, value.shape, value.dtype)
+        torch.testing.assert_close(seen[name], value + 0.3 * noise, rtol=1e-12, atol=1e-12)
 
 
 def test_sam_takes_the_gradient_at_the_distance_rho_along_the_gradient():
