@@ -19,6 +19,7 @@ from grok.cli.options import run_id
 from grok.engine.events import WEIGHTS
 from grok.errors import UserError
 from grok.measures.fourier import fourier_basis
+from grok.measures.progress import frequency_power
 
 LOSSES = {
     "train_loss": style.TRAIN,
@@ -124,8 +125,8 @@ def plot_embedding(row: pd.Series, arrays: dict[str, np.ndarray]) -> Figure:
         "test accuracy 99 %": row["result.steps_to_test"],
         "final": steps[-1],
     }
-    waves = (fourier_basis(p) @ torch.from_numpy(embeddings[-1]).double()).numpy()[1:]
-    powers = (waves**2).sum(1).reshape(-1, 2).sum(1)
+    final = torch.from_numpy(embeddings[-1])
+    waves, powers = (fourier_basis(p) @ final).numpy()[1:], frequency_power(final)
     strongest = int(powers.argmax())
     figure, panels = plt.subplots(1, 5, figsize=(15, 3.4))
     for axes, (title, step) in zip(panels, titles.items(), strict=False):
@@ -139,7 +140,7 @@ def plot_embedding(row: pd.Series, arrays: dict[str, np.ndarray]) -> Figure:
         title += f"\nstep {steps[index]:,}: {share:.0%} of the variance"
         _draw_plane(axes, vectors[:, :2] * values[:2], title, strongest + 1)
     plane = np.linalg.qr(waves[2 * strongest : 2 * strongest + 2].T)[0]
-    share = powers.max() / powers.sum()
+    share = float(powers.max() / powers.sum())
     title = f"final, plane of frequency {strongest + 1}\n{share:.0%} of the variance"
     _draw_plane(panels[-1], embeddings[-1] @ plane, title, strongest + 1)
     return figure
