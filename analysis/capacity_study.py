@@ -60,7 +60,7 @@ def main(sweep: str) -> None:
     )
     style.save(plot_trajectories(study, curves), f"capacity_{name}_trajectories")
     style.save(plot_sizes(study), f"capacity_{name}_sizes")
-    print(*export_final_info(runs, study, style.OUTPUT.folder / f"capacity_{name}"), sep="\n")
+    print(*export_final_info(runs, study, f"capacity_{name}"), sep="\n")
 
 
 def describe_runs(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def main(filters: tuple[str, ...], sweep: str, memorized: float, generalized: fl
     print(summary.round(3).to_string())
     print(sentence(table, summary))
     name = "delay_laws" if sweep == BENCH else f"delay_laws_{sweep}"
-    summary.to_csv(style.output_path(f"{name}.csv"))
+    style.write_text(f"{name}.csv", summary.to_csv())
     style.save(plot(table), name)
 
 

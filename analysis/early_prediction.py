@@ -81,7 +81,7 @@ def main(sweep: str) -> None:
     print(shown.round(3).to_string())
     print(verdict_on_rule(candidates))
     name = "early_prediction" if sweep == BENCH else f"early_prediction_{sweep}"
-    table.to_csv(style.output_path(f"{name}.csv"), index=False)
+    style.write_text(f"{name}.csv", table.to_csv(index=False))
     style.save(plot(table), name)
 
 

@@ -84,8 +84,7 @@ def main(
     else:
         cells = mean_cells(values, table_format, statistic, precision, bold=not no_bold)
         text = to_latex(cells) if table_format == "latex" else to_markdown(cells)
-    path = style.output_path(f"{name}.{SUFFIXES[table_format]}")
-    path.write_text(text)
+    path = style.write_text(f"{name}.{SUFFIXES[table_format]}", text)
     echo(text)
     print(path)
 

@@ -32,9 +32,7 @@ def main(filters: tuple[str, ...]) -> None:
             echo(f"left out: {error}", err=True)
     for run_id, history in histories.items():
         folder = "" if len(run_ids) == 1 else f"run_{run_id}/"
-        path = style.output_path(f"{folder}training_history.json")
-        path.write_text(json.dumps(history))
-        print(path)
+        print(style.write_text(f"{folder}training_history.json", json.dumps(history)))
 
 
 if __name__ == "__main__":

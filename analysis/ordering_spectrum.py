@@ -69,10 +69,8 @@ def main(p: int, train_count: int, batch_size: int, seed: int, stride: int | Non
             for order, order_signals in signals.items()
         }
     wide_console(150).print(summary_table(numbers["c"]))
-    path = style.output_path("ordering_spectrum.json")
     content = {"p": p, "stride": stride, "seed": seed, "columns": numbers}
-    path.write_text(json.dumps(content, indent=1))
-    print(path)
+    print(style.write_text("ordering_spectrum.json", json.dumps(content, indent=1)))
 
 
 def ordered_epochs(

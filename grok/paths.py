@@ -1,11 +1,12 @@
 """Where this project and its data are, and how a file is replaced."""
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from grok.errors import UserError
@@ -104,6 +105,21 @@ def script_names() -> list[str]:
 
 def _programs(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def is_below(name: str) -> bool:
+    """Whether a name, joined to a folder, is a path in it; one of a stored run may be anybody's."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not (path.is_absolute() or ".." in path.parts or "\0" in name)
+
+
+def shortened(name: str, longest: int) -> str:
+    """A file's name, or its beginning and a digest if it has more than `longest` bytes: file systems
+    take 255."""
+    content = name.encode()
+    if len(content) <= longest:
+        return name
+    return f"{content[:100].decode(errors='ignore')}~{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def make_private_folder(path: Path) -> None:

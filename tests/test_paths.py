@@ -10,6 +10,7 @@ from grok.paths import (
     atomic_write,
     make_private_folder,
     project_of,
+    shortened,
     sweep_file,
     write_private,
 )
@@ -87,3 +88,10 @@ def test_a_sweep_file_is_found_by_path_or_by_name(tmp_path, monkeypatch):
     Path("liu_figure4b").touch()
     assert sweep_file(Path("liu_figure4b")) == Path("liu_figure4b")
     assert sweep_file(Path("none.yaml")) == Path("none.yaml")
+
+
+def test_a_name_that_is_too_long_is_cut_within_its_bytes():
+    """Names of folders were cut after 100 characters, which may be 400 bytes: file systems take 255."""
+    names = [shortened("\N{GRINNING FACE}" * 100 + end, 200) for end in "xy"]
+    assert all(len(name.encode()) <= 200 for name in names) and names[0] != names[1]
+    assert shortened("a" * 200, 200) == "a" * 200

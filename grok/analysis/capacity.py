@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from grok.analysis import style
 from grok.reports import ai_scientist
 
 # Metrics of the AI-Scientist template's final_info.json, and the results of ours that they are.
@@ -65,7 +66,7 @@ def plot_sizes(study: pd.DataFrame) -> Figure:
     return figure
 
 
-def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: Path) -> list[Path]:
+def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: str) -> list[Path]:
     """Paths of the written files: one final_info.json per shape, in the template's form.
 
     As in the template, step_val_acc_99 of a run that did not reach 99 % is its budget; `censored`
@@ -74,7 +75,7 @@ def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: Path) -> 
     Arguments:
         runs: a table of `query.runs`.
         study: the same runs, from `capacity_study.describe_runs`.
-        folder: the files are written to a folder per shape below it.
+        folder: below the output folder; the files are written to a folder per shape in it.
     """
     paths = []
     for (depth, width, heads), shape_runs in study.groupby(["depth", "width", "heads"]):
@@ -82,10 +83,8 @@ def export_final_info(runs: pd.DataFrame, study: pd.DataFrame, folder: Path) -> 
             operation: final_info(runs[runs["run"].isin(rows["run"])], rows)
             for operation, rows in shape_runs.groupby("operation")
         }
-        path = folder / f"{depth}x{width}_h{heads}" / "final_info.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(info, indent=2))
-        paths.append(path)
+        name = f"{folder}/{depth}x{width}_h{heads}/final_info.json"
+        paths.append(style.write_text(name, json.dumps(info, indent=2)))
     return paths
 
 

@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok.cli.options import NamedPath, mongo_option
-from grok.errors import writing
+from grok.errors import UserError, writing
+from grok.paths import is_below
 from grok.phases import PHASES
 
 TRAIN, TEST = "#c0392b", "#2471a3"
@@ -119,22 +120,39 @@ def save(figure: Figure, name: str) -> Path:
         name: file name without suffix, below the output folder.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the name leads out of the folder, or a file cannot be written.
     """
-    path = output_path(f"{name}.png")
-    for suffix in OUTPUT.formats:
-        figure.savefig(path.with_suffix(f".{suffix}"))
+    path = _output_path(f"{name}.png")
+    with writing(path):
+        for suffix in OUTPUT.formats:
+            figure.savefig(path.with_suffix(f".{suffix}"))
     plt.close(figure)
     print(path)
     return path
 
 
-def output_path(name: str) -> Path:
-    """The path of a file in the output folder, whose parent folder has been made.
+def write_text(name: str, text: str) -> Path:
+    """The path of a file, after the text has been written to it.
+
+    Arguments:
+        name: of the file, below the output folder.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: the name leads out of the folder, or the file cannot be written.
     """
+    path = _output_path(name)
+    with writing(path):
+        path.write_text(text)
+    return path
+
+
+def _output_path(name: str) -> Path:
+    """The path of a file in the output folder, whose parent folder has been made.
+
+    A name may have values of runs in it, and these may have come from an archive of anybody's.
+    """
+    if not is_below(name):
+        raise UserError(f"{name!r:.200} would be written outside {OUTPUT.folder}")
     path = OUTPUT.folder / name
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

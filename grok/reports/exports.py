@@ -3,7 +3,6 @@
 A run's files are config.json, metrics.csv, training_history.json, summary.json and curves.png.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pymongo.database import Database
 
 from grok.claims import scorecard
 from grok.errors import UserError, writing
-from grok.paths import atomic_write, make_private_folder, write_private
+from grok.paths import atomic_write, make_private_folder, shortened, write_private
 from grok.printable import echo
 from grok.reports.history import logged, training_history
 from grok.store.connection import find_run, find_sweep, swept_keys, swept_values
@@ -155,7 +154,7 @@ def _export_runs(
     for run in runs:
         seed = (run.get("config") or {}).get("seed")
         name = _folder_name(run, swept)
-        run_folder = folder / name / f"seed_{seed}"
+        run_folder = folder / name / _file_name(f"seed_{seed}")
         other = written.setdefault(run_folder, run["_id"])
         if other != run["_id"]:
             raise UserError(
@@ -190,15 +189,17 @@ def _write_table(rows: list[dict[str, Any]], folder: Path, name: str) -> None:
 
 
 def _folder_name(run: dict[str, Any], swept: list[str]) -> str:
-    """The run's preset and swept values as one name; a digest beyond what a file system takes."""
+    """The run's preset and swept values as one name."""
     config = run.get("config") or {}
     parts = [str(config["preset"])] if config.get("preset") else []
     parts += [f"{key}={value}" for key, value in swept_values(run, swept).items()]
-    name = ",".join(parts) or str(run["experiment"]["name"])
-    name = name.replace("/", "div").replace("\0", "").lstrip(".") or "run"
-    if len(name.encode()) <= LONGEST_NAME:
-        return name
-    return f"{name[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return _file_name(",".join(parts) or str(run["experiment"]["name"]))
+
+
+def _file_name(text: str) -> str:
+    """Values of a run, which may be anybody's, as the name of one file or folder."""
+    name = text.replace("/", "div").replace("\0", "").lstrip(".") or "run"
+    return shortened(name, LONGEST_NAME)
 
 
 def summary_of(run: dict[str, Any], frame: pd.DataFrame) -> dict[str, Any]:

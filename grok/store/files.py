@@ -15,7 +15,7 @@ from bson import ObjectId
 from bson.errors import InvalidDocument
 
 from grok.errors import UserError, writing
-from grok.paths import atomic_write, make_private_folder
+from grok.paths import atomic_write, is_below, make_private_folder
 from grok.store import maintenance
 from grok.store.connection import Store, file_content, find_run
 from grok.store.lease import is_alive
@@ -42,7 +42,8 @@ def export(store: Store, number: int | str, folder: Path, parts: Iterable[str]) 
     written = []
     for part in parts:
         for name, content in contents[part](store, run):
-            path = folder / part / _inside(name, number)
+            _check_inside(name, number)
+            path = folder / part / name
             with writing(path):
                 make_private_folder(path.parent)
                 with atomic_write(path) as file:
@@ -68,12 +69,10 @@ def _sources_of(store: Store, run: Mapping[str, Any]) -> Iterator[tuple[str, byt
         yield name, file_content(store.database, run["_id"], name, file_id)
 
 
-def _inside(name: str, number: int | str) -> PurePosixPath:
-    """The name as a path below a folder. A stored name may have come from an archive of anybody's."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+def _check_inside(name: str, number: int | str) -> None:
+    """UserError unless the name is that of a file below the folder that it is exported to."""
+    if not is_below(name):
         raise UserError(f"run {number}: the file {name!r} would be written outside the folder")
-    return path
 
 
 def attach_file(store: Store, number: int | str, name: str, content: bytes) -> None:
@@ -102,7 +101,7 @@ def check_file_name(store: Store, number: int | str, name: str) -> list[dict[str
         UserError: no file can be added under it, see `attach_file`.
     """
     run = _ended_run(store, number)
-    _inside(name, number)
+    _check_inside(name, number)
     before = [entry for entry in run.get("artifacts") or () if entry["name"] == name]
     if any("added" not in entry for entry in before):
         raise UserError(f"run {number} has stored {name} itself; choose another name")

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis import convergence, correlation, export_table
 from benchmarks import synthetic
-from grok.analysis import groups, query
+from grok.analysis import groups, query, style
+from grok.errors import UserError
 from grok.paths import home
 from tests.analysis.scripts import call_script
 
@@ -288,3 +290,25 @@ def test_histories_of_several_runs_have_a_folder_each(made, tmp_path):
     assert [path.parent.name for path in paths] == [f"run_{FIRST}", f"run_{FIRST + 1}"]
     history = json.loads(paths[0].read_text())
     assert history["test_acc"] == query.curves(made, FIRST)["test_accuracy"].tolist()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_a_name_leads_out_of_no_output_folder(tmp_path, monkeypatch, name):
+    """Names of figures and tables have values of runs in them, such as the seed or the width, and a
+    run may have come from an archive of anybody's."""
+    monkeypatch.setattr(style.OUTPUT, "folder", tmp_path / "out")
+    with pytest.raises(UserError, match=r"outside .*/out$"):
+        style.write_text(name, "")
+    with pytest.raises(UserError, match=r"outside .*/out$"):
+        style.save(Figure(), name)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_folder_of_figures_that_takes_no_files_is_one_line(made, tmp_path):
+    """It was a traceback: only the folder was made where an error is one line."""
+    (tmp_path / "out" / "runs.md").mkdir(parents=True)
+    (tmp_path / "out" / "runs.png").mkdir()
+    for name in ("export_table", "compare"):
+        done = call_script(name, run_filter(), "-o", "out", "--name", "runs", cwd=tmp_path)
+        assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
+        assert done.stderr.startswith("error: cannot write out/runs.")

@@ -166,3 +166,22 @@ def test_values_of_nested_options_tell_runs_apart(made, tmp_path):
         made.database.sweeps.delete_one({"_id": "nested-1"})
         for number, run in before.items():
             made.database.runs.replace_one({"_id": number}, run)
+
+
+@pytest.mark.parametrize("seed", ["/../../../outside", "/" * 300, "\0", "e\u0301" * 300])
+def test_no_value_of_an_imported_run_leads_out_of_the_folder(made, tmp_path, seed):
+    """The seed of a run was a part of its path as it was stored, and an archive of anybody's may have
+    any text there: files were written, and replaced, wherever the user may write."""
+    before = made.database.runs.find_one({"_id": 2})
+    sweep = {"meta.sweep.id": "liu_cpu-1", "config.seed": seed, "config.width": "../../outside"}
+    made.database.runs.update_one({"_id": 2}, {"$set": sweep})
+    try:
+        assert exports.export_sweep(made.database, "liu_cpu-1", tmp_path / "a/b/in") == 1
+        assert exports.export_replication(made.database, ("liu_toy",), tmp_path / "a/b/all") == 1
+    finally:
+        made.database.runs.replace_one({"_id": 2}, before)
+    folders = {path.parent for path in tmp_path.rglob("config.json")}
+    inside = {tmp_path / "a/b/in", tmp_path / "a/b/all/liu_toy/liu_figure4b"}
+    assert {folder.parents[1] for folder in folders} == inside
+    (row,) = json.loads((tmp_path / "a/b/in/sweep_summary.json").read_text())
+    assert row["seed"] == seed and tmp_path / "a/b/in" / row["run_dir"] in folders
