@@ -36,10 +36,11 @@ from grok.printable import echo
 from grok.store import archive_schema
 from grok.store.connection import file_ids, files_in_use, next_number
 from grok.store.documents import RUN_KEYS, named_run, sweeps_of
-from grok.store.selection import Query
+from grok.store.selection import Query, of_sweeps
 
 FORMAT = 2
 IMPORTING = "IMPORTING"  # the status of a run whose data is still coming
+SWEEP_FIELDS = {"meta.sweep.id": 1, "info.wandb.sweep": 1}  # that `sweeps_of` reads
 OF_ONE_STORE = ("lease", "uid")  # of a run: who writes it there, which metrics are its own
 DOCUMENTS_PER_WRITE = 500
 PIECE = 1 << 20  # bytes of a file that are read at once
@@ -321,6 +322,8 @@ class _Import:
         self.id_here: dict[Any, Any] = {}  # of every run, by its id in the archive
         self.taken: set[Any] = set()  # the values of `id_here`
         self.new: set[Any] = set()  # ids in the archive
+        self.inserted: list[Any] = []  # ids here, of the runs that this import has inserted
+        self.finished: list[Any] = []  # ids here, of those whose status it has set
         self.identities: dict[Any, str] = {}  # what makes each run that run, by id in the archive
         self.files: set[Any] = set()  # ids here, of the new runs
         self.written_files: list[Any] = []
@@ -349,19 +352,31 @@ class _Import:
                 self.written_sweeps.append(sweep["_id"])
         for run in _documents(self.archive, "runs.bson"):
             if run["_id"] in self.new:
-                changes = {"status": run["status"], **self._references(run)}
-                database.runs.update_one({"_id": self.id_here[run["_id"]]}, {"$set": changes})
+                self._finish(self.id_here[run["_id"]], run)
         renamed = {old: new for old, new in self.id_here.items() if old in self.new and old != new}
         return Imported(len(self.new), len(self.id_here) - len(self.new), renamed)
 
     def undo(self) -> None:
-        """Remove what was written; if the server has gone, the runs are left as IMPORTING."""
-        ids = [self.id_here[run] for run in self.new]
+        """Remove what was written; if the server has gone, the runs are left as IMPORTING.
+
+        Another import of the same runs may be under way, or may have finished those of this one: what
+        its runs have stays.
+        """
+        runs = self.database.runs
         with contextlib.suppress(PyMongoError):
-            self.database.metrics.delete_many({"run_id": {"$in": ids}})
-            self.database.runs.delete_many({"_id": {"$in": ids}})
-            self.database.sweeps.delete_many({"_id": {"$in": self.written_sweeps}})
-            self.database.sweep_points.delete_many({"_id": {"$in": self.written_points}})
+            inserted = {"_id": {"$in": self.inserted}}
+            finished = {"_id": {"$in": [*{*self.inserted} & {*self.finished}]}}
+            ours = {"$or": [finished, {**inserted, "status": IMPORTING}]}
+            before = runs.distinct("_id", ours)
+            runs.delete_many(ours)
+            deleted = {*before} - {*runs.distinct("_id", inserted)}
+            self.database.metrics.delete_many({"run_id": {"$in": [*deleted]}})
+            left = runs.find(of_sweeps(*self.contents.sweeps), SWEEP_FIELDS)
+            used = [sweep for run in left for sweep in sweeps_of(run)]
+            sweeps = [sweep for sweep in self.written_sweeps if sweep not in used]
+            self.database.sweeps.delete_many({"_id": {"$in": sweeps}})
+            points = {"_id": {"$in": self.written_points}, "sweep": {"$nin": used}}
+            self.database.sweep_points.delete_many(points)
             written = set(self.written_files)
             for file in written - files_in_use(self.database, written):
                 self.database["fs.files"].delete_one({"_id": file})
@@ -378,12 +393,22 @@ class _Import:
         here = self._run_here(run)
         if known is None:
             self.id_here[run["_id"]] = _insert(self.database, here)
+            self.inserted.append(self.id_here[run["_id"]])
         else:  # it is here, or an import of it was killed
             self.id_here[run["_id"]] = known["_id"]
         self.taken.add(self.id_here[run["_id"]])
         if known is None or known["status"] == IMPORTING:
             self.new.add(run["_id"])
             self.files.update(file_ids(here))
+
+    def _finish(self, here: Any, run: Document) -> None:
+        """Give a run that is complete its status, unless another import of it has done so."""
+        changes = {"status": run["status"], **self._references(run)}
+        unfinished = {"_id": here, "status": IMPORTING}
+        if self.database.runs.update_one(unfinished, {"$set": changes}).matched_count:
+            self.finished.append(here)
+        elif not self.database.runs.find_one({"_id": here}, {"_id": 1}):
+            raise UserError(f"run {here} was deleted while it was imported")
 
     def _run_here(self, run: Document) -> Document:
         """The run as it is stored here at first: its files and metrics by their ids here.

@@ -103,6 +103,67 @@ def test_an_import_that_was_killed_is_finished_by_the_next(made, tmp_path, monke
         pd.testing.assert_frame_equal(then, now)
 
 
+@pytest.mark.parametrize("interrupted", ["first", "second"])
+def test_an_interrupted_import_keeps_what_another_of_the_same_runs_has_brought_in(
+    made, tmp_path, interrupted
+):
+    """The second takes the runs of the first for those of a killed import, and its end deleted them,
+    with their metrics, after the first had said that it has brought them in."""
+    database, path = made.database, tmp_path / "runs.zip"
+    sweep = {"_id": "s-1", "name": "s", "created": CREATED, "config": {}}
+    point = {"_id": "s-1/0", "sweep": "s-1", "number": 0, "point": {}, "state": "finished"}
+    database.sweeps.insert_one(sweep)
+    database.sweep_points.insert_one(point)
+    database.runs.update_one({"_id": 1}, {"$set": {"meta.sweep": {"id": "s-1", "point": 0}}})
+    before = frames(made)
+    archive.export(database, {}, path)
+    maintenance.delete(made, {})
+    database.sweeps.delete_many({})
+    database.sweep_points.delete_many({})
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with zipfile.ZipFile(path) as file:
+        contents = archive._check(file, path.stat().st_size, False)
+        first, second = (archive._Import(database, file, contents, False) for _ in range(2))
+        write_points = first._write_points
+
+        def write_points_beside_the_second() -> None:
+            write_points()
+            if interrupted == "first":
+                assert second.write() == archive.Imported(10, 0, {})
+                interrupt()
+            second._write_points = interrupt
+            with pytest.raises(KeyboardInterrupt):
+                second.write()
+
+        first._write_points = write_points_beside_the_second
+        if interrupted == "first":
+            with pytest.raises(KeyboardInterrupt):
+                first.write()
+            first.undo()
+        else:
+            assert first.write() == archive.Imported(10, 0, {})
+            second.undo()
+    for then, now in zip(before, frames(made), strict=True):
+        pd.testing.assert_frame_equal(then, now)
+    assert [*database.sweeps.find()] == [{**sweep, "imported": True}]
+    assert [*database.sweep_points.find()] == [point]
+    assert maintenance.examine(made) == []
+
+
+def test_an_import_whose_runs_are_deleted_meanwhile_says_so(made, tmp_path, monkeypatch):
+    """It said that it has brought them in. The runs that were complete by then are removed, too."""
+    path, database = tmp_path / "runs.zip", made.database
+    archive.export(database, {}, path)
+    maintenance.delete(made, {})
+    monkeypatch.setattr(archive, "_write", lambda *_: database.runs.delete_one({"_id": 4}))
+    with pytest.raises(UserError, match=r"run 4 was deleted while it was imported"):
+        archive.import_(database, path)
+    assert database.runs.count_documents({}) == 0
+
+
 def test_references_between_renamed_runs_go_along(made, tmp_path):
     path = tmp_path / "runs.zip"
     made.database.runs.update_one({"_id": 8}, {"$set": {"info.initial_run": 7}})
