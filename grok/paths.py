@@ -71,7 +71,7 @@ def experiment_file(name: str) -> Path:
 def sweep_file(path: Path) -> Path:
     """A sweep file: the path itself if it exists, else the project's file of this path or name."""
     candidates = (path, PROJECT / path, PROJECT / "sweeps" / f"{path}.yaml")
-    return next((each for each in candidates if each.exists()), path)
+    return next((each for each in candidates if os.path.exists(each)), path)
 
 
 def project_path(name: str) -> Path:

@@ -43,8 +43,11 @@ class NamedPath(click.Path):
 
 
 def run_id(text: str) -> int | str:
-    """A run's id: a number, or the name that Sacred's `--id` gave it."""
-    return int(text) if text.isdigit() else text
+    """A run's id: a number, or the name that Sacred's `--id` gave it.
+
+    No run has a number of more than 18 digits: MongoDB's have at most 64 bits.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else text
 
 
 def _mongo_uri(context: click.Context, _: click.Parameter, argument: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from grok.engine.measure import EVALUATION, Measure, Option
 from grok.engine.observation import OwnInstrument, own_measure
 from grok.engine.problem import Problem
 from grok.engine.train import train
-from grok.errors import UserError, check_names, did_you_mean
+from grok.errors import UserError, check_names, did_you_mean, writing
 from grok.experiment import (
     advice,
     command_line,
@@ -424,6 +425,9 @@ class Experiment(sacred.Experiment):
         path = Path(name) if name else None
         if path is not None:
             metrics_file.check_name(path)
+        if folder := options.get("--file_storage"):  # Sacred makes it when the run has begun
+            with writing(Path(folder)):
+                os.makedirs(folder, exist_ok=True)
         execution = self.execution(problem, train_alone, shows_progress=True)
         execution = replace(execution, metrics_file=path)
         if run.unobserved:
@@ -613,7 +617,7 @@ def engine_options() -> None:
 
 def load_module(program: Path) -> ModuleType:
     """The module of an experiment's file; UserError if it cannot be one."""
-    if not program.exists():
+    if not os.path.exists(program):
         raise UserError(f"program {program}: no such file")
     spec = spec_from_file_location(program.stem, program)
     if not program.is_file() or program.suffix != ".py" or spec is None or spec.loader is None:

@@ -5,6 +5,7 @@ own network, of TransformerLens's HookedTransformer, or of Hugging Face's GPT-2.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,8 +82,8 @@ def check_unchanged(problem: Problem, sha256: str | None, number: int | str) -> 
 
 def read(path: Path) -> bytes:
     """The content of a file in the format safetensors; Unfit if it is too large, or another file."""
-    if not path.is_file():  # a pipe or a device may have no end
-        raise Unfit("not a file" if path.exists() else "no such file")
+    if not os.path.isfile(path):  # a pipe or a device may have no end
+        raise Unfit("not a file" if os.path.exists(path) else "no such file")
     try:
         with path.open("rb") as file:
             start = file.read(8)

@@ -7,6 +7,7 @@ step.
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -30,9 +31,9 @@ def check_name(path: Path) -> None:
     """UserError unless a file of this name can be written, and there is none yet."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"{path} exists already")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UserError(f"{path}: there is no folder {path.parent}")
 
 

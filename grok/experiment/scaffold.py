@@ -1,7 +1,9 @@
 """`grok new` and `grok init`: the files of a new paper, and of a project, which run at once."""
 
+import contextlib
 import json
 import keyword
+import os
 import re
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from grok.paths import experiment_file
 from grok.tasks import operations
 
 LINE_LENGTH = 100  # as ruff.toml has it
+LONGEST_NAME = 100  # characters; the files' names have some more, and file systems take 255 bytes
 NEW_PROJECT = Path(__file__).parents[1] / "new_project"  # the files that `grok init` copies
 
 
@@ -255,7 +258,7 @@ def test_the_claim_needs_test_accuracy_to_be_held(paper, test_steps, passed):
 def write(
     root: Path, name: str, description: str, operation: str, model: str, measures: list[str]
 ) -> list[Path]:
-    """Write the files of a new paper; nothing is written if a value cannot be used.
+    """Write the files of a new paper: all of them, or none.
 
     Arguments:
         root: the project's folder.
@@ -269,10 +272,13 @@ def write(
         paths of the experiment, the sweep file on which its claims are checked, and the test.
 
     Raises:
-        UserError: a value cannot be used, a run cannot take a measure, or one of the files exists.
+        UserError: a value cannot be used, a run cannot take a measure, or one of the files exists or
+            cannot be written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"name {name!r}: expected small letters, digits and _, as my_paper")
+    if len(name) > LONGEST_NAME:
+        raise UserError(f"name {name:.20}...: expected at most {LONGEST_NAME} characters")
     if keyword.iskeyword(name):
         raise UserError(f"name {name!r}: it is a keyword of Python")
     if name in sys.stdlib_module_names or (find_spec(name) and not experiment_file(name).exists()):
@@ -310,9 +316,16 @@ def write(
         if path.exists():
             raise UserError(f"{path.relative_to(root)} exists already")
     _check_measures(name, files[root / "experiments" / f"{name}.py"], measures)
-    for path, text in files.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+    try:
+        for path, text in files.items():
+            with writing(path):
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+    except BaseException:  # else the next attempt would say that a file exists already
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
     return list(files)
 
 
@@ -326,7 +339,7 @@ def write_project(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder is not empty, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already and is not empty")
     written = []
     for source in sorted(NEW_PROJECT.rglob("*")):

@@ -121,3 +121,13 @@ def test_an_argument_that_is_not_utf_8_is_one_line(words):
     shown = wrong.decode(errors="backslashreplace")
     expected = f"error: argument {shown}: expected a text in UTF-8\n"
     assert (done.returncode, done.stderr) == (2, expected)
+
+
+@pytest.mark.parametrize(
+    "words", [["init"], ["sweep", "run"], ["map"], ["sweep", "submit"], ["board", "--reference"]]
+)
+def test_a_name_that_no_file_can_have_is_one_line(words):
+    """To ask whether there is such a file is an error of its own, which was a traceback."""
+    result = CliRunner().invoke(main, [*words, "a" * 300])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert result.stderr.startswith("error: ") and "File name too long" in result.stderr

@@ -251,6 +251,7 @@ def test_other_paths_are_one_line(nanda, tmp_path, monkeypatch):
         "pipe": "not a file",
         ".": "not a file",
         "a\0b": "no such file",
+        "a" * 300: "no such file",
     }.items():
         with pytest.raises(UserError, match=message):
             problem(nanda, tmp_path / name)

@@ -104,6 +104,7 @@ def test_every_key_has_a_type_and_a_comment(written, model):
     ("changes", "line"),
     [
         ({"name": "My-Paper"}, "small letters"),
+        ({"name": "a" * 300}, "name aaaaaaaaaaaaaaaaaaaa...: expected at most 100 characters"),
         ({"name": "class"}, "name 'class': it is a keyword of Python"),
         ({"name": "torch"}, "hide the Python module"),
         ({"name": "json"}, "hide the Python module"),
@@ -123,6 +124,19 @@ def test_bad_values_write_nothing(root, changes, line):
     with pytest.raises(UserError, match=line):
         scaffold.write(root, **{**values, **changes})
     assert not list(root.rglob("*.*"))
+
+
+def test_files_that_cannot_be_written_leave_none(root):
+    """The experiment was there then, and the next attempt said that it exists already."""
+    values = ("one", "x", "x_plus_y", "mlp", [])
+    (root / "tests" / "papers").rmdir()
+    (root / "tests").rmdir()
+    (root / "tests").touch()
+    with pytest.raises(UserError, match=r"^cannot write .*tests/test_one\.py: "):
+        scaffold.write(root, *values)
+    assert not list(root.rglob("*one*"))
+    (root / "tests").unlink()
+    assert len(scaffold.write(root, *values)) == 3
 
 
 @pytest.mark.parametrize("model", scaffold.MODELS)

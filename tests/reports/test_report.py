@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from benchmarks import synthetic
+from grok.errors import UserError
 from grok.reports.page import report, values
 from tests.reports.hostile import SCRIPT, fill_hostile
 from tests.store.selection_cases import CASES, fill
@@ -214,3 +215,12 @@ def test_scripts_in_every_text_of_the_store_are_shown_and_not_executed(store, br
     tab.wait_for_timeout(200)  # an image that cannot be loaded takes a moment to fail
     tab.close()
     assert (called, wrong) == ([], [])
+
+
+def test_a_report_that_cannot_be_written_is_one_line(made, tmp_path):
+    """It was a traceback, with the exit code 1."""
+    path = tmp_path / "none" / "report.html"
+    with pytest.raises(
+        UserError, match=r"^cannot write .*report\.html: No such file or directory$"
+    ):
+        report.write(made, {"_id": 1}, path, [])

@@ -162,6 +162,21 @@ def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
     assert store.database.runs.find_one({"_id": run}) == before
 
 
+def test_a_configuration_that_names_a_number_that_no_run_can_have_is_one_line(liu_toy):
+    """It was a traceback of MongoDB's driver."""
+    with pytest.raises(UserError, match=rf"no run {10**20}$"):
+        liu_toy.run(config_updates={**SMALL, "initial_run": 10**20})
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "\u00b2"])
+@pytest.mark.parametrize("words", [["export", "run"], ["resume"], ["repeat"]])
+def test_a_number_that_no_run_can_have_is_one_line(store, tmp_path, words, number):
+    """It was a traceback: MongoDB's numbers have 64 bits, and not every digit is one of a number."""
+    folder = [tmp_path / "out"] if words[0] == "export" else []
+    done = grok(*words, number, *folder)
+    assert (done.exit_code, done.stderr) == (2, f"error: no run {number}\n")
+
+
 def test_a_pipe_is_no_file_to_attach_or_to_import(run, tmp_path):
     """Whoever reads one that nobody writes to waits forever, and a device may have no end."""
     os.mkfifo(tmp_path / "pipe")

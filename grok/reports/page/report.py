@@ -10,7 +10,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from grok.errors import UserError
+from grok.errors import UserError, writing
 from grok.paths import atomic_write
 from grok.reports.page.curves import reading
 from grok.reports.page.packing import packed, without_garbage_collection
@@ -42,7 +42,7 @@ def write(
         the number of runs.
 
     Raises:
-        UserError: runs were deleted meanwhile.
+        UserError: runs were deleted meanwhile, or the page cannot be written.
     """
     runs = [run["_id"] for run in store.database.runs.find(wanted, ["_id"]).sort("_id", -1)]
     with reading(store, runs) as curves, without_garbage_collection():
@@ -63,7 +63,7 @@ def write(
         f'<script id="{name}" type="application/octet-stream">{text}</script>\n'
         for name, text in stored.items()
     )
-    with atomic_write(path) as file:
+    with writing(path), atomic_write(path) as file:
         file.write(page.replace("</body>", f"{data}</body>").encode())
     return len(runs)
 
