@@ -122,7 +122,7 @@ def backup(store: "Store", file: Path | None) -> None:
     """Write all runs to an archive, FILE or one of the three that are kept in the data folder."""
     from grok.store import backup
 
-    click.echo(f"all runs are in {backup.back_up(store, file)}")
+    click.echo(f"the runs are in {backup.back_up(store, file)}")
 
 
 @store.command()

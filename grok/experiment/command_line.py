@@ -11,6 +11,7 @@ from sacred.commandline_options import CLIOption
 
 from grok.errors import UserError, did_you_mean
 from grok.experiment import config_files
+from grok.store.archive_schema import ID_FORM, is_named_id
 from grok.values import parse_value
 
 # Options of Sacred's whose packages are not part of this project's environment.
@@ -87,6 +88,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     for flag in ("--beat-interval", "--priority"):
         if options.get(flag) and not _is_number(options[flag]):
             raise UserError(f"{flag} {options[flag]}: expected a number")
+    name = options.get("--id")
+    if name is not None and not is_named_id(str(name)):
+        raise UserError(f"--id {name!s:.200}: expected {ID_FORM}")
     mode = options.get("--capture")
     if mode and mode not in CAPTURE_MODES:
         raise UserError(f"--capture {mode}: expected one of {', '.join(CAPTURE_MODES)}")

@@ -132,7 +132,9 @@ def _fill(database: Database, chosen: list[Checked], folder: Path) -> int:
     papers = {one.paper.path: one.paper for one in chosen}
     sweeps = {one.sweep["_id"]: one.sweep for one in chosen}
     runs = _runs(database, [*sweeps])
-    archive.export(database, {"_id": {"$in": [run["_id"] for run in runs]}}, folder / RUNS)
+    wanted = {"_id": {"$in": [run["_id"] for run in runs]}}
+    if archive.export(database, wanted, folder / RUNS) < len(runs):
+        raise UserError("a bundle has all runs of its claims, and some of them cannot be exported")
     rows = [json.dumps(_row(run), default=str) for run in runs]
     (folder / "runs.jsonl").write_text("".join(f"{row}\n" for row in rows))
     (folder / "environments.json").write_text(json.dumps(_environments(runs), indent=1))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import bson
 import gridfs
@@ -30,7 +30,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from grok.errors import UserError, check_file
+from grok.errors import UserError, check_file, writing
 from grok.paths import atomic_write
 from grok.printable import echo
 from grok.store import archive_schema
@@ -74,48 +74,83 @@ ERRORS_OF_DAMAGE = (
 def export(database: Database, wanted: Query, path: Path) -> int:
     """Write the runs that match a query, with all that is theirs, to a zip file.
 
-    The file is complete or not there. A stored file that cannot be read is left out, and a line on
-    stderr says so.
+    The file is complete or not there. What an import would refuse is left out, since it would refuse
+    the whole file, and so is a stored file that cannot be read; a line on stderr says so.
 
     Returns:
-        the number of runs.
+        the number of runs in the file.
     """
     hashes: dict[str, str] = {}
     ids: list[Any] = []
-    sweeps: set[str] = set()
+    sweeps: set[str] = set()  # that runs name
+    stored: list[str] = []  # those of them that are written
     owners: dict[Any, Any] = {}  # of each file, a run that names it
-
-    def runs() -> Iterator[Document]:
-        for run in database.runs.find(wanted).sort("_id"):
-            ids.append(run["_id"])
-            sweeps.update(sweeps_of(run))
-            owners.update(dict.fromkeys(file_ids(run), run["_id"]))
-            yield run
-
     with (
+        writing(path),
         atomic_write(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive,
+        tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as runs,
     ):
-        _add(archive, hashes, "runs.bson", map(bson.encode, runs()))
-        # earlier versions stored only the Slurm jobs of a sweep that W&B's own server serves
-        complete = {"_id": {"$in": sorted(sweeps)}, "name": {"$exists": True}}
-        cursors = {
-            "metrics": database.metrics.find({"run_id": {"$in": ids}}),
-            "sweeps": database.sweeps.find(complete),
-            "sweep_points": database.sweep_points.find({"sweep": {"$in": sorted(sweeps)}}),
-        }
-        for name, cursor in cursors.items():
-            _add(archive, hashes, f"{name}.bson", map(bson.encode, cursor))
+
+        def metrics_of_runs() -> Iterator[bytes]:
+            for run in _accepted(database.runs.find(wanted).sort("_id"), archive_schema.Run):
+                with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as own:
+                    try:
+                        for metric in database.metrics.find({"run_id": run["_id"]}):
+                            archive_schema.check(metric, archive_schema.Metric)
+                            own.write(bson.encode(metric))
+                    except ValueError as error:
+                        echo(f"run {run['_id']} is left out: {error}", err=True)
+                        continue
+                    yield from _pieces(own)
+                runs.write(bson.encode(run))
+                ids.append(run["_id"])
+                sweeps.update(sweeps_of(run))
+                owners.update(dict.fromkeys(file_ids(run), run["_id"]))
+
+        def complete_sweeps() -> Iterator[bytes]:
+            # earlier versions stored only the Slurm jobs of a sweep that W&B's own server serves
+            complete = {"_id": {"$in": sorted(sweeps)}, "name": {"$exists": True}}
+            for sweep in _accepted(database.sweeps.find(complete), archive_schema.Sweep):
+                stored.append(sweep["_id"])
+                yield bson.encode(sweep)
+
+        _add(archive, hashes, "metrics.bson", metrics_of_runs())
+        _add(archive, hashes, "runs.bson", _pieces(runs))
+        _add(archive, hashes, "sweeps.bson", complete_sweeps())
+        points = database.sweep_points.find({"sweep": {"$in": stored}})
+        accepted = _accepted(points, archive_schema.SweepPoint)
+        _add(archive, hashes, POINTS, map(bson.encode, accepted))
         files = []
         for file_id, run in sorted(owners.items(), key=str):
             try:
                 files.append(_add_file(archive, hashes, database, file_id))
-            except gridfs.errors.GridFSError:
+            except (gridfs.errors.GridFSError, ValueError):
                 echo(f"run {run}: its file {file_id} cannot be read, and is left out", err=True)
         _add(archive, hashes, "files.bson", map(bson.encode, files))
         manifest = {"format": FORMAT, "runs": len(ids), "sha256": hashes}
         archive.writestr("manifest.json", json.dumps(manifest))
     return len(ids)
+
+
+def _accepted(
+    documents: Iterable[Document], model: type[archive_schema.Part]
+) -> Iterator[Document]:
+    """The documents that an import takes; a line on stderr says of each other one why it does not."""
+    for document in documents:
+        try:
+            archive_schema.check(document, model)
+        except ValueError as error:
+            kind = "run" if model is archive_schema.Run else "sweep"
+            echo(f"{kind} {document['_id']} is left out: {error}", err=True)
+        else:
+            yield document
+
+
+def _pieces(whole: IO[bytes]) -> Iterator[bytes]:
+    """What was written to a file, from its beginning."""
+    whole.seek(0)
+    return iter(partial(whole.read, PIECE), b"")
 
 
 def _add_file(
@@ -124,15 +159,19 @@ def _add_file(
     """Write the content of a stored file; the file's entry.
 
     The content is read to its end first: what is written to a zip file cannot be taken back.
+
+    Raises:
+        gridfs.errors.GridFSError: it cannot be read.
+        ValueError: an import would refuse its entry.
     """
     entry = database["fs.files"].find_one({"_id": file_id})
     if entry is None:
         raise gridfs.errors.NoFile(file_id)
+    archive_schema.check(entry, archive_schema.File)
     content = gridfs.GridOut(database["fs"], file_document=entry)
     with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY) as whole:
         shutil.copyfileobj(content, whole, PIECE)
-        whole.seek(0)
-        _add(archive, hashes, f"data/{file_id}", iter(partial(whole.read, PIECE), b""))
+        _add(archive, hashes, f"data/{file_id}", _pieces(whole))
     return entry
 
 

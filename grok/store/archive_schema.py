@@ -5,12 +5,20 @@ A model has the fields that some command reads; documents may have others, of pl
 are those of docs/reference/formats.md.
 """
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from bson import Binary, Int64, ObjectId
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 MAX_DEPTH = 50  # of a document; MongoDB takes 100
 # Types of values, and no subclass of them, such as bson's Code.
@@ -19,6 +27,8 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Name = Annotated[str, Field(max_length=1000)]
 # An id is a number or a name: neither a path nor a pattern of paths.
 NamedId = Annotated[str, Field(pattern=r"^\w[\w.,:=@+ -]{0,99}$")]
+ID_FORM = "a letter, a digit or _, and up to 99 of these, spaces and . , : = @ + -"
+LONGEST_BEGINNING = 60  # characters of an id that are from a name
 RunId = Count | NamedId
 FileReference = Annotated[list[Name | ObjectId], Field(min_length=2, max_length=2)]
 Document = dict[str, Any]
@@ -318,12 +328,30 @@ class File(Part):
     """of an artifact: what the program has given with it, if anything"""
 
 
+def is_named_id(text: str) -> bool:
+    """Whether a run or a sweep can have this id."""
+    try:
+        TypeAdapter(NamedId).validate_python(text, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def new_id(name: str) -> str:
+    """A new id that begins with a name as far as ids can, such as `nanda_cpu-1f0c2a`."""
+    kept = (
+        each if each.isalpha() or each.isdecimal() or each in "_.,:=@+ -" else "_" for each in name
+    )
+    beginning = "".join(kept).lstrip(".,:=@+ -")[:LONGEST_BEGINNING]
+    return f"{beginning or 'sweep'}-{uuid.uuid4().hex[:6]}"
+
+
 def check(document: Mapping[str, Any], model: type[Part]) -> None:
     """ValueError, in one line, unless a document is of a model's form and of plain values."""
     for key in document:
         if key.startswith("$"):
             raise ValueError(f"the key {key!r:.100}")
-    _check_plain(document, MAX_DEPTH)
+    check_plain(document)
     try:
         model.model_validate(document)
     except ValidationError as error:
@@ -332,8 +360,8 @@ def check(document: Mapping[str, Any], model: type[Part]) -> None:
         raise ValueError(f"{model.__name__.lower()} {place}: {first['msg']}"[:300]) from None
 
 
-def _check_plain(value: Any, depth: int) -> None:
-    """ValueError unless a value consists of plain ones, at most `depth` deep."""
+def check_plain(value: Any, depth: int = MAX_DEPTH) -> None:
+    """ValueError unless a document consists of plain values, at most `depth` deep."""
     if not depth:
         raise ValueError(f"a document that is more than {MAX_DEPTH} deep")
     items = value.values() if isinstance(value, Mapping) else value
@@ -343,4 +371,4 @@ def _check_plain(value: Any, depth: int) -> None:
     if types & {dict, list}:
         for item in items:
             if isinstance(item, dict | list):
-                _check_plain(item, depth - 1)
+                check_plain(item, depth - 1)

@@ -19,7 +19,7 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, PyMongoError
 
 from grok.errors import UserError, read_text
-from grok.paths import home
+from grok.paths import home, shortened
 from grok.store import mongod
 from grok.store.documents import LARGEST_INTEGER
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # MongoDB's error codes that say nothing about what was sent: no permission, no login, disk full
 OF_SERVER = (13, 18, 14031)
 ANSWER_TIMEOUT = 4.0  # seconds; a server named by a URI must answer in this time
+LONGEST_NAME = 160  # bytes of a run's id in a file's name, which may have 255
 DEFAULT_HOST = "localhost:27017"
 DEFAULT_DATABASE = "sacred"
 URI_FORM = (
@@ -96,8 +97,8 @@ class Store:
 
     def checkpoint_path(self, run: int | str) -> Path:
         """The file of a run's latest checkpoint, on this machine; an id is never taken for a path."""
-        name = f"{self.db_name}-{quote(str(run), safe='')}.safetensors"
-        return self.home / "checkpoints" / name
+        name = shortened(quote(str(run), safe=""), LONGEST_NAME)
+        return self.home / "checkpoints" / f"{self.db_name}-{name}.safetensors"
 
     def describe(self) -> str:
         """One line, without passwords."""

@@ -13,6 +13,7 @@ from bson.errors import BSONError
 from pymongo.collection import Collection
 
 from grok.errors import UserError
+from grok.store.archive_schema import check_plain
 
 VALUES_PER_PART = 50_000  # about 2 MB
 OUTPUT_IN_DOCUMENT = 100_000  # characters of a run's captured output that its document holds
@@ -83,8 +84,11 @@ def find_metrics(
 
 
 def numbers(values: list[Any]) -> list[Any]:
-    """Logged values; integers of more than 8 bytes become floating-point numbers."""
-    return [float(value) if _is_too_large(value) else value for value in values]
+    """Logged values; True, False and integers of more than 8 bytes become floating-point numbers."""
+    return [
+        float(value) if isinstance(value, bool) or _is_too_large(value) else value
+        for value in values
+    ]
 
 
 def storable(value: Any) -> Any:
@@ -107,16 +111,20 @@ def _is_too_large(value: Any) -> bool:
 
 
 def check_storable(config: Mapping[str, Any]) -> None:
-    """UserError that names a key whose value MongoDB cannot store."""
+    """UserError that names a key whose value MongoDB cannot store, or an archive cannot have."""
     for key, value in config.items():
         try:
-            size = len(bson.encode({key: value}))
+            content = bson.encode({key: value})
         except (BSONError, OverflowError) as error:
             raise UserError(f"{key}={value!r:.60}: MongoDB cannot store this: {error}") from error
-        if size > LARGEST_VALUE:
+        if len(content) > LARGEST_VALUE:
             raise UserError(
-                f"{key}={value!r:.60}: {size} bytes; a run's document has no room for it"
+                f"{key}={value!r:.60}: {len(content)} bytes; a run's document has no room for it"
             )
+        try:
+            check_plain({"meta": {"config_updates": bson.decode(content)}})
+        except ValueError as error:
+            raise UserError(f"{key}={value!r:.60}: an archive cannot have {error}") from error
 
 
 def sweeps_of(run: Mapping[str, Any]) -> list[str]:

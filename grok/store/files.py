@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import bson
 import gridfs
 from bson import ObjectId
 from bson.errors import InvalidDocument
@@ -17,6 +18,7 @@ from bson.errors import InvalidDocument
 from grok.errors import UserError, writing
 from grok.paths import atomic_write, is_below, make_private_folder
 from grok.store import maintenance
+from grok.store.archive_schema import check_plain
 from grok.store.connection import Store, file_content, find_run
 from grok.store.lease import is_alive
 
@@ -127,14 +129,15 @@ def attach_value(store: Store, number: int | str, name: str, value: Any) -> None
         value: a number, a text, True, False or None, or a list or a mapping of such values.
 
     Raises:
-        UserError: there is no such run, it is still running, or the name cannot be used.
+        UserError: there is no such run, it is still running, or the name or the value cannot be used.
     """
     _ended_run(store, number)
     check_name(name)
     added = {"value": value, "date": datetime.now(UTC)}
     try:
+        check_plain(bson.decode(bson.encode({"added": {name: added}})))
         store.database.runs.update_one({"_id": number}, {"$set": {f"added.{name}": added}})
-    except (InvalidDocument, OverflowError, UnicodeEncodeError) as error:
+    except (InvalidDocument, OverflowError, ValueError) as error:
         raise UserError(f"value {name}: it cannot be stored: {error}") from error
 
 

@@ -16,6 +16,7 @@ from grok.engine.events import Event, Outcome, Record, Start
 from grok.errors import UserError
 from grok.experiment.progress import duration
 from grok.experiment.resume import ResumePoint, check_can_resume, load_resume_point
+from grok.store.archive_schema import new_id
 from grok.store.connection import Store
 from grok.store.delivery import recover
 from grok.store.documents import RUN_KEYS
@@ -133,7 +134,7 @@ class LocalSweep:
     ) -> "LocalSweep":
         """A new sweep, stored with these entries."""
         document = {
-            "_id": f"{file.name}-{uuid.uuid4().hex[:6]}",
+            "_id": new_id(file.name),
             "name": file.name,
             "config": file.config,
             "experiment": file.experiment.path,

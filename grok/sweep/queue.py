@@ -23,6 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from grok.errors import UserError
+from grok.store.archive_schema import new_id
 from grok.store.connection import Store
 from grok.store.documents import find_metrics
 from grok.store.lease import LeaseLost, entries_of_holder, new_holder
@@ -116,7 +117,7 @@ class SweepQueue:
             entries = {"map": lattice.document(), "limit": budget}
         elif config["method"] == "grid":
             points = search.grid(config, config.get("run_cap"))
-        sweep_id = f"{file.experiment.path}-{uuid.uuid4().hex[:6]}"
+        sweep_id = new_id(file.experiment.path)
         if points:
             self.points.insert_many(
                 _pending_point(sweep_id, number, point) for number, point in enumerate(points)

@@ -246,10 +246,17 @@ def test_option_D_opens_the_debugger_where_training_failed(liu_toy, monkeypatch,
         (["-P", "high"], "--priority high: expected a number"),
         (["-C", "all"], "--capture all: expected one of no, sys, fd"),
         (["-l", "LOUD"], "--loglevel LOUD: expected 0 to 50, or a name such as DEBUG"),
+        (["-F", "/dev/null/x"], "cannot write /dev/null/x: Not a directory"),
+        (["-i", "a/b"], "--id a/b: expected a letter, a digit or _, and up to 99 of these, "),
+        (["-i", "../x"], "--id ../x: expected a letter"),
+        (["--id=-x"], "--id -x: expected a letter"),
+        (["-i", "x" * 101], f"--id {'x' * 101}: expected a letter"),
         (["-m", "a b"], "-m a b: expected mongodb://..., or [host:port:]db_name"),
     ],
 )
 def test_an_option_that_cannot_work_says_why_in_one_line(liu_toy, words, message, capsys):
+    """An id is checked as an import does: a run of another one completed, and then no archive that it
+    was in could be read."""
     assert message in refused(liu_toy, capsys, *SHORT, *words)
 
 

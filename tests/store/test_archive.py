@@ -260,6 +260,63 @@ def test_a_file_that_is_deleted_during_an_export_is_left_out(made, tmp_path, mon
     assert archive.import_(database, path).new == 10
 
 
+def test_what_an_import_would_refuse_is_left_out_of_an_archive(made, tmp_path, capsys):
+    """It was written, and the import refused the whole file: one run with an unusual id made every
+    backup useless, and nobody knew before it was needed."""
+    database, path = made.database, tmp_path / "runs.zip"
+    for number, name in ((1, "a/b"), (2, "x" * 120), (3, "-x")):
+        run = database.runs.find_one({"_id": number})
+        database.runs.insert_one({**run, "_id": name})
+        database.runs.delete_one({"_id": number})
+        database.metrics.update_many({"run_id": number}, {"$set": {"run_id": name}})
+    wanted = {"run_id": 4, "name": "test_accuracy"}
+    database.metrics.update_one(wanted, {"$set": {"values.0": True}})
+    deep: list = []
+    for _ in range(60):
+        deep = [deep]
+    database.runs.update_one({"_id": 5}, {"$set": {"added.x.value": deep}})
+    sweep = {"_id": "s-1", "name": "s", "created": "yesterday", "config": {}}
+    database.sweeps.insert_one(sweep)
+    point = {"_id": "s-1/0", "sweep": "s-1", "number": 0, "point": {}, "state": "finished"}
+    database.sweep_points.insert_one(point)
+    database.runs.update_one({"_id": 6}, {"$set": {"meta.sweep": {"id": "s-1"}}})
+    assert archive.export(database, {}, path) == 5
+    said = capsys.readouterr().err.splitlines()
+    ids = ("run 4", "run 5", "run -x", "run a/b", f"run {'x' * 120}", "sweep s-1")
+    assert len(said) == len(ids)
+    for each in ids:
+        assert sum(line.startswith(f"{each} is left out: ") for line in said) == 1, said
+    maintenance.delete(made, {})
+    database.sweeps.delete_many({})
+    database.sweep_points.delete_many({})
+    assert archive.import_(database, path) == archive.Imported(5, 0, {})
+    assert database.metrics.count_documents({}) == 20
+    assert sorted(database.runs.distinct("_id")) == [6, 7, 8, 9, 10]
+
+
+def test_a_run_of_any_name_can_be_deleted(made):
+    """The name of its checkpoint had nine bytes for each letter of such a name, more than file systems
+    take: nothing could be deleted, and the doctor repaired nothing."""
+    made.checkpoint_path(1).parent.mkdir(exist_ok=True)
+    names = ["\u8dd1" * 40, "\u8dd1" * 41, "a" * 1000]
+    for name in names:
+        made.database.runs.insert_one({"_id": name, "status": "COMPLETED"})
+    assert maintenance.delete(made, {"_id": {"$in": names}}) == (3, 0)
+    paths = {made.checkpoint_path(name) for name in names}
+    assert len(paths) == 3 and not any(path.exists() for path in paths)
+    assert made.checkpoint_path("a b").name == "archive-a%20b.safetensors"
+
+
+@pytest.mark.parametrize("command", ["export", "backup"])
+def test_an_archive_that_cannot_be_written_is_one_line(store, tmp_path, command):
+    """It was a traceback, with the exit code 1."""
+    synthetic.fill(store.database, 1, steps=4, first=90_001)
+    result = CliRunner().invoke(main, ["store", command, str(tmp_path / "none" / "x.zip")])
+    maintenance.delete(store, {"_id": 90_001})
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert "none/x.zip: No such file or directory" in result.stderr
+
+
 def test_the_query_for_a_run_does_not_grow_with_the_archive(made, tmp_path, monkeypatch):
     """It had the ids of all runs that were brought in before, so that the time of an import was
     quadratic in their number."""

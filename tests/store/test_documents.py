@@ -110,3 +110,19 @@ def test_many_metrics_are_all_stored(store):
 
     table = query.metrics(store, [recorded(store, main)])
     assert set(table["metric"]) == set(names) and np.all(table["value"] == 1.0)
+
+
+def test_a_truth_value_is_logged_as_a_number(store):
+    """No archive with the run could be read: the values of a metric are numbers."""
+    assert documents.numbers([True, False, 2]) == [1.0, 0.0, 2]
+    assert not any(isinstance(value, bool) for value in documents.numbers([True, False]))
+
+
+def test_a_configuration_that_no_archive_can_have_is_refused():
+    """A run with it would be left out of every backup."""
+    value: dict = {}
+    for _ in range(60):
+        value = {"a": value}
+    with pytest.raises(UserError, match=r"^options=.*: an archive cannot have a document that is"):
+        documents.check_storable({"options": value})
+    documents.check_storable({"options": {"a": [1, {"b": (2, None)}]}})

@@ -142,6 +142,7 @@ def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
         (["a.b=1"], "letters, digits"),
         (["x={1, 2}"], "cannot be stored"),
         ([r"x='\udcff'"], "cannot be stored"),
+        ([f"x={'[' * 60}{']' * 60}"], "cannot be stored: a document that is more than 50 deep"),
         (["weights.safetensors"], "has stored weights.safetensors itself"),
         (["later.png", "weights.safetensors"], "has stored weights.safetensors itself"),
         (["captured_out.txt"], "captured_out.txt is the name of a run's own output"),
@@ -150,7 +151,8 @@ def test_files_that_two_processes_add_are_both_kept(store, run, monkeypatch):
 def test_what_the_run_stored_is_not_replaced_and_bad_input_is_one_line(
     store, run, tmp_path, monkeypatch, words, message
 ):
-    """The run's output has the name captured_out.txt where its files are exported."""
+    """The run's output has the name captured_out.txt where its files are exported. No archive can
+    have a value of more levels."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deeper").mkdir()
     for name in ("weights.safetensors", "captured_out.txt", "later.png", "deeper/later.png"):

@@ -15,7 +15,7 @@ import yaml
 from grok.errors import UserError
 from grok.experiment.command_line import arguments_of
 from grok.experiment.progress import duration
-from grok.store import archive, journal, lease, maintenance
+from grok.store import archive, archive_schema, journal, lease, maintenance
 from grok.store.observer import DurableObserver
 from grok.sweep import commands, local, plan, search
 from grok.sweep import file as files
@@ -546,6 +546,16 @@ def test_a_wrong_sweep_file_is_one_line_and_nothing_starts(written, store, chang
         LocalSweep.begin(files.read(written(**changes)), store, None, None)
     after = store.database.sweeps.count_documents({}), store.database.runs.count_documents({})
     assert before == after
+
+
+@pytest.mark.parametrize("stem", ["scan (1)", "-x", "\u626b\u63cf", "\u00b2e\u0301", "s" * 200])
+def test_a_sweep_s_id_is_one_that_an_import_takes(written, store, stem):
+    """Its runs were left out of archives, or made them unreadable, whatever file was swept."""
+    path = written()
+    sweep = LocalSweep.begin(files.read(path.rename(path.with_stem(stem))), store, None, None)
+    document = store.database.sweeps.find_one_and_delete({"_id": sweep.id})
+    archive_schema.check(document, archive_schema.Sweep)
+    assert document["name"] == stem and len(sweep.id) < 70
 
 
 def test_texts_are_read_as_agents_put_them_on_the_command_line(liu_toy):
