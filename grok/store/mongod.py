@@ -20,7 +20,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -101,11 +100,15 @@ class Server:
         self.uri = socket_uri(self.socket)
 
     def _socket_folder(self) -> Path:
-        """The server's own folder, or one in the temp folder where that path is too long."""
+        """The server's own folder, or one in /tmp where that path is too long.
+
+        It is the same for every process of the user: a batch system may give each job a TMPDIR of
+        its own.
+        """
         if len(os.fsencode(self.folder)) + 15 <= LONGEST_SOCKET_PATH:
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"grok-{os.getuid()}-{digest}"
+        return Path("/tmp") / f"grok-{os.getuid()}-{digest}"
 
     def prepare(self) -> None:
         """Make the folders, readable by this user alone; UserError if they cannot be used."""

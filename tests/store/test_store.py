@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,17 @@ def test_a_long_home_gets_a_short_socket(tmp_path):
     assert len(str(server.socket)) < 100
     assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
     server.socket.parent.rmdir()
+
+
+def test_a_long_home_has_the_same_socket_whatever_the_temp_folder_is(tmp_path, monkeypatch):
+    """A Slurm job often has a TMPDIR of its own, which is deleted after it: other processes would
+    look for the running server in another place, and wait for it in vain."""
+    sockets = set()
+    for name in ("a", "b"):
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+        sockets.add(mongod.Server(tmp_path / ("x" * 120)).socket)
+    assert len(sockets) == 1
 
 
 def test_a_server_that_does_not_answer_is_one_line_within_5_seconds():
