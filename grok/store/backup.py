@@ -6,6 +6,7 @@ the repaired database has not. The copy then takes the place of the damaged data
 
 import contextlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -69,31 +70,37 @@ def back_up(store: Store, file: Path | None = None) -> Path:
         raise UserError("backup to which file? regular backups are of the embedded MongoDB only")
     folder = Server(store.home).backups
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"runs-{time.strftime(TIME_IN_NAME)}.zip"
+    path = folder / f"runs-{time.strftime(TIME_IN_NAME, time.gmtime())}.zip"
     archive.export(database, {}, path)
-    for old in backups(store.home)[BACKUPS_KEPT:]:
+    others = [backup for backup in backups(store.home) if backup != path]
+    for old in others[BACKUPS_KEPT - 1 :]:
         old.unlink(missing_ok=True)
     return path
 
 
 def backups(home: Path) -> list[Path]:
-    """The regular backups of the embedded MongoDB, the latest first."""
-    return sorted(Server(home).backups.glob("runs-*.zip"), reverse=True)
+    """The regular backups of the embedded MongoDB, the latest first; those that a clock which was
+    ahead has dated come last."""
+    return sorted(Server(home).backups.glob("runs-*.zip"), key=mongod.age)
 
 
 def describe(store: Store) -> list[str]:
     """Lines on the backups of an embedded MongoDB, and on damaged data that is kept."""
     if store.kind != "embedded":
         return []
+    server = Server(store.home)
     made = backups(store.home)
-    lines = [f"latest backup: {_age(made[0])}, {made[0]}"] if made else []
-    for folder in sorted(Server(store.home).folder.glob("data-damaged-*")):
+    lines = [f"latest backup: {_date(made[0])}, {made[0]}"] if made else []
+    if server.backup_is_due(is_idle=False):
+        lines.append(f"the regular backup is late; if it fails, {server.keeper_log} says why")
+    for folder in sorted(server.folder.glob("data-damaged-*")):
         lines.append(f"damaged data is kept in {folder}")
     return lines
 
 
-def _age(path: Path) -> str:
-    return datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "minutes")
+def _date(path: Path) -> str:
+    date = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "minutes")
+    return date if math.isfinite(mongod.age(path)) else f"{date} (by a clock that was ahead)"
 
 
 def repair(server: Server, report: Report) -> Path:
@@ -207,7 +214,7 @@ def _merge_latest_backup(client: pymongo.MongoClient, home: Path, report: Report
             continue
         count = _merge_runs(backup, client[DEFAULT_DATABASE])
         client.drop_database(backup)
-        report(f"{count} documents come from {path}, of {_age(path)}")
+        report(f"{count} documents come from {path}, of {_date(path)}")
         return
     report("there is no backup")
 

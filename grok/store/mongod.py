@@ -42,6 +42,7 @@ MOST_FAILED_STARTS = 2  # in a row, after which the keeper gives up
 BACKUP_INTERVAL = 24 * 3600.0  # seconds between backups that are made while nobody uses the server
 LATE_BACKUP_INTERVAL = 3 * BACKUP_INTERVAL  # after which one is made in any case
 BACKUP_RETRY_INTERVAL = 3600.0  # seconds from a backup that failed to the next one
+CLOCK_TOLERANCE = 3600.0  # seconds by which a file may be dated later than now, by a file server
 LONGEST_SOCKET_PATH = 100  # bytes; the system's limit is about 107
 END_OF_LOG = 1 << 20  # bytes of mongod's log that are searched for the reason of a failure
 UNUSED_LOGS = "WiredTigerPreplog.*"  # files of 100 MiB that mongod makes in advance
@@ -85,6 +86,7 @@ class Server:
         keep_running: while this file exists, the server stays up without users.
         users: every process that uses the server holds a shared lock on this file.
         keeper: the keeper process holds a lock on this file.
+        keeper_log: what the keeper and its backups print.
     """
 
     def __init__(self, root: Path) -> None:
@@ -93,6 +95,7 @@ class Server:
         self.repaired = self.folder / "data-repaired"
         self.backups = root / "backups"
         self.log = self.folder / "mongod.log"
+        self.keeper_log = self.folder / "keeper.log"
         self.keep_running = self.folder / "keep"
         self.users = self.folder / "users.lock"
         self.keeper = self.folder / "keeper.lock"
@@ -209,7 +212,7 @@ class Server:
 
     def _start_keeper(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "grok.store.mongod", str(self.folder.parent)]
-        with open(self.folder / "keeper.log", "ab") as log:
+        with open(self.keeper_log, "ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=PROJECT,
@@ -238,12 +241,12 @@ class Server:
 
     def backup_is_due(self, is_idle: bool) -> bool:
         """Whether the database, and the last backup of it, are older than a day, or three if in use."""
-        made = [path.stat().st_mtime for path in self.backups.glob("*.zip")]
+        ages = [age(path) for path in self.backups.glob("*.zip")]
         with_data = self.data / "storage.bson"  # mongod writes it when it makes the database
         if with_data.exists():
-            made.append(with_data.stat().st_mtime)
+            ages.append(age(with_data))
         interval = BACKUP_INTERVAL if is_idle else LATE_BACKUP_INTERVAL
-        return bool(made) and time.time() - max(made) > interval
+        return bool(ages) and min(ages) > interval
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -276,6 +279,16 @@ class Server:
 def socket_uri(path: Path) -> str:
     """The URI of a MongoDB that listens on a unix socket."""
     return f"mongodb://{quote(str(path), safe='')}"
+
+
+def age(path: Path) -> float:
+    """Seconds since a file was written; infinite for one that a clock which was ahead has dated, or
+    that is gone."""
+    try:
+        seconds = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+    return seconds if seconds >= -CLOCK_TOLERANCE else math.inf
 
 
 def is_stopped(process: int) -> bool:

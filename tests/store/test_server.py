@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from grok.store.connection import Store
 from grok.store.mongod import Server
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
+from tests.store.writers import node
 
 ARCHIVE = Path(__file__).parents[1] / "fixtures" / "3ee297d" / "runs.zip"
 CONTENT = {"fs.chunks": 27, "fs.files": 32, "metrics": 53, "runs": 8, "sweeps": 1}
@@ -297,15 +300,63 @@ def test_another_error_than_damage_is_named_as_the_system_does(tmp_path):
 # -- backups ---------------------------------------------------------------------------------------
 
 
+def dated(path: Path, date: datetime) -> Path:
+    """A file, made if it is not there, that was last written at this time."""
+    path.touch()
+    os.utime(path, (date.timestamp(), date.timestamp()))
+    return path
+
+
 def test_the_latest_three_backups_are_kept(store, grok_home):
     folder = Server(grok_home).backups
     folder.mkdir(exist_ok=True)
     for day in range(1, 4):
-        (folder / f"runs-2020010{day}-000000.zip").touch()
+        dated(folder / f"runs-2020010{day}-000000.zip", datetime(2020, 1, day))
     path = backup.back_up(store)
     names = [each.name for each in backup.backups(grok_home)]
     assert names == [path.name, "runs-20200103-000000.zip", "runs-20200102-000000.zip"]
     assert any(str(path) in line for line in backup.describe(store))
+
+
+def test_backups_of_a_clock_that_was_ahead_neither_hold_up_nor_outlive_new_ones(store, tmp_path):
+    """They were taken for the latest: no backup was made until their date had come, and one that was
+    made by hand was deleted at once."""
+    here = replace(node(store, tmp_path), db_name="dated")
+    server = Server(tmp_path)
+    for folder in (server.data, server.backups):
+        folder.mkdir(parents=True)
+    dated(server.data / "storage.bson", datetime(2020, 1, 1))
+    for year in (2931, 2932, 2933):
+        dated(server.backups / f"runs-{year}0101-000000.zip", datetime(year, 1, 1))
+    assert server.backup_is_due(is_idle=True) and server.backup_is_due(is_idle=False)
+    path = backup.back_up(here)
+    assert path.exists() and len(backup.backups(tmp_path)) == 3
+    assert backup.backups(tmp_path)[0] == path and not server.backup_is_due(is_idle=True)
+    [line] = backup.describe(here)
+    assert line.startswith("latest backup: ") and line.endswith(str(path))
+
+
+def test_a_backup_has_its_time_in_utc_in_its_name(store, tmp_path, monkeypatch):
+    """Local time comes twice when summer time ends."""
+    monkeypatch.setenv("TZ", "XXX-10")
+    time.tzset()
+    try:
+        path = backup.back_up(replace(node(store, tmp_path), db_name="dated"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    time_of_name = datetime.strptime(path.stem, "runs-%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - time_of_name) < timedelta(minutes=5)
+
+
+def test_the_status_says_that_the_regular_backup_is_late(store, tmp_path):
+    """One that fails every hour was seen in the keeper's log only, which nobody reads."""
+    here, server = node(store, tmp_path), Server(tmp_path)
+    server.data.mkdir(parents=True)
+    for hours, is_late in ((71, False), (73, True)):
+        dated(server.data / "storage.bson", datetime.now() - timedelta(hours=hours))
+        late = [line for line in backup.describe(here) if "backup is late" in line]
+        assert [str(server.keeper_log) in line for line in late] == [True] * is_late
 
 
 def test_the_keeper_makes_a_backup_once_a_day_when_nobody_uses_the_server(home, locks):
