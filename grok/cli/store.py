@@ -99,6 +99,9 @@ def status(store: "Store") -> None:
     waiting = journal.count_waiting(store)
     if waiting:
         click.echo(f'{waiting} runs wait on disk: "grok store recover" delivers them')
+    elsewhere = len(journal.of_other_stores(store))
+    if elsewhere:
+        click.echo(f'{elsewhere} journals wait for other stores: "grok store doctor" names them')
     undelivered = len(journal.set_aside(store))
     if undelivered:
         click.echo(f'{undelivered} journals could not be delivered: "grok store doctor" names them')

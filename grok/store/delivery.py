@@ -285,14 +285,17 @@ def recover(store: Store, report: Callable[[str], object] = lambda line: None) -
     delivered = 0
     for journal in journals.waiting(store.journals):
         is_empty = not journal.header and journal.damage is None  # killed before its first event
-        if journal.damage is None and not is_empty and not journal.belongs_to(store):
-            journal.close()
-            continue
         run_id = journal.header.get("run_id", journal.folder.name.rpartition("-")[0])
         try:
             if is_empty:
                 _note_death(store, journal)
                 journal.discard()
+                continue
+            with pymongo.timeout(OPERATION_TIMEOUT):
+                is_of_store = journal.damage is not None or journal.belongs_to(store)
+            if not is_of_store:
+                journal.close()
+                report(f"run {run_id}: waits for another store, {journal.origin.describe()}")
                 continue
             line = _recover(store, journal)
             delivered += line is None

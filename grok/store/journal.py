@@ -24,7 +24,7 @@ from urllib.parse import quote
 import bson
 
 from grok.errors import UserError
-from grok.store.connection import Store
+from grok.store.connection import DEFAULT_DATABASE, Store
 
 EVENTS, REASON = "events.sqlite", "reason"  # files of a journal's folder
 LOCK, READER_LOCK = "lock", "reader"  # the files that its writer and its reader lock
@@ -295,11 +295,42 @@ class Journal:
             return self.header.get("holder", name)  # of a version without leases: the folder is one
         return name.rpartition("-")[2]
 
+    @property
+    def origin(self) -> Store:
+        """The store in which the run was begun, as it was reached then."""
+        header = self.header
+        return Store(
+            header.get("kind_of_store", "uri"),
+            header.get("uri", ""),
+            header.get("database", DEFAULT_DATABASE),
+            self.folder.parents[1],
+        )
+
+    def has_origin(self, store: Store) -> bool:
+        """Whether the run was begun in the embedded MongoDB, as this one is, or at this URI."""
+        origin = self.origin
+        return store.kind == "embedded" if origin.kind == "embedded" else store.uri == origin.uri
+
     def belongs_to(self, store: Store) -> bool:
-        """Whether the run was begun in this store."""
-        if self.header.get("kind_of_store") == "embedded":
-            return store.kind == "embedded"
-        return self.header.get("uri") == store.uri
+        """Whether the run was begun in this store, by its place or because the store has the run.
+
+        One database has several URIs: that of `grok store serve` has a node and a port. So the run's
+        `uid` counts, which neither another run nor an imported one has. Only a copy of the whole
+        database, made by other means than an archive, has it as well; a journal then goes to the one
+        that is asked first.
+
+        Raises:
+            PyMongoError: the server is away.
+        """
+        if self.has_origin(store):
+            return True
+        header = self.header
+        if header.get("uid") is None or header["database"] != store.db_name:
+            return False
+        runs = store.database[f"{header['prefix']}runs"]
+        return (
+            runs.find_one({"_id": header["run_id"], "uid": header["uid"]}, {"_id": 1}) is not None
+        )
 
 
 def folder_name(run_id: int | str, holder: str) -> str:
@@ -327,9 +358,19 @@ def count_waiting(store: Store) -> int:
     """The number of journals of dead processes that this store's delivery will look at."""
     count = 0
     for journal in waiting(store.journals):
-        count += journal.damage is not None or journal.belongs_to(store)
-        journal.close()
+        with contextlib.closing(journal):
+            count += journal.damage is not None or journal.belongs_to(store)
     return count
+
+
+def of_other_stores(store: Store) -> dict[Path, str]:
+    """The journals of dead processes that wait for other stores, by folder, with the store."""
+    found = {}
+    for journal in waiting(store.journals):
+        with contextlib.closing(journal):
+            if journal.header and not journal.belongs_to(store):
+                found[journal.folder] = journal.origin.describe()
+    return found
 
 
 def set_aside(store: Store) -> dict[Path, str]:
@@ -381,8 +422,8 @@ def discard(store: Store, run: dict[str, Any]) -> None:
     """Delete the journals that dead processes left of a run which is deleted, or recorded anew."""
     for journal in waiting(store.journals):
         header = journal.header
-        is_of_run = journal.belongs_to(store) and header.get("run_id") == run["_id"]
-        if is_of_run and header.get("uid") == run.get("uid"):
+        is_of_run = header.get("run_id") == run["_id"] and header.get("uid") == run.get("uid")
+        if is_of_run and ("uid" in run or journal.has_origin(store)):
             journal.discard()
         else:
             journal.close()

@@ -71,14 +71,17 @@ class Fault:
 
 
 def examine(store: Store) -> list[Fault]:
-    """All that is wrong in the store: journals that wait or were set aside, dead runs, metrics and
-    files of no run, missing indexes."""
+    """All that is wrong in the store: journals that wait, here or for another store, or were set
+    aside, dead runs, metrics and files of no run, missing indexes."""
     database = store.database
     faults = []
     waiting = journal.count_waiting(store)
     if waiting:
         message = f"{waiting} runs wait on disk to be delivered"
         faults.append(Fault(message, lambda: delivery.recover(store)))
+    for folder, origin in journal.of_other_stores(store).items():
+        message = f"{folder} is a journal that waits for another store, {origin}"
+        faults.append(Fault(message, None))
     for folder, reason in journal.set_aside(store).items():
         message = (
             f"{folder} is a journal that could not be delivered: {reason}; delete it when done"

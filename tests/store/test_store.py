@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,17 +15,20 @@ from pathlib import Path
 import bson
 import pymongo
 import pytest
+from click.testing import CliRunner
 from pymongo.errors import ExecutionTimeout
 
+from grok.cli import main
 from grok.engine.problem import log_steps
 from grok.errors import UserError
 from grok.experiment.experiment import Experiment
 from grok.experiment.repeat import resume
+from grok.store import archive, delivery, journal, maintenance, mongod
 from grok.store import connection as stores
-from grok.store import delivery, journal, mongod
 from grok.store.observer import DurableObserver
 from tests.conftest import PROJECT
 from tests.helpers import mongods, wait_until
+from tests.store.writers import Writer, held_delivery, node, stored
 
 JOIN = "from grok.paths import home; from grok.store import mongod; print(mongod.Server(home()).ensure(), flush=True); input()"
 
@@ -217,12 +221,98 @@ NAMED = {"kind_of_store": "uri", "uri": "mongodb://there/x"}
         ({}, "uri", "mongodb://there/x", False),  # killed before the header was written
     ],
 )
-def test_a_journal_is_delivered_only_to_the_store_that_its_run_was_begun_in(
+def test_a_journal_of_a_run_without_a_uid_goes_by_the_place_of_its_store(
     tmp_path, header, kind, uri, belongs
 ):
+    """Early versions gave runs none. Nothing else says then which database it is of."""
     written = journal.Journal.create(tmp_path, {"run_id": 1, "holder": "x", **header})
     assert written.belongs_to(stores.Store(kind, uri, home=tmp_path)) == belongs
     written.discard()
+
+
+EMBEDDED_STORE = ("embedded", "mongodb://socket")
+SERVED_STORE = ("uri", "mongodb://grok:secret@node1:27017/sacred?authSource=admin")
+SERVED_ELSEWHERE = ("uri", "mongodb://grok:secret@node2:27018/sacred?authSource=admin")
+
+
+@pytest.fixture
+def reached(store, tmp_path):
+    """One database, which a test sees as it is reached by a kind of store and a URI."""
+
+    def reached(kind: str, uri: str) -> stores.Store:
+        seen = node(store, tmp_path)
+        seen.kind, seen.uri, seen.db_name = kind, uri, "reached"
+        return seen
+
+    with held_delivery():
+        yield reached
+    store.client.drop_database("reached")
+
+
+@pytest.mark.parametrize(
+    ("begun", "later"),
+    [
+        (SERVED_STORE, EMBEDDED_STORE),
+        (SERVED_STORE, SERVED_ELSEWHERE),
+        (EMBEDDED_STORE, SERVED_STORE),
+    ],
+)
+def test_a_journal_is_delivered_to_its_database_by_whatever_uri_that_is_reached(
+    reached, begun, later
+):
+    """The job of `grok store serve` ends, or starts again on another node: the journals of runs that
+    ended meanwhile were neither delivered nor counted, and their points were trained again."""
+    writer, here = Writer(reached(*begun)), reached(*later)
+    writer.log(1.0, 2.0)
+    writer.complete()
+    writer.die()
+    assert journal.count_waiting(here) == 1 and journal.of_other_stores(here) == {}
+    assert delivery.recover(here) == 1
+    assert stores.find_run(here.database, writer.run)["status"] == "COMPLETED"
+    assert stored(here, writer.run) == {"loss": [1.0, 2.0]}
+
+
+def test_a_resumed_run_leaves_no_journal_of_its_database_by_another_uri(reached):
+    """It would be delivered later, and be set aside as that of a run that has been taken over."""
+    writer, here = Writer(reached(*SERVED_STORE)), reached(*EMBEDDED_STORE)
+    writer.log(1.0)
+    writer.die()
+    resumed = Writer(here, resumes=stores.find_run(here.database, writer.run))
+    assert list(here.journals.iterdir()) == [resumed.journal.folder]
+
+
+@pytest.mark.parametrize("kind", ["another run", "an imported run", "no run"])
+def test_a_journal_never_goes_to_a_database_that_does_not_have_its_run(reached, tmp_path, kind):
+    """Whatever has its number there is another run, or was imported and is written by nobody. The
+    journal is named by every command that looks for such, without the password."""
+    writer, here = Writer(reached(*SERVED_STORE)), reached(*EMBEDDED_STORE)
+    writer.log(1.0)
+    writer.die()
+    archive.export(here.database, {}, tmp_path / "runs.zip")
+    here.client.drop_database("reached")  # from now on it is another one with this name
+    if kind == "another run":
+        other = Writer(here)
+        assert other.run == writer.run
+    if kind == "an imported run":
+        archive.import_(here.database, tmp_path / "runs.zip")
+        assert stores.find_run(here.database, writer.run)["status"] == "RUNNING"
+    lines: list[str] = []
+    assert delivery.recover(here, lines.append) == 0 and journal.count_waiting(here) == 0
+    place = "MongoDB at mongodb://***@node1:27017/sacred?authSource=admin"
+    assert lines == [f"run 1: waits for another store, {place}"]
+    assert journal.of_other_stores(here) == {writer.journal.folder: place}
+    assert stored(here, writer.run) == {}
+    message = f"{writer.journal.folder} is a journal that waits for another store, {place}"
+    assert message in [fault.message for fault in maintenance.examine(here)]
+
+
+def test_the_status_counts_the_journals_of_other_stores(store):
+    header = {"database": store.db_name, "prefix": "", "run_id": 1, "term": 1, "holder": "there"}
+    foreign = journal.Journal.create(store.journals, {**header, **NAMED})
+    foreign.close()
+    shown = CliRunner().invoke(main, ["store", "status"])
+    assert '1 journals wait for other stores: "grok store doctor" names them' in shown.output
+    shutil.rmtree(foreign.folder)
 
 
 def test_recovery_leaves_the_journals_of_other_stores(store, tmp_path):
