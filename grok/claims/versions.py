@@ -131,12 +131,12 @@ def _is_ours(function: FunctionType) -> bool:
 def is_of_file(sweep: Mapping[str, Any]) -> bool:
     """Whether a stored sweep asks for the same runs as the project's sweep file of its name."""
     path = PROJECT / "sweeps" / f"{sweep['name']}.yaml"
-    return path.exists() and _asked_for(yaml.safe_load(path.read_text())) == _asked_for(
+    return path.exists() and asked_for(yaml.safe_load(path.read_text())) == asked_for(
         sweep["config"]
     )
 
 
-def _asked_for(config: Mapping[str, Any]) -> tuple[Any, ...]:
+def asked_for(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a sweep file asks for, the same before and after `grok.sweep.file.check`."""
     return (
         config.get("method"),

@@ -73,7 +73,7 @@ def register(note: str) -> None:
 @click.argument("paper", nargs=-1)
 @mongo_option
 @click.option(
-    "--resume", is_flag=True, help="resume the latest sweep of each file, if there is one"
+    "--resume", is_flag=True, help="resume the latest sweep of each file that has not changed since"
 )
 @click.option("--jobs", type=click.IntRange(1), help="papers at once  [default: cores; on a GPU 1]")
 def replicate(paper: tuple[str, ...], resume: bool, jobs: int | None) -> None:

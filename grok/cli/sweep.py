@@ -45,11 +45,14 @@ def run(
     """Run a sweep on this machine, without a server."""
     file = sweep_file(file)
     read_text(file)  # an error here, before the seconds of imports
+    resume = resume or bool(sweep_id)
+    if resume and (limit or seeds):
+        raise UserError("--limit and --seeds are for a new sweep")
 
     from grok.sweep import commands
 
     act = commands.describe if dry_run else commands.run
-    act(file, limit, seeds, slots, workers, resume or bool(sweep_id), sweep_id)
+    act(file, limit, seeds, slots, workers, resume, sweep_id)
 
 
 @sweep.command()

@@ -12,6 +12,7 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from grok.claims.scorecard import check_sweep
+from grok.claims.versions import asked_for
 from grok.engine.events import Event, Outcome, Record, Start
 from grok.errors import UserError
 from grok.experiment.progress import duration
@@ -429,11 +430,25 @@ def latest_local_sweep(store: Store, name: str) -> dict[str, Any] | None:
     return store.database.sweeps.find_one(wanted, sort=[("created", -1)])
 
 
+def is_unchanged(file: SweepFile, sweep: Mapping[str, Any]) -> bool:
+    """Whether a file asks for the same runs as when a stored sweep of it began."""
+    now, then = file.config, sweep["config"]
+    keys = ["early_terminate"]
+    if "early_terminate" in now or now["method"] == "bayes":  # nothing else reads the metric
+        keys.append("metric")
+    return (
+        sweep.get("experiment") == file.experiment.path
+        and asked_for(then) == asked_for(now)
+        and all(then.get(key) == now.get(key) for key in keys)
+    )
+
+
 def find_to_resume(file: SweepFile, store: Store, sweep_id: str | None) -> dict[str, Any]:
     """The document of the sweep with this id, or of the latest of a file.
 
     Raises:
-        UserError: There is none, it is of another file, or it cannot be resumed.
+        UserError: There is none, it is of another file or of another state of the file, or it
+            cannot be resumed.
     """
     recover(store)  # a run of a killed process may have finished in its journal
     if sweep_id is None:
@@ -446,6 +461,11 @@ def find_to_resume(file: SweepFile, store: Store, sweep_id: str | None) -> dict[
         raise UserError(f"sweep {sweep_id} is of {document.get('name')}, not of {file.name}")
     if "points" not in document:
         raise UserError(f'sweep {sweep_id} is one for agents: "grok sweep agent {sweep_id}"')
+    if not is_unchanged(file, document):
+        raise UserError(
+            f"the file {file.name} has changed since sweep {document['_id']} began: "
+            "restore it, or start a new sweep without --resume and --id"
+        )
     check_is_free(store, document)
     _check_named_runs(document)
     return document

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from math import inf
+from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grok.claims import verdicts
 from grok.claims.scorecard import experiments, latest, scorecard, sweeps_of
 from grok.engine.threads import usable_cores
+from grok.errors import UserError
 from grok.experiment.environment import commit
 from grok.experiment.experiment import Experiment
 from grok.experiment.progress import console, duration
@@ -20,7 +24,8 @@ from grok.experiment.show import wide_console
 from grok.interrupts import exit_on_interrupt
 from grok.paths import PROJECT
 from grok.store import connection as stores
-from grok.sweep.local import latest_local_sweep
+from grok.sweep import file as files
+from grok.sweep.local import is_unchanged, latest_local_sweep
 
 GROK = (sys.executable, "-m", "grok.cli")
 
@@ -33,7 +38,7 @@ def replicate(names: tuple[str, ...], resume: bool, jobs: int | None) -> bool:
 
     Arguments:
         names: The papers; all that have claims if empty.
-        resume: Continue the latest sweep of each file, if there is one.
+        resume: Continue the latest sweep of each file, if there is one and the file is unchanged.
         jobs: How many papers run at once, each in its own process. None for one on each core, or
             one if there is a GPU.
 
@@ -66,7 +71,7 @@ class Replication:
 
     Arguments:
         store: Where the sweeps are stored.
-        resume: Continue the latest sweep of each file, if there is one.
+        resume: Continue the latest sweep of each file, if there is one and the file is unchanged.
         jobs: How many papers run at once.
     """
 
@@ -78,6 +83,7 @@ class Replication:
             self.environment.setdefault("OMP_NUM_THREADS", "1")
             self.options = ["--workers", str(max(1, usable_cores() // jobs))]
             self.environment["GROK_CONSOLE"] = "silent"  # only its result, when a sweep has ended
+        self.loading = threading.Lock()  # two threads cannot load experiments at the same time
         self.running: dict[str, subprocess.Popen] = {}
         self.is_over = False
         screen = console()
@@ -110,11 +116,12 @@ class Replication:
         """Whether the sweep of this file ran to its end."""
         if self.is_over:
             return False
-        stored = latest_local_sweep(self.store, name) if self.resume else None
-        options = [*self.options, *(["--id", stored["_id"]] if stored else [])]
+        path = PROJECT / "sweeps" / f"{name}.yaml"
+        resumed = self._sweep_to_resume(path) if self.resume else None
+        options = [*self.options, *(["--id", resumed] if resumed else [])]
         is_captured = self.jobs > 1  # shown when the process has ended
         process = subprocess.Popen(
-            [*GROK, "sweep", "run", PROJECT / "sweeps" / f"{name}.yaml", *options],
+            [*GROK, "sweep", "run", path, *options],
             env=self.environment,
             text=True,
             process_group=0,  # Ctrl-C reaches this process alone, which then ends the others
@@ -131,3 +138,15 @@ class Replication:
             self.bar.console.print(output.strip(), highlight=False, soft_wrap=True)
         self.bar.advance(self.task)
         return process.returncode == 0
+
+    def _sweep_to_resume(self, path: Path) -> str | None:
+        """The id of the latest sweep of a file, unless the file has changed since it began."""
+        stored = latest_local_sweep(self.store, path.stem)
+        if stored is None:
+            return None
+        with self.loading, suppress(UserError):  # a wrong file: `grok sweep run` says what is wrong
+            if is_unchanged(files.read(path), stored):
+                return stored["_id"]
+            said = f"{path.stem} has changed since sweep {stored['_id']} began: a new sweep begins"
+            self.bar.console.print(said, highlight=False, soft_wrap=True)
+        return None

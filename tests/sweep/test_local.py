@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from grok.cli import main
 from grok.errors import UserError
 from grok.experiment.command_line import arguments_of
 from grok.experiment.progress import duration
@@ -273,8 +275,9 @@ def test_a_dry_run_of_a_large_sweep_plans_few_of_its_points(
     file = files.read(path)
     if method == "resumed":
         points = points_of(file, None, None)
+        made = {"config": file.config, "experiment": "liu_toy", "points": points, "limit": None}
         created = {"_id": "large", "name": file.name, "created": datetime.now(UTC)}
-        store.database.sweeps.insert_one({**created, "points": points, "limit": None})
+        store.database.sweeps.insert_one({**created, **made})
     suggested, planned, measured = [], [], []
 
     def plan(file, points):
@@ -373,6 +376,48 @@ def test_only_a_sweep_of_this_file_without_a_server_is_resumed(written, store):
     finally:
         store.database.sweeps.delete_many({"_id": {"$in": [sweep.id, served]}})
         store.database.sweep_points.delete_many({"sweep": served})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": ["${program}", "with", "train_steps=60", "p=7", "${args_no_hyphens}"]},
+        {"program": "experiments/power.py", "command": None, "parameters": {"p": {"value": 5}}},
+        {"parameters": {"decoder_lr": {"values": [0.1]}}},
+        {"early_terminate": {"type": "hyperband", "min_iter": 20}},
+        {"run_cap": 3},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_sweep_whose_file_has_changed_is_not_resumed(written, store, changes):
+    """The points are the sweep's own, but the command, the program and the search came from the file
+    of today: a sweep had runs of p=10 and p=13 under one id, without a word."""
+    sweep = LocalSweep.begin(files.read(written()), store, None, None)
+    changed = files.read(written(**changes))
+    said = f"^the file sweep has changed since sweep {sweep.id} began: restore it, or start a new"
+    for sweep_id in (None, sweep.id):
+        with pytest.raises(UserError, match=said):
+            LocalSweep.resume(changed, store, sweep_id)
+
+
+def test_a_sweep_is_resumed_if_its_file_says_the_same_in_other_words(written, store):
+    """What does not say which runs there are may change, and so may the form of a number."""
+    rates = {"values": [0.001, 0.01]}
+    sweep = LocalSweep.begin(files.read(written(parameters={"decoder_lr": rates})), store, 2, None)
+    command = ["${program}", "with", "train_steps=60", "p=5", "${args_no_hyphens}"]
+    rates = {"values": ["1e-3", "1e-2"]}
+    changes = {"command": command, "metric": None, "description": "rates"}
+    again = files.read(written(parameters={"decoder_lr": rates}, **changes))
+    assert LocalSweep.resume(again, store, None).id == sweep.id
+
+
+@pytest.mark.parametrize("option", [["--limit", "1"], ["--seeds", "3"]])
+@pytest.mark.parametrize("resume", [["--resume"], ["--id", "none"], ["--resume", "--dry-run"]])
+def test_options_of_a_new_sweep_are_refused_with_resume(written, option, resume):
+    """The points of a stored sweep are known: the options were ignored."""
+    result = CliRunner().invoke(main, ["sweep", "run", str(written()), *option, *resume])
+    assert result.exit_code == 2
+    assert result.output == "error: --limit and --seeds are for a new sweep\n"
 
 
 def test_a_sweep_that_is_running_is_not_resumed(written, store):

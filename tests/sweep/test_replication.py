@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from grok.sweep import file as files
 from grok.sweep import replication
+from grok.sweep.local import LocalSweep
 from tests.conftest import PROJECT
 from tests.helpers import ENDLESS, wait_until
 
@@ -58,23 +60,51 @@ def test_papers_run_side_by_side_and_claims_without_their_runs_do_not_pass(
     assert output.err.count("2 runs to do") == 2
 
 
-def test_a_sweep_for_agents_is_not_continued(store, monkeypatch):
-    """`--resume` passed on the id of the latest sweep of the file's name, also of a served one."""
-    calls = []
+@pytest.fixture
+def resumed(short, store, monkeypatch):
+    """Begins a sweep of a paper's file, and returns what `--resume` then runs of it."""
+    project, calls = short(50), []
     process = SimpleNamespace(communicate=lambda: ("", None), returncode=0)
     popen = lambda words, **options: calls.append(words) or process  # noqa: E731
-    monkeypatch.setattr(replication.subprocess, "Popen", popen)
-    sweeps, created = store.database.sweeps, datetime(2026, 1, 1)
-    sweeps.insert_one({"_id": "x-1", "name": "x_cpu", "created": created, "points": []})
-    later = created + timedelta(days=1)
-    sweeps.insert_one({"_id": "x-2", "name": "x_cpu", "created": later, "served": True})
-    try:
+    monkeypatch.setattr(replication, "PROJECT", project)
+    path = project / "sweeps" / "levi_cpu.yaml"
+    sweep = LocalSweep.begin(files.read(path), store, None, None)
+
+    def resume(text: str | None = None) -> tuple[str, list]:
+        if text is not None:
+            path.write_text(text)
+        monkeypatch.setattr(replication.subprocess, "Popen", popen)
         running = replication.Replication(store, resume=True, jobs=1)
         running.task = running.bar.add_task("sweeps")
-        assert running._run_sweep("x_cpu")
-    finally:
-        sweeps.delete_many({"name": "x_cpu"})
-    assert calls[0][-2:] == ["--id", "x-1"]
+        assert running._run_sweep("levi_cpu")
+        return sweep.id, calls[-1][calls[-1].index(path) + 1 :]
+
+    yield resume
+    store.database.sweeps.delete_many({"name": "levi_cpu"})
+
+
+def test_a_sweep_for_agents_is_not_continued(store, resumed):
+    """`--resume` passed on the id of the latest sweep of the file's name, also of a served one."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    served = {"_id": "served", "name": "levi_cpu", "created": later, "served": True}
+    store.database.sweeps.insert_one(served)
+    sweep, options = resumed()
+    assert options == ["--id", sweep]
+
+
+def test_a_changed_file_is_a_new_sweep(resumed, capfd):
+    """After an update of the repository, `--resume` trained the points of the former file with the
+    command of the present one. Refusing the sweep would leave the paper without its runs."""
+    changed = textwrap.dedent(SWEEP.format(paper="levi", steps=60))
+    sweep, options = resumed(changed)
+    assert options == []
+    said = capfd.readouterr().err
+    assert f"levi_cpu has changed since sweep {sweep} began: a new sweep begins\n" in said
+
+
+def test_a_wrong_file_is_left_to_its_sweep(resumed):
+    """The other papers go on: its process says what is wrong, and ends with 2."""
+    assert resumed("method: nothing")[1] == []
 
 
 def test_sigterm_ends_every_sweep_and_tells_how_to_continue(short, store):
