@@ -20,7 +20,7 @@ import bson
 from bson.errors import BSONError
 from pymongo import ASCENDING, ReturnDocument, WriteConcern
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from grok.errors import UserError
 from grok.store.archive_schema import new_id
@@ -46,6 +46,37 @@ Command = dict[str, Any]
 Document = dict[str, Any]
 
 
+class Contact:
+    """Whether a queue has long been in contact with its agents and its store.
+
+    After a pause of either, the heartbeats of living agents are as old as those of dead ones. The
+    times are those of the clock that heartbeats have, which goes on while this machine sleeps.
+
+    Arguments:
+        long: How long it must last, without a gap of this length.
+    """
+
+    def __init__(self, long: timedelta):
+        self.long = long
+        self.since = _now()
+        self.last: datetime | None = None
+
+    def make(self, now: datetime) -> None:
+        """Note that an agent has called and the store has answered."""
+        last = self.last
+        if last is None or now - last > self.long:
+            self.since = now
+        self.last = now
+
+    def lose(self) -> None:
+        """Note that the store has not answered."""
+        self.last = None
+
+    def is_long(self, now: datetime) -> bool:
+        """Whether there has been contact for long."""
+        return self.last is not None and now - self.since >= self.long
+
+
 class SweepQueue:
     """All served sweeps of one store.
 
@@ -63,6 +94,8 @@ class SweepQueue:
         self.sweeps, self.runs, self.metrics = database.sweeps, database.runs, database.metrics
         self.points, self.agents = database.sweep_points, database.sweep_agents
         self.lost_after = timedelta(seconds=lost_after)
+        # living agents may be silent for a while, however small lost_after is
+        self.contact = Contact(max(self.lost_after, timedelta(seconds=CHECK_RUN_AFTER)))
         # A claim of a point must be on disk before its agent hears of it. What says how a run goes
         # on or has ended need not: a server that comes back without it is told again.
         self.soon = self.points.with_options(write_concern=WriteConcern(w=1, j=False))
@@ -193,6 +226,13 @@ class SweepQueue:
         Raises:
             UserError: There is no such agent.
         """
+        try:
+            return self._commands(agent_id, running)
+        except PyMongoError:
+            self.contact.lose()
+            raise
+
+    def _commands(self, agent_id: str, running: Collection[str]) -> list[Command]:
         agent = self._agent(agent_id)
         points = list(self.points.find({"agent": agent_id, "state": "running"}))
         trained = [point for point in points if point["run"] in running]
@@ -225,6 +265,7 @@ class SweepQueue:
         if time.monotonic() < read + READ_INTERVAL:
             return sweep, []
         sweep = self.sweep(sweep_id)
+        self.contact.make(_now())
         self.last_reads[sweep_id] = time.monotonic(), sweep
         return sweep, self._reclaim(sweep_id)
 
@@ -233,18 +274,22 @@ class SweepQueue:
     def _reclaim(self, sweep_id: str) -> list[Document]:
         """Finalize the points of agents that are silent, once their run has ended or is dead too.
 
+        Nobody is taken for dead before this queue has been in contact for long.
+
         Returns:
             Those that have been finalized.
         """
-        silent_since = _now() - min(self.lost_after, timedelta(seconds=CHECK_RUN_AFTER))
-        lost_since = _now() - self.lost_after
+        now = _now()
+        silent_since = now - min(self.lost_after, timedelta(seconds=CHECK_RUN_AFTER))
+        lost_since = now - self.lost_after
         silent = {"sweep": sweep_id, "state": "running", "heartbeat": {"$lt": silent_since}}
         ended = []
         for point in self.points.find(silent):
             run = self._run_of(point)
             has_ended = run is not None and run["status"] != "RUNNING"
             is_alive = run is not None and _as_utc(last_sign_of_life(run)) > lost_since
-            if has_ended or (_as_utc(point["heartbeat"]) < lost_since and not is_alive):
+            is_dead = _as_utc(point["heartbeat"]) < lost_since and not is_alive
+            if has_ended or (is_dead and self.contact.is_long(now)):
                 self._finalize(point, is_agent_lost=True)
                 ended.append(point)
         return ended

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from grok.cli import main
 from grok.store import connection as stores
 from grok.sweep.client import UPSERT
-from grok.sweep.queue import LOST_AFTER
 from tests.conftest import PROJECT
 from tests.endpoint import BIN, SWEEP, Endpoint, runs_of
 from tests.helpers import wait_until
@@ -65,6 +64,8 @@ def test_sigkill_of_the_endpoint_neither_loses_nor_repeats_a_point(endpoint):
 
 
 def test_the_point_of_a_killed_agent_is_run_again(endpoint):
+    """By a second endpoint of the same store, which soon takes a silent agent for dead."""
+    endpoint = Endpoint(endpoint.home, lost_after=10.0).start()
     # evaluated at every step, so that the first run lasts until it is killed
     slow = {"train_steps": {"value": 3000}, "log_points": {"value": 3000}}
     parameters = {**SWEEP["parameters"], **slow, "seed": {"values": [0, 1]}}
@@ -73,11 +74,12 @@ def test_the_point_of_a_killed_agent_is_run_again(endpoint):
     wait_until(lambda: len(runs_of(sweep)) == 1, 180)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    endpoint.set_heartbeats(sweep, ago=LOST_AFTER + 1)
+    endpoint.set_heartbeats(sweep, ago=endpoint.lost_after + 1)
     assert (
         endpoint.call("grok", "sweep", "agent", sweep, "--batch", "2", "--workers", "1").returncode
         == 0
     )
+    endpoint.stop()
     assert endpoint.states(sweep) == ["finished"] * 2
     assert len(endpoint.points(sweep)[0]["attempts"]) == 2
     ended = sorted(run["status"] for run in runs_of(sweep))

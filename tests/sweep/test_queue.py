@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from pymongo.errors import AutoReconnect
 
 from grok.errors import UserError
 from grok.store.lease import LeaseLost
@@ -32,7 +33,10 @@ GRID = {
 @pytest.fixture
 def queue(store, monkeypatch):
     monkeypatch.setattr(queues, "READ_INTERVAL", 0.0)
-    yield SweepQueue(store, lost_after=60)  # no test waits: set_heartbeats() does
+    queue = SweepQueue(store, lost_after=60)  # no test waits: set_heartbeats() does
+    for ago in (100, 50, 0):  # it has been in contact for longer than that
+        queue.contact.make(datetime.now(UTC) - timedelta(seconds=ago))
+    yield queue
     for name in ("sweeps", "sweep_points", "sweep_agents"):
         store.database[name].delete_many({"served": True} if name == "sweeps" else {})
     store.database.runs.delete_many({"made_up": True})
@@ -140,6 +144,58 @@ def test_the_point_of_a_silent_agent_is_reclaimed_unless_its_run_is_alive(queue)
     (reclaimed,) = queue.heartbeat(other, [])
     assert reclaimed["args"] == first["args"]
     assert states(queue, sweep)[:3] == ["running", "running", "pending"]
+
+
+class Away:
+    """A collection of a store that does not answer."""
+
+    def find(self, *_):
+        raise AutoReconnect("away")
+
+
+@pytest.mark.parametrize("pause", ["of the endpoint", "of the agents", "of the store"])
+def test_after_a_pause_no_living_agent_is_taken_for_dead(queue, store, monkeypatch, pause):
+    """After it the heartbeats of all are old, whoever lives: the first agent that called took the
+    points of all others away, and their runs were refused. One that stays silent is dead."""
+    sweep = queue.create(GRID)
+    first, second, third = agents = [queue.add_agent(sweep, host) for host in "abc"]
+    runs = {agent: queue.heartbeat(agent, [])[0]["run_id"] for agent in agents}
+    for run in runs.values():
+        store_run(queue, sweep, run, "RUNNING")
+    clock = [datetime.now(UTC)]
+    monkeypatch.setattr(queues, "_now", lambda: clock[0])
+    if pause == "of the endpoint":
+        queue = SweepQueue(store, lost_after=60)
+    if pause == "of the store":  # which a call has seen
+        clock[0] += timedelta(seconds=20)
+        queue.heartbeat(first, [runs[first]])
+        clock[0] += timedelta(seconds=20)
+        with monkeypatch.context() as patch, pytest.raises(AutoReconnect):
+            patch.setattr(queue, "points", Away())
+            queue.heartbeat(first, [runs[first]])
+    clock[0] += timedelta(seconds=20 if pause == "of the store" else 600)
+    for agent in (first, second):
+        clock[0] += timedelta(seconds=2)
+        assert queue.heartbeat(agent, [runs[agent]]) == []
+        assert states(queue, sweep)[:4] == ["running"] * 3 + ["pending"]
+    for _ in range(3):
+        for agent in (first, second):
+            clock[0] += timedelta(seconds=10)
+            queue.heartbeat(agent, [runs[agent]])
+    given_away = queue.points.find_one({"sweep": sweep, "attempts": runs[third]})
+    assert given_away["state"] == "pending"
+    assert states(queue, sweep)[:4] == ["running", "running", "pending", "pending"]
+
+
+def test_a_run_that_has_ended_is_known_at_once_after_a_pause(queue, store):
+    """Whether its agent lives does not matter then."""
+    sweep = queue.create({**GRID, "parameters": {"p": {"values": [5]}}})
+    lost, other = (queue.add_agent(sweep, host) for host in "ab")
+    (command,) = queue.heartbeat(lost, [])
+    store_run(queue, sweep, command["run_id"], "COMPLETED")
+    set_heartbeats(queue, sweep, 600)
+    assert SweepQueue(store, lost_after=60).heartbeat(other, []) == [{"type": "exit"}]
+    assert states(queue, sweep) == ["finished"]
 
 
 def test_a_run_that_was_given_up_is_not_completed_after_all(queue, store, held, tmp_path):
