@@ -49,6 +49,11 @@ def listen(
         raise UserError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
+def url_of(host: str, port: int) -> str:
+    """The URL of a server, an IPv6 address in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def own_names(host: str) -> set[str]:
     """The names, in lower case, under which clients may reach a server that listens at `host`."""
     return {name.lower() for name in (host, "localhost", socket.gethostname())}

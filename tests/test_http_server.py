@@ -19,6 +19,12 @@ def test_an_address_where_nothing_can_listen_is_one_line(host, port):
         http_server.listen(lambda environ, start: [], host, port, 1)
 
 
+def test_a_url_has_an_ipv6_address_in_brackets():
+    """`grok sweep serve --host ::1` printed and stored http://::1:8410, which no client can read."""
+    assert http_server.url_of("::1", 8410) == "http://[::1]:8410"
+    assert http_server.url_of("127.0.0.1", 8410) == "http://127.0.0.1:8410"
+
+
 @pytest.mark.parametrize("command", [board, serve_sweeps, serve_store])
 @pytest.mark.parametrize("port", ["99999", "-1"])
 def test_a_port_that_there_cannot_be_is_refused(command, port):

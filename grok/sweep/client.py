@@ -124,27 +124,43 @@ class Client:
             "projectName": os.environ.get("WANDB_PROJECT") or "grok",
             "entityName": os.environ.get("WANDB_ENTITY"),
         }
-        sweep = self._call(UPSERT, variables)["upsertSweep"]["sweep"]
-        project = sweep["project"]
-        return SweepName(project["entity"]["name"], project["name"], sweep["name"])
+        match self._call(UPSERT, variables):
+            case {
+                "upsertSweep": {
+                    "sweep": {
+                        "name": str(sweep),
+                        "project": {"name": str(project), "entity": {"name": str(entity)}},
+                    }
+                }
+            }:
+                return SweepName(entity, project, sweep)
+        raise self._no_server()
 
     def config(self, name: SweepName) -> dict[str, Any]:
         """W&B's config of a sweep; UserError if there is no such sweep."""
-        project = self._call(SWEEP, name.variables())["project"]
-        if not project or not project["sweep"]:
-            raise UserError(f"no sweep {name} at {self.url}")
-        return limited_yaml.load(project["sweep"]["config"])
+        match self._call(SWEEP, name.variables()):
+            case {"project": {"sweep": {"config": str(config)}}}:
+                return limited_yaml.load(config)
+            case {"project": None | {"sweep": None}}:
+                raise UserError(f"no sweep {name} at {self.url}")
+        raise self._no_server()
 
     def register(self, name: SweepName, host: str) -> str:
         """The id of a new agent of the sweep on this host."""
-        reply = self._call(AGENT, {**name.variables(), "host": host})
-        return reply["createAgent"]["agent"]["id"]
+        match self._call(AGENT, {**name.variables(), "host": host}):
+            case {"createAgent": {"agent": {"id": str(agent)}}}:
+                return agent
+        raise self._no_server()
 
     def heartbeat(self, agent: str, run: str | None) -> list[dict[str, Any]]:
         """The server's commands for an agent that has this run, or none."""
         states = json.dumps({run: True} if run else {})
-        reply = self._call(HEARTBEAT, {"id": agent, "metrics": "{}", "runState": states})
-        return json.loads(reply["agentHeartbeat"]["commands"])
+        match self._call(HEARTBEAT, {"id": agent, "metrics": "{}", "runState": states}):
+            case {"agentHeartbeat": {"commands": str(text)}}:
+                commands = _parsed(text)
+                if isinstance(commands, list) and all(map(_is_command, commands)):
+                    return commands
+        raise self._no_server()
 
     def _call(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -160,10 +176,34 @@ class Client:
             raise ServerAway(f"{self.url} answers HTTP {reply.status_code}")
         if reply.status_code == 401:
             raise UserError(f"{self.url} refuses the key (WANDB_API_KEY)")
-        try:
-            body = reply.json()
-        except ValueError as error:
-            raise UserError(f"{self.url} is no W&B server (HTTP {reply.status_code})") from error
-        if body.get("errors"):
-            raise UserError(f"{self.url}: {body['errors'][0].get('message')}")
-        return body["data"]
+        match _parsed(reply.content):
+            case {"errors": [{"message": message}, *_]}:
+                raise UserError(f"{self.url}: {message}")
+            case {"errors": [_, *_]}:
+                pass
+            case {"data": dict(data)}:
+                return data
+        raise self._no_server(f" (HTTP {reply.status_code})")
+
+    def _no_server(self, answer: str = "") -> UserError:
+        return UserError(f"{self.url} is no W&B server{answer}")
+
+
+def _parsed(text: str | bytes) -> Any:
+    """The value of a JSON text, None if it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_command(command: Any) -> bool:
+    """Whether it is a server's command to an agent, with the run and its values where it has one."""
+    match command:
+        case {"type": "run", "run_id": str(), "args": dict(values)}:
+            return all(isinstance(entry, dict) and "value" in entry for entry in values.values())
+        case {"type": "run"}:
+            return False
+        case {"type": str()}:
+            return True
+    return False

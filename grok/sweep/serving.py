@@ -9,7 +9,7 @@ import socket
 import threading
 from importlib import import_module
 
-from grok.http_server import listen
+from grok.http_server import listen, url_of
 from grok.interrupts import raise_on_signals
 from grok.paths import make_private_folder, write_private
 from grok.store import connection as stores
@@ -33,7 +33,7 @@ def serve(host: str, port: int, lost_after: float) -> None:
     application = app(SweepQueue(store, lost_after), token, host)
     server = listen(application, host, port, THREADS, max_request_body_size=MAX_BYTES)
     reachable = socket.gethostname() if host in ("0.0.0.0", "::") else host
-    url = f"http://{reachable}:{server.effective_port}"
+    url = url_of(reachable, server.effective_port)
     make_private_folder(endpoint_file().parent)
     write_private(endpoint_file(), json.dumps({"url": url, "token": token}))
     print(f"serving the sweeps of {store.describe()}; in the shells of `wandb sweep` and agents:")

@@ -1,5 +1,6 @@
 """The sweep queue gives each point to one agent, also after agents or runs have died."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from grok.store.lease import LeaseLost
 from grok.store.observer import DurableObserver
 from grok.sweep import agent as agents
 from grok.sweep import queue as queues
-from grok.sweep.client import SweepName
+from grok.sweep.client import Client, SweepName
 from grok.sweep.progress import SweepProgress
 from grok.sweep.queue import SweepQueue, check_assigned
 from tests.conftest import PROJECT
@@ -325,6 +326,46 @@ def test_a_heartbeat_beside_the_end_of_a_run_asks_for_no_further_point(queue, st
     is_done.set()
     thread.join()
     assert asked == [("here", "run")]
+
+
+NO_COMMANDS = [None, {}, ["exit"], [{}], [{"type": 1}], [{"type": "run", "run_id": "r"}]]
+NO_COMMANDS += [[{"type": "run", "run_id": "r", "args": {"p": 5}}]]
+ODD_ANSWERS = ["[]", "{}", "5", "null", "<html>", "[" * 100_000, '{"data": null}', '{"data": {}}']
+ODD_ANSWERS += ['{"errors": ["x"]}', '{"errors": ["x"], "data": {}}']
+ODD_ANSWERS += [json.dumps({"data": {key: None}}) for key in ("upsertSweep", "createAgent")]
+ODD_ANSWERS += [
+    json.dumps({"data": {"agentHeartbeat": {"commands": json.dumps(commands)}}})
+    for commands in NO_COMMANDS
+]
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS, ids=range(len(ODD_ANSWERS)))
+def test_an_odd_answer_is_one_line_and_heartbeats_go_on(monkeypatch, answer):
+    """One such answer of a proxy was a traceback: it ended the thread of heartbeats, and after two
+    minutes all points of the batch were given away."""
+    client = Client("http://proxy", "key")
+    reply = SimpleNamespace(status_code=200, content=answer.encode())
+    answered = []
+    monkeypatch.setattr(client.session, "post", lambda *_, **__: answered.append(1) or reply)
+    name = SweepName("lab", "grok", "q4x")
+    calls = [
+        lambda: client.create({}),
+        lambda: client.config(name),
+        lambda: client.register(name, "here"),
+        lambda: client.heartbeat("agent", "run"),
+    ]
+    for call in calls:
+        with pytest.raises(UserError, match=r"^http://proxy is no W&B server"):
+            call()
+    answered.clear()
+    monkeypatch.setattr(agents, "HEARTBEAT_INTERVAL", 0.001)
+    slots, is_done = [SimpleNamespace(agent="agent", run="run")], threading.Event()
+    of_agent = SimpleNamespace(client=client, slots=slots)
+    thread = threading.Thread(target=agents.BatchAgent._send_heartbeats, args=[of_agent, is_done])
+    thread.start()
+    wait_until(lambda: len(answered) > 1)
+    is_done.set()
+    thread.join()
 
 
 def test_a_point_whose_reply_was_lost_is_given_again_but_not_for_ever(queue):

@@ -21,7 +21,7 @@ from werkzeug import Response as BaseResponse
 from werkzeug.exceptions import HTTPException
 
 from grok.errors import UserError
-from grok.http_server import RateLimit, is_addressed, listen, own_names
+from grok.http_server import RateLimit, is_addressed, listen, own_names, url_of
 from grok.interrupts import raise_on_signals
 from grok.paths import PROJECT
 from grok.reports.page import arrays, published, views
@@ -87,8 +87,7 @@ def serve(
     )
     changes.start()
     print(f"{store.describe()}; open in a browser:")
-    name = f"[{host}]" if ":" in host else host
-    print(f"http://{name}:{server.effective_port}/?token={token}", flush=True)
+    print(f"{url_of(host, server.effective_port)}/?token={token}", flush=True)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # requests may wait for a thread
     raise_on_signals()
     thread = threading.Thread(target=server.run, name="server", daemon=True)
