@@ -17,6 +17,7 @@ TERM_BEFORE_LIMIT = 60  # seconds between Slurm's SIGTERM and the end of the tim
 PATIENCE = 10.0  # seconds for an answer of `squeue`
 # Slurm's forms of a time: M, M:S, H:M:S, D-H, D-H:M and D-H:M:S, or without a limit.
 TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.ASCII | re.IGNORECASE)
+PLAIN = re.compile(r"[\w./:,@%+=-]*")  # a value that sbatch reads as it is
 EXTRA = re.compile(r"--[a-z][a-z-]*([= ].+)?")  # the value may have spaces
 
 
@@ -60,9 +61,9 @@ def script(request: Request, sweep: str) -> str:
     """The sbatch script: an array of agents that SIGTERM ends and preemption queues again.
 
     Raises:
-        UserError: A folder or the sweep has a control character in its name.
+        UserError: A folder or the sweep has a control character, a quote or a backslash in its name.
     """
-    logs = log_folder()
+    logs = str(log_folder()).replace("%", "%%")  # %A and %a are the task's numbers
     options = {
         "job-name": f"grok-{sweep.rpartition('/')[2]}",
         "partition": request.partition,
@@ -72,11 +73,15 @@ def script(request: Request, sweep: str) -> str:
         "time": request.time,
         "signal": f"B:TERM@{TERM_BEFORE_LIMIT}",
         "open-mode": "append",
-        "output": logs / "%A_%a.log",
-        "chdir": PROJECT,
+        "output": f"{logs}/%A_%a.log",
+        "chdir": str(PROJECT),
     }
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+    lines += [
+        f"#SBATCH --{key}={_quoted(str(value))}"
+        for key, value in options.items()
+        if value is not None
+    ]
     lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in request.extra)]
     agent = [sys.executable, "-m", "grok.cli", "sweep", "agent", "--batch", str(request.batch)]
     if request.workers:
@@ -86,6 +91,15 @@ def script(request: Request, sweep: str) -> str:
         if not line.isprintable():
             raise UserError(f"{line!r}: expected a line without control characters")
     return "\n".join([*lines, ""])
+
+
+def _quoted(value: str) -> str:
+    """The value as one word of an #SBATCH line, where # begins a comment."""
+    if PLAIN.fullmatch(value):
+        return value
+    if '"' in value or "\\" in value:
+        raise UserError(f"{value!r}: Slurm takes no quote or backslash in a path or name")
+    return f'"{value}"'
 
 
 def _is_word(text: str) -> bool:

@@ -21,8 +21,9 @@ def submit(path: Path | None, sweep: str | None, request: slurm.Request, is_dry_
     """
     if path is not None and sweep is None:
         file = files.read(path)
+        script = slurm.script(request, f"SWEEP-OF-{path.stem}")  # an error, before there is a sweep
         if is_dry_run:
-            print(slurm.script(request, f"SWEEP-OF-{path.stem}"), end="")
+            print(script, end="")
             return
         client = Client.find()
         name = client.create({"name": file.name, **file.config})

@@ -5,6 +5,7 @@ Its two nodes are two slurmd on this machine, each with one GPU, which is an emp
 
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from grok.cli import main
 from grok.errors import UserError
 from grok.store import connection as stores
 from grok.sweep import slurm as slurm_module
+from grok.sweep.client import Client
 from tests.conftest import PROJECT
 from tests.endpoint import SWEEP, Endpoint, runs_of
 from tests.helpers import wait_until
@@ -240,6 +242,36 @@ def test_every_form_of_time_is_accepted(limit):
     text = slurm_module.script(slurm_module.Request("a,b", 1, 0, limit, 1), "one")
     assert f"#SBATCH --time={limit}\n#" in text
     assert "#SBATCH --partition=a,b\n" in text
+
+
+def words_of(line: str) -> list[str]:
+    """The words of an #SBATCH line: shlex reads quotes and comments as Slurm's get_argument does."""
+    return shlex.split(line.removeprefix("#SBATCH "), comments=True)
+
+
+def test_folders_may_have_spaces_signs_of_comments_and_percent_signs(monkeypatch):
+    """sbatch read the words after a space as the name of a script, what follows # as a comment, and %j
+    of a folder as the number of the job. Of --chdir it replaces nothing."""
+    monkeypatch.setattr(slurm_module, "home", lambda: Path("/tmp/my runs #1/100%j it's"))
+    monkeypatch.setattr(slurm_module, "PROJECT", Path("/home/me/My Project #50%"))
+    text = slurm_module.script(slurm_module.Request(None, 1, 0, None, 1), "lab/grok/my sweep")
+    words = [words_of(line) for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert all(len(each) == 1 for each in words)
+    assert ["--output=/tmp/my runs #1/100%%j it's/slurm/%A_%a.log"] in words
+    assert ["--chdir=/home/me/My Project #50%"] in words
+    assert ["--job-name=grok-my sweep"] in words
+
+
+@pytest.mark.parametrize("folder", ['/tmp/a "b"', "/tmp/a\\b", "/tmp/a\nb"])
+def test_a_folder_that_slurm_cannot_read_is_refused_before_there_is_a_sweep(
+    home, monkeypatch, folder
+):
+    """A sweep that was made before the refusal would be left without agents."""
+    monkeypatch.setattr(slurm_module, "PROJECT", Path(folder))
+    monkeypatch.setattr(Client, "find", lambda: pytest.fail("the server was asked"))
+    result = CliRunner().invoke(main, ["sweep", "submit", "sweeps/liu_figure5a.yaml"])
+    assert result.exit_code == 2 and result.output.count("\n") == 1
+    assert repr(folder)[1:-1] in result.output
 
 
 def test_further_options_have_values_of_several_words():
