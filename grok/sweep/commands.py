@@ -97,7 +97,9 @@ def _new_points(
     if file.config["method"] == "random" and limit and limit > MOST_PLANNED:
         total = limit * (seeds or 1)
         search.check_count(total)
-        return dict(enumerate(points_of(file, MOST_PLANNED, seeds))), total
+        points = points_of(file, MOST_PLANNED, seeds)
+        search.check_size(points, total)
+        return dict(enumerate(points)), total
     points = points_of(file, limit, seeds)
     return dict(enumerate(points)), len(points)
 

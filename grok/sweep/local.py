@@ -528,4 +528,5 @@ def points_of(file: SweepFile, limit: int | None, seeds: int | None) -> list[sea
         search.check_count(len(points) * seeds)
         first = default_seed(file)
         points = list(search.with_seeds(points, [first + i for i in range(seeds)]))
+    search.check_size(points, len(points))
     return points

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import bson
 import numpy as np
 
 from grok.errors import UserError
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from sweeps.params import HyperParameter
 
 Point = dict[str, Any]
-MOST_POINTS = 100_000  # of a sweep on this machine: they are stored as one document
+MOST_POINTS = 100_000  # of a sweep on this machine
+# Their size in its document, which MongoDB limits to 16 MiB; batches and findings are there, too.
+MOST_BYTES = 12 * 2**20
 URI_PARSER = "rfc3987_syntax"
 
 
@@ -95,6 +98,16 @@ def check_count(points: int) -> None:
     if points > MOST_POINTS:
         raise UserError(
             f"a sweep has at most {MOST_POINTS:,} points, not {points:,}: give --limit or run_cap"
+        )
+
+
+def check_size(points: list[Point], total: int) -> None:
+    """UserError if so many points like these are too large for the document of a sweep."""
+    size = len(bson.encode({"points": points})) * total // max(len(points), 1)
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{total:,} points take {size / 2**20:.1f} MiB, and a sweep stores at most "
+            f"{MOST_BYTES // 2**20} MiB: give --limit or run_cap, or divide the file"
         )
 
 

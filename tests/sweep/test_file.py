@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grok.errors import UserError
+from grok.sweep import commands, search
 from grok.sweep import file as files
-from grok.sweep import search
 from grok.sweep.local import points_of
 from grok.values import with_numbers
 
@@ -161,6 +161,27 @@ def test_a_random_search_has_a_bound_too():
     for limit, seeds in ((10**9, None), (10, 10**5)):
         with pytest.raises(UserError, match="at most 100,000 points, not"):
             points_of(file, limit, seeds)
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_points_that_do_not_fit_into_a_document_are_refused(method):
+    """MongoDB refused them after minutes, in which all had been planned, with an error of its own."""
+    keys = (
+        "decoder_lr",
+        "encoder_lr",
+        "decoder_weight_decay",
+        "encoder_weight_decay",
+        "init_scale",
+    )
+    one = {key: {"value": 0.1} if method == "grid" else {"min": 0.1, "max": 1.0} for key in keys}
+    parameters = {**one, "p": {"min": 5, "max": 9}, "seed": {"min": 0, "max": 19_999}}
+    file = checked(yaml.safe_dump({"parameters": parameters}), method=method)
+    with pytest.raises(UserError, match=r"^100,000 points take 1\d\.\d MiB, and a sweep stores at"):
+        if method == "grid":
+            points_of(file, None, None)
+        else:
+            commands._new_points(file, 100_000, None)
+    assert len(points_of(file, 1000, None)) == 1000
 
 
 def test_nested_parameters_reach_the_keys_that_are_one_word():
