@@ -57,6 +57,20 @@ def written(store, small_sweep):
     store.client.drop_database("bundled")
 
 
+def test_a_bundle_has_all_runs_of_its_claims_or_is_not_written(written, tmp_path):
+    """An export leaves out a run that an import would refuse. A claim must not be checked on the rest
+    as if it were all."""
+    made = written[1]
+    [run, *_] = made.database.runs.distinct("_id")
+    made.database.runs.update_one({"_id": run}, {"$set": {"added": {"$where": 1}}})
+    try:
+        with pytest.raises(UserError, match="some of them cannot be exported"):
+            bundle.write(made.database, ["08c"], tmp_path / "partial")
+    finally:
+        made.database.runs.update_one({"_id": run}, {"$unset": {"added": 1}})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def copy(written, tmp_path):
     """A copy of the bundle that a test may change."""
