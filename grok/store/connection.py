@@ -21,7 +21,6 @@ from pymongo.errors import AutoReconnect, PyMongoError
 from grok.errors import UserError, read_text
 from grok.paths import home, shortened
 from grok.store import mongod
-from grok.store.documents import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -297,8 +296,10 @@ def _has_several_values(parameter: Any) -> bool:
 
 def find_run(database: Database, number: int | str) -> dict[str, Any]:
     """A run's document; UserError if there is none."""
-    is_too_large = isinstance(number, int) and abs(number) > LARGEST_INTEGER
-    run = None if is_too_large else database.runs.find_one({"_id": number})
+    try:
+        run = database.runs.find_one({"_id": number})
+    except OverflowError:  # a number of more than 64 bits
+        run = None
     if run is None:
         raise UserError(f"no run {number}")
     return run
