@@ -328,7 +328,7 @@ def initial_features(c: Config) -> Tensor:
     identity = torch.eye(2 * c.p, dtype=torch.float64)
     if c.features == "identity":
         return identity
-    generator = torch.Generator().manual_seed(c.seed)
+    generator = parts.further_generator(c.seed, stream=2)
     column = torch.rand(c.p, generator=generator, dtype=torch.float64)
     numbers = torch.arange(c.p)
     block = (column - column.mean())[(numbers.unsqueeze(1) - numbers) % c.p]
@@ -345,7 +345,7 @@ def build(c: Config) -> Problem:
         raise parts.ConfigError("features", c.features, "identity unless operation=x_plus_y")
     order = parts.spectral_order(c, c.operation in MULTIPLICATIVE)
     split = parts.split_operation_table(c, parts.operation_table(c))
-    generator = torch.Generator().manual_seed(parts.data_seed(c) + 2**32)
+    generator = parts.further_generator(parts.data_seed(c))
     dtype = torch.float64 if c.method == "kernel" else torch.float32
     data = {"order": order}
     for part in ("train", "test"):

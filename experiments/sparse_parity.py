@@ -229,7 +229,7 @@ def build(c: Config) -> Problem:
     split = sparse_parity(c.input_dim, c.relevant, c.train_count, c.test_count, seed)
     data = {name: values.to(DTYPES[c.dtype]) for name, values in split.items()}
     if c.random_labels:
-        generator = torch.Generator().manual_seed(seed + 2**32)
+        generator = parts.further_generator(seed)
         for part in ("train", "test"):
             drawn = torch.rand(len(data[f"{part}_targets"]), generator=generator) < 0.5
             data[f"{part}_targets"] = torch.where(drawn, -1.0, 1.0).to(DTYPES[c.dtype])

@@ -129,7 +129,7 @@ def clusters(c: Config) -> tuple[Tensors, Tensor]:
     is_flipped = torch.rand(c.train_count, generator=generator) < c.flipped
     targets["train"] = torch.where(is_flipped, -targets["train"], targets["train"])
     basis = torch.linalg.qr(inputs["train"].T.double())[0].float()  # (D, n)
-    initial = torch.Generator().manual_seed(c.seed + 2**32)
+    initial = parts.further_generator(c.seed)
     vectors = {**inputs, "mean": torch.eye(2, c.input_dim) * c.mean_norm}
     coordinates = {name: x @ basis for name, x in vectors.items()}
     own, rests, squares = [], {name: list[Tensor]() for name in vectors}, []

@@ -115,6 +115,16 @@ def data_seed(c: SimpleNamespace) -> int:
     return c.seed if c.data_seed is None else c.data_seed
 
 
+def further_generator(seed: int, stream: int = 1) -> torch.Generator:
+    """A generator of what a run draws beside its data and initial weights, which `seed` itself gives.
+
+    Arguments:
+        stream: 1 to 3; different draws of one run take different streams.
+    """
+    # torch's CPU generator reads the low 32 bits of a seed alone
+    return torch.Generator().manual_seed(seed + stream * 2**30)
+
+
 def train_row_count(c: SimpleNamespace, total: int, least: float = LEAST_TRAIN_FRACTION) -> int:
     """The number of train rows: `train_count`, or `train_fraction` of all rows.
 

@@ -28,6 +28,19 @@ def problem(paper, **updates):
     return paper.ex.problem_of(paper.ex.full_config({**KEYS, **updates}))
 
 
+def test_random_labels_are_not_drawn_with_the_split(paper):
+    """A seed plus 2^32 is the same stream of torch's CPU generator: a label equalled an input on twice
+    as many rows as by chance."""
+    equal = torch.zeros(2)
+    for seed in range(20):
+        data = problem(paper, p=31, seed=seed, random_labels=True).data
+        labels = torch.cat([data[f"{part}_targets"].argmax(1) for part in ("train", "test")])
+        pairs = torch.cat([data["train_pairs"], data["test_pairs"]])
+        equal += (labels.unsqueeze(1) == pairs).double().mean(0) / 20
+    error = (1 / 31 * 30 / 31 / (20 * 31**2)) ** 0.5
+    assert ((equal - 1 / 31).abs() < 4 * error).all()
+
+
 def one_hot(pairs):
     return F.one_hot(pairs, P).flatten(1).double()
 
