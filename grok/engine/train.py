@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from grok.engine import determinism, eager, interventions, memory
+from grok.engine import denormals, determinism, eager, interventions, memory
 from grok.engine.checkpoint import CheckpointError, below
 from grok.engine.events import (
     DIVERGED,
@@ -92,7 +92,10 @@ def train(
     if not problems:
         return
     check_signatures(problems)
-    torch.set_flush_denormal(True)  # saturated losses give denormal gradients: 8x slower steps
+    if not denormals.are_needed(problems):
+        denormals.flush()
+    elif not denormals.keep():
+        threads = 1  # this one, which keeps them
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = runnable_program(problems, slots, compiled, fused, threads, steps)
     memory.keep_freed()  # not before: recording a large evaluation would leave 2 GB behind

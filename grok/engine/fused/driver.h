@@ -3,12 +3,6 @@
 
 #include <pthread.h>
 
-INLINE void flush_denormals() {
-#if defined(__SSE__)
-    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
-#endif
-}
-
 // The arguments of `train`, and the next replica that a thread may take.
 struct Call {
     const long* slots;
@@ -21,7 +15,6 @@ struct Call {
 };
 
 static void work(Call& call, real* workspace) {
-    flush_denormals();
     for (;;) {
         const long i = __atomic_fetch_add(&call.next, 1, __ATOMIC_RELAXED);
         if (i >= call.count) return;
