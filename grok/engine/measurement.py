@@ -27,6 +27,7 @@ from grok.engine.program import Program
 from grok.engine.spec import MeasureConfig
 from grok.measures import decomposition
 from grok.measures.vectors import flat, of_parameter
+from grok.objectives.classification import ClassificationLoss
 from grok.tensors import Tensors
 
 PAIRS_AT_ONCE = 64  # whose gradients with respect to all embeddings are in memory
@@ -350,8 +351,11 @@ class MeasurementState:
         return self.program.run(function, weights, buffers, data)
 
     def train_loss(self, weights: Tensors) -> Tensor:
-        """The loss of all train rows, with other weights."""
-        return self.run(self.problem.loss, weights, self.data())
+        """The loss of all train rows, with other weights, without a penalty of the weights."""
+        loss = self.problem.loss
+        if isinstance(loss, ClassificationLoss):
+            loss = loss.without_penalty
+        return self.run(loss, weights, self.data())
 
     def data(self) -> Tensors:
         """The data of the replica, with the numbers that interventions have changed."""

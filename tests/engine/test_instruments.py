@@ -74,6 +74,26 @@ def test_the_description_length_decomposes_each_matrix_once(monkeypatch):
     assert found["entropy_rank/b"] == pytest.approx(1)
 
 
+def test_complexities_are_of_the_loss_without_a_penalty():
+    """A penalty that falls when weights are rounded hid a loss of accuracy, so that a description of a
+    penalized network was too short, or made it too long. The same weights have the same description."""
+    found = []
+    for penalty in (0.0, 10.0):
+        problem = made(
+            "complexity",
+            "description_length, learning_coefficient",
+            measure_options=LLC,
+            entropy_penalty=penalty,
+            p=7,
+            width=8,
+            mlp_width=16,
+            train_steps=1,
+            lr=0.0,
+        )
+        found.append({k: v for k, v in last_metrics(problem).items() if "/" in k})
+    assert found[0] == found[1] and "description_length/bytes" in found[0]
+
+
 def test_a_network_of_the_sum_of_two_embeddings_is_symmetric():
     found = last_metrics(made("minegishi", ["addition_circuits"]))
     assert found["addition_circuits/gradient_symmetricity"] == pytest.approx(1, abs=1e-6)
