@@ -118,8 +118,9 @@ def _fourier(state: MeasurementState, significance: float, per_frequency: bool) 
     ever = state.history.significant_frequencies = earlier | significant
     new = significant & ~earlier
     result = spectra.fourier(table, state.stride, significance)
-    if "output.weight" in state.weights:
-        result |= spectra.decoder_fourier(state.weights["output.weight"], significance)
+    decoder = state.logit_rows()
+    if decoder is not None:
+        result |= spectra.decoder_fourier(decoder, significance)
     layers = [value for name, value in state.weights.items() if name.endswith("up.weight")]
     if layers:
         result |= spectra.neuron_fourier(layers, table)

@@ -322,8 +322,16 @@ class MeasurementState:
     def tokens(self, tensors: Tensors | None = None) -> Tensor:
         """The rows (p, D) of the token embeddings that stand for elements, or those of `tensors`."""
         table = (tensors or self.weights)["tokens"]
+        return table[: self._elements()]
+
+    def logit_rows(self) -> Tensor | None:
+        """The rows (p, D) of the output layer that stand for elements; None if it has no own weights."""
+        table = self.weights.get("output.weight")
+        return None if table is None else table[: self._elements()]
+
+    def _elements(self) -> int:
         config = self._module.config
-        return table[: config.elements or config.classes]
+        return config.elements or config.classes
 
     def attention_blocks(self) -> list[Tensors]:
         """W_Q, W_K and W_V (D, D) of every layer, as q, k and v."""

@@ -489,6 +489,22 @@ def test_fourier_is_that_of_explicit_sums(run, plain):
     assert 0 < found[STEPS]["decoder_n_significant_freqs"] < P
 
 
+def test_spectra_of_the_output_layer_leave_out_the_class_of_the_equals_sign():
+    """Nanda's network has p + 1 classes; over p + 1 rows the power of a pure wave is spread.
+    A frequency and its mirror image are counted, as in the spectra of the embedding."""
+    elements = torch.arange(23)
+    wave = torch.cos(2 * math.pi * 3 * elements / 23)
+    rows = torch.stack([*wave, torch.tensor(5.0)]).unsqueeze(1)
+    paper = load(PROJECT / "experiments" / "nanda.py")
+    config = {"seed": 0, "p": 23, "width": 8, "mlp_width": 8, "lr": 0.0, "train_steps": 1}
+    problem = paper.problem_of(paper.full_config({**config, "measures": "fourier"}))
+    assert problem.module.output.weight.shape == (24, 8)
+    with torch.no_grad():
+        problem.module.output.weight.copy_(rows.expand(24, 8))
+    *_, last = (e for e in train([problem], compiled=False) if isinstance(e, Record))
+    assert last.metrics["fourier/decoder_n_significant_freqs"] == 2
+
+
 def dft_powers(signal: np.ndarray) -> np.ndarray:
     """|sum over x of f(x) exp(-2 pi i k x / p)|^2 of the frequencies k = 0..p-1."""
     turns = -2j * math.pi / P
