@@ -224,7 +224,9 @@ def update(
         elif optimizer.kind == "lion":
             new_params[name], new = _lion(value, grads[name], accumulators, scalars, target, noise)
         elif optimizer.kind == "muon" and group.muon and value.ndim == 2:
-            new_params[name], new = _muon(value, grads[name], accumulators, scalars, target, noise)
+            new_params[name], new = _muon(
+                value, grads[name], accumulators, scalars, target, noise, group.stacked
+            )
         else:
             decoupled = optimizer.kind != "adam"
             new_params[name], new = _adam(
@@ -328,11 +330,13 @@ def _muon(
     scalars: StepScalars[Tensor],
     decay_target: Tensor | None,
     noise: Tensor | None,
+    stacked: int,
 ) -> tuple[Tensor, Tensors]:
     """Muon (Jordan et al. 2024): Nesterov momentum, orthogonalized; decay as in AdamW."""
     mean = torch.addcmul(grad, state["mean"] - grad, scalars.momentum)
-    direction = orthogonalized(torch.addcmul(grad, mean - grad, scalars.momentum))
-    rows, columns = value.shape
+    matrices = torch.addcmul(grad, mean - grad, scalars.momentum).chunk(stacked)
+    rows, columns = matrices[0].shape
+    direction = torch.cat([orthogonalized(matrix) for matrix in matrices])
     direction = direction * max(1.0, rows / columns) ** 0.5
     direction = direction if noise is None else direction + noise
     value = torch.addcmul(_decayed(value, scalars, decay_target), direction, -scalars.lr)

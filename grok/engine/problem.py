@@ -105,7 +105,8 @@ class Problem:
         """What two problems must have in common to be trained as one program: shapes and code."""
         optimizer = self.optimizer
         groups = tuple(
-            Group(group.prefix, part=group.part, muon=group.muon) for group in optimizer.groups
+            Group(group.prefix, part=group.part, muon=group.muon, stacked=group.stacked)
+            for group in optimizer.groups
         )
         numbers: dict[str, Any] = {"warmup_steps": 0, "anneal_steps": 0, "lr_floor": 0.0}
         numbers |= {"fixed_norm": optimizer.rescales, "norm_changes": False}

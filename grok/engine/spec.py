@@ -24,7 +24,8 @@ class Group:
 
     momentum is read by SGD and Muon only; betas by Adam, AdamW and Lion, and eps by Adam and AdamW
     only. Where `decayed` is False, an intervention that sets the weight decay of all parameters
-    leaves these alone. muon: with the kind "muon", their matrices are updated by Muon.
+    leaves these alone. muon: with the kind "muon", their matrices are updated by Muon; each of them is
+    `stacked` matrices of equal size, one below the other, which Muon takes one by one.
     """
 
     prefix: str = ""
@@ -36,6 +37,7 @@ class Group:
     part: str = ""
     decayed: bool = True
     muon: bool = False
+    stacked: int = 1
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,9 @@ OPERANDS = "ab"
 MUON_LR, MUON_MOMENTUM = 0.02, 0.95  # those of Jordan et al. 2024
 MUON_OPTIONS = ("muon_parameters", "muon_lr", "muon_momentum", "muon_weight_decay")
 OUTER_MATRICES = ("tokens", "positions", "embed", "unembed", "output")
+# How many matrices, one below the other, are one parameter, by a part of its name: keys and values of
+# the transformer, and the gates of torch's LSTM.
+STACKED_MATRICES = {"keys_values.weight": 2, "weight_ih": 4, "weight_hh": 4}
 MOST_LOGITS = 2**27  # of an evaluation in one piece; more take too much memory
 ROWS_AT_ONCE = 4096  # of a larger evaluation
 
@@ -493,6 +496,7 @@ def with_muon(problem: Problem, c: SimpleNamespace) -> Problem:
                     group.weight_decay if c.muon_weight_decay is None else c.muon_weight_decay
                 ),
                 muon=True,
+                stacked=next((n for part, n in STACKED_MATRICES.items() if part in name), 1),
             )
         )
     optimizer = replace(optimizer, groups=(*groups, *optimizer.groups))

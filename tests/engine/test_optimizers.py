@@ -442,6 +442,21 @@ def test_muon_s_step_of_a_tall_matrix_is_longer_and_others_are_adamw_s():
     assert not torch.allclose(both["first"], adamw["first"])
 
 
+def test_stacked_matrices_are_orthogonalized_one_by_one():
+    """Keys and values are one parameter, and two matrices to Muon: as one, the larger would make the
+    step of the other shorter, and the step of a square one would be longer by the root of two."""
+    group = Group(lr=0.02, momentum=0.0, muon=True)
+    G3 = 100 * G2
+    apart = [
+        one_step(Optimizer("muon", (group,)), 0 * G, G, {"mean": 0 * G, "square": 0 * G})[0]
+        for G in (G1, G3)
+    ]
+    both, zero = torch.cat([G1, G3]), torch.cat([0 * G1, 0 * G3])
+    optimizer = Optimizer("muon", (replace(group, stacked=2),))
+    value, _ = one_step(optimizer, zero, both, {"mean": zero, "square": zero})
+    assert torch.equal(value, torch.cat(apart))
+
+
 def test_two_steps_of_lion_have_the_reference_numbers():
     group = Group(lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
     optimizer, start = Optimizer("lion", (group,)), torch.ones_like(G1)

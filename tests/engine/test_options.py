@@ -302,6 +302,7 @@ def test_muon_updates_the_hidden_matrices_or_those_that_are_named(name, updates,
     assert names == [one.removesuffix(".weight") for one in expected]
     assert {(g.lr, g.momentum, g.weight_decay) for g in groups} == {(0.02, 0.95, 0.3)}
     assert optimizer.groups[-1].lr == 1e-3 and not optimizer.groups[-1].muon
+    assert [g.stacked for g in groups] == [2 if "keys_values" in g.prefix else 1 for g in groups]
 
 
 def test_muon_without_matrices_to_update_is_refused():
