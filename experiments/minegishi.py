@@ -534,10 +534,11 @@ def network_becomes_periodic(runs: Runs) -> Outcome:
     most half of its initial value."""
     run = runs.one("cpu")
     generalized = run.first_step_held("test_accuracy", 0.95)
-    later = run.at("fourier_entropy", generalized + TICKET_INTERVAL)
+    if generalized == inf:
+        return False, {"generalized at": inf}
+    later = run.at_or_after("fourier_entropy", generalized + TICKET_INTERVAL)
     ratio = later / run.at("fourier_entropy", 0)
-    numbers = {"generalized at": generalized, "entropy ratio": ratio}
-    return generalized < inf and ratio <= MOST_ENTROPY_RATIO, numbers
+    return ratio <= MOST_ENTROPY_RATIO, {"generalized at": generalized, "entropy ratio": ratio}
 
 
 # 10g-graph. The paper gives the signs alone. Ours: the ticket that 10a trains is compared with the
@@ -548,8 +549,11 @@ def graph_of_ticket_changes(runs: Runs) -> Outcome:
     clustering coefficient than that of a network that has only memorized."""
     run = runs.one("cpu")
     generalized = run.first_step_held("test_accuracy", 0.95)
+    if generalized == inf:
+        return False, {"generalized at": inf}
+    steps = (MEMORIZED_STEP, generalized + TICKET_DELAY)
     paths, clustering = (
-        [run.at(metric, step) for step in (MEMORIZED_STEP, generalized + TICKET_DELAY)]
+        [run.at_or_after(metric, step) for step in steps]
         for metric in ("path_length", "clustering")
     )
     numbers = {
@@ -558,7 +562,7 @@ def graph_of_ticket_changes(runs: Runs) -> Outcome:
         "clustering, memorized": clustering[0],
         "clustering, generalized": clustering[1],
     }
-    return generalized < inf and paths[1] > paths[0] and clustering[1] < clustering[0], numbers
+    return paths[1] > paths[0] and clustering[1] < clustering[0], numbers
 
 
 # 10a. The paper: a delay ratio of about 1 to 3.

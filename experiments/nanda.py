@@ -262,7 +262,9 @@ def circuit_forms_before_test_loss_falls(runs: Runs) -> Outcome:
 
 # 03-C6. From memorization (train accuracy 99 %) to the halved test loss is circuit formation, from
 # there to grokking (test accuracy 99 %) is cleanup. The paper: epochs 1,400, 9,400 and 14,000; the norm
-# falls throughout, and its steepest fall overlaps the drop of the test loss.
+# falls throughout, and its steepest fall overlaps the drop of the test loss, which is here from the last
+# step at which it is 90 % of its largest value until grokking.
+LEAST_OF_PEAK = 0.9
 MOST_RISE_OF_NORM = 1e-3  # above its smallest value before, relative to that
 
 
@@ -284,9 +286,13 @@ def weights_shrink_and_spectra_sharpen_in_cleanup(runs: Runs) -> Outcome:
     rise = float((norms / np.minimum.accumulate(norms) - 1).max())
     steepest = int(np.argmin(np.diff(norms) / np.diff(norm_steps)))
     loss_steps, losses = run.logged("test_loss")
-    drop_begins = loss_steps[losses.argmax()]
-    overlaps = drop_begins < norm_steps[steepest + 1]
-    numbers |= {"steepest fall at": norm_steps[steepest], "rise of the norm": rise}
+    drop_begins = loss_steps[losses >= LEAST_OF_PEAK * losses.max()][-1]
+    overlaps = drop_begins < norm_steps[steepest + 1]  # the norm's steps end at grokking
+    numbers |= {
+        "test loss falls from": drop_begins,
+        "steepest fall of the norm at": norm_steps[steepest],
+        "rise of the norm": rise,
+    }
     return rise <= MOST_RISE_OF_NORM and overlaps and all(sharpens), numbers
 
 

@@ -77,6 +77,14 @@ class Run:
         index = int(np.searchsorted(steps, step, side="right")) - 1
         return float(values[max(index, 0)])
 
+    def at_or_after(self, metric: str, step: float) -> float:
+        """The value logged first from this step on; Missing if all are of earlier steps."""
+        steps, values = self.logged(metric)
+        index = int(np.searchsorted(steps, step))
+        if index == len(steps):
+            raise Missing(f"the metric {metric} from step {step:g} on")
+        return float(values[index])
+
     def final(self, metric: str) -> float:
         """The value logged last."""
         return float(self.logged(metric)[1][-1])
