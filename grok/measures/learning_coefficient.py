@@ -46,7 +46,8 @@ def local_learning_coefficient(
         seed: of the random numbers.
     """
     device = next(iter(weights.values())).device
-    generator = torch.Generator(device).manual_seed(seed)
+    # a stream other than that of the weights of a run with this seed
+    generator = torch.Generator(device).manual_seed(1_000_003 * seed + 19)
     chain = {name: torch.stack([value] * chains) for name, value in weights.items()}
     # recorded once: the transformations of torch.func take longer than a small network's arithmetic
     gradient_and_loss = make_fx(lambda params: vmap(grad_and_value(loss))(params))(chain)

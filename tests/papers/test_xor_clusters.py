@@ -57,6 +57,21 @@ def test_descent_in_coordinates_is_descent_in_all_dimensions(paper):
     assert torch.equal(weights[:, n:].detach(), torch.eye(width, dtype=torch.float64))
 
 
+def test_initial_weights_do_not_repeat_numbers_of_the_inputs(paper, monkeypatch):
+    """PyTorch's CPU generator reads the low 32 bits of a seed: two generators whose seeds differ above
+    them give the same numbers, and the weights of a unit were the inputs, shifted by some places."""
+    draw, generators = torch.randn, []
+
+    def drawn(*size, generator=None, **options):
+        generators.append(generator)
+        return draw(*size, generator=generator, **options)
+
+    monkeypatch.setattr(torch, "randn", drawn)
+    problem(paper)
+    seeds = {id(one): one.initial_seed() % 2**32 for one in generators}
+    assert len(seeds) == len({*seeds.values()}) == 2
+
+
 def test_products_are_those_of_inputs_around_four_means(paper):
     """Distances of the inputs, which a basis keeps, are those of noise of D dimensions."""
     data, weight = paper.clusters(paper.Config(**paper.ex.full_config(SMALL)))
