@@ -17,6 +17,7 @@ import click
 import torch
 
 from benchmarks.peers import JaxServer, PlainLoop, print_machine, rate
+from grok.engine import denormals
 from grok.engine.problem import Problem
 from grok.engine.threads import usable_cores
 from grok.engine.train import choose_slots, make_program
@@ -177,6 +178,7 @@ def jax_forms(jax: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
 def our_steps(problems: list[Problem], threads: int, compiled: bool) -> Callable[[int], Any]:
     """A function that trains the problems as one program for some steps."""
     slots = range(len(problems))
+    denormals.set_for(problems)
     program = make_program(problems, len(problems), compiled, fused=compiled, threads=threads)
     for slot in slots:
         program.load(slot, problems[slot])

@@ -16,6 +16,19 @@ from grok.engine.threads import usable_cores
 NEGLIGIBLE = 1e-4  # a root that is smaller than this times eps does not change a step
 
 
+def set_for(problems: Sequence[Problem]) -> None:
+    """Treat denormal numbers as zero in all threads, or keep them in this one if problems need them.
+
+    A thread has the setting that the one which started it had, so that those of a fused step, which
+    each call starts, have that of this thread. PyTorch's own threads are started once: before any
+    number is kept, so that they do not depend on what a process trained before.
+    """
+    torch.set_flush_denormal(True)
+    if are_needed(problems):
+        _start_threads()
+        torch.set_flush_denormal(False)
+
+
 def are_needed(problems: Sequence[Problem]) -> bool:
     """Whether one of these problems, of equal signature, has an eps for which denormal squares count."""
     dtypes = {parameter.dtype for parameter in problems[0].module.parameters()}
@@ -24,20 +37,8 @@ def are_needed(problems: Sequence[Problem]) -> bool:
     return largest_root > NEGLIGIBLE * smallest_eps
 
 
-def flush() -> None:
-    """Treat denormal numbers as zero, in this thread and those that it starts."""
-    torch.set_flush_denormal(True)
-
-
-def keep() -> bool:
-    """Keep denormal numbers in this thread; whether the other threads of PyTorch keep them, too.
-
-    PyTorch starts its threads once, with the setting that the thread which starts them has.
-    """
-    torch.set_flush_denormal(False)
-    before = torch.get_num_threads()
-    torch.set_num_threads(usable_cores())
-    rows = usable_cores() * 2**16  # so many that each thread gets some
-    squares = torch.full((rows,), torch.finfo(torch.float32).tiny ** 0.5 / 2).square()
+def _start_threads() -> None:
+    before, cores = torch.get_num_threads(), usable_cores()
+    torch.set_num_threads(cores)
+    torch.ones(cores * 2**16).square()  # so many that each thread gets some
     torch.set_num_threads(before)
-    return bool((squares > 0).all())

@@ -92,10 +92,7 @@ def train(
     if not problems:
         return
     check_signatures(problems)
-    if not denormals.are_needed(problems):
-        denormals.flush()
-    elif not denormals.keep():
-        threads = 1  # this one, which keeps them
+    denormals.set_for(problems)
     slots = min(slots or choose_slots(problems[0]), len(problems))
     program = runnable_program(problems, slots, compiled, fused, threads, steps)
     memory.keep_freed()  # not before: recording a large evaluation would leave 2 GB behind
@@ -179,6 +176,8 @@ def make_program(
         compiled = steps >= COMPILE_FROM_STEPS
     program = Program(first, slots, shared, compiled, fused=fused_step)
     if fused_step is None:
+        if denormals.are_needed(problems):
+            threads = 1  # this one, which keeps them
         program.threads = threads or choose_threads(first, slots)
         torch.set_num_threads(program.threads)
     else:

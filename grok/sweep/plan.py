@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from grok.engine import denormals
 from grok.engine.problem import Problem
 from grok.engine.threads import single_thread
 from grok.engine.train import choose_slots, runnable_program
@@ -140,6 +141,7 @@ def estimate(part: Part) -> float:
     """
     problems = [run.problem for run in part.runs]
     count = part.slots
+    denormals.set_for(problems)
     started = time.perf_counter()
     program = runnable_program(problems, count, threads=part.threads, steps=part.steps)
     count = program.slots  # one, of a model that trains one run after the other

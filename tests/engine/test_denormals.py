@@ -9,20 +9,12 @@ import torch
 
 from grok.engine import denormals
 from grok.engine.threads import usable_cores
-from grok.engine.train import train
+from grok.engine.train import make_program, train
 from grok.experiment.experiment import load
 from tests.conftest import PROJECT
 from tests.engine.toy import outcome, problem
 
 MARGIN = 46.0  # of the logits; gradients are of the order of its negative exponential, 1e-20
-
-
-@pytest.fixture
-def flushed():
-    """Another training has let all threads treat denormal numbers as zero."""
-    denormals.flush()
-    yield
-    denormals.flush()
 
 
 def saturated(eps: float):
@@ -43,7 +35,6 @@ def saturated(eps: float):
 @pytest.mark.parametrize(
     "way", [{"compiled": False}, {"compiled": True, "fused": False}, {"fused": True}]
 )
-@pytest.mark.usefixtures("flushed")
 def test_steps_with_a_tiny_eps_are_those_of_pytorch(way):
     """With eps = 1e-25 (Prieto et al. 2025), a gradient of 1e-20 moves a weight by the learning rate. As
     its square was zero, it moved it by up to a million times that."""
@@ -58,26 +49,43 @@ def test_steps_with_a_tiny_eps_are_those_of_pytorch(way):
     squares = torch.cat([w.grad.flatten() for w in reference.parameters()]).double().square()
     assert ((squares > 0) & (squares * (1 - group.betas[1]) < tiny)).any()
     adamw.step()
-    denormals.flush()
+    denormals.set_for([problem(0)])
     found = outcome(train([made], **way)).weights
     for name, weights in reference.named_parameters():
         torch.testing.assert_close(found[name], weights.detach(), rtol=0, atol=1e-3 * group.lr)
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="needs a second thread")
-@pytest.mark.parametrize(("at_first", "kept"), [("flush", False), ("keep", True)])
-def test_a_thread_that_flushes_for_good_is_found(at_first, kept):
-    """PyTorch's threads inherit the setting when they start, and no call changes it later: a run whose
-    denormal numbers count must not use threads that were started by one whose did not."""
-    program = (
-        "import torch; from grok.engine import denormals; torch.set_num_threads(2);"
-        f"denormals.{at_first}(); torch.ones(2**20).square(); denormals.flush();"
-        "print(denormals.keep(), torch.get_num_threads())"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert found.stdout.split() == [str(kept), "2"]
+@pytest.mark.parametrize("first", [True, False])
+def test_pytorch_s_other_threads_flush_whatever_was_trained_before(first):
+    """They keep the setting that they start with: a run must not depend on those before it. So problems
+    that need denormal numbers are trained in one thread, or by a fused step."""
+    program = f"""
+import torch
+from tests.engine.test_denormals import denormals, problem, saturated
+
+def kept():
+    return int((torch.full((2**20,), 1e-20).square() > 0).sum())
+
+needs = saturated(1e-25)
+torch.set_num_threads(2)
+if {first}:
+    denormals.set_for([needs])
+    kept()
+denormals.set_for([problem(0)])
+print(kept())
+denormals.set_for([needs])
+print(kept(), torch.get_num_threads())
+"""
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert found.stdout.split() == ["0", str(2**19), "2"]
+
+
+def test_a_program_with_a_tiny_eps_has_one_thread():
+    for eps, threads in ((1e-25, 1), (1e-8, 2)):
+        made = make_program([saturated(eps)], 1, compiled=False, fused=False, threads=2)
+        assert made.threads == threads
 
 
 def test_denormal_numbers_are_zero_unless_they_count():
