@@ -22,7 +22,7 @@ from grok.engine.problem import Problem, log_steps
 from grok.engine.spec import NO_GRADIENT_STEPS, Grokfast, Group, MeasureConfig, Optimizer
 from grok.errors import check_names
 from grok.experiment.validation import ConfigError, device_of
-from grok.models.transformer import Transformer, TransformerConfig, share_prefixes
+from grok.models.transformer import Block, Transformer, TransformerConfig, share_prefixes
 from grok.objectives.classification import (
     TEMPERATURE,
     ClassificationLoss,
@@ -56,9 +56,14 @@ OPERANDS = "ab"
 MUON_LR, MUON_MOMENTUM = 0.02, 0.95  # those of Jordan et al. 2024
 MUON_OPTIONS = ("muon_parameters", "muon_lr", "muon_momentum", "muon_weight_decay")
 OUTER_MATRICES = ("tokens", "positions", "embed", "unembed", "output")
-# How many matrices, one below the other, are one parameter, by a part of its name: keys and values of
-# the transformer, and the gates of torch's LSTM.
-STACKED_MATRICES = {"keys_values.weight": 2, "weight_ih": 4, "weight_hh": 4}
+# Parameters that are several matrices of equal size, one below the other: the module, the beginning of
+# the parameter's name, and how many.
+STACKED_MATRICES = (
+    (Block, ("keys_values.weight",), 2),
+    ((nn.LSTM, nn.LSTMCell), ("weight_ih", "weight_hh"), 4),
+    ((nn.GRU, nn.GRUCell), ("weight_ih", "weight_hh"), 3),
+    (nn.MultiheadAttention, ("in_proj_weight",), 3),
+)
 MOST_LOGITS = 2**27  # of an evaluation in one piece; more take too much memory
 ROWS_AT_ONCE = 4096  # of a larger evaluation
 
@@ -483,6 +488,7 @@ def with_muon(problem: Problem, c: SimpleNamespace) -> Problem:
     if not names:
         found = ", ".join(matrices)
         raise ConfigError("muon_parameters", c.muon_parameters, f"names of matrices: {found}")
+    stacked = stacked_matrices(problem.module)
     optimizer, groups = problem.optimizer, []
     for name in names:
         group = optimizer.groups[optimizer.group_of(name)]
@@ -496,7 +502,7 @@ def with_muon(problem: Problem, c: SimpleNamespace) -> Problem:
                     group.weight_decay if c.muon_weight_decay is None else c.muon_weight_decay
                 ),
                 muon=True,
-                stacked=next((n for part, n in STACKED_MATRICES.items() if part in name), 1),
+                stacked=stacked.get(name, 1),
             )
         )
     optimizer = replace(optimizer, groups=(*groups, *optimizer.groups))
@@ -511,6 +517,17 @@ def _check_no_muon_options(c: SimpleNamespace) -> None:
             default = "[]" if key == "muon_parameters" else "None"
             expected = f"{default} unless optimizer=muon, which alone reads it"
             raise ConfigError(key, value, expected)
+
+
+def stacked_matrices(module: nn.Module) -> dict[str, int]:
+    """How many matrices a parameter is, by its name, for each that is more than one."""
+    counts = {}
+    for path, part in module.named_modules():
+        for kind, beginnings, count in STACKED_MATRICES:
+            if isinstance(part, kind):
+                names = (name for name, _ in part.named_parameters() if name.startswith(beginnings))
+                counts |= {f"{path}.{name}".lstrip("."): count for name in names}
+    return counts
 
 
 def hidden_matrices(names: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from grok.engine import products
 from grok.engine.determinism import drawing
@@ -15,7 +16,7 @@ from grok.engine.spec import Grokfast, Group, Optimizer
 from grok.engine.train import train
 from grok.errors import UserError
 from grok.experiment.experiment import load
-from grok.experiment.parts import with_temperature
+from grok.experiment.parts import stacked_matrices, with_temperature
 from grok.models.sum_mlp import SumMLP
 from grok.objectives.classification import (
     ClassificationLoss,
@@ -303,6 +304,23 @@ def test_muon_updates_the_hidden_matrices_or_those_that_are_named(name, updates,
     assert {(g.lr, g.momentum, g.weight_decay) for g in groups} == {(0.02, 0.95, 0.3)}
     assert optimizer.groups[-1].lr == 1e-3 and not optimizer.groups[-1].muon
     assert [g.stacked for g in groups] == [2 if "keys_values" in g.prefix else 1 for g in groups]
+
+
+def test_the_matrices_of_a_parameter_are_known_by_its_module():
+    """LSTMs have four gates, GRUs three and plain recurrent cells one; queries, keys and values of
+    torch's attention are one parameter."""
+    module = nn.ModuleDict(
+        {
+            "lstm": nn.LSTM(8, 8, 2),
+            "gru": nn.GRUCell(8, 8),
+            "rnn": nn.RNN(8, 8),
+            "attention": nn.MultiheadAttention(8, 2),
+        }
+    )
+    lstm = {f"lstm.weight_{part}_l{layer}": 4 for layer in (0, 1) for part in ("ih", "hh")}
+    gru = {"gru.weight_ih": 3, "gru.weight_hh": 3}
+    assert stacked_matrices(module) == {**lstm, **gru, "attention.in_proj_weight": 3}
+    assert stacked_matrices(nn.LSTMCell(8, 8)) == {"weight_ih": 4, "weight_hh": 4}
 
 
 def test_muon_without_matrices_to_update_is_refused():
