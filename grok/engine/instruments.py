@@ -455,7 +455,7 @@ MEASURES = (
     Measure(
         "learning_coefficient",
         "complexity",
-        "local learning coefficient, by Langevin dynamics at the weights",
+        "local learning coefficient of the loss without penalties, by Langevin dynamics at the weights",
         SNAPSHOT,
         _learning_coefficient,
         ("gradient", "loss"),
@@ -470,7 +470,7 @@ MEASURES = (
     Measure(
         "description_length",
         "complexity",
-        "bytes of the shortest weights with nearly the same train loss",
+        "bytes of the shortest weights with nearly the same train loss, without penalties",
         SNAPSHOT,
         _description_length,
         ("gradient", "loss"),
@@ -583,7 +583,7 @@ def missing_need(measure: Measure, problem: Problem, has_reference: bool) -> str
     names = dict(problem.module.named_parameters())
     met = {
         "gradient": problem.optimizer.gradient_steps,
-        "tokens": "tokens" in names,
+        "tokens": "tokens" in names and hasattr(problem.module, "config"),
         "attention": any(name.endswith("queries.weight") for name in names),
         "adam": problem.optimizer.kind in ("adam", "adamw"),
         "epochs": _is_evaluated_once_an_epoch(problem),

@@ -359,7 +359,7 @@ class MeasurementState:
         return self.program.run(function, weights, buffers, data)
 
     def train_loss(self, weights: Tensors) -> Tensor:
-        """The loss of all train rows, with other weights, without a penalty of the weights."""
+        """The loss of all train rows, with other weights; without a penalty, if it is of classes."""
         loss = self.problem.loss
         if isinstance(loss, ClassificationLoss):
             loss = loss.without_penalty

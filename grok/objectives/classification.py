@@ -113,7 +113,7 @@ class ClassificationLoss:
         return self.without_penalty(model, data)
 
     def without_penalty(self, model: nn.Module, data: Tensors) -> Tensor:
-        """The loss without what a subclass may add to it in training."""
+        """The loss without the penalty of the weights that a subclass may add to it in training."""
         logits = self.logits(model, data, self.part, True)
         return self.from_logits(logits, data[f"{self.part}_labels"])
 

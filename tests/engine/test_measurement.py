@@ -594,6 +594,13 @@ def test_what_cannot_be_measured_is_refused(program, measures, line):
         paper.problem_of(paper.full_config({"measures": measures, "seed": 0}))
 
 
+def test_a_network_with_tokens_that_is_no_transformer_is_refused():
+    """Spectra need to know which tokens are numbers: an LSTM's ended in an AttributeError."""
+    paper = load(PROJECT / "experiments" / "omnigrok.py")
+    with pytest.raises(UserError, match="fourier needs a table of token vectors"):
+        paper.problem_of(paper.full_config({"measures": ["fourier"], "seed": 0}, ["sequences"]))
+
+
 def test_a_group_takes_what_fits():
     paper = load(PROJECT / "experiments" / "liu_toy.py")
     made = paper.problem_of(paper.full_config({"measures": "full", "seed": 0}))
