@@ -125,6 +125,16 @@ def test_claims_pass_and_fail_at_their_bounds(paper, id, changes, passed):
     assert finding(paper, id, *runs(paper, **changes)).passed is passed
 
 
+@pytest.mark.parametrize(("when", "passed"), [(0.8, True), (0.79, False)])
+def test_the_symmetricity_of_a_pizza_is_read_when_it_has_generalized(paper, when, passed):
+    """It is measured at every fifth evaluation, and falls afterwards: the value before is larger."""
+    series = {
+        paper.SYMMETRICITY: ([0, 500, 750, 8000], [0.6, 0.95, when, 0.3]),
+        "test_accuracy": ([0, 500, 700, 750, 8000], [0.0, 0.5, 0.99, 1.0, 1.0]),
+    }
+    assert finding(paper, "B1e", claim_run("cpu", series=series)).passed is passed
+
+
 def of_widths(paper, slope, accuracy=1.0):
     """Runs of three seeds, whose symmetricity changes with the logarithm of the width by a slope."""
     made = []
