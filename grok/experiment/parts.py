@@ -521,7 +521,7 @@ def _check_no_muon_options(c: SimpleNamespace) -> None:
 
 def stacked_matrices(module: nn.Module) -> dict[str, int]:
     """How many matrices a parameter is, by its name, for each that is more than one."""
-    counts = {}
+    counts: dict[str, int] = {}
     for path, part in module.named_modules():
         for kind, beginnings, count in STACKED_MATRICES:
             if isinstance(part, kind):
