@@ -26,7 +26,8 @@ COMMIT_DIGITS = 7  # as `git describe` abbreviates
 
 
 def update(path: Path, experiments: Iterable[Experiment], database: Database, commit: str) -> None:
-    """Write what the latest checked sweeps of these papers gave; other papers' entries stay.
+    """Write what the latest checked sweeps of these papers gave; other papers' entries stay, and those of
+    claims that `grok replicate` does not check, where the store has not checked them.
 
     Arguments:
         path: of the file, which need not exist.
@@ -35,9 +36,15 @@ def update(path: Path, experiments: Iterable[Experiment], database: Database, co
     """
     papers = json.loads(path.read_text())["papers"] if path.exists() else {}
     for experiment in experiments:
+        if not any(checked_sweeps(database, experiment).values()):
+            continue
         title = experiment.doc.strip().split("\n")[0]
         before = {"sources": {}, "subject": title} | papers.get(experiment.path, {})
         now = _state(experiment, database, commit) | results(experiment, database)
+        reported = {claim.id for claim in experiment.claims if claim.report_only}
+        for id in reported & before.get("claims", {}).keys():
+            if "checked" not in now["claims"][id]:
+                now["claims"][id] = before["claims"][id]
         papers[experiment.path] = before | now | {"earlier": _earlier(before, now)}
     with atomic_write(path, 0o644) as file:
         text = json.dumps({"papers": papers}, indent=1, ensure_ascii=False, allow_nan=False)

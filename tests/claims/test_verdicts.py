@@ -120,6 +120,33 @@ def test_a_replication_updates_the_papers_that_it_ran(store, tmp_path, monkeypat
     }
 
 
+def test_a_replication_keeps_what_it_does_not_check(store, tmp_path, monkeypatch):
+    """Claims whose sweeps take too long for `grok replicate` were "not run" after one, and a paper that has
+    no others had no runs and the date of the day."""
+    monkeypatch.setattr(scorecard, "version_of", lambda experiment, claim: None)
+    reported = replace(NOT_RUN, sweep="x_long", report_only=True)
+    papers = [
+        SimpleNamespace(path="x", doc="Somebody 2022.", claims=[EARLY, reported]),
+        SimpleNamespace(path="y", doc="Other 2023.", claims=[replace(reported, id="Y-1")]),
+    ]
+    made = [one.__dict__ for one in findings(EARLY, [0.0, 1.0, 1.0])]
+    checked = {"findings": made, "runs": {}, "checked": datetime(2026, 2, 1), "commit": "def"}
+    sweep = {"_id": "x_cpu-1", "name": "x_cpu", "experiment": "x", "created": datetime.now(UTC)}
+    entry = {"verdict": "passed", "checked": "2026-01-01T00:00:00+00:00"}
+    other = {"commit": "1", "date": "2026-01-01", "runs": 3, "claims": {"Y-1": entry}}
+    path = tmp_path / "verdicts.json"
+    path.write_text(json.dumps({"papers": {"x": {"claims": {"X-2": entry}}, "y": other}}))
+    store.database.sweeps.insert_one({**sweep, "seconds": 1.0, "claims": checked})
+    try:
+        verdicts.update(path, papers, store.database, "abc1234")
+    finally:
+        store.database.sweeps.delete_one({"_id": "x_cpu-1"})
+    found = json.loads(path.read_text())["papers"]
+    assert found["x"]["claims"]["X-2"] == entry and found["x"]["earlier"] == {}
+    assert found["x"]["claims"]["X-1"]["verdict"] == "passed"
+    assert found["y"] == other
+
+
 def test_the_commit_and_the_date_of_a_replication_are_those_of_its_runs(store):
     """`grok replicate --resume` checks sweeps that finished before: with another commit, on another day,
     and perhaps with changed files. The commit of the day on which it is called would hide that."""
