@@ -99,13 +99,13 @@ def plot_spectrum(row: pd.Series, weights: dict[str, np.ndarray]) -> Figure:
     tables = {"embedding": W_E[:p], "neurons to logits": (W_U @ W_out)[:p]}
     basis = fourier_basis(p)
     frequencies = np.arange(1, (p + 1) // 2)
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.2))
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
     for axes, (title, table) in zip(panels, tables.items(), strict=True):
         norms = (basis @ torch.from_numpy(table).double()).norm(dim=1).numpy()
         axes.bar(frequencies - 0.2, norms[1::2], width=0.4, label="cos", color=style.TRAIN)
         axes.bar(frequencies + 0.2, norms[2::2], width=0.4, label="sin", color=style.TEST)
         axes.set(title=title, xlabel="frequency k", ylabel="norm of the component")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 
