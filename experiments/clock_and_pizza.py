@@ -268,7 +268,7 @@ def symmetricity_is_that_of_the_published_runs(runs: Runs) -> Outcome:
     return max(map(abs, gaps.values())) <= MOST_FROM_PUBLISHED, gaps
 
 
-# B1e. Ours, on seeds other than those that found it: 0.86 to 0.98 when test accuracy reaches 99 %, 0.16 to
+# B1e. Found outside this project, on other seeds: 0.86 to 0.98 when test accuracy reaches 99 %, 0.16 to
 # 0.66 at the end. The symmetricity is measured at every fifth evaluation.
 LEAST_WHEN_GENERALIZED = 0.8
 LEAST_FALL = 0.2

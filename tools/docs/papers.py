@@ -95,6 +95,8 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
     ]
     kinds = [f"{passed[kind]} {kind}" for kind in (SEVERAL, TOGETHER, ONE)]
     dates = sorted(paper["date"] for paper in verdicts().values() if paper["date"])
+    first, last = dates[0], dates[-1]
+    made = f"all are of {last}" if first == last else f"they were made from {first} to {last}"
     hours = f"{seconds_of_all / 3600:.1f} hours"
     total = (
         f"Of the {len(words_of_all)} claims of the papers, {passed.total()} passed: "
@@ -103,7 +105,7 @@ def scorecard(experiments: Iterable[Experiment], page: Path) -> str:
         "an earlier form had been checked on the same seeds of the same sweep; most of the others were "
         "judged in an earlier form on other seeds, which `grok papers --history CLAIM` shows. The page "
         "of each paper names the commits and the date of its last replication, and the machine if it "
-        f"was recorded; they were made from {dates[0]} to {dates[-1]}."
+        f"was recorded; {made}."
     )
     return "\n\n".join([table(header, rows), total])
 
