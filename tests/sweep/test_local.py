@@ -27,6 +27,7 @@ from grok.sweep.local import LocalSweep, points_of
 from grok.sweep.progress import SweepProgress
 from grok.sweep.queue import SweepQueue
 from tests.conftest import PROJECT
+from tests.engine.toy import problem
 from tests.helpers import wait_until
 from tests.store.writers import Writer, held_delivery, node
 
@@ -332,8 +333,7 @@ def test_an_estimate_counts_evaluations(monkeypatch):
 
     monkeypatch.setattr(plan, "runnable_program", lambda *_, **__: Program())
     monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
-    problem = SimpleNamespace(train_steps=1000, log_steps=[0, 10, 500, 1000])
-    run = plan.PlannedRun(0, {}, problem)
+    run = plan.PlannedRun(0, {}, problem(0, train_steps=1000, log_steps=[0, 10, 500, 1000]))
     assert plan.estimate(plan.Part([run] * 6, 2, 3000)) == 43 + 3 * (1000 * 0.5 + 4 * 3)
 
 
