@@ -58,6 +58,7 @@ from grok.measures.periodicity import fourier_entropy
 from grok.models.sum_mlp import MATRICES, SumMLP, logits
 from grok.objectives.classification import ClassificationLoss, InputLogits
 from grok.objectives.losses import cross_entropy
+from grok.randomness import seed_of
 from grok.tensors import Tensors
 
 MaskAtStart = Literal["random", "magnitude", "snip", "grasp", "synflow"]  # before any training
@@ -321,7 +322,7 @@ def masks_at_start(
         return (2 * rows @ weights["w_in"] @ weights["w_out"] @ weights["unembed"]).sum()
 
     if kind == "random":
-        scores = pruning.at_random(weights, 1_000_003 * seed + 13)  # not the initial weights' seed
+        scores = pruning.at_random(weights, seed_of(seed, 13))
     elif kind == "magnitude":
         scores = pruning.magnitude(weights)
     elif kind == "snip":

@@ -55,6 +55,7 @@ from grok.objectives.classification import (
 )
 from grok.objectives.losses import DTYPES
 from grok.objectives.regression import RegressionLoss, RegressionMetrics
+from grok.randomness import seed_of
 from grok.tasks import gaussian, messy, tabular, texts
 from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
@@ -369,7 +370,7 @@ def teacher_data(c: Config, train_count: int, seed: int) -> Tensors:
 
     The teacher is initialized as by torch, from another seed than any student.
     """
-    with drawing(1_000_003 * seed + 11, DTYPES[c.dtype]):
+    with drawing(seed_of(seed, 11), DTYPES[c.dtype]):
         teacher = mlp([TEACHER_DIM, c.width, c.width, TEACHER_DIM], c.activation)
     inputs = gaussian.inputs(train_count + c.test_count, TEACHER_DIM, seed).to(DTYPES[c.dtype])
     split = split_rows({"inputs": inputs}, train_count)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from grok.engine.hopeless import HopelessRule
 from grok.engine.spec import Group, Intervention, MeasureConfig, Optimizer, Stop
+from grok.randomness import seed_of
 from grok.tensors import Tensors
 
 
@@ -198,4 +199,4 @@ def sampled_batches(seed: int, block: int, examples: int, shape: tuple[int, int]
 
 
 def _generator(seed: int, part: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1_000_003 + part)
+    return torch.Generator().manual_seed(seed_of(seed, part))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from grok.randomness import seed_of
 from grok.tensors import Tensors
 
 
@@ -43,11 +44,10 @@ def local_learning_coefficient(
         draws: steps of each chain whose losses count.
         burn_in: steps before them.
         chains: number of independent chains.
-        seed: of the random numbers.
+        seed: of the run.
     """
     device = next(iter(weights.values())).device
-    # a stream other than that of the weights of a run with this seed
-    generator = torch.Generator(device).manual_seed(1_000_003 * seed + 19)
+    generator = torch.Generator(device).manual_seed(seed_of(seed, 19))
     chain = {name: torch.stack([value] * chains) for name, value in weights.items()}
     # recorded once: the transformations of torch.func take longer than a small network's arithmetic
     gradient_and_loss = make_fx(lambda params: vmap(grad_and_value(loss))(params))(chain)

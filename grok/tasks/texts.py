@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from grok.randomness import seed_of
 from grok.tasks.splits import split_rows
 from grok.tensors import Tensors
 
@@ -22,8 +23,8 @@ def sequences(train_count: int, test_count: int, seed: int) -> Tensors:
     The tokens of each class have frequencies of their own, exponentials of normal numbers. All
     depends on the seed alone.
     """
-    # a stream other than that of the weights, which would have the frequencies in their embeddings
-    generator = torch.Generator().manual_seed(1_000_003 * seed + 17)
+    # with the weights' seed, the initial embedding would have the frequencies in it
+    generator = torch.Generator().manual_seed(seed_of(seed, 17))
     frequencies = (CONTRAST * torch.randn(2, VOCABULARY, generator=generator)).exp()
     labels = torch.randint(2, (train_count + test_count,), generator=generator)
     tokens = frequencies[labels].multinomial(LENGTH, replacement=True, generator=generator)
